@@ -1,0 +1,2 @@
+//! crypt-grate
+fn main() {}

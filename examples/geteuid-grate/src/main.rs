@@ -1,0 +1,2 @@
+//! geteuid-grate
+fn main() {}

@@ -1,0 +1,2 @@
+//! strace-grate
+fn main() {}

@@ -1,0 +1,2 @@
+//! lind-wasm
+fn main() {}

@@ -1,0 +1,2 @@
+//! cages
+fn main() {}

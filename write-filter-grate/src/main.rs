@@ -1,0 +1,2 @@
+//! write-filter-grate
+fn main() {}
