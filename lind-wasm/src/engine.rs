@@ -1,0 +1,25 @@
+//! The wasmtime engine and its settings, the same for every program, so that artifacts fit.
+
+use wasmtime::{Config, Engine};
+
+/// Native stack that one activation of wasm code may use, in bytes.
+pub const WASM_STACK: usize = 2 << 20;
+
+/// Makes the engine.
+///
+/// # Errors
+/// When this processor lacks what the compiler needs.
+pub fn new() -> anyhow::Result<Engine> {
+    let mut config = Config::new();
+    config
+        .shared_memory(true)
+        .wasm_threads(true)
+        .wasm_simd(true)
+        // A killed cage stops at its next loop head or function entry.
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK)
+        // Bounds checks are left to the guard pages around a full 4 GiB reservation.
+        .memory_reservation(1 << 32)
+        .memory_guard_size(1 << 25);
+    Ok(Engine::new(&config)?)
+}

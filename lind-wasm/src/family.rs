@@ -1,0 +1,123 @@
+//! Who is whose child, who has ended, and waiting for it.
+
+use crate::cage::{Cage, CageId, WaitStatus};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::sync::{Condvar, Mutex};
+
+/// The cages of a run as a process table.
+#[derive(Debug, Default)]
+pub struct Family {
+    members: Mutex<BTreeMap<CageId, Member>>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    /// `None` once the parent has ended: nobody will wait for this one.
+    parent: Option<CageId>,
+    ended: Option<WaitStatus>,
+}
+
+impl Family {
+    fn members(&self) -> std::sync::MutexGuard<'_, BTreeMap<CageId, Member>> {
+        self.members.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// A cage has begun.
+    pub fn add(&self, id: CageId, parent: Option<CageId>) {
+        self.members().insert(id, Member { parent, ended: None });
+    }
+
+    /// A cage that never got to run is forgotten.
+    pub fn remove(&self, id: CageId) {
+        self.members().remove(&id);
+        self.changed.notify_all();
+    }
+
+    /// A cage has ended. It stays, a zombie, until its parent has asked.
+    pub fn end(&self, id: CageId, status: WaitStatus) {
+        let mut members = self.members();
+        members.retain(|_, member| {
+            if member.parent == Some(id) {
+                member.parent = None;
+            }
+            member.parent.is_some() || member.ended.is_none()
+        });
+        if let Some(member) = members.get_mut(&id) {
+            member.ended = Some(status);
+            if member.parent.is_none() && id != CageId::FIRST {
+                members.remove(&id);
+            }
+        }
+        self.changed.notify_all();
+    }
+
+    /// The parent of a cage; its own id for one without.
+    pub fn parent(&self, id: CageId) -> CageId {
+        let members = self.members();
+        members.get(&id).and_then(|m| m.parent).unwrap_or(id)
+    }
+
+    /// Wakes all waiting threads, to look at their cage's doom.
+    pub fn wake(&self) {
+        // Under the lock, so that it can't fall between a waiter's look and its sleep.
+        let _members = self.members();
+        self.changed.notify_all();
+    }
+
+    /// Waits for a child of `parent` to end: `pid` above 0 that child, else any. Answers `None`
+    /// when `no_hang` is set and none has ended yet.
+    ///
+    /// # Errors
+    /// `ECHILD` when there is no such child; `EINTR` when the waiting cage was condemned.
+    pub fn wait(
+        &self,
+        parent: &Cage,
+        pid: i32,
+        no_hang: bool,
+    ) -> Result<Option<(CageId, WaitStatus)>, Errno> {
+        let mut members = self.members();
+        loop {
+            let mut children = members
+                .iter()
+                .filter(|(id, member)| {
+                    member.parent == Some(parent.id) && (pid <= 0 || id.pid() == pid)
+                })
+                .peekable();
+            if children.peek().is_none() {
+                return Err(Errno::CHILD);
+            }
+            if let Some((&id, member)) = children.find(|(_, member)| member.ended.is_some()) {
+                let status = member.ended.unwrap_or(WaitStatus::TRAPPED);
+                members.remove(&id);
+                return Ok(Some((id, status)));
+            }
+            if no_hang {
+                return Ok(None);
+            }
+            if parent.doom().is_some() {
+                return Err(Errno::INTR);
+            }
+            members = self
+                .changed
+                .wait(members)
+                .unwrap_or_else(|e| e.into_inner());
+        }
+    }
+
+    /// Waits until every cage has ended; the status of the first one.
+    pub fn wait_for_all(&self) -> WaitStatus {
+        let mut members = self.members();
+        while members.values().any(|member| member.ended.is_none()) {
+            members = self
+                .changed
+                .wait(members)
+                .unwrap_or_else(|e| e.into_inner());
+        }
+        members
+            .get(&CageId::FIRST)
+            .and_then(|member| member.ended)
+            .unwrap_or(WaitStatus::TRAPPED)
+    }
+}

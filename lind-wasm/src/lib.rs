@@ -1,0 +1,29 @@
+//! The embedded runtime: cages, 3i, system calls, WASI, artifacts.
+//!
+//! A **cage** is an isolated WebAssembly program with what a process has; a **grate** is a cage
+//! that serves system calls of others. See `docs/runtime.md`.
+
+pub mod artifact;
+pub mod cage;
+pub mod engine;
+pub mod family;
+pub mod fds;
+pub mod host;
+pub mod image;
+pub mod memory;
+pub mod module;
+pub mod path;
+pub mod posix;
+pub mod program;
+pub mod regions;
+pub mod run;
+pub mod runtime;
+pub mod threei;
+pub mod wasi;
+
+/// Exit status for a failure of the runtime itself.
+pub const EXIT_RUNTIME: i32 = 70;
+/// Exit status for wrong usage.
+pub const EXIT_USAGE: i32 = 64;
+/// Exit status for a file that is missing or can't be used.
+pub const EXIT_FILE: i32 = 1;

@@ -1,0 +1,669 @@
+//! A cage's linear memory, seen from the host: checked access to addresses that guests name.
+//!
+//! Every address from a guest passes through [`GuestMemory`], which answers with bytes, with a
+//! [`Span`] to hand to the kernel, or with `EFAULT`.
+
+use crate::regions::{Backing, PAGE, Prot, Region, Regions, SPACE_END};
+use rustix::io::Errno;
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
+use std::cell::UnsafeCell;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, RwLock};
+use wasmtime::{Engine, MemoryType, SharedMemory};
+
+/// Pages of wasm memory in a full 32-bit address space.
+pub const WASM_PAGES_MAX: u64 = 65536;
+const WASM_PAGE: u64 = 65536;
+/// Bytes of scratch space, which lies right above the 32-bit address space.
+const SCRATCH_LEN: usize = 256 * 1024;
+/// Lowest address that `brk` must leave for `mmap`, as on Lind.
+const BRK_LIMIT: u64 = 1 << 31;
+
+/// How addresses of a memory are handed out.
+#[derive(Debug)]
+enum Plan {
+    /// A program that grows its memory by itself (WASI): all of its current size is accessible.
+    Linear,
+    /// A Lind program: the whole space exists from the start, `mmap` and `brk` open parts of it.
+    Mapped(RwLock<Mapped>),
+}
+
+#[derive(Debug, Clone)]
+struct Mapped {
+    regions: Regions,
+    brk_start: u64,
+    brk: u64,
+}
+
+/// The memory of one image of a cage, shared by its main instance and its workers.
+pub struct GuestMemory {
+    shared: SharedMemory,
+    /// What `lind-get-memory-base` answers: 0, or the fake base of `--strict-lind`.
+    base: u64,
+    plan: Plan,
+    /// Room for arguments that the WASI layer builds. Out of reach of the guest's own loads and
+    /// stores, but readable for grates like the rest of the cage.
+    scratch: Mutex<Option<Box<[u64]>>>,
+}
+
+type Pinned<'a> = Option<std::sync::RwLockReadGuard<'a, Mapped>>;
+
+impl std::fmt::Debug for GuestMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuestMemory")
+            .field("base", &self.base)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Bytes of a guest's memory, for the kernel to read or fill. Valid as long as the memory is
+/// borrowed: linear memory never moves or shrinks, and a page that the guest unmaps meanwhile
+/// makes the kernel answer `EFAULT`.
+#[derive(Clone, Copy, Debug)]
+pub struct Span<'a> {
+    ptr: *mut u8,
+    len: usize,
+    memory: std::marker::PhantomData<&'a GuestMemory>,
+}
+
+impl Span<'_> {
+    /// Host address of the first byte.
+    pub fn ptr(&self) -> *mut u8 {
+        self.ptr
+    }
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl GuestMemory {
+    /// The memory of a Lind program: `min_pages` wasm pages mapped at address 0, the rest of the
+    /// 4 GiB inaccessible until `mmap` or `brk` opens it.
+    pub fn mapped(engine: &Engine, min_pages: u64, base: u64) -> anyhow::Result<Self> {
+        let shared = SharedMemory::new(
+            engine,
+            MemoryType::shared(WASM_PAGES_MAX as u32, WASM_PAGES_MAX as u32),
+        )?;
+        let initial = min_pages * WASM_PAGE;
+        let mut regions = Regions::default();
+        if initial > 0 {
+            regions.map(Region {
+                start: 0,
+                end: initial,
+                prot: Prot::READ | Prot::WRITE,
+                backing: Backing::Private,
+            });
+        }
+        let memory = Self {
+            shared,
+            base,
+            plan: Plan::Mapped(RwLock::new(Mapped {
+                regions,
+                brk_start: initial,
+                brk: initial,
+            })),
+            scratch: Mutex::new(None),
+        };
+        memory.protect_host(initial..SPACE_END, Prot::empty())?;
+        Ok(memory)
+    }
+
+    /// The memory of a program that grows it by itself, with its declared limits in wasm pages.
+    pub fn linear(engine: &Engine, min_pages: u64, max_pages: u64) -> anyhow::Result<Self> {
+        let shared = SharedMemory::new(
+            engine,
+            MemoryType::shared(u32::try_from(min_pages)?, u32::try_from(max_pages)?),
+        )?;
+        Ok(Self {
+            shared,
+            base: 0,
+            plan: Plan::Linear,
+            scratch: Mutex::new(Some(vec![0; SCRATCH_LEN / 8].into_boxed_slice())),
+        })
+    }
+
+    /// The engine's handle, to import into instances.
+    pub fn shared(&self) -> &SharedMemory {
+        &self.shared
+    }
+
+    /// The address of offset 0 as guests see it.
+    pub fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Address of byte `offset` of the scratch space of a memory made by [`GuestMemory::linear`].
+    pub fn scratch(offset: usize) -> u64 {
+        SPACE_END + offset as u64
+    }
+
+    /// Bytes of scratch space.
+    pub const fn scratch_len() -> usize {
+        SCRATCH_LEN
+    }
+
+    fn host(&self, offset: u64) -> *mut u8 {
+        let data: &[UnsafeCell<u8>] = self.shared.data();
+        data.as_ptr()
+            .cast_mut()
+            .cast::<u8>()
+            .wrapping_add(offset as usize)
+    }
+
+    /// The longest accessible start of the `len` bytes at `addr`; at least one byte unless `len`
+    /// is 0. For calls that Linux lets stop short in the middle of a buffer.
+    ///
+    /// # Errors
+    /// `EFAULT` when not even the first byte is accessible.
+    pub fn prefix(&self, addr: u64, len: u64, need: Prot) -> Result<Span<'_>, Errno> {
+        if len == 0 {
+            return Ok(self.span(std::ptr::null_mut(), 0));
+        }
+        let offset = addr.checked_sub(self.base).ok_or(Errno::FAULT)?;
+        if offset >= SPACE_END {
+            return self.scratch_prefix(offset - SPACE_END, len);
+        }
+        let accessible = match &self.plan {
+            Plan::Linear => (self.shared.data_size() as u64).saturating_sub(offset),
+            Plan::Mapped(mapped) => read(mapped).regions.accessible_prefix(offset, len, need),
+        }
+        .min(len);
+        if accessible == 0 {
+            return Err(Errno::FAULT);
+        }
+        Ok(self.span(self.host(offset), accessible as usize))
+    }
+
+    fn scratch_prefix(&self, offset: u64, len: u64) -> Result<Span<'_>, Errno> {
+        let mut scratch = self.scratch.lock().unwrap_or_else(|e| e.into_inner());
+        let Some(bytes) = scratch.as_mut() else {
+            return Err(Errno::FAULT);
+        };
+        if offset >= SCRATCH_LEN as u64 {
+            return Err(Errno::FAULT);
+        }
+        let ptr = bytes
+            .as_mut_ptr()
+            .cast::<u8>()
+            .wrapping_add(offset as usize);
+        Ok(self.span(ptr, len.min(SCRATCH_LEN as u64 - offset) as usize))
+    }
+
+    fn span(&self, ptr: *mut u8, len: usize) -> Span<'_> {
+        Span {
+            ptr,
+            len,
+            memory: std::marker::PhantomData,
+        }
+    }
+
+    /// All `len` bytes at `addr`.
+    ///
+    /// # Errors
+    /// `EFAULT` when any byte of them lacks the access.
+    pub fn exact(&self, addr: u64, len: u64, need: Prot) -> Result<Span<'_>, Errno> {
+        let span = self.prefix(addr, len, need)?;
+        if span.len as u64 == len {
+            Ok(span)
+        } else {
+            Err(Errno::FAULT)
+        }
+    }
+
+    /// Keeps other threads from changing what is mapped while host code copies: a fault in host
+    /// code would end the process. `None` for a memory whose pages never go away.
+    fn pin(&self) -> Pinned<'_> {
+        match &self.plan {
+            Plan::Mapped(mapped) => Some(read(mapped)),
+            Plan::Linear => None,
+        }
+    }
+
+    /// The host address of `len` accessible bytes, good as long as `pinned` is held.
+    fn pinned_host(
+        &self,
+        pinned: &Pinned<'_>,
+        addr: u64,
+        len: u64,
+        need: Prot,
+    ) -> Result<*mut u8, Errno> {
+        match pinned {
+            Some(mapped) if len > 0 => {
+                let offset = addr.checked_sub(self.base).ok_or(Errno::FAULT)?;
+                if mapped.regions.accessible_prefix(offset, len, need) == len {
+                    Ok(self.host(offset))
+                } else {
+                    Err(Errno::FAULT)
+                }
+            }
+            _ => {
+                let span = self.prefix(addr, len, need)?;
+                if span.len as u64 == len {
+                    Ok(if len == 0 { std::ptr::dangling_mut() } else { span.ptr })
+                } else {
+                    Err(Errno::FAULT)
+                }
+            }
+        }
+    }
+
+    /// Copies bytes out of the guest.
+    ///
+    /// # Errors
+    /// `EFAULT`; then `out` is unchanged.
+    pub fn read(&self, addr: u64, out: &mut [u8]) -> Result<(), Errno> {
+        let pinned = self.pin();
+        let from = self.pinned_host(&pinned, addr, out.len() as u64, Prot::READ)?;
+        // SAFETY: that many bytes at `from` are readable while `pinned` is held; `out` is host
+        // memory, so the two do not overlap.
+        unsafe { std::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), out.len()) }
+        Ok(())
+    }
+
+    /// Copies bytes into the guest.
+    ///
+    /// # Errors
+    /// `EFAULT`; then nothing was written.
+    pub fn write(&self, addr: u64, bytes: &[u8]) -> Result<(), Errno> {
+        let pinned = self.pin();
+        let to = self.pinned_host(&pinned, addr, bytes.len() as u64, Prot::WRITE)?;
+        // SAFETY: as in `read`, with the direction reversed.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+        Ok(())
+    }
+
+    /// Copies `len` bytes from another memory's `from` into this one's `to`; the two may be the
+    /// same memory, and the ranges may overlap.
+    ///
+    /// # Errors
+    /// `EFAULT` when either range is not accessible; then nothing was written.
+    pub fn copy_from(&self, to: u64, source: &Self, from: u64, len: usize) -> Result<(), Errno> {
+        let len = len as u64;
+        // Both maps stay locked over the copy, always in the same order, so that two opposite
+        // copies and two writers can't wait in a circle; one lock serves for one memory.
+        let (src, dst);
+        let _guards = if std::ptr::eq(self, source) {
+            let pinned = self.pin();
+            src = source.pinned_host(&pinned, from, len, Prot::READ)?;
+            dst = self.pinned_host(&pinned, to, len, Prot::WRITE)?;
+            (pinned, None)
+        } else {
+            let swapped = std::ptr::from_ref(self) > std::ptr::from_ref(source);
+            let (first, second) = if swapped { (source, self) } else { (self, source) };
+            let guards = (first.pin(), second.pin());
+            let (mine, its) = if swapped { (&guards.1, &guards.0) } else { (&guards.0, &guards.1) };
+            src = source.pinned_host(its, from, len, Prot::READ)?;
+            dst = self.pinned_host(mine, to, len, Prot::WRITE)?;
+            (guards.0, Some(guards.1))
+        };
+        // SAFETY: both ranges have the needed access, and the locks keep it so; `copy` allows
+        // that they overlap.
+        unsafe { std::ptr::copy(src, dst, len as usize) }
+        Ok(())
+    }
+
+    /// Reads a fixed number of bytes.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn read_array<const N: usize>(&self, addr: u64) -> Result<[u8; N], Errno> {
+        let mut bytes = [0; N];
+        self.read(addr, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Reads a little-endian `u64`.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn read_u64(&self, addr: u64) -> Result<u64, Errno> {
+        self.read_array(addr).map(u64::from_le_bytes)
+    }
+
+    /// Reads a little-endian `u32`.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn read_u32(&self, addr: u64) -> Result<u32, Errno> {
+        self.read_array(addr).map(u32::from_le_bytes)
+    }
+
+    /// Reads a NUL-terminated string of fewer than `max` bytes, without its NUL.
+    ///
+    /// # Errors
+    /// `EFAULT`; `ENAMETOOLONG` when no NUL is among the first `max` bytes.
+    pub fn read_cstr(&self, addr: u64, max: usize) -> Result<Vec<u8>, Errno> {
+        let mut string = Vec::new();
+        let mut at = addr;
+        while string.len() < max {
+            // Up to the next page edge, so that a string just below an unmapped page is fine.
+            let to_edge = (PAGE - at % PAGE) as usize;
+            let mut part = vec![0; to_edge.min(max - string.len())];
+            self.read(at, &mut part)?;
+            if let Some(end) = part.iter().position(|&byte| byte == 0) {
+                string.extend_from_slice(&part[..end]);
+                return Ok(string);
+            }
+            at += part.len() as u64;
+            string.extend_from_slice(&part);
+        }
+        Err(Errno::NAMETOOLONG)
+    }
+
+    /// Reads an array of `u64` that ends with a 0 (argv and envp in host format).
+    ///
+    /// # Errors
+    /// `EFAULT`; `E2BIG` when there are more than `max` entries.
+    pub fn read_u64s_until_zero(&self, addr: u64, max: usize) -> Result<Vec<u64>, Errno> {
+        let mut entries = Vec::new();
+        loop {
+            let at = addr
+                .checked_add(8 * entries.len() as u64)
+                .ok_or(Errno::FAULT)?;
+            match self.read_u64(at)? {
+                0 => return Ok(entries),
+                _ if entries.len() == max => return Err(Errno::TOOBIG),
+                entry => entries.push(entry),
+            }
+        }
+    }
+
+    fn mapped_plan(&self) -> Result<&RwLock<Mapped>, Errno> {
+        match &self.plan {
+            Plan::Mapped(mapped) => Ok(mapped),
+            Plan::Linear => Err(Errno::NOMEM),
+        }
+    }
+
+    /// Changes the access of the host's pages behind `range`.
+    fn protect_host(&self, range: Range<u64>, prot: Prot) -> Result<(), Errno> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let mut flags = MprotectFlags::empty();
+        flags.set(MprotectFlags::READ, prot.contains(Prot::READ));
+        flags.set(
+            MprotectFlags::READ | MprotectFlags::WRITE,
+            prot.contains(Prot::WRITE),
+        );
+        // SAFETY: the range lies in this linear memory, whole pages. Wasm code that touches a
+        // page without access traps; host code only touches pages that `regions` grants.
+        unsafe {
+            rustix::mm::mprotect(
+                self.host(range.start).cast(),
+                (range.end - range.start) as usize,
+                flags,
+            )
+        }
+    }
+
+    /// Gives the pages of `range` back to the host; they read as zeros when mapped again.
+    fn discard_host(&self, range: Range<u64>) -> Result<(), Errno> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: replaces whole pages of this linear memory, which stays one mapping of the same
+        // size for the engine; nothing in the host points into it across calls but `Span`s, which
+        // only the kernel dereferences.
+        unsafe {
+            rustix::mm::mmap_anonymous(
+                self.host(range.start).cast(),
+                (range.end - range.start) as usize,
+                ProtFlags::empty(),
+                MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Maps `len` bytes (mmap(2) with the checks of flags already done).
+    ///
+    /// `fixed` replaces what lies at that address. Answers the guest offset of the mapping.
+    ///
+    /// # Errors
+    /// `ENOMEM` when no range is free; `EINVAL` for a bad fixed address.
+    pub fn map(
+        &self,
+        fixed: Option<u64>,
+        len: u64,
+        prot: Prot,
+        backing: Backing,
+    ) -> Result<u64, Errno> {
+        let len = len.checked_next_multiple_of(PAGE).ok_or(Errno::NOMEM)?;
+        let mut mapped = write(self.mapped_plan()?);
+        let start = match fixed {
+            Some(start) => {
+                if start % PAGE != 0 {
+                    return Err(Errno::INVAL);
+                }
+                if start.checked_add(len).is_none_or(|end| end > SPACE_END) {
+                    return Err(Errno::NOMEM);
+                }
+                start
+            }
+            // The top page is never used, so that no result looks like a negated errno.
+            None => mapped
+                .regions
+                .highest_gap(len, mapped.brk..SPACE_END - PAGE)
+                .ok_or(Errno::NOMEM)?,
+        };
+        let range = start..start + len;
+        self.discard_host(range.clone())?;
+        if let Backing::Shared(object, offset) = &backing {
+            self.map_object(range.clone(), object, *offset)?;
+        }
+        self.protect_host(range.clone(), prot)?;
+        mapped.regions.map(Region {
+            start: range.start,
+            end: range.end,
+            prot,
+            backing,
+        });
+        Ok(start)
+    }
+
+    fn map_object(&self, range: Range<u64>, object: &OwnedFd, offset: u64) -> Result<(), Errno> {
+        // SAFETY: as in `discard_host`. The object is a memfd of this runtime that is never
+        // truncated, so no access to it raises SIGBUS.
+        unsafe {
+            rustix::mm::mmap(
+                self.host(range.start).cast(),
+                (range.end - range.start) as usize,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::SHARED | MapFlags::FIXED,
+                object,
+                offset,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Unmaps pages (munmap(2)); a hole in the range is fine.
+    ///
+    /// # Errors
+    /// `EINVAL` for an unaligned address or an empty range.
+    pub fn unmap(&self, start: u64, len: u64) -> Result<(), Errno> {
+        let range = page_range(start, len)?;
+        if range.is_empty() {
+            return Err(Errno::INVAL);
+        }
+        let mut mapped = write(self.mapped_plan()?);
+        self.discard_host(range.clone())?;
+        mapped.regions.unmap(range);
+        Ok(())
+    }
+
+    /// Changes the access of mapped pages (mprotect(2)).
+    ///
+    /// # Errors
+    /// `EINVAL` for an unaligned address; `ENOMEM` when a page of the range is not mapped.
+    pub fn protect(&self, start: u64, len: u64, prot: Prot) -> Result<(), Errno> {
+        let range = page_range(start, len)?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        let mut mapped = write(self.mapped_plan()?);
+        if !mapped.regions.is_mapped(range.clone()) {
+            return Err(Errno::NOMEM);
+        }
+        self.protect_host(range.clone(), prot)?;
+        mapped.regions.protect(range, prot);
+        Ok(())
+    }
+
+    /// Moves the program break (brk(2) as the kernel has it): answers the new break, which is the
+    /// old one when `wanted` is out of range.
+    ///
+    /// # Errors
+    /// `ENOMEM` for a memory that the program grows by itself.
+    pub fn brk(&self, wanted: u64) -> Result<u64, Errno> {
+        let mut mapped = write(self.mapped_plan()?);
+        let Some(wanted) = wanted.checked_next_multiple_of(PAGE) else {
+            return Ok(mapped.brk);
+        };
+        if wanted < mapped.brk_start || wanted > BRK_LIMIT {
+            return Ok(mapped.brk);
+        }
+        if wanted > mapped.brk {
+            let grown = mapped.brk..wanted;
+            if !mapped.regions.is_free(grown.clone()) {
+                return Ok(mapped.brk);
+            }
+            self.discard_host(grown.clone())?;
+            self.protect_host(grown.clone(), Prot::READ | Prot::WRITE)?;
+            mapped.regions.map(Region {
+                start: grown.start,
+                end: grown.end,
+                prot: Prot::READ | Prot::WRITE,
+                backing: Backing::Private,
+            });
+        } else {
+            let shrunk = wanted..mapped.brk;
+            self.discard_host(shrunk.clone())?;
+            mapped.regions.unmap(shrunk);
+        }
+        mapped.brk = wanted;
+        Ok(wanted)
+    }
+
+    /// A copy for a forked child: private pages copied, shared ones shared, worker stacks left out.
+    ///
+    /// # Errors
+    /// When the host has no memory left, or the program grows its memory by itself.
+    pub fn fork(&self, engine: &Engine, base: u64) -> anyhow::Result<Self> {
+        let source = self.mapped_plan()?;
+        let mapped = read(source);
+        let child = Self::mapped(engine, 0, base)?;
+        let mut regions = Regions::default();
+        for region in mapped.regions.iter() {
+            let range = region.start..region.end;
+            match &region.backing {
+                Backing::WorkerStack => continue,
+                Backing::Shared(object, offset) => {
+                    child.map_object(range.clone(), object, *offset)?;
+                }
+                Backing::Private => {
+                    child.protect_host(range.clone(), Prot::READ | Prot::WRITE)?;
+                    self.copy_pages(&child, range.clone(), region.prot);
+                }
+            }
+            child.protect_host(range, region.prot)?;
+            regions.map(region.clone());
+        }
+        if let Plan::Mapped(plan) = &child.plan {
+            *write(plan) = Mapped {
+                regions,
+                ..mapped.clone()
+            };
+        }
+        Ok(child)
+    }
+
+    /// Copies the pages of a private region to the same place in `child`, which is zero there.
+    fn copy_pages(&self, child: &Self, range: Range<u64>, prot: Prot) {
+        if !prot.contains(Prot::READ) {
+            // Its bytes can come back with a later mprotect; make them readable for the copy.
+            if self.protect_host(range.clone(), Prot::READ).is_err() {
+                return;
+            }
+        }
+        for page in range.clone().step_by(PAGE as usize) {
+            // SAFETY: `page` is a whole readable page of this memory (the caller holds the lock
+            // that mapping changes need) and a writable one of `child`, which no guest runs on yet.
+            // Reading while the guest's own threads write gives some mix of old and new bytes, as
+            // a fork of a running program does.
+            unsafe {
+                let from = std::slice::from_raw_parts(self.host(page), PAGE as usize);
+                // Untouched pages stay untouched in the child.
+                if from.iter().any(|&byte| byte != 0) {
+                    std::ptr::copy_nonoverlapping(
+                        from.as_ptr(),
+                        child.host(page),
+                        PAGE as usize,
+                    );
+                }
+            }
+        }
+        if !prot.contains(Prot::READ) {
+            let _ = self.protect_host(range, prot);
+        }
+    }
+
+    /// Tells the host that a region's content is no longer needed, keeping it mapped and zero.
+    pub fn zero_pages(&self, start: u64, len: u64) {
+        let offset = start;
+        if offset.checked_add(len).is_some_and(|end| end <= SPACE_END) {
+            // SAFETY: whole pages of this linear memory, private and anonymous: they read as
+            // zeros afterwards.
+            let _ = unsafe {
+                rustix::mm::madvise(
+                    self.host(offset).cast(),
+                    len as usize,
+                    Advice::LinuxDontNeed,
+                )
+            };
+        }
+    }
+}
+
+fn page_range(start: u64, len: u64) -> Result<Range<u64>, Errno> {
+    if start % PAGE != 0 {
+        return Err(Errno::INVAL);
+    }
+    let len = len.checked_next_multiple_of(PAGE).ok_or(Errno::INVAL)?;
+    match start.checked_add(len) {
+        Some(end) if end <= SPACE_END => Ok(start..end),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(|e| e.into_inner())
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(|e| e.into_inner())
+}
+
+/// Keeps an anonymous shared object for `MAP_SHARED` memory of `len` bytes.
+///
+/// # Errors
+/// Whatever memfd_create(2) or ftruncate(2) answer.
+pub fn shared_object(len: u64) -> Result<Arc<OwnedFd>, Errno> {
+    let object = rustix::fs::memfd_create("cage-shared", rustix::fs::MemfdFlags::CLOEXEC)?;
+    rustix::fs::ftruncate(&object, len)?;
+    Ok(Arc::new(object))
+}
+
+// SAFETY: the raw scratch bytes are only handed out as `Span`s; the box behind the mutex is never
+// replaced, and racing accesses to guest memory are the guest's own affair: host code only ever
+// copies bytes in and out of it.
+unsafe impl Send for GuestMemory {}
+// SAFETY: as above.
+unsafe impl Sync for GuestMemory {}

@@ -1,0 +1,281 @@
+//! The cages' root directory: every path of a cage is looked up inside it, by the kernel itself
+//! (`openat2` with `RESOLVE_IN_ROOT`), so that neither `..` nor a symlink leads out.
+
+use anyhow::Context;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Longest path in bytes, its NUL included, as `PATH_MAX`.
+pub const PATH_MAX: usize = 4096;
+/// Largest program file that is loaded.
+const PROGRAM_MAX: u64 = 1 << 30;
+/// Where a program without a slash in its name is looked for after the current directory.
+const PROGRAM_FOLDERS: [&[u8]; 2] = [b"/grates/", b"/bin/"];
+/// How often a look-up is tried again that a rename elsewhere disturbed.
+const RACE_RETRIES: usize = 64;
+
+/// The root directory.
+#[derive(Debug)]
+pub struct Root {
+    top: Arc<OwnedFd>,
+    /// Where it lies on the host, to turn host paths of open directories into the cages'.
+    host_path: Vec<u8>,
+}
+
+/// The last part of a path, and the directory that it is in.
+#[derive(Debug)]
+pub struct Leaf {
+    /// The directory, open with `O_PATH`.
+    pub parent: OwnedFd,
+    /// The name in it, with any trailing slashes; never an absolute path.
+    pub name: Vec<u8>,
+}
+
+impl Root {
+    /// Opens the root directory.
+    ///
+    /// # Errors
+    /// In a line, with what to do.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let top = rustix::fs::openat(
+            CWD,
+            path,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )
+        .with_context(|| {
+            format!(
+                "cannot open the cages' root {} (name another with --root or LINDFS_ROOT)",
+                path.display()
+            )
+        })?;
+        let root = Self {
+            host_path: host_path(&top)?,
+            top: Arc::new(top),
+        };
+        root.open_at(&root.top, b"/", OFlags::PATH, 0).map_err(|errno| {
+            anyhow::anyhow!("this kernel does not let paths be confined: openat2: {errno}")
+        })?;
+        Ok(root)
+    }
+
+    /// The root directory itself, open with `O_PATH`.
+    pub fn top(&self) -> Arc<OwnedFd> {
+        self.top.clone()
+    }
+
+    /// The path of an open directory as cages see it: absolute, without a trailing slash but for
+    /// the root.
+    ///
+    /// # Errors
+    /// `ENOENT` when it is not inside the root (removed, or moved out).
+    pub fn path_of(&self, directory: &Arc<OwnedFd>) -> Result<Vec<u8>, Errno> {
+        if Arc::ptr_eq(directory, &self.top) {
+            return Ok(b"/".to_vec());
+        }
+        let path = host_path(directory)?;
+        let inside = if self.host_path == b"/" {
+            Some(&path[..])
+        } else {
+            path.strip_prefix(self.host_path.as_slice())
+        };
+        match inside {
+            Some(b"") => Ok(b"/".to_vec()),
+            Some(inside) if inside.starts_with(b"/") => Ok(inside.to_vec()),
+            _ => Err(Errno::NOENT),
+        }
+    }
+
+    /// A path as the kernel takes it relative to the root.
+    fn absolute(&self, from: &Arc<OwnedFd>, path: &[u8]) -> Result<Vec<u8>, Errno> {
+        if path.is_empty() {
+            return Err(Errno::NOENT);
+        }
+        if path.len() >= PATH_MAX {
+            return Err(Errno::NAMETOOLONG);
+        }
+        if path.starts_with(b"/") || Arc::ptr_eq(from, &self.top) {
+            return Ok(path.to_vec());
+        }
+        let mut absolute = self.path_of(from)?;
+        absolute.push(b'/');
+        absolute.extend_from_slice(path);
+        Ok(absolute)
+    }
+
+    /// Opens a path, relative ones from `from`. `mode` is used when a file is created.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open_at(
+        &self,
+        from: &Arc<OwnedFd>,
+        path: &[u8],
+        flags: OFlags,
+        mode: u32,
+    ) -> Result<OwnedFd, Errno> {
+        let absolute = self.absolute(from, path)?;
+        let creates = flags.intersects(OFlags::CREATE | OFlags::TMPFILE.difference(OFlags::DIRECTORY));
+        let mode = if creates {
+            Mode::from_raw_mode(mode & 0o7777)
+        } else {
+            Mode::empty()
+        };
+        for _ in 0..RACE_RETRIES {
+            let opened = rustix::fs::openat2(
+                &*self.top,
+                absolute.as_slice(),
+                flags | OFlags::CLOEXEC,
+                mode,
+                ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+            );
+            match opened {
+                Err(Errno::AGAIN) if !flags.contains(OFlags::NONBLOCK) => {}
+                other => return other,
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    /// The directory that holds the last part of a path, for calls that act on the name itself
+    /// (unlink, rename, mkdir, ...). The name is not looked at.
+    ///
+    /// # Errors
+    /// As path resolution has them; `EBUSY` for the root itself.
+    pub fn leaf(&self, from: &Arc<OwnedFd>, path: &[u8]) -> Result<Leaf, Errno> {
+        let absolute = self.absolute(from, path)?;
+        let end = absolute
+            .iter()
+            .rposition(|&byte| byte != b'/')
+            .ok_or(Errno::BUSY)?;
+        let start = absolute[..=end]
+            .iter()
+            .rposition(|&byte| byte == b'/')
+            .map_or(0, |slash| slash + 1);
+        let parent = if start == 0 { &b"."[..] } else { &absolute[..start] };
+        Ok(Leaf {
+            parent: self.open_at(&self.top, parent, OFlags::PATH | OFlags::DIRECTORY, 0)?,
+            name: absolute[start..].to_vec(),
+        })
+    }
+
+    /// Reads a program file, looking in the program folders for a name without a slash.
+    ///
+    /// # Errors
+    /// As open(2) and read(2); `EACCES` for what is no regular file.
+    pub fn read_program(&self, cwd: &Arc<OwnedFd>, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        let mut opened = self.open_at(cwd, name, OFlags::RDONLY, 0);
+        if !name.contains(&b'/') {
+            for folder in PROGRAM_FOLDERS {
+                if !matches!(opened, Err(Errno::NOENT)) {
+                    break;
+                }
+                let path = [folder, name].concat();
+                opened = self.open_at(cwd, &path, OFlags::RDONLY, 0);
+            }
+        }
+        let file = opened?;
+        let stat = rustix::fs::fstat(&file)?;
+        if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+            return Err(Errno::ACCESS);
+        }
+        if stat.st_size as u64 > PROGRAM_MAX {
+            return Err(Errno::NOEXEC);
+        }
+        let mut bytes = Vec::with_capacity(stat.st_size as usize + 1);
+        std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut bytes)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
+        Ok(bytes)
+    }
+}
+
+/// A path through which the kernel finds an open file again, also one open with `O_PATH`.
+pub fn proc_path(file: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+fn host_path(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
+    Ok(rustix::fs::readlinkat(CWD, proc_path(file), Vec::new())?.into_bytes())
+}
+
+/// `fstat` of what `open_at` opened with `O_PATH`.
+///
+/// # Errors
+/// As fstat(2).
+pub fn stat(file: &OwnedFd) -> Result<rustix::fs::Stat, Errno> {
+    rustix::fs::statat(file, "", AtFlags::EMPTY_PATH)
+}
+
+/// The host's path as bytes.
+pub fn bytes(path: &Path) -> &[u8] {
+    path.as_os_str().as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn root() -> (tempfile::TempDir, Root) {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().join("root");
+        fs::create_dir_all(top.join("a/b")).unwrap();
+        fs::write(top.join("a/file"), "inside").unwrap();
+        fs::write(dir.path().join("secret"), "outside").unwrap();
+        symlink("../secret", top.join("up")).unwrap();
+        symlink(dir.path().join("secret"), top.join("absolute")).unwrap();
+        symlink("/a/file", top.join("good")).unwrap();
+        let root = Root::open(&top).unwrap();
+        (dir, root)
+    }
+
+    fn read(root: &Root, path: &str) -> Result<String, Errno> {
+        root.read_program(&root.top(), path.as_bytes())
+            .map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn no_path_leads_out() {
+        let (_dir, root) = root();
+        for path in ["../secret", "/../secret", "a/../../secret", "up", "absolute", "a/b/../../../secret"] {
+            assert_eq!(read(&root, path), Err(Errno::NOENT), "{path}");
+        }
+        assert_eq!(read(&root, "good").unwrap(), "inside");
+        assert_eq!(read(&root, "../../a/file").unwrap(), "inside");
+    }
+
+    #[test]
+    fn relative_paths_start_where_they_should() {
+        let (_dir, root) = root();
+        let a = Arc::new(root.open_at(&root.top(), b"a", OFlags::PATH, 0).unwrap());
+        assert_eq!(root.path_of(&a).unwrap(), b"/a");
+        assert_eq!(root.path_of(&root.top()).unwrap(), b"/");
+        assert_eq!(root.read_program(&a, b"file").unwrap(), b"inside");
+        assert_eq!(root.read_program(&a, b"../good").unwrap(), b"inside");
+        assert_eq!(root.read_program(&a, b""), Err(Errno::NOENT));
+        assert_eq!(root.read_program(&a, &[b'x'; 5000]), Err(Errno::NAMETOOLONG));
+    }
+
+    #[test]
+    fn a_leaf_is_a_name_in_a_directory() {
+        let (_dir, root) = root();
+        for (path, parent, name) in [
+            ("x", "/", "x"),
+            ("/x", "/", "x"),
+            ("a/b/", "/a", "b/"),
+            ("/a//b", "/a", "b"),
+            ("a/..", "/a", ".."),
+        ] {
+            let leaf = root.leaf(&root.top(), path.as_bytes()).unwrap();
+            assert_eq!(leaf.name, name.as_bytes(), "{path}");
+            assert_eq!(root.path_of(&Arc::new(leaf.parent)).unwrap(), parent.as_bytes(), "{path}");
+        }
+        assert_eq!(root.leaf(&root.top(), b"/").unwrap_err(), Errno::BUSY);
+        assert_eq!(root.leaf(&root.top(), b"none/x").unwrap_err(), Errno::NOENT);
+    }
+}

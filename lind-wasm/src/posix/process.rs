@@ -1,0 +1,214 @@
+//! Making, replacing, ending and waiting for cages.
+
+use super::{Call, Entry};
+use crate::cage::{CageId, NewImage, Pending, WaitStatus};
+use crate::memory::GuestMemory;
+use crate::run;
+use rustix::io::Errno;
+
+pub(super) const CALLS: &[Entry] = &[
+    Entry::new(24, "sched_yield", 0, sched_yield),
+    Entry::new(39, "getpid", 0, |call| Ok(call.target.id.pid())),
+    Entry::new(56, "clone", 2, clone),
+    Entry::new(59, "execve", 3, execve),
+    Entry::new(60, "exit", 2, exit),
+    Entry::new(61, "wait4", 3, waitpid),
+    Entry::new(62, "kill", 2, kill),
+    Entry::extra(95, "umask", 1, umask),
+    Entry::new(102, "getuid", 0, |_| id(rustix::process::getuid().as_raw())),
+    Entry::new(104, "getgid", 0, |_| id(rustix::process::getgid().as_raw())),
+    Entry::new(107, "geteuid", 0, |_| {
+        id(rustix::process::geteuid().as_raw())
+    }),
+    Entry::new(108, "getegid", 0, |_| {
+        id(rustix::process::getegid().as_raw())
+    }),
+    Entry::new(110, "getppid", 0, getppid),
+    Entry::new(121, "getpgid", 1, |call| Ok(call.target.id.pid())),
+    Entry::new(231, "exit_group", 2, exit),
+];
+
+/// Arguments and environment together, in strings and in bytes (execve(2), `E2BIG`).
+const ARGS_MAX: usize = 8192;
+const ARGS_BYTES_MAX: usize = 2 << 20;
+
+fn id(value: u32) -> Result<i32, Errno> {
+    Ok(value as i32)
+}
+
+fn sched_yield(_call: &Call<'_>) -> Result<i32, Errno> {
+    rustix::thread::sched_yield();
+    Ok(0)
+}
+
+fn getppid(call: &Call<'_>) -> Result<i32, Errno> {
+    Ok(call.rt.family.parent(call.target.id).pid())
+}
+
+fn umask(call: &Call<'_>) -> Result<i32, Errno> {
+    let mut fs = call.target.fs.write().unwrap_or_else(|e| e.into_inner());
+    Ok(std::mem::replace(&mut fs.umask, call.uint(0) & 0o777) as i32)
+}
+
+/// fork: a1 is a `clone_args` of 88 bytes. The child is made here, so that the grates that the
+/// call came through can act on it; its memory follows when the call returns to the caller.
+fn clone(call: &Call<'_>) -> Result<i32, Errno> {
+    const CLONE_VM: u64 = 0x100;
+    const CLONE_VFORK: u64 = 0x4000;
+    let target = &call.target;
+    let image = target.image()?;
+    let flags = if call.raw(0) == 0 {
+        0
+    } else {
+        image.memory.read_u64(call.raw(0))?
+    };
+    if flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0 {
+        return Err(Errno::NOSYS); // Threads are not served.
+    }
+    if !run::can_fork(&image) {
+        return Err(Errno::NOSYS);
+    }
+    // The call to be unwound must be a fork of that very cage, at the bottom of this thread.
+    if !target.is_on_own_thread() || target.current_call() != 56 {
+        return Err(Errno::PERM);
+    }
+    if let Some(Pending::Fork(earlier)) = target.take_pending() {
+        // A grate forwarded the same call twice: one fork is all that the stack can do.
+        target.set_pending(Pending::Fork(earlier));
+        return Err(Errno::AGAIN);
+    }
+    let child = call.rt.enrol(target.bequeath())?;
+    call.rt.family.add(child.id, Some(target.id));
+    let id = child.id.pid();
+    target.set_pending(Pending::Fork(child));
+    Ok(id)
+}
+
+/// execve: paths and arrays as the kernel has them, the arrays of u64 addresses.
+fn execve(call: &Call<'_>) -> Result<i32, Errno> {
+    let path = call.path(0)?;
+    let args = strings(call, 1)?;
+    let env = strings(call, 2)?;
+    let env = if env.is_empty() {
+        call.rt.default_env().to_vec()
+    } else {
+        env
+    };
+    let cwd = {
+        let fs = call.target.fs.read().unwrap_or_else(|e| e.into_inner());
+        fs.cwd.clone()
+    };
+    let program = call
+        .rt
+        .load(&cwd, &path)
+        .map_err(|error| {
+            let errno = error.errno();
+            if errno == Errno::NOEXEC {
+                let name = String::from_utf8_lossy(&path).into_owned();
+                call.rt
+                    .complain(format_args!("{:#}", error.describe(&name)));
+            }
+            errno
+        })?;
+    // Lind puts the path in place of argv[0].
+    let mut args = args;
+    match args.first_mut() {
+        Some(first) => *first = path,
+        None => args.push(path),
+    }
+    call.target.fds().close_on_exec();
+    call.target.set_pending(Pending::Exec(Box::new(NewImage {
+        program,
+        args,
+        env,
+    })));
+    Ok(0)
+}
+
+fn strings(call: &Call<'_>, index: usize) -> Result<Vec<Vec<u8>>, Errno> {
+    if call.raw(index) == 0 {
+        return Ok(Vec::new()); // As on Linux: no array is an empty one.
+    }
+    let image = call.image_of(index)?;
+    let memory: &GuestMemory = &image.memory;
+    let mut strings = Vec::new();
+    let mut bytes = 0;
+    for address in memory.read_u64s_until_zero(call.raw(index), ARGS_MAX)? {
+        let string = memory
+            .read_cstr(address, ARGS_BYTES_MAX - bytes)
+            .map_err(|errno| match errno {
+                Errno::NAMETOOLONG => Errno::TOOBIG,
+                other => other,
+            })?;
+        bytes += string.len() + 1;
+        if bytes >= ARGS_BYTES_MAX {
+            return Err(Errno::TOOBIG);
+        }
+        strings.push(string);
+    }
+    Ok(strings)
+}
+
+/// exit and exit_group are one: a cage has one thread of its own.
+fn exit(call: &Call<'_>) -> Result<i32, Errno> {
+    call.target
+        .set_pending(Pending::Exit(WaitStatus::exited(call.int(0))));
+    Ok(0)
+}
+
+fn waitpid(call: &Call<'_>) -> Result<i32, Errno> {
+    const WNOHANG: i32 = 1;
+    const WUNTRACED: i32 = 2;
+    const WCONTINUED: i32 = 8;
+    let options = call.int(2);
+    if options & !(WNOHANG | WUNTRACED | WCONTINUED) != 0 {
+        return Err(Errno::INVAL);
+    }
+    // Checked before a child is reaped, so that its status can't get lost.
+    if call.raw(1) != 0 {
+        call.image_of(1)?
+            .memory
+            .exact(call.raw(1), 4, crate::regions::Prot::WRITE)?;
+    }
+    let ended = call
+        .rt
+        .family
+        .wait(&call.target, call.int(0), options & WNOHANG != 0)?;
+    let Some((child, status)) = ended else {
+        return Ok(0);
+    };
+    if call.raw(1) != 0 {
+        call.put(1, &status.0.to_le_bytes())?;
+    }
+    Ok(child.pid())
+}
+
+/// kill. No cage can catch a signal, so each does what it does by default.
+fn kill(call: &Call<'_>) -> Result<i32, Errno> {
+    const SIGCHLD: i32 = 17;
+    const SIGCONT: i32 = 18;
+    const SIGTTOU: i32 = 22;
+    const SIGURG: i32 = 23;
+    const SIGWINCH: i32 = 28;
+    let signal = call.int(1);
+    if !(0..=64).contains(&signal) {
+        return Err(Errno::INVAL);
+    }
+    let pid = match call.int(0) {
+        0 => call.target.id.pid(),
+        pid if pid > 0 => pid,
+        _ => return Err(Errno::INVAL),
+    };
+    let victim = CageId::from_guest(pid as u64)
+        .and_then(|id| call.rt.cage(id))
+        .ok_or(Errno::SRCH)?;
+    if !victim.answers_to(call.target.id) {
+        return Err(Errno::PERM);
+    }
+    match signal {
+        // Nothing to do: a probe, and the signals that are ignored or would stop.
+        0 | SIGCHLD | SIGCONT..=SIGTTOU | SIGURG | SIGWINCH => {}
+        _ => call.rt.kill(&victim, signal),
+    }
+    Ok(0)
+}

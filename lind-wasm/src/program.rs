@@ -1,0 +1,132 @@
+//! Loaded programs: compiled modules with what the runtime has to know of them.
+
+use crate::artifact::{self, ArtifactKey};
+use crate::{memory, module};
+use anyhow::{Context, bail, ensure};
+use wasmtime::{Engine, ExternType, Module, ValType};
+
+/// Which host interface a program was built for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Makes Lind system calls; can fork and can be a grate.
+    Lind,
+    /// A WASI preview 1 command.
+    Wasi,
+}
+
+/// A compiled program, ready to be instantiated in cages.
+#[derive(Debug)]
+pub struct Program {
+    /// The engine's module, normalised (see [`crate::module`]).
+    pub module: Module,
+    /// Its host interface.
+    pub kind: Kind,
+    /// Limits of its memory in wasm pages.
+    pub min_pages: u64,
+    /// Most wasm pages it may grow to.
+    pub max_pages: u64,
+}
+
+impl Program {
+    /// Loads a `.wasm` (compiled here) or a `.cwasm` (checked first).
+    ///
+    /// # Errors
+    /// One line that says why these bytes can't run; nothing in it names the file.
+    pub fn load(engine: &Engine, key: &ArtifactKey, bytes: &[u8], strict: bool) -> anyhow::Result<Self> {
+        let module = if artifact::is_artifact(bytes) {
+            let body = key.open(bytes)?;
+            // SAFETY: the tag says that these very bytes came out of `precompile` run by this
+            // user, that is, out of the engine's own serialisation.
+            unsafe { Module::deserialize(engine, body) }
+                .map_err(|_| anyhow::anyhow!("it was made by another build of lind-wasm or on another machine; precompile it again"))?
+        } else {
+            ensure!(is_wasm(bytes), "it is not a WebAssembly module");
+            compile(engine, bytes)?
+        };
+        Self::inspect(module, strict)
+    }
+
+    fn inspect(module: Module, strict: bool) -> anyhow::Result<Self> {
+        let memory = module
+            .imports()
+            .find_map(|import| match import.ty() {
+                ExternType::Memory(ty) if import.module() == module::MEMORY_MODULE => Some(ty),
+                _ => None,
+            })
+            .context("it has no memory")?;
+        let imports = |wanted: &str| module.imports().any(|import| import.module() == wanted);
+        let kind = if imports("lind") { Kind::Lind } else { Kind::Wasi };
+        let program = Self {
+            kind,
+            min_pages: memory.minimum(),
+            max_pages: memory.maximum().unwrap_or(memory::WASM_PAGES_MAX),
+            module,
+        };
+        ensure!(
+            program.module.get_export("_start").is_some(),
+            "it has no `_start`: build it as a command, not as a library"
+        );
+        if strict {
+            program.check_strict()?;
+        }
+        Ok(program)
+    }
+
+    /// What the public Lind runtime insists on.
+    fn check_strict(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.kind == Kind::Lind,
+            "strict Lind mode runs Lind programs only, and this one is built for WASI"
+        );
+        let global = |name: &str, want: ValType| match self.module.get_export(name) {
+            Some(ExternType::Global(ty)) => ValType::eq(ty.content(), &want),
+            _ => false,
+        };
+        ensure!(
+            global("epoch", ValType::I64),
+            "it lacks the exported i64 global `epoch` that Lind needs"
+        );
+        for name in ["__stack_pointer", "__stack_low"] {
+            ensure!(
+                global(name, ValType::I32),
+                "it lacks the exported i32 global `{name}` that Lind needs"
+            );
+        }
+        match self.module.get_export("_start") {
+            Some(ExternType::Func(ty))
+                if ty.params().len() == 0
+                    && ty.results().map(|r| ValType::eq(&r, &ValType::I32)).eq([true]) => {}
+            _ => bail!("its `_start` is not of type () -> i32, which Lind needs"),
+        }
+        for name in [
+            "asyncify_start_unwind",
+            "asyncify_stop_unwind",
+            "asyncify_start_rewind",
+            "asyncify_stop_rewind",
+        ] {
+            ensure!(
+                self.module.get_export(name).is_some(),
+                "it lacks `{name}`: run wasm-opt --asyncify on it, as Lind needs"
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Whether these bytes start like a WebAssembly binary.
+pub fn is_wasm(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\0asm")
+}
+
+fn compile(engine: &Engine, wasm: &[u8]) -> anyhow::Result<Module> {
+    Ok(Module::new(engine, module::normalise(wasm)?)?)
+}
+
+/// Compiles a `.wasm` to the bytes of a `.cwasm`.
+///
+/// # Errors
+/// When it is not a module that can run as a cage.
+pub fn precompile(engine: &Engine, key: &ArtifactKey, wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
+    ensure!(is_wasm(wasm), "it is not a WebAssembly module");
+    Ok(key.seal(&compile(engine, wasm)?.serialize()?))
+}

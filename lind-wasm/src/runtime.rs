@@ -1,0 +1,320 @@
+//! One run: the cages there are, and what they share.
+
+use crate::artifact::ArtifactKey;
+use crate::cage::{Cage, CageId, FsContext, Inheritance, NewImage, WaitStatus};
+use crate::family::Family;
+use crate::fds::FdTable;
+use crate::host::{self, HostLinker, HostState};
+use crate::image::Image;
+use crate::memory::GuestMemory;
+use crate::path::Root;
+use crate::program::{Kind, Program};
+use crate::run::{self, Start};
+use crate::threei::HandlerTable;
+use rustix::io::Errno;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+use wasmtime::{Engine, Store, UpdateDeadline};
+
+/// What every cage sees in place of offset 0 in strict mode; cages lie this far apart, so that
+/// each has a base of its own. Page aligned, but not 4 GiB aligned, as on Lind.
+const STRICT_BASE: u64 = 0x7e00_6e00_0000;
+const STRICT_STRIDE: u64 = 8 << 30;
+/// How long a condemned cage may take to notice before it is reported ended without its help.
+const LAST_RITES: Duration = Duration::from_secs(2);
+
+/// Everything that the cages of a run share.
+pub struct Runtime {
+    /// The engine that all programs are compiled for.
+    pub engine: Engine,
+    /// The only directory that cages reach.
+    pub root: Root,
+    /// As narrow as the public Lind runtime.
+    pub strict: bool,
+    /// Parents and children.
+    pub family: Family,
+    /// What a program starts with whose parent names no environment.
+    env: Vec<Vec<u8>>,
+    key: ArtifactKey,
+    lind: HostLinker,
+    wasi: HostLinker,
+    cages: RwLock<HashMap<CageId, Arc<Cage>>>,
+    next_id: AtomicU32,
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").finish_non_exhaustive()
+    }
+}
+
+/// Settings of a run.
+pub struct Settings {
+    /// The cages' root directory.
+    pub root: Root,
+    /// This user's key for `.cwasm` artifacts.
+    pub key: ArtifactKey,
+    /// Environment of the first program.
+    pub env: Vec<Vec<u8>>,
+    /// See [`Runtime::strict`].
+    pub strict: bool,
+}
+
+impl Runtime {
+    /// A runtime without cages.
+    ///
+    /// # Errors
+    /// When the engine can't work on this machine.
+    pub fn new(settings: Settings) -> anyhow::Result<Arc<Self>> {
+        let engine = crate::engine::new()?;
+        Ok(Arc::new(Self {
+            lind: host::lind(&engine)?,
+            wasi: host::wasi(&engine)?,
+            engine,
+            root: settings.root,
+            strict: settings.strict,
+            env: settings.env,
+            key: settings.key,
+            family: Family::default(),
+            cages: RwLock::default(),
+            next_id: AtomicU32::new(CageId::FIRST.pid() as u32),
+        }))
+    }
+
+    /// Runs a program as the first cage, until it and all cages it made have ended.
+    ///
+    /// # Errors
+    /// One line when the program can't be started.
+    pub fn run(self: &Arc<Self>, args: Vec<Vec<u8>>) -> anyhow::Result<WaitStatus> {
+        let name = args.first().map_or(&b""[..], Vec::as_slice);
+        let cwd = self.root.top();
+        let shown = String::from_utf8_lossy(name).into_owned();
+        let program = self.load(&cwd, name).map_err(|e| e.describe(&shown))?;
+        let cage = self.enrol(Inheritance {
+            ancestors: Vec::new(),
+            handlers: HandlerTable::default(),
+            fds: FdTable::with_standard_streams()?,
+            fs: FsContext {
+                cwd,
+                umask: current_umask(),
+            },
+        })?;
+        self.family.add(cage.id, None);
+        let image = self.make_image(
+            &cage,
+            NewImage {
+                program,
+                args,
+                env: self.env.clone(),
+            },
+        )?;
+        cage.set_image(Some(image.clone()));
+        run::spawn(self, cage, Start::fresh(image))?;
+        Ok(self.family.wait_for_all())
+    }
+
+    /// Makes a cage and lists it.
+    ///
+    /// # Errors
+    /// `EAGAIN` when all ids are used up.
+    pub fn enrol(&self, with: Inheritance) -> Result<Arc<Cage>, Errno> {
+        let id = self
+            .next_id
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| {
+                (id < i32::MAX as u32).then_some(id + 1)
+            })
+            .map_err(|_| Errno::AGAIN)?;
+        let cage = Arc::new(Cage::new(id, with));
+        self.cages
+            .write()
+            .unwrap_or_else(|e| e.into_inner())
+            .insert(cage.id, cage.clone());
+        Ok(cage)
+    }
+
+    /// A living cage.
+    pub fn cage(&self, id: CageId) -> Option<Arc<Cage>> {
+        self.cages
+            .read()
+            .unwrap_or_else(|e| e.into_inner())
+            .get(&id)
+            .cloned()
+    }
+
+    /// The cage that `caller` names, if it may act on it: itself, or one that it made.
+    ///
+    /// # Errors
+    /// `ESRCH` when there is none of that number; `EPERM` when it is not the caller's.
+    pub fn authorised(&self, caller: &Arc<Cage>, id: u64) -> Result<Arc<Cage>, Errno> {
+        if id == caller.id.raw() {
+            return Ok(caller.clone());
+        }
+        let cage = CageId::from_guest(id)
+            .and_then(|id| self.cage(id))
+            .ok_or(Errno::SRCH)?;
+        if cage.answers_to(caller.id) {
+            Ok(cage)
+        } else {
+            Err(Errno::PERM)
+        }
+    }
+
+    /// Whether `maker` made the living cage `id`, directly or not.
+    pub fn is_made_by(&self, id: CageId, maker: CageId) -> bool {
+        id != maker && self.cage(id).is_some_and(|cage| cage.answers_to(maker))
+    }
+
+    /// The environment for a program whose parent names none.
+    pub fn default_env(&self) -> &[Vec<u8>] {
+        &self.env
+    }
+
+    /// Finds and loads a program. A name without a slash is looked up in `cwd`, then `/grates`,
+    /// then `/bin`.
+    ///
+    /// # Errors
+    /// Why not, for a person and as errno.
+    pub fn load(&self, cwd: &Arc<rustix::fd::OwnedFd>, name: &[u8]) -> Result<Arc<Program>, LoadError> {
+        let bytes = self.root.read_program(cwd, name).map_err(LoadError::File)?;
+        Program::load(&self.engine, &self.key, &bytes, self.strict)
+            .map(Arc::new)
+            .map_err(LoadError::Program)
+    }
+
+    /// Gives a program memory in a cage.
+    ///
+    /// # Errors
+    /// When the host has no room for it.
+    pub fn make_image(&self, cage: &Cage, new: NewImage) -> anyhow::Result<Arc<Image>> {
+        let program = new.program;
+        let memory = match program.kind {
+            Kind::Lind => {
+                GuestMemory::mapped(&self.engine, program.min_pages, self.base_of(cage.id))?
+            }
+            Kind::Wasi => {
+                GuestMemory::linear(&self.engine, program.min_pages, program.max_pages)?
+            }
+        };
+        Ok(Arc::new(Image::new(program, memory, new.args, new.env)))
+    }
+
+    /// What `lind-get-memory-base` answers in a cage.
+    pub fn base_of(&self, id: CageId) -> u64 {
+        if self.strict {
+            STRICT_BASE - STRICT_STRIDE * (id.raw() % 8192)
+        } else {
+            0
+        }
+    }
+
+    /// The host functions for programs of a kind.
+    pub fn linker(&self, kind: Kind) -> &HostLinker {
+        match kind {
+            Kind::Lind => &self.lind,
+            Kind::Wasi => &self.wasi,
+        }
+    }
+
+    /// A store whose code stops when its cage is condemned.
+    pub fn new_store(&self, state: HostState) -> Store<HostState> {
+        let mut store = Store::new(&self.engine, state);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|context| match context.data().doomed() {
+            Some(stop) => Err(stop.into()),
+            None => Ok(UpdateDeadline::Continue(1)),
+        });
+        store
+    }
+
+    /// Ends a cage by a signal. It may be in the middle of anything.
+    pub fn kill(self: &Arc<Self>, cage: &Arc<Cage>, signal: i32) {
+        cage.condemn(signal);
+        self.engine.increment_epoch();
+        self.family.wake();
+        cage.kick();
+        if cage.is_on_own_thread() {
+            return; // It ends when this call returns.
+        }
+        let (rt, cage) = (self.clone(), cage.clone());
+        let nurse = std::thread::Builder::new().spawn(move || {
+            let started = std::time::Instant::now();
+            // A kick is lost when it comes just before the thread enters the kernel: repeat it.
+            while !cage.has_ended() && started.elapsed() < LAST_RITES {
+                std::thread::sleep(Duration::from_millis(5));
+                cage.kick();
+            }
+            rt.end(&cage, WaitStatus::killed(signal));
+        });
+        if let Err(error) = nurse {
+            self.complain(format_args!("cannot start a thread to end a cage: {error}"));
+        }
+    }
+
+    /// Takes a cage that runs no more off the lists.
+    pub fn end(&self, cage: &Arc<Cage>, status: WaitStatus) {
+        if !cage.claim_end() {
+            return;
+        }
+        // Descriptors first: who waits for the cage may look at the other end of a pipe next.
+        cage.fds().clear();
+        cage.set_image(None);
+        cage.handlers.clear();
+        self.cages
+            .write()
+            .unwrap_or_else(|e| e.into_inner())
+            .remove(&cage.id);
+        self.family.end(cage.id, status);
+    }
+
+    /// Tells the person at the terminal what went wrong, in a line.
+    pub fn complain(&self, what: fmt::Arguments<'_>) {
+        eprintln!("lind-wasm: {what}");
+    }
+
+    /// Ends the whole run because a program left the ground of strict Lind mode.
+    pub fn strict_violation(&self, cage: &Cage, what: fmt::Arguments<'_>) -> ! {
+        let name = cage.image().map(|image| image.name()).unwrap_or_default();
+        eprintln!("lind-wasm: strict Lind mode: cage {} ({name}): {what}", cage.id);
+        std::process::exit(crate::EXIT_RUNTIME)
+    }
+}
+
+/// Why a program could not be loaded.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The file can't be read.
+    File(Errno),
+    /// The file is no program that can run.
+    Program(anyhow::Error),
+}
+
+impl LoadError {
+    /// As exec answers it.
+    pub fn errno(&self) -> Errno {
+        match self {
+            LoadError::File(errno) => *errno,
+            LoadError::Program(_) => Errno::NOEXEC,
+        }
+    }
+
+    /// In a line for a person.
+    pub fn describe(&self, name: &str) -> anyhow::Error {
+        match self {
+            LoadError::File(Errno::NOENT) => anyhow::anyhow!(
+                "{name}: no such program (a name without a slash is looked up in the current \
+                 directory, /grates and /bin of the root)"
+            ),
+            LoadError::File(errno) => anyhow::anyhow!("{name}: {errno}"),
+            LoadError::Program(why) => anyhow::anyhow!("{name}: {why}"),
+        }
+    }
+}
+
+fn current_umask() -> u32 {
+    let mask = rustix::process::umask(rustix::fs::Mode::empty());
+    rustix::process::umask(mask);
+    mask.bits()
+}
