@@ -130,7 +130,9 @@ pub struct Cage {
 
 impl fmt::Debug for Cage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cage").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Cage")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -223,7 +225,11 @@ impl Cage {
 
     /// Takes what was left to do.
     pub fn take_pending(&self) -> Option<Pending> {
-        let pending = self.pending.lock().unwrap_or_else(|e| e.into_inner()).take();
+        let pending = self
+            .pending
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .take();
         self.attention
             .store(self.doom().is_some(), Ordering::Release);
         pending

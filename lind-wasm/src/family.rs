@@ -26,7 +26,13 @@ impl Family {
 
     /// A cage has begun.
     pub fn add(&self, id: CageId, parent: Option<CageId>) {
-        self.members().insert(id, Member { parent, ended: None });
+        self.members().insert(
+            id,
+            Member {
+                parent,
+                ended: None,
+            },
+        );
     }
 
     /// A cage that never got to run is forgotten.

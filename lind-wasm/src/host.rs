@@ -98,10 +98,7 @@ impl std::error::Error for Stop {}
 ///
 /// # Errors
 /// A [`Stop`] when the instance must not go on.
-pub fn system_call(
-    caller: &mut Caller<'_, HostState>,
-    request: &Request,
-) -> wasmtime::Result<i32> {
+pub fn system_call(caller: &mut Caller<'_, HostState>, request: &Request) -> wasmtime::Result<i32> {
     let state = caller.data();
     let (rt, cage) = (state.rt.clone(), state.cage.clone());
     if state.main {
@@ -187,36 +184,58 @@ impl HostLinker {
 pub fn lind(engine: &Engine) -> anyhow::Result<HostLinker> {
     let mut linker = Linker::new(engine);
     linker.func_wrap("lind", "make-syscall", make_syscall)?;
-    linker.func_wrap("lind", "lind-get-memory-base", |caller: Caller<'_, HostState>| {
-        caller.data().image.memory.base() as i64
-    })?;
-    linker.func_wrap("lind", "lind-get-cage-id", |caller: Caller<'_, HostState>| {
-        caller.data().cage.id.raw() as i64
-    })?;
-    linker.func_wrap("lind", "epoch_callback", |caller: Caller<'_, HostState>| {
-        match caller.data().doomed() {
+    linker.func_wrap(
+        "lind",
+        "lind-get-memory-base",
+        |caller: Caller<'_, HostState>| caller.data().image.memory.base() as i64,
+    )?;
+    linker.func_wrap(
+        "lind",
+        "lind-get-cage-id",
+        |caller: Caller<'_, HostState>| caller.data().cage.id.raw() as i64,
+    )?;
+    linker.func_wrap(
+        "lind",
+        "epoch_callback",
+        |caller: Caller<'_, HostState>| match caller.data().doomed() {
             Some(stop) => Err(wasmtime::Error::from(stop)),
             None => Ok(()),
-        }
-    })?;
+        },
+    )?;
     linker.func_wrap("lind", "debug-panic", debug_panic)?;
     // No dynamic linking: the codes are those of a Lind program that asks for it.
     linker.func_wrap("lind", "dlopen", |_path: i32, _flags: i32| -> i32 { -8 })?;
     linker.func_wrap("lind", "dlsym", |_handle: i32, _name: i32| -> i32 { -5 })?;
     linker.func_wrap("lind", "dlclose", |_handle: i32| -> i32 { -6 })?;
     for module in ["lind", "wasi_snapshot_preview1"] {
-        linker.func_wrap(module, "args_sizes_get", |c: Caller<'_, HostState>, count, size| {
-            strings_sizes(&c, &c.data().image.args, count, size)
-        })?;
-        linker.func_wrap(module, "args_get", |c: Caller<'_, HostState>, list, bytes| {
-            strings_get(&c, &c.data().image.args, list, bytes)
-        })?;
-        linker.func_wrap(module, "environ_sizes_get", |c: Caller<'_, HostState>, count, size| {
-            strings_sizes(&c, &c.data().image.env, count, size)
-        })?;
-        linker.func_wrap(module, "environ_get", |c: Caller<'_, HostState>, list, bytes| {
-            strings_get(&c, &c.data().image.env, list, bytes)
-        })?;
+        linker.func_wrap(
+            module,
+            "args_sizes_get",
+            |c: Caller<'_, HostState>, count, size| {
+                strings_sizes(&c, &c.data().image.args, count, size)
+            },
+        )?;
+        linker.func_wrap(
+            module,
+            "args_get",
+            |c: Caller<'_, HostState>, list, bytes| {
+                strings_get(&c, &c.data().image.args, list, bytes)
+            },
+        )?;
+        linker.func_wrap(
+            module,
+            "environ_sizes_get",
+            |c: Caller<'_, HostState>, count, size| {
+                strings_sizes(&c, &c.data().image.env, count, size)
+            },
+        )?;
+        linker.func_wrap(
+            module,
+            "environ_get",
+            |c: Caller<'_, HostState>, list, bytes| {
+                strings_get(&c, &c.data().image.env, list, bytes)
+            },
+        )?;
         linker.func_wrap(module, "random_get", random_get)?;
     }
     Ok(HostLinker(linker))

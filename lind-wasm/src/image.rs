@@ -92,7 +92,10 @@ impl Image {
     /// Whether the program can be a grate.
     pub fn can_serve(&self) -> bool {
         self.program.kind == Kind::Lind
-            && matches!(self.program.module.get_export(ENTRY), Some(ExternType::Func(_)))
+            && matches!(
+                self.program.module.get_export(ENTRY),
+                Some(ExternType::Func(_))
+            )
     }
 
     /// Ends its service: calls routed to it fail from now on.
@@ -163,9 +166,9 @@ impl Image {
 
     /// The program's name as it was started.
     pub fn name(&self) -> String {
-        self.args
-            .first()
-            .map_or_else(String::new, |name| String::from_utf8_lossy(name).into_owned())
+        self.args.first().map_or_else(String::new, |name| {
+            String::from_utf8_lossy(name).into_owned()
+        })
     }
 
     fn hire(self: &Arc<Self>, rt: &Arc<Runtime>, grate: CageId) -> Result<Worker, Errno> {
@@ -201,7 +204,12 @@ impl Worker {
         let entry = instance.get_typed_func::<EntryParams, i32>(&mut store, ENTRY)?;
         let stack = image
             .memory
-            .map(None, WORKER_STACK, Prot::READ | Prot::WRITE, Backing::WorkerStack)
+            .map(
+                None,
+                WORKER_STACK,
+                Prot::READ | Prot::WRITE,
+                Backing::WorkerStack,
+            )
             .map_err(|errno| wasmtime::Error::msg(format!("no room for its stack: {errno}")))?;
         let stack_pointer = instance.get_global(&mut store, "__stack_pointer");
         let stack_top = (stack + WORKER_STACK) as i32;

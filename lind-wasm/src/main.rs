@@ -24,7 +24,12 @@ use std::path::{Path, PathBuf};
 #[command(name = "lind-wasm", version, max_term_width = 100)]
 struct Options {
     /// Directory that the cages see as `/`, and nothing above it
-    #[arg(long, value_name = "DIR", env = "LINDFS_ROOT", default_value = "lindfs")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "LINDFS_ROOT",
+        default_value = "lindfs"
+    )]
     root: PathBuf,
 
     /// Put NAME=VALUE into the environment of the first program (a bare NAME copies yours)
@@ -43,8 +48,7 @@ struct Options {
     #[arg(
         value_name = "PROGRAM",
         required_unless_present = "precompile",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
+        trailing_var_arg = true
     )]
     program: Vec<OsString>,
 }

@@ -245,7 +245,11 @@ impl GuestMemory {
             _ => {
                 let span = self.prefix(addr, len, need)?;
                 if span.len as u64 == len {
-                    Ok(if len == 0 { std::ptr::dangling_mut() } else { span.ptr })
+                    Ok(if len == 0 {
+                        std::ptr::dangling_mut()
+                    } else {
+                        span.ptr
+                    })
                 } else {
                     Err(Errno::FAULT)
                 }
@@ -295,9 +299,17 @@ impl GuestMemory {
             (pinned, None)
         } else {
             let swapped = std::ptr::from_ref(self) > std::ptr::from_ref(source);
-            let (first, second) = if swapped { (source, self) } else { (self, source) };
+            let (first, second) = if swapped {
+                (source, self)
+            } else {
+                (self, source)
+            };
             let guards = (first.pin(), second.pin());
-            let (mine, its) = if swapped { (&guards.1, &guards.0) } else { (&guards.0, &guards.1) };
+            let (mine, its) = if swapped {
+                (&guards.1, &guards.0)
+            } else {
+                (&guards.0, &guards.1)
+            };
             src = source.pinned_host(its, from, len, Prot::READ)?;
             dst = self.pinned_host(mine, to, len, Prot::WRITE)?;
             (guards.0, Some(guards.1))
@@ -602,11 +614,7 @@ impl GuestMemory {
                 let from = std::slice::from_raw_parts(self.host(page), PAGE as usize);
                 // Untouched pages stay untouched in the child.
                 if from.iter().any(|&byte| byte != 0) {
-                    std::ptr::copy_nonoverlapping(
-                        from.as_ptr(),
-                        child.host(page),
-                        PAGE as usize,
-                    );
+                    std::ptr::copy_nonoverlapping(from.as_ptr(), child.host(page), PAGE as usize);
                 }
             }
         }

@@ -200,7 +200,11 @@ impl Facts {
             }
         }
         for index in &self.mutable_globals {
-            section.export(&format!("{GLOBAL_PREFIX}{index}"), ExportKind::Global, *index);
+            section.export(
+                &format!("{GLOBAL_PREFIX}{index}"),
+                ExportKind::Global,
+                *index,
+            );
         }
         module.section(&section);
         Ok(())

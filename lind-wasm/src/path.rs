@@ -57,9 +57,10 @@ impl Root {
             host_path: host_path(&top)?,
             top: Arc::new(top),
         };
-        root.open_at(&root.top, b"/", OFlags::PATH, 0).map_err(|errno| {
-            anyhow::anyhow!("this kernel does not let paths be confined: openat2: {errno}")
-        })?;
+        root.open_at(&root.top, b"/", OFlags::PATH, 0)
+            .map_err(|errno| {
+                anyhow::anyhow!("this kernel does not let paths be confined: openat2: {errno}")
+            })?;
         Ok(root)
     }
 
@@ -119,7 +120,8 @@ impl Root {
         mode: u32,
     ) -> Result<OwnedFd, Errno> {
         let absolute = self.absolute(from, path)?;
-        let creates = flags.intersects(OFlags::CREATE | OFlags::TMPFILE.difference(OFlags::DIRECTORY));
+        let creates =
+            flags.intersects(OFlags::CREATE | OFlags::TMPFILE.difference(OFlags::DIRECTORY));
         let mode = if creates {
             Mode::from_raw_mode(mode & 0o7777)
         } else {
@@ -156,7 +158,11 @@ impl Root {
             .iter()
             .rposition(|&byte| byte == b'/')
             .map_or(0, |slash| slash + 1);
-        let parent = if start == 0 { &b"."[..] } else { &absolute[..start] };
+        let parent = if start == 0 {
+            &b"."[..]
+        } else {
+            &absolute[..start]
+        };
         Ok(Leaf {
             parent: self.open_at(&self.top, parent, OFlags::PATH | OFlags::DIRECTORY, 0)?,
             name: absolute[start..].to_vec(),
@@ -242,7 +248,14 @@ mod tests {
     #[test]
     fn no_path_leads_out() {
         let (_dir, root) = root();
-        for path in ["../secret", "/../secret", "a/../../secret", "up", "absolute", "a/b/../../../secret"] {
+        for path in [
+            "../secret",
+            "/../secret",
+            "a/../../secret",
+            "up",
+            "absolute",
+            "a/b/../../../secret",
+        ] {
             assert_eq!(read(&root, path), Err(Errno::NOENT), "{path}");
         }
         assert_eq!(read(&root, "good").unwrap(), "inside");
@@ -258,7 +271,10 @@ mod tests {
         assert_eq!(root.read_program(&a, b"file").unwrap(), b"inside");
         assert_eq!(root.read_program(&a, b"../good").unwrap(), b"inside");
         assert_eq!(root.read_program(&a, b""), Err(Errno::NOENT));
-        assert_eq!(root.read_program(&a, &[b'x'; 5000]), Err(Errno::NAMETOOLONG));
+        assert_eq!(
+            root.read_program(&a, &[b'x'; 5000]),
+            Err(Errno::NAMETOOLONG)
+        );
     }
 
     #[test]
@@ -273,7 +289,11 @@ mod tests {
         ] {
             let leaf = root.leaf(&root.top(), path.as_bytes()).unwrap();
             assert_eq!(leaf.name, name.as_bytes(), "{path}");
-            assert_eq!(root.path_of(&Arc::new(leaf.parent)).unwrap(), parent.as_bytes(), "{path}");
+            assert_eq!(
+                root.path_of(&Arc::new(leaf.parent)).unwrap(),
+                parent.as_bytes(),
+                "{path}"
+            );
         }
         assert_eq!(root.leaf(&root.top(), b"/").unwrap_err(), Errno::BUSY);
         assert_eq!(root.leaf(&root.top(), b"none/x").unwrap_err(), Errno::NOENT);

@@ -32,7 +32,12 @@ impl Program {
     ///
     /// # Errors
     /// One line that says why these bytes can't run; nothing in it names the file.
-    pub fn load(engine: &Engine, key: &ArtifactKey, bytes: &[u8], strict: bool) -> anyhow::Result<Self> {
+    pub fn load(
+        engine: &Engine,
+        key: &ArtifactKey,
+        bytes: &[u8],
+        strict: bool,
+    ) -> anyhow::Result<Self> {
         let module = if artifact::is_artifact(bytes) {
             let body = key.open(bytes)?;
             // SAFETY: the tag says that these very bytes came out of `precompile` run by this
@@ -55,7 +60,11 @@ impl Program {
             })
             .context("it has no memory")?;
         let imports = |wanted: &str| module.imports().any(|import| import.module() == wanted);
-        let kind = if imports("lind") { Kind::Lind } else { Kind::Wasi };
+        let kind = if imports("lind") {
+            Kind::Lind
+        } else {
+            Kind::Wasi
+        };
         let program = Self {
             kind,
             min_pages: memory.minimum(),
@@ -95,7 +104,10 @@ impl Program {
         match self.module.get_export("_start") {
             Some(ExternType::Func(ty))
                 if ty.params().len() == 0
-                    && ty.results().map(|r| ValType::eq(&r, &ValType::I32)).eq([true]) => {}
+                    && ty
+                        .results()
+                        .map(|r| ValType::eq(&r, &ValType::I32))
+                        .eq([true]) => {}
             _ => bail!("its `_start` is not of type () -> i32, which Lind needs"),
         }
         for name in [

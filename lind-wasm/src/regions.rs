@@ -197,8 +197,14 @@ mod tests {
         let mut regions = Regions::default();
         regions.map(region(0, 4, RW));
         regions.map(region(4, 5, Prot::READ));
-        assert_eq!(regions.accessible_prefix(PAGE, 9 * PAGE, Prot::READ), 4 * PAGE);
-        assert_eq!(regions.accessible_prefix(PAGE, 9 * PAGE, Prot::WRITE), 3 * PAGE);
+        assert_eq!(
+            regions.accessible_prefix(PAGE, 9 * PAGE, Prot::READ),
+            4 * PAGE
+        );
+        assert_eq!(
+            regions.accessible_prefix(PAGE, 9 * PAGE, Prot::WRITE),
+            3 * PAGE
+        );
         assert_eq!(regions.accessible_prefix(5 * PAGE, 1, Prot::READ), 0);
         assert_eq!(regions.accessible_prefix(10, 20, RW), 20);
     }

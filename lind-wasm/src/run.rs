@@ -45,8 +45,7 @@ pub fn spawn(rt: &Arc<Runtime>, cage: Arc<Cage>, start: Start) -> std::io::Resul
         .spawn(move || {
             let status = {
                 let _occupied = cage.occupy_thread();
-                let lived =
-                    std::panic::catch_unwind(AssertUnwindSafe(|| live(&rt, &cage, start)));
+                let lived = std::panic::catch_unwind(AssertUnwindSafe(|| live(&rt, &cage, start)));
                 lived.unwrap_or(WaitStatus::TRAPPED)
             };
             rt.end(&cage, status);
@@ -86,11 +85,7 @@ fn live(rt: &Arc<Runtime>, cage: &Arc<Cage>, mut start: Start) -> WaitStatus {
     }
 }
 
-fn replace_image(
-    rt: &Arc<Runtime>,
-    cage: &Arc<Cage>,
-    new: NewImage,
-) -> anyhow::Result<Arc<Image>> {
+fn replace_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, new: NewImage) -> anyhow::Result<Arc<Image>> {
     cage.set_image(None);
     let image = rt.make_image(cage, new)?;
     cage.set_image(Some(image.clone()));

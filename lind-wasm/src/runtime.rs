@@ -177,7 +177,11 @@ impl Runtime {
     ///
     /// # Errors
     /// Why not, for a person and as errno.
-    pub fn load(&self, cwd: &Arc<rustix::fd::OwnedFd>, name: &[u8]) -> Result<Arc<Program>, LoadError> {
+    pub fn load(
+        &self,
+        cwd: &Arc<rustix::fd::OwnedFd>,
+        name: &[u8],
+    ) -> Result<Arc<Program>, LoadError> {
         let bytes = self.root.read_program(cwd, name).map_err(LoadError::File)?;
         Program::load(&self.engine, &self.key, &bytes, self.strict)
             .map(Arc::new)
@@ -194,9 +198,7 @@ impl Runtime {
             Kind::Lind => {
                 GuestMemory::mapped(&self.engine, program.min_pages, self.base_of(cage.id))?
             }
-            Kind::Wasi => {
-                GuestMemory::linear(&self.engine, program.min_pages, program.max_pages)?
-            }
+            Kind::Wasi => GuestMemory::linear(&self.engine, program.min_pages, program.max_pages)?,
         };
         Ok(Arc::new(Image::new(program, memory, new.args, new.env)))
     }
@@ -277,7 +279,10 @@ impl Runtime {
     /// Ends the whole run because a program left the ground of strict Lind mode.
     pub fn strict_violation(&self, cage: &Cage, what: fmt::Arguments<'_>) -> ! {
         let name = cage.image().map(|image| image.name()).unwrap_or_default();
-        eprintln!("lind-wasm: strict Lind mode: cage {} ({name}): {what}", cage.id);
+        eprintln!(
+            "lind-wasm: strict Lind mode: cage {} ({name}): {what}",
+            cage.id
+        );
         std::process::exit(crate::EXIT_RUNTIME)
     }
 }

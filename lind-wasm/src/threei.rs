@@ -108,7 +108,11 @@ impl Routes {
     }
 
     fn all(&self) -> impl Iterator<Item = (u32, &Vec<Route>)> {
-        let low = self.low.iter().enumerate().map(|(nr, routes)| (nr as u32, routes));
+        let low = self
+            .low
+            .iter()
+            .enumerate()
+            .map(|(nr, routes)| (nr as u32, routes));
         low.chain(self.high.iter().map(|(&nr, routes)| (nr, routes)))
     }
 }

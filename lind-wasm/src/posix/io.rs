@@ -38,7 +38,9 @@ fn length(value: u64) -> Result<u64, Errno> {
 fn read(call: &Call<'_>) -> Result<i32, Errno> {
     let file = call.file(0)?;
     let image = call.image_of(1)?;
-    let span = image.memory.prefix(call.raw(1), length(call.raw(2))?, Prot::WRITE)?;
+    let span = image
+        .memory
+        .prefix(call.raw(1), length(call.raw(2))?, Prot::WRITE)?;
     // SAFETY: the span is guest memory of that length; `image` keeps it mapped.
     result(unsafe { libc::read(file.as_raw_fd(), span.ptr().cast(), span.len()) })
 }
@@ -46,7 +48,9 @@ fn read(call: &Call<'_>) -> Result<i32, Errno> {
 fn write(call: &Call<'_>) -> Result<i32, Errno> {
     let file = call.file(0)?;
     let image = call.image_of(1)?;
-    let span = image.memory.prefix(call.raw(1), length(call.raw(2))?, Prot::READ)?;
+    let span = image
+        .memory
+        .prefix(call.raw(1), length(call.raw(2))?, Prot::READ)?;
     // SAFETY: as in `read`.
     result(unsafe { libc::write(file.as_raw_fd(), span.ptr().cast(), span.len()) })
 }

@@ -74,7 +74,9 @@ fn mmap(call: &Call<'_>) -> Result<i32, Errno> {
     }
     // The file's bytes are read once, which POSIX allows of a private mapping: a file that shrinks
     // later can't take the process down with SIGBUS.
-    let start = image.memory.map(fixed, len, Prot::READ | Prot::WRITE, Backing::Private)?;
+    let start = image
+        .memory
+        .map(fixed, len, Prot::READ | Prot::WRITE, Backing::Private)?;
     let at = image.memory.base() + start;
     if let Err(errno) = super::io::fill_from_file(&file, &image.memory, at, len, offset as u64) {
         image.memory.unmap(start, len)?;
@@ -92,7 +94,9 @@ fn offset(call: &Call<'_>, base: u64) -> Result<u64, Errno> {
 fn mprotect(call: &Call<'_>) -> Result<i32, Errno> {
     let image = call.target.image()?;
     let start = offset(call, image.memory.base())?;
-    image.memory.protect(start, call.raw(1), prot(call.uint(2))?)?;
+    image
+        .memory
+        .protect(start, call.raw(1), prot(call.uint(2))?)?;
     Ok(0)
 }
 

@@ -233,7 +233,10 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for entry in served() {
             assert!(seen.insert(entry.nr), "{} stands twice", entry.nr);
-            assert!((entry.nr as usize) < NUMBERS && entry.args <= 6, "{entry:?}");
+            assert!(
+                (entry.nr as usize) < NUMBERS && entry.args <= 6,
+                "{entry:?}"
+            );
         }
     }
 }

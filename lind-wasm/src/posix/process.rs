@@ -98,18 +98,15 @@ fn execve(call: &Call<'_>) -> Result<i32, Errno> {
         let fs = call.target.fs.read().unwrap_or_else(|e| e.into_inner());
         fs.cwd.clone()
     };
-    let program = call
-        .rt
-        .load(&cwd, &path)
-        .map_err(|error| {
-            let errno = error.errno();
-            if errno == Errno::NOEXEC {
-                let name = String::from_utf8_lossy(&path).into_owned();
-                call.rt
-                    .complain(format_args!("{:#}", error.describe(&name)));
-            }
-            errno
-        })?;
+    let program = call.rt.load(&cwd, &path).map_err(|error| {
+        let errno = error.errno();
+        if errno == Errno::NOEXEC {
+            let name = String::from_utf8_lossy(&path).into_owned();
+            call.rt
+                .complain(format_args!("{:#}", error.describe(&name)));
+        }
+        errno
+    })?;
     // Lind puts the path in place of argv[0].
     let mut args = args;
     match args.first_mut() {
@@ -117,11 +114,8 @@ fn execve(call: &Call<'_>) -> Result<i32, Errno> {
         None => args.push(path),
     }
     call.target.fds().close_on_exec();
-    call.target.set_pending(Pending::Exec(Box::new(NewImage {
-        program,
-        args,
-        env,
-    })));
+    call.target
+        .set_pending(Pending::Exec(Box::new(NewImage { program, args, env })));
     Ok(0)
 }
 
@@ -134,12 +128,13 @@ fn strings(call: &Call<'_>, index: usize) -> Result<Vec<Vec<u8>>, Errno> {
     let mut strings = Vec::new();
     let mut bytes = 0;
     for address in memory.read_u64s_until_zero(call.raw(index), ARGS_MAX)? {
-        let string = memory
-            .read_cstr(address, ARGS_BYTES_MAX - bytes)
-            .map_err(|errno| match errno {
-                Errno::NAMETOOLONG => Errno::TOOBIG,
-                other => other,
-            })?;
+        let string =
+            memory
+                .read_cstr(address, ARGS_BYTES_MAX - bytes)
+                .map_err(|errno| match errno {
+                    Errno::NAMETOOLONG => Errno::TOOBIG,
+                    other => other,
+                })?;
         bytes += string.len() + 1;
         if bytes >= ARGS_BYTES_MAX {
             return Err(Errno::TOOBIG);
