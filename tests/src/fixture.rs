@@ -1,0 +1,273 @@
+//! A lindfs root for one test, and runs in it.
+
+use anyhow::Context;
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Top of the repository.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(PathBuf::new, Path::to_owned)
+}
+
+/// A command that `make build` made for the host.
+pub fn host_command(name: &str) -> PathBuf {
+    repository().join("target/release").join(name)
+}
+
+/// A root with all built grates and programs, and nothing else.
+#[derive(Debug)]
+pub struct Fixture {
+    root: tempfile::TempDir,
+}
+
+/// How a run went.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// Exit status as a shell shows it.
+    pub code: i32,
+    /// Standard output.
+    pub out: Vec<u8>,
+    /// Standard error.
+    pub err: String,
+}
+
+impl Ran {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.out).into_owned()
+    }
+
+    /// This run, if it ended with that status.
+    ///
+    /// # Errors
+    /// With everything it printed.
+    pub fn expect(self, code: i32) -> anyhow::Result<Self> {
+        anyhow::ensure!(
+            self.code == code,
+            "exit status {} instead of {code}\n--- stdout\n{}\n--- stderr\n{}",
+            self.code,
+            self.text(),
+            self.err
+        );
+        Ok(self)
+    }
+}
+
+/// A run about to start.
+#[derive(Debug, Default)]
+pub struct Run<'a> {
+    /// Run under `--strict-lind`.
+    pub strict: bool,
+    /// `NAME=VALUE` for the first program.
+    pub env: Vec<String>,
+    /// The outermost program and all that follows.
+    pub args: Vec<String>,
+    /// Standard input.
+    pub input: &'a [u8],
+    /// Most time it may take; a minute if not named.
+    pub timeout: Option<Duration>,
+}
+
+impl Fixture {
+    /// A new root.
+    ///
+    /// # Errors
+    /// When `make build` has not been run.
+    pub fn new() -> anyhow::Result<Self> {
+        // Beside lindfs, so that programs can be linked instead of copied.
+        let place = repository().join("target/e2e");
+        fs::create_dir_all(&place)?;
+        let root = tempfile::tempdir_in(&place)?;
+        for folder in ["bin", "grates"] {
+            let from = repository().join("lindfs").join(folder);
+            let to = root.path().join(folder);
+            fs::create_dir(&to)?;
+            for entry in fs::read_dir(&from).context("lindfs is missing")? {
+                let entry = entry?;
+                if entry.path().extension() == Some(OsStr::new("cwasm")) {
+                    fs::hard_link(entry.path(), to.join(entry.file_name()))?;
+                }
+            }
+        }
+        fs::create_dir(root.path().join("tmp"))?;
+        anyhow::ensure!(
+            host_command("lind-wasm").exists(),
+            "target/release/lind-wasm is missing: run `make build` first"
+        );
+        Ok(Self { root })
+    }
+
+    /// A path of the host inside the root.
+    pub fn path(&self, inside: &str) -> PathBuf {
+        self.root.path().join(inside.trim_start_matches('/'))
+    }
+
+    /// Makes a key file with `keys gen`.
+    ///
+    /// # Errors
+    /// What the command said.
+    pub fn make_key(&self, inside: &str) -> anyhow::Result<PathBuf> {
+        let path = self.path(inside);
+        command(
+            &host_command("keys"),
+            [OsStr::new("gen"), path.as_os_str()],
+        )?
+        .expect(0)?;
+        Ok(path)
+    }
+
+    /// Runs programs, given as on the command line after `lind-wasm`.
+    ///
+    /// # Errors
+    /// When it can't be started, hangs, or the runtime panics.
+    pub fn run<S: AsRef<str>>(&self, args: &[S]) -> anyhow::Result<Ran> {
+        self.start(&Run {
+            args: args.iter().map(|arg| arg.as_ref().to_owned()).collect(),
+            ..Run::default()
+        })
+    }
+
+    /// Runs programs with all settings.
+    ///
+    /// # Errors
+    /// As [`Fixture::run`].
+    pub fn start(&self, run: &Run<'_>) -> anyhow::Result<Ran> {
+        let mut command = Command::new(host_command("lind-wasm"));
+        command.arg("--root").arg(self.root.path());
+        if run.strict {
+            command.arg("--strict-lind");
+        }
+        for variable in &run.env {
+            command.arg("--env").arg(variable);
+        }
+        command.args(&run.args);
+        let timeout = run.timeout.unwrap_or(Duration::from_secs(60));
+        let ran = finish(command, run.input, timeout)?;
+        anyhow::ensure!(
+            !ran.err.contains("panicked") && !ran.text().contains("panicked"),
+            "something panicked:\n{}",
+            ran.err
+        );
+        Ok(ran)
+    }
+
+    /// All regular files of the root that tests made, with their bytes.
+    ///
+    /// # Errors
+    /// When a file can't be read.
+    pub fn files(&self) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
+        let mut files = Vec::new();
+        let mut folders = vec![self.root.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(&folder)? {
+                let entry = entry?;
+                let kind = entry.file_type()?;
+                if kind.is_dir() {
+                    folders.push(entry.path());
+                } else if kind.is_file()
+                    && entry.path().extension() != Some(OsStr::new("cwasm"))
+                {
+                    files.push((entry.path(), fs::read(entry.path())?));
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// Fails when any 16 bytes of `plaintext` stand in a file of the root.
+    ///
+    /// # Errors
+    /// Names the file.
+    pub fn ensure_nowhere(&self, plaintext: &[u8]) -> anyhow::Result<()> {
+        const BLOCK: usize = 16;
+        let blocks: std::collections::HashSet<&[u8]> = plaintext
+            .windows(BLOCK)
+            .filter(|block| block.iter().any(|&byte| byte != block[0]))
+            .collect();
+        anyhow::ensure!(!blocks.is_empty(), "the plaintext has no block to look for");
+        for (path, bytes) in self.files()? {
+            anyhow::ensure!(
+                !bytes.windows(BLOCK).any(|window| blocks.contains(window)),
+                "{} holds plaintext",
+                path.display()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Runs a command of the host.
+///
+/// # Errors
+/// When it can't be started or hangs.
+pub fn command<S: AsRef<OsStr>>(
+    program: &Path,
+    args: impl IntoIterator<Item = S>,
+) -> anyhow::Result<Ran> {
+    let mut command = Command::new(program);
+    command.args(args);
+    finish(command, b"", Duration::from_secs(60))
+}
+
+fn finish(mut command: Command, input: &[u8], timeout: Duration) -> anyhow::Result<Ran> {
+    let shown = format!("{command:?}");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {shown}"))?;
+    let (mut stdin, mut stdout, mut stderr) = (
+        child.stdin.take().context("no stdin")?,
+        child.stdout.take().context("no stdout")?,
+        child.stderr.take().context("no stderr")?,
+    );
+    std::thread::scope(|scope| {
+        // A program that ends without reading all of its input is fine.
+        scope.spawn(move || stdin.write_all(input));
+        let out = scope.spawn(move || {
+            let mut bytes = Vec::new();
+            stdout.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let err = scope.spawn(move || {
+            let mut bytes = Vec::new();
+            stderr.read_to_end(&mut bytes).map(|_| bytes)
+        });
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break Some(status);
+            }
+            if started.elapsed() > timeout {
+                child.kill()?;
+                child.wait()?;
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        };
+        let join = |thread: std::thread::ScopedJoinHandle<'_, std::io::Result<Vec<u8>>>| {
+            thread
+                .join()
+                .map_err(|_| anyhow::anyhow!("a reader thread failed"))?
+                .map_err(anyhow::Error::from)
+        };
+        let (out, err) = (join(out)?, join(err)?);
+        let err = String::from_utf8_lossy(&err).into_owned();
+        let status =
+            status.with_context(|| format!("{shown} did not end in {timeout:?}\n{err}"))?;
+        Ok(Ran {
+            code: status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            out,
+            err,
+        })
+    })
+}
