@@ -1,0 +1,259 @@
+//! The AEAD at work: one small trait to seal and open a run of chunks, and its implementation in
+//! software.
+//!
+//! The trait works on whole runs, so that an implementation behind a call boundary (a service of
+//! the runtime, a device) pays for one call a run and not one a chunk.
+
+use alloc::boxed::Box;
+
+use aes_gcm::Aes256Gcm;
+use chacha20poly1305::XChaCha20Poly1305;
+use chacha20poly1305::aead::inout::InOutBuf;
+use chacha20poly1305::aead::{AeadInOut, KeyInit, Nonce, Tag};
+
+use crate::{Error, FileKey, Layout};
+
+/// Bytes of an authentication tag, the same for every cipher of this version.
+pub const TAG_LEN: usize = 16;
+
+/// Bytes of associated data of a chunk: its index and whether it is the final one.
+const ASSOCIATED_DATA_LEN: usize = 9;
+
+/// The AEAD a file is sealed with. The number is the one in the header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Cipher {
+    /// XChaCha20-Poly1305. Its 24-byte nonce can be drawn at random for as many writes as a file
+    /// will ever see.
+    #[default]
+    XChaCha20Poly1305 = 1,
+    /// AES-256 in Galois/Counter Mode. Its 12-byte nonce, drawn at random, sets a limit of 2^32
+    /// chunk writes over the life of one file (the key is the file's own); beyond it the odds of a
+    /// repeated nonce pass 2^-32.
+    Aes256Gcm = 2,
+}
+
+impl Cipher {
+    /// All ciphers of this version.
+    pub const ALL: [Self; 2] = [Self::XChaCha20Poly1305, Self::Aes256Gcm];
+
+    /// The cipher of this number in a header.
+    pub fn from_id(id: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|cipher| cipher.id() == id)
+    }
+
+    /// The number of the cipher in a header.
+    pub fn id(self) -> u8 {
+        self as u8
+    }
+
+    /// The name used on command lines and in documents.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::XChaCha20Poly1305 => "xchacha20poly1305",
+            Self::Aes256Gcm => "aes-256-gcm",
+        }
+    }
+
+    /// Bytes of a nonce.
+    pub fn nonce_len(self) -> usize {
+        match self {
+            Self::XChaCha20Poly1305 => 24,
+            Self::Aes256Gcm => 12,
+        }
+    }
+}
+
+/// Which chunks of a file two buffers hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Run {
+    layout: Layout,
+    first: u64,
+    ends_file: bool,
+}
+
+impl Run {
+    pub(crate) fn new(layout: Layout, first: u64, ends_file: bool) -> Self {
+        Self {
+            layout,
+            first,
+            ends_file,
+        }
+    }
+
+    /// The geometry of the file.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Index of the first chunk.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// Whether the run ends with the file's final chunk, which is shorter than the others; else
+    /// it is full chunks only.
+    pub fn ends_file(&self) -> bool {
+        self.ends_file
+    }
+
+    /// The pieces of the run, given how many bytes of plaintext it holds: the length of each, its
+    /// index and whether it is the final chunk.
+    fn pieces(&self, plaintext_len: usize) -> impl Iterator<Item = (usize, u64, bool)> + use<> {
+        let chunk_size = self.layout.chunk_size();
+        let last = self
+            .ends_file
+            .then_some((plaintext_len % chunk_size, true))
+            .into_iter();
+        let first = self.first;
+        core::iter::repeat_n((chunk_size, false), plaintext_len / chunk_size)
+            .chain(last)
+            .zip(0u64..)
+            .map(move |((len, is_final), i)| (len, first.wrapping_add(i), is_final))
+    }
+}
+
+/// Seals and opens runs of chunks under one file's content key.
+///
+/// [`FileCipher`](crate::FileCipher) calls it with buffers whose lengths it has checked, and wipes
+/// the plaintext buffer when opening fails.
+pub trait Aead {
+    /// Seals the chunks in `plaintext` into `sealed`, which has each chunk's nonce in its place
+    /// already, the rest being free to overwrite.
+    fn seal(&self, run: Run, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error>;
+
+    /// Opens the chunks in `sealed` into `plaintext`, or fails with the index of the first chunk
+    /// that does not authenticate.
+    fn open(&self, run: Run, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error>;
+}
+
+/// The AEAD in portable software, with its key schedule made once.
+pub struct Software(Schedule);
+
+enum Schedule {
+    XChaCha20Poly1305(XChaCha20Poly1305),
+    // Boxed because its expanded key is many times larger than the other variant.
+    Aes256Gcm(Box<Aes256Gcm>),
+}
+
+impl Software {
+    /// The cipher the file's header names, ready to use with the file's content key.
+    pub fn new(key: &FileKey) -> Self {
+        let content_key = key.content_key().into();
+        Self(match key.header().params().cipher {
+            Cipher::XChaCha20Poly1305 => {
+                Schedule::XChaCha20Poly1305(XChaCha20Poly1305::new(content_key))
+            }
+            Cipher::Aes256Gcm => Schedule::Aes256Gcm(Box::new(Aes256Gcm::new(content_key))),
+        })
+    }
+}
+
+impl core::fmt::Debug for Software {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Software").finish_non_exhaustive()
+    }
+}
+
+impl Aead for Software {
+    fn seal(&self, run: Run, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
+        match &self.0 {
+            Schedule::XChaCha20Poly1305(aead) => seal(aead, run, plaintext, sealed),
+            Schedule::Aes256Gcm(aead) => seal(aead.as_ref(), run, plaintext, sealed),
+        }
+    }
+
+    fn open(&self, run: Run, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
+        match &self.0 {
+            Schedule::XChaCha20Poly1305(aead) => open(aead, run, sealed, plaintext),
+            Schedule::Aes256Gcm(aead) => open(aead.as_ref(), run, sealed, plaintext),
+        }
+    }
+}
+
+/// What the tag of a chunk vouches for beside its bytes.
+fn associated_data(index: u64, is_final: bool) -> [u8; ASSOCIATED_DATA_LEN] {
+    let mut data = [0; ASSOCIATED_DATA_LEN];
+    data[..8].copy_from_slice(&index.to_le_bytes());
+    data[8] = u8::from(is_final);
+    data
+}
+
+fn seal<A: AeadInOut>(
+    aead: &A,
+    run: Run,
+    mut plaintext: &[u8],
+    mut sealed: &mut [u8],
+) -> Result<(), Error> {
+    let nonce_len = run.layout.overhead() - TAG_LEN;
+    for (len, index, is_final) in run.pieces(plaintext.len()) {
+        let input = plaintext.split_off(..len).ok_or(Error::BufferSize)?;
+        let nonce = sealed.split_off_mut(..nonce_len).ok_or(Error::BufferSize)?;
+        let output = sealed.split_off_mut(..len).ok_or(Error::BufferSize)?;
+        let tag = sealed.split_off_mut(..TAG_LEN).ok_or(Error::BufferSize)?;
+
+        let nonce = <&Nonce<A>>::try_from(&*nonce).map_err(|_| Error::BufferSize)?;
+        let buffer = InOutBuf::new(input, output).map_err(|_| Error::BufferSize)?;
+        let computed = aead
+            .encrypt_inout_detached(nonce, &associated_data(index, is_final), buffer)
+            .map_err(|_| Error::TooLarge)?;
+        tag.copy_from_slice(&computed);
+    }
+    Ok(())
+}
+
+fn open<A: AeadInOut>(
+    aead: &A,
+    run: Run,
+    mut sealed: &[u8],
+    mut plaintext: &mut [u8],
+) -> Result<(), Error> {
+    let nonce_len = run.layout.overhead() - TAG_LEN;
+    for (len, index, is_final) in run.pieces(plaintext.len()) {
+        let output = plaintext.split_off_mut(..len).ok_or(Error::BufferSize)?;
+        let nonce = sealed.split_off(..nonce_len).ok_or(Error::BufferSize)?;
+        let input = sealed.split_off(..len).ok_or(Error::BufferSize)?;
+        let tag = sealed.split_off(..TAG_LEN).ok_or(Error::BufferSize)?;
+
+        let nonce = <&Nonce<A>>::try_from(nonce).map_err(|_| Error::BufferSize)?;
+        let tag = <&Tag<A>>::try_from(tag).map_err(|_| Error::BufferSize)?;
+        let buffer = InOutBuf::new(input, output).map_err(|_| Error::BufferSize)?;
+        aead.decrypt_inout_detached(nonce, &associated_data(index, is_final), buffer, tag)
+            .map_err(|_| Error::ChunkCorrupt { index })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ChunkSize;
+
+    #[test]
+    fn ids_and_names_are_unique() {
+        for cipher in Cipher::ALL {
+            assert_eq!(Cipher::from_id(cipher.id()), Some(cipher));
+        }
+        assert_eq!(Cipher::from_id(0), None);
+        assert_eq!(Cipher::from_id(3), None);
+    }
+
+    #[test]
+    fn pieces_of_a_run() {
+        let layout = Layout::new(Cipher::default(), ChunkSize::MIN);
+        let pieces = |ends_file, len| -> alloc::vec::Vec<_> {
+            Run::new(layout, 5, ends_file).pieces(len).collect()
+        };
+        assert_eq!(pieces(false, 1024), [(512, 5, false), (512, 6, false)]);
+        assert_eq!(pieces(true, 1024)[2], (0, 7, true));
+        assert_eq!(pieces(true, 3), [(3, 5, true)]);
+        assert_eq!(pieces(false, 0), []);
+    }
+
+    #[test]
+    fn associated_data_is_little_endian_index_then_flag() {
+        assert_eq!(associated_data(0x0102, true), [2, 1, 0, 0, 0, 0, 0, 0, 1]);
+        assert_eq!(associated_data(7, false), [7, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+}

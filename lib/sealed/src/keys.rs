@@ -1,0 +1,298 @@
+//! From the master key to the keys of one file.
+//!
+//! Nothing is ever encrypted under the master key itself. Each file has a random salt, and its
+//! header key and content key come from both through HKDF-SHA256; so no two files share a content
+//! key, and limits on the use of a key count per file.
+
+use core::fmt;
+
+use hkdf::Hkdf;
+use hmac::{Hmac, KeyInit, Mac};
+use rand_core::TryCryptoRng;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::header::{Header, MAC_LEN, Params, SALT_LEN};
+use crate::{Error, VERSION};
+
+/// Bytes of a master key, and of every key derived from it.
+pub const KEY_LEN: usize = 32;
+
+const KEY_ID_LEN: usize = 16;
+
+// The labels keep the derived keys apart: a key made for one purpose is useless for another.
+const KEY_ID_LABEL: &[u8] = b"sealed key id";
+const HEADER_KEY_LABEL: &[u8] = b"sealed file header key";
+const CONTENT_KEY_LABEL: &[u8] = b"sealed file content key";
+
+type SecretKey = Zeroizing<[u8; KEY_LEN]>;
+
+/// The public name of a master key: tells keys apart and reveals nothing of them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyId([u8; KEY_ID_LEN]);
+
+impl KeyId {
+    /// Bytes of a key id.
+    pub const LEN: usize = KEY_ID_LEN;
+
+    pub(crate) fn from_bytes(bytes: [u8; KEY_ID_LEN]) -> Self {
+        Self(bytes)
+    }
+
+    /// The id as it stands in a header.
+    pub fn as_bytes(&self) -> &[u8; KEY_ID_LEN] {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyId({self})")
+    }
+}
+
+/// The secret all file keys come from. Wiped from memory when dropped.
+#[derive(Clone)]
+pub struct MasterKey {
+    secret: SecretKey,
+    id: KeyId,
+}
+
+impl MasterKey {
+    /// A key from its 32 bytes.
+    pub fn from_bytes(bytes: [u8; KEY_LEN]) -> Self {
+        Self::from_secret(Zeroizing::new(bytes))
+    }
+
+    /// A key from a slice, which must be exactly 32 bytes.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, Error> {
+        let mut secret = SecretKey::default();
+        if bytes.len() != secret.len() {
+            return Err(Error::KeyLength(bytes.len()));
+        }
+        secret.copy_from_slice(bytes);
+        Ok(Self::from_secret(secret))
+    }
+
+    /// A new random key.
+    pub fn generate<R: TryCryptoRng + ?Sized>(rng: &mut R) -> Result<Self, Error> {
+        let mut secret = SecretKey::default();
+        rng.try_fill_bytes(secret.as_mut_slice())
+            .map_err(|_| Error::Randomness)?;
+        Ok(Self::from_secret(secret))
+    }
+
+    fn from_secret(secret: SecretKey) -> Self {
+        let mut id = [0; KEY_ID_LEN];
+        expand(
+            &Hkdf::new(None, secret.as_slice()),
+            &[KEY_ID_LABEL],
+            &mut id,
+        );
+        Self {
+            secret,
+            id: KeyId(id),
+        }
+    }
+
+    /// The public name of the key.
+    pub fn id(&self) -> KeyId {
+        self.id
+    }
+
+    /// The secret bytes, to be stored in a key file and nowhere else.
+    pub fn expose_secret(&self) -> &[u8; KEY_LEN] {
+        &self.secret
+    }
+
+    /// The two keys of the file with this salt and these parameters: header key, content key.
+    fn file_keys(&self, params: Params, salt: &[u8; SALT_LEN]) -> (SecretKey, SecretKey) {
+        let pseudorandom = Hkdf::new(Some(salt), self.secret.as_slice());
+        let bound = [VERSION, params.cipher.id(), params.chunk_size.log2()];
+        let derive = |label| {
+            let mut key = SecretKey::default();
+            expand(&pseudorandom, &[label, &bound], key.as_mut_slice());
+            key
+        };
+        (derive(HEADER_KEY_LABEL), derive(CONTENT_KEY_LABEL))
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MasterKey")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+fn expand(pseudorandom: &Hkdf<Sha256>, info: &[&[u8]], key: &mut [u8]) {
+    pseudorandom
+        .expand_multi_info(info, key)
+        .expect("HKDF-SHA256 gives up to 8160 bytes");
+}
+
+fn header_mac(header_key: &SecretKey, fields: &[u8]) -> Hmac<Sha256> {
+    let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(header_key.as_slice())
+        .expect("HMAC takes a key of any length");
+    mac.chain_update(fields)
+}
+
+/// The content key of one file, together with the file's header. Wiped when dropped.
+pub struct FileKey {
+    header: Header,
+    content_key: SecretKey,
+}
+
+impl FileKey {
+    /// The key and header of a new file. The salt must be random and never used before.
+    pub fn new(master: &MasterKey, params: Params, salt: [u8; SALT_LEN]) -> Self {
+        let (header_key, content_key) = master.file_keys(params, &salt);
+        let mut header = Header::unsigned(params, master.id(), salt);
+        let mac = header_mac(&header_key, &header.authenticated_fields()).finalize();
+        header.set_mac(mac.into_bytes().into());
+        Self {
+            header,
+            content_key,
+        }
+    }
+
+    /// As [`FileKey::new`], with a salt drawn from `rng`.
+    pub fn generate<R: TryCryptoRng + ?Sized>(
+        master: &MasterKey,
+        params: Params,
+        rng: &mut R,
+    ) -> Result<Self, Error> {
+        let mut salt = [0; SALT_LEN];
+        rng.try_fill_bytes(&mut salt)
+            .map_err(|_| Error::Randomness)?;
+        Ok(Self::new(master, params, salt))
+    }
+
+    /// The key of the file this header belongs to, if `master` sealed it.
+    pub(crate) fn verify(
+        master: &MasterKey,
+        header: Header,
+        mac: &[u8; MAC_LEN],
+    ) -> Result<Self, Error> {
+        if header.key_id() != master.id() {
+            return Err(Error::WrongKey {
+                file: header.key_id(),
+                given: master.id(),
+            });
+        }
+        let (header_key, content_key) = master.file_keys(header.params(), header.salt());
+        // Compares in constant time.
+        header_mac(&header_key, &header.authenticated_fields())
+            .verify_slice(mac)
+            .map_err(|_| Error::HeaderCorrupt)?;
+        Ok(Self {
+            header,
+            content_key,
+        })
+    }
+
+    /// The file's header, which is authentic.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The secret key of the file's AEAD: what an implementation of [`Aead`](crate::aead::Aead)
+    /// is made from.
+    pub fn content_key(&self) -> &[u8; KEY_LEN] {
+        &self.content_key
+    }
+}
+
+impl fmt::Debug for FileKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileKey")
+            .field("header", &self.header)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+
+    use super::*;
+    use crate::testing::TestRng;
+    use crate::{ChunkSize, Cipher};
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let key = MasterKey::from_bytes([0xAB; KEY_LEN]);
+        let file = FileKey::new(&key, Params::default(), [1; SALT_LEN]);
+        let shown = format!("{key:?} {file:?}");
+        assert!(!shown.contains("171") && !shown.to_lowercase().contains("abab"));
+        assert!(!shown.contains(&format!("{:?}", file.content_key())));
+        assert!(shown.contains(&format!("{}", key.id())));
+    }
+
+    #[test]
+    fn length_is_checked() {
+        for len in [0, 1, 31, 33, 64] {
+            let bytes = alloc::vec![0; len];
+            assert_eq!(
+                MasterKey::from_slice(&bytes).unwrap_err(),
+                Error::KeyLength(len)
+            );
+        }
+        let key = MasterKey::from_slice(&[5; 32]).unwrap();
+        assert_eq!(key.expose_secret(), &[5; 32]);
+        assert_eq!(key.id(), MasterKey::from_bytes([5; 32]).id());
+    }
+
+    #[test]
+    fn every_input_changes_the_content_key() {
+        let base = Params::default();
+        let key = MasterKey::from_bytes([1; 32]);
+        let content =
+            |key: &MasterKey, params, salt| *FileKey::new(key, params, salt).content_key();
+        let keys = [
+            content(&key, base, [0; 32]),
+            content(&key, base, [1; 32]),
+            content(&MasterKey::from_bytes([2; 32]), base, [0; 32]),
+            content(
+                &key,
+                Params {
+                    cipher: Cipher::Aes256Gcm,
+                    ..base
+                },
+                [0; 32],
+            ),
+            content(
+                &key,
+                Params {
+                    chunk_size: ChunkSize::MAX,
+                    ..base
+                },
+                [0; 32],
+            ),
+        ];
+        for (i, a) in keys.iter().enumerate() {
+            assert!(keys[..i].iter().all(|b| a != b));
+        }
+    }
+
+    #[test]
+    fn randomness_failure_is_an_error() {
+        let mut rng = TestRng::failing_after(0);
+        assert_eq!(
+            MasterKey::generate(&mut rng).unwrap_err(),
+            Error::Randomness
+        );
+        let key = MasterKey::from_bytes([1; 32]);
+        assert_eq!(
+            FileKey::generate(&key, Params::default(), &mut rng).unwrap_err(),
+            Error::Randomness
+        );
+    }
+}
