@@ -1,0 +1,51 @@
+//! The fuzz entry points, for a moment each, on any stable toolchain.
+
+use proptest::prelude::*;
+use sealed::MAGIC;
+
+use crate::entry;
+
+fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..max)
+}
+
+proptest! {
+    #[test]
+    fn header(data in bytes(200)) {
+        entry::header(&data);
+    }
+
+    #[test]
+    fn header_past_the_magic(
+        cipher in 0u8..4, log2 in 7u8..18, rest in bytes(200),
+    ) {
+        entry::header(&[&MAGIC[..], &[1, cipher, log2, 0, 0, 0, 0, 0], &rest].concat());
+    }
+
+    #[test]
+    fn layout(data in bytes(20)) {
+        entry::layout(&data);
+    }
+
+    #[test]
+    fn chunk_run(data in bytes(2000)) {
+        entry::chunk_run(&data);
+    }
+
+    #[test]
+    fn chunk_run_of_fitting_length(chunks in 0usize..4, extra in 0usize..3, mut data in bytes(11)) {
+        data.resize(10 + chunks * 552 + extra * 40, 0x77);
+        data[0] &= 1;
+        entry::chunk_run(&data);
+    }
+
+    #[test]
+    fn whole_file(data in bytes(3000)) {
+        entry::whole_file(&data);
+    }
+
+    #[test]
+    fn edits(data in bytes(16)) {
+        entry::edits(&data);
+    }
+}

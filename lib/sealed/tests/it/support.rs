@@ -1,0 +1,94 @@
+//! What the tests share.
+
+use std::convert::Infallible;
+
+use rand_core::{TryCryptoRng, TryRng};
+use sealed::{ChunkSize, Cipher, Error, FileCipher, FileKey, MasterKey, Opener, Params};
+
+/// A repeatable source of bytes: SplitMix64, no cryptographic generator, for test data only.
+pub struct TestRng(pub u64);
+
+impl TryRng for TestRng {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        self.try_next_u64().map(|word| word as u32)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, dst: &mut [u8]) -> Result<(), Infallible> {
+        for piece in dst.chunks_mut(8) {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut word = self.0;
+            word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            word ^= word >> 31;
+            piece.copy_from_slice(&word.to_le_bytes()[..piece.len()]);
+        }
+        Ok(())
+    }
+}
+
+impl TryCryptoRng for TestRng {}
+
+/// Parameters with the smallest chunk.
+pub fn small_chunks(cipher: Cipher) -> Params {
+    Params {
+        cipher,
+        chunk_size: ChunkSize::MIN,
+    }
+}
+
+/// Bytes in which every chunk differs from every other.
+pub fn sample(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i ^ (i >> 8) ^ 0x5A) as u8).collect()
+}
+
+/// A whole sealed file.
+pub fn seal(key: &FileKey, plaintext: &[u8], rng: &mut TestRng) -> Vec<u8> {
+    let file = FileCipher::new(key);
+    let mut sealed = file.header().encode().to_vec();
+    let body = sealed.len();
+    sealed.resize(
+        body + file.layout().sealed_len_to_end(plaintext.len()).unwrap(),
+        0,
+    );
+    file.seal_to_end(0, plaintext, &mut sealed[body..], rng)
+        .unwrap();
+    sealed
+}
+
+/// Opens a whole file as a stream in pieces of this many bytes. Gives what came out, and how it
+/// ended.
+pub fn open_stream(master: &MasterKey, sealed: &[u8], piece: usize) -> (Vec<u8>, Option<Error>) {
+    let mut opener = Opener::new(master);
+    let mut out = Vec::new();
+    for part in sealed.chunks(piece) {
+        if let Err(error) = opener.push(part, &mut out) {
+            return (out, Some(error));
+        }
+    }
+    let error = opener.finish(&mut out).err();
+    (out, error)
+}
+
+/// Opens a whole file by its size and header, as a file system would.
+pub fn open_random_access(master: &MasterKey, sealed: &[u8]) -> Result<Vec<u8>, Error> {
+    if sealed.is_empty() {
+        return Ok(Vec::new());
+    }
+    let file = FileCipher::open(master, sealed)?;
+    let size = file.layout().plaintext_size(sealed.len() as u64)?;
+    let mut out = vec![0xFF; size as usize];
+    let outcome = file.open_to_end(0, &sealed[sealed::HEADER_LEN..], &mut out);
+    if let Err(error) = outcome {
+        assert!(out.iter().all(|&byte| byte == 0), "wiped on failure");
+        return Err(error);
+    }
+    Ok(out)
+}
