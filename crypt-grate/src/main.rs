@@ -1,2 +1,2 @@
-//! crypt-grate
+//! The encryption grate. See `--help`.
 fn main() {}
