@@ -321,7 +321,7 @@ fn address(caller: &Caller<'_, HostState>, offset: i32) -> u64 {
     caller.data().image.memory.base() + u64::from(offset as u32)
 }
 
-fn strings_sizes(
+pub(crate) fn strings_sizes(
     caller: &Caller<'_, HostState>,
     strings: &[Vec<u8>],
     count_at: i32,
@@ -338,7 +338,7 @@ fn strings_sizes(
     written.map_or(BAD_ADDRESS, |()| 0)
 }
 
-fn strings_get(
+pub(crate) fn strings_get(
     caller: &Caller<'_, HostState>,
     strings: &[Vec<u8>],
     list_at: i32,
