@@ -1,0 +1,174 @@
+//! Where results go: a file that appears whole or not at all, or a stream.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+/// A place to write to. Dropped before [`commit`](Output::commit), a file leaves no trace.
+#[derive(Debug)]
+pub enum Output {
+    /// Becomes the file of this name when committed, replacing what is there if so asked.
+    File {
+        /// What is written so far, beside its destination.
+        temporary: NamedTempFile,
+        /// Its destination.
+        path: PathBuf,
+        /// Whether a file that is there may be replaced.
+        replace: bool,
+    },
+    /// A device or pipe named by a path, which cannot be replaced, only written to.
+    Device(File),
+    /// Standard output.
+    Stdout(io::Stdout),
+}
+
+impl Output {
+    /// An output to this path, made with these permission bits. Fails with
+    /// [`io::ErrorKind::AlreadyExists`] if a file is there and it may not be replaced.
+    pub fn to_path(path: &Path, replace: bool, mode: u32) -> io::Result<Self> {
+        let path = match fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(metadata) if !metadata.is_file() => {
+                return Ok(Self::Device(OpenOptions::new().write(true).open(path)?));
+            }
+            Ok(_) if !replace => return Err(io::ErrorKind::AlreadyExists.into()),
+            // So that a symbolic link keeps pointing at what is replaced.
+            Ok(_) => fs::canonicalize(path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) => return Err(error),
+        };
+        let temporary = tempfile::Builder::new()
+            .prefix(".keys-")
+            .suffix(".partial")
+            .permissions(Permissions::from_mode(mode & 0o777))
+            .tempfile_in(parent(&path))?;
+        Ok(Self::File {
+            temporary,
+            path,
+            replace,
+        })
+    }
+
+    /// Makes the output final: for a file, gives it its name once its contents are on disk.
+    pub fn commit(self) -> io::Result<()> {
+        match self {
+            Self::File {
+                temporary,
+                path,
+                replace,
+            } => {
+                temporary.as_file().sync_all()?;
+                if replace {
+                    temporary.persist(&path).map_err(|error| error.error)?;
+                } else {
+                    // Checks again: a file may have come to be there meanwhile.
+                    temporary
+                        .persist_noclobber(&path)
+                        .map_err(|error| error.error)?;
+                }
+                sync_parent(&path)
+            }
+            Self::Device(mut file) => file.flush(),
+            Self::Stdout(mut stdout) => stdout.flush(),
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::File { temporary, .. } => temporary.write(bytes),
+            Self::Device(file) => file.write(bytes),
+            Self::Stdout(stdout) => stdout.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::File { temporary, .. } => temporary.flush(),
+            Self::Device(file) => file.flush(),
+            Self::Stdout(stdout) => stdout.flush(),
+        }
+    }
+}
+
+/// Puts on disk that a file of this name exists.
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
+    File::open(parent(path))?.sync_all()
+}
+
+/// The directory a path lies in.
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entries(dir: &Path) -> Vec<String> {
+        fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn a_file_appears_only_when_committed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let mut output = Output::to_path(&path, false, 0o640).unwrap();
+        output.write_all(b"first").unwrap();
+        assert!(!path.exists());
+        output.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(entries(dir.path()), ["out"]);
+    }
+
+    #[test]
+    fn a_dropped_output_leaves_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let mut output = Output::to_path(&path, false, 0o600).unwrap();
+        output.write_all(b"half").unwrap();
+        drop(output);
+        assert!(entries(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn replaces_only_when_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        // One that comes to be there after the check, too.
+        let late = Output::to_path(&path, false, 0o600).unwrap();
+        fs::write(&path, b"old").unwrap();
+        let error = late.commit().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        let error = Output::to_path(&path, false, 0o600).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        let mut output = Output::to_path(&link, true, 0o600).unwrap();
+        output.write_all(b"new").unwrap();
+        output.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert!(link.is_symlink());
+    }
+
+    #[test]
+    fn devices_are_written_to_and_stay() {
+        let path = Path::new("/dev/null");
+        let mut output = Output::to_path(path, true, 0o600).unwrap();
+        output.write_all(b"gone").unwrap();
+        output.commit().unwrap();
+        assert!(!fs::metadata(path).unwrap().is_file());
+    }
+}

@@ -1,0 +1,37 @@
+//! A progress bar for those who wait in front of a terminal.
+
+use std::io::{self, IsTerminal};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Inputs smaller than this are done before a bar could be read.
+const WORTH_A_BAR: u64 = 64 << 20;
+
+/// Shown on standard error while it lives, if that is a terminal and the input is large.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// For an input of this length, if it is known.
+    pub fn new(len: Option<u64>) -> Self {
+        match len {
+            Some(len) if len >= WORTH_A_BAR && io::stderr().is_terminal() => {
+                let style = "{wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}";
+                let style = ProgressStyle::with_template(style)
+                    .unwrap_or_else(|_| ProgressStyle::default_bar());
+                Self(ProgressBar::new(len).with_style(style))
+            }
+            _ => Self(ProgressBar::hidden()),
+        }
+    }
+
+    /// This much more of the input is done.
+    pub fn advance(&self, len: u64) {
+        self.0.inc(len);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}

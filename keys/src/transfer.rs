@@ -1,0 +1,160 @@
+//! Sealing and opening from a reader to a writer, in constant memory.
+
+use std::io::{self, Read, Write};
+
+use getrandom::SysRng;
+use sealed::{MasterKey, Opener, Params, Sealer};
+use zeroize::Zeroizing;
+
+/// Bytes read at a time: many chunks of any size, so that the cost per call vanishes.
+const READ_LEN: usize = 1 << 20;
+
+/// Room for what a read of plaintext or sealed bytes can turn into, so that the buffer never
+/// moves and leaves a copy behind. The smallest chunks grow by 7.8 %.
+const OUT_CAPACITY: usize = READ_LEN + READ_LEN / 8;
+
+/// What stopped a transfer.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The input could not be read.
+    #[error("{0}")]
+    Read(io::Error),
+    /// The output could not be written.
+    #[error("{0}")]
+    Write(io::Error),
+    /// The contents could not be sealed or opened.
+    #[error("{0}")]
+    Sealed(#[from] sealed::Error),
+}
+
+/// Seals all of `input` into `output`. `progress` is told the length of each piece of input.
+/// Returns the number of bytes sealed.
+pub fn seal(
+    key: &MasterKey,
+    params: Params,
+    input: impl Read,
+    mut output: impl Write,
+    progress: impl FnMut(u64),
+) -> Result<u64, TransferError> {
+    let mut sealer = Sealer::new(key, params, SysRng)?;
+    let mut out = Zeroizing::new(Vec::with_capacity(OUT_CAPACITY));
+    let read = pump(input, &mut output, progress, &mut out, |bytes, out| {
+        sealer.push(bytes, out)
+    })?;
+    sealer.finish(&mut out)?;
+    output.write_all(&out).map_err(TransferError::Write)?;
+    Ok(read)
+}
+
+/// Opens all of `input` into `output`, which is given authenticated bytes only; but that the file
+/// is whole is certain only on success. `progress` is told the length of each piece of input.
+/// Returns the number of bytes read, zero for a file that is empty and carries no seal.
+pub fn open(
+    key: &MasterKey,
+    input: impl Read,
+    mut output: impl Write,
+    progress: impl FnMut(u64),
+) -> Result<u64, TransferError> {
+    let mut opener = Opener::new(key);
+    let mut out = Zeroizing::new(Vec::with_capacity(OUT_CAPACITY));
+    let read = pump(input, &mut output, progress, &mut out, |bytes, out| {
+        opener.push(bytes, out)
+    })?;
+    opener.finish(&mut out)?;
+    output.write_all(&out).map_err(TransferError::Write)?;
+    Ok(read)
+}
+
+/// Reads to the end, passes each piece through `push` and writes what comes of it.
+fn pump(
+    mut input: impl Read,
+    mut output: impl Write,
+    mut progress: impl FnMut(u64),
+    out: &mut Vec<u8>,
+    mut push: impl FnMut(&[u8], &mut Vec<u8>) -> Result<(), sealed::Error>,
+) -> Result<u64, TransferError> {
+    let mut buffer = Zeroizing::new(vec![0; READ_LEN]);
+    let mut total = 0;
+    loop {
+        let len = match input.read(&mut buffer) {
+            Ok(0) => return Ok(total),
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(TransferError::Read(error)),
+        };
+        push(&buffer[..len], out)?;
+        output.write_all(out).map_err(TransferError::Write)?;
+        out.clear();
+        total += len as u64;
+        progress(len as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sealed::{ChunkSize, Error};
+
+    use super::*;
+
+    fn key() -> MasterKey {
+        MasterKey::from_bytes([6; 32])
+    }
+
+    fn sealed(plaintext: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let params = Params {
+            chunk_size: ChunkSize::MIN,
+            ..Params::default()
+        };
+        seal(&key(), params, plaintext, &mut out, |_| ()).unwrap();
+        out
+    }
+
+    #[test]
+    fn round_trip_of_more_than_a_buffer() {
+        let plaintext: Vec<u8> = (0..3 * READ_LEN + 5).map(|i| (i >> 3) as u8).collect();
+        let mut seen = 0;
+        let mut opened = Vec::new();
+        let sealed = sealed(&plaintext);
+        let read = open(&key(), &sealed[..], &mut opened, |len| seen += len).unwrap();
+        assert!(opened == plaintext);
+        assert_eq!(read, sealed.len() as u64);
+        assert_eq!(seen, read);
+    }
+
+    #[test]
+    fn what_a_cut_file_gives_is_the_beginning_and_an_error() {
+        let plaintext = vec![9; 2 * READ_LEN];
+        let sealed = sealed(&plaintext);
+        let mut opened = Vec::new();
+        let error = open(&key(), &sealed[..sealed.len() - 1], &mut opened, |_| ()).unwrap_err();
+        assert!(matches!(
+            error,
+            TransferError::Sealed(Error::Truncated | Error::ChunkCorrupt { .. })
+        ));
+        assert!(plaintext.starts_with(&opened));
+    }
+
+    #[test]
+    fn failures_of_reader_and_writer_are_told_apart() {
+        struct Broken;
+        impl Read for Broken {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+        }
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let params = Params::default();
+        let error = seal(&key(), params, Broken, io::sink(), |_| ()).unwrap_err();
+        assert!(matches!(error, TransferError::Read(_)));
+        let error = seal(&key(), params, &b"x"[..], Broken, |_| ()).unwrap_err();
+        assert!(matches!(error, TransferError::Write(_)));
+    }
+}

@@ -1,0 +1,418 @@
+//! The command from outside: exit status, messages, and what it leaves on disk.
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// A directory to work in, with the key `k.bin`.
+struct Room(TempDir);
+
+impl Room {
+    fn new() -> Self {
+        let room = Self(tempfile::tempdir().unwrap());
+        room.ok(&["gen", "k.bin"]);
+        room
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, contents: &[u8]) {
+        fs::write(self.path(name), contents).unwrap();
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap()
+    }
+
+    fn set_mode(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.path(name), Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        fs::metadata(self.path(name)).unwrap().permissions().mode() & 0o7777
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_keys"));
+        command.args(args).current_dir(self.0.path());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn run_with_input(&self, args: &[&str], input: &[u8]) -> Output {
+        let mut child = self
+            .command(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        std::thread::scope(|scope| {
+            // A command that fails early closes the pipe on the writer.
+            scope.spawn(move || drop(stdin.write_all(input)));
+            child.wait_with_output().unwrap()
+        })
+    }
+
+    #[track_caller]
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Fails with status 1 and a single line that says all of this.
+    #[track_caller]
+    fn fails(&self, args: &[&str], says: &[&str]) {
+        assert_failure(&self.run(args), says);
+    }
+
+    fn entries(&self) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(self.0.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+#[track_caller]
+fn assert_failure(output: &Output, says: &[&str]) {
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+    for part in says {
+        assert!(message.contains(part), "{part:?} in {message:?}");
+    }
+}
+
+const SEAL: [&str; 6] = ["seal", "--key", "k.bin", "in", "-o", "out"];
+const OPEN: [&str; 6] = ["open", "--key", "k.bin", "out", "-o", "back"];
+
+/// Root reads everything, so that nothing is unreadable to it.
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+#[test]
+fn gen_makes_a_private_key_and_never_overwrites() {
+    let room = Room::new();
+    let key = room.read("k.bin");
+    assert_eq!(key.len(), 32);
+    assert_eq!(room.mode("k.bin"), 0o600);
+    room.fails(&["gen", "k.bin"], &["k.bin", "already exists"]);
+    assert_eq!(room.read("k.bin"), key);
+    room.fails(&["gen", "no/such/k.bin"], &["no/such/k.bin"]);
+    // A dangling link is not a free name either.
+    std::os::unix::fs::symlink("elsewhere", room.path("link")).unwrap();
+    room.fails(&["gen", "link"], &["link", "already exists"]);
+    assert!(!room.path("elsewhere").exists());
+}
+
+#[test]
+fn show_names_the_key_without_giving_it_away() {
+    let room = Room::new();
+    let made = room.ok(&["gen", "other.bin"]);
+    let shown = room.ok(&["show", "other.bin"]);
+    let id = shown.lines().next().unwrap().rsplit(' ').next().unwrap();
+    assert_eq!(id.len(), 32);
+    assert!(made.contains(id));
+    assert!(shown.contains("raw 32-byte"));
+    let secret: String = room
+        .read("other.bin")
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert!(!shown.contains(&secret) && !shown.contains(&secret[..16]));
+}
+
+#[test]
+fn every_bad_key_file_is_named_with_its_fix() {
+    let room = Room::new();
+    room.write("in", b"x");
+    let cases: [(&str, Option<&[u8]>, u32, &[&str]); 7] = [
+        (
+            "missing",
+            None,
+            0,
+            &["no such key file", "keys gen missing"],
+        ),
+        ("empty", Some(&[]), 0o600, &["empty", "exactly 32"]),
+        (
+            "short",
+            Some(&[1; 31]),
+            0o600,
+            &["only 31 bytes", "exactly 32"],
+        ),
+        (
+            "long",
+            Some(&[1; 33]),
+            0o600,
+            &["more than 32", "exactly 32"],
+        ),
+        ("group", Some(&[1; 32]), 0o640, &["0640", "chmod 600 group"]),
+        ("world", Some(&[1; 32]), 0o604, &["0604", "chmod 600 world"]),
+        (
+            "written",
+            Some(&[1; 32]),
+            0o620,
+            &["0620", "chmod 600 written"],
+        ),
+    ];
+    for (name, contents, mode, says) in cases {
+        if let Some(contents) = contents {
+            room.write(name, contents);
+            room.set_mode(name, mode);
+        }
+        let says = [&[name], says].concat();
+        room.fails(&["show", name], &says);
+        room.fails(&["seal", "--key", name, "in", "-o", "out"], &says);
+        room.fails(&["open", "--key", name, "in", "-o", "out"], &says);
+        room.fails(&["verify", "--key", name, "in"], &says);
+    }
+    fs::create_dir(room.path("dir")).unwrap();
+    room.fails(&["show", "dir"], &["dir", "a directory"]);
+    if !is_root() {
+        room.set_mode("k.bin", 0);
+        room.fails(&["show", "k.bin"], &["k.bin", "chmod 600 k.bin"]);
+    }
+    assert!(!room.path("out").exists());
+}
+
+#[test]
+fn round_trips() {
+    let room = Room::new();
+    for cipher in ["xchacha20poly1305", "aes-256-gcm"] {
+        for chunk_size in ["512", "4096", "65536"] {
+            for len in [0, 1, 4095, 4096, 4097, 70_000, 2_100_000] {
+                let contents: Vec<u8> = (0..len).map(|i| (i ^ (i >> 8)) as u8).collect();
+                room.write("in", &contents);
+                let options = ["--cipher", cipher, "--chunk-size", chunk_size, "--force"];
+                room.ok(&[&SEAL[..], &options].concat());
+                room.ok(&[&OPEN[..], &["--force"]].concat());
+                assert!(room.read("back") == contents);
+                room.ok(&["verify", "--key", "k.bin", "out"]);
+            }
+        }
+    }
+    assert_eq!(room.entries(), ["back", "in", "k.bin", "out"]);
+}
+
+#[test]
+fn standard_streams() {
+    let room = Room::new();
+    let contents = vec![7; 3_000_000];
+    let sealed = room.run_with_input(&["seal", "-k", "k.bin", "-", "-o", "-"], &contents);
+    assert!(sealed.status.success());
+    let opened = room.run_with_input(&["open", "-k", "k.bin", "-", "-o", "-"], &sealed.stdout);
+    assert!(opened.status.success());
+    assert!(opened.stdout == contents);
+
+    let verified = room.run_with_input(&["verify", "-k", "k.bin", "-"], &sealed.stdout);
+    assert!(verified.status.success());
+
+    // A bad byte near the end: nothing but authentic bytes come out, and the failure is told.
+    let mut altered = sealed.stdout;
+    let near_end = altered.len() - 5000;
+    altered[near_end] ^= 1;
+    let opened = room.run_with_input(&["open", "-k", "k.bin", "-", "-o", "-"], &altered);
+    assert_failure(&opened, &["standard input", "chunk 731 is damaged"]);
+    assert!(opened.stdout.len() < contents.len());
+    assert!(contents.starts_with(&opened.stdout));
+}
+
+#[test]
+fn existing_output_is_replaced_only_by_force() {
+    let room = Room::new();
+    room.write("in", b"plain");
+    room.write("out", b"precious");
+    room.fails(&SEAL, &["out", "already exists", "--force"]);
+    assert_eq!(room.read("out"), b"precious");
+    room.ok(&[&SEAL[..], &["--force"]].concat());
+    room.write("back", b"precious");
+    room.fails(&OPEN, &["back", "already exists", "--force"]);
+    assert_eq!(room.read("back"), b"precious");
+
+    // Onto itself, too: the input is whole until the output is.
+    room.ok(&["open", "--key", "k.bin", "out", "-o", "out", "--force"]);
+    assert_eq!(room.read("out"), b"plain");
+}
+
+#[test]
+fn a_failure_leaves_neither_output_nor_temporary_file() {
+    let room = Room::new();
+    room.write("in", &[5; 3_000_000]);
+    room.ok(&SEAL);
+    let mut sealed = room.read("out");
+    let len = sealed.len();
+    sealed[len - 1] ^= 1;
+    room.write("out", &sealed);
+    let before = room.entries();
+    room.fails(&OPEN, &["out", "chunk 732 is damaged"]);
+    assert_eq!(room.entries(), before);
+
+    room.write("back", b"precious");
+    room.fails(&[&OPEN[..], &["--force"]].concat(), &["chunk 732"]);
+    assert_eq!(room.read("back"), b"precious");
+}
+
+#[test]
+fn faults_are_told_apart() {
+    let room = Room::new();
+    room.ok(&["gen", "other.bin"]);
+    room.write("in", &[5; 5000]);
+    room.ok(&SEAL);
+    let sealed = room.read("out");
+    let with = |at: usize, value: u8| {
+        let mut altered = sealed.clone();
+        altered[at] = value;
+        altered
+    };
+    let cases = [
+        (b"just some text".to_vec(), "not a sealed file"),
+        (with(8, 2), "format version 2"),
+        (with(9, 77), "unknown cipher (number 77)"),
+        (with(60, sealed[60] ^ 1), "header is damaged"),
+        (with(300, sealed[300] ^ 1), "chunk 0 is damaged"),
+        (with(4300, sealed[4300] ^ 1), "chunk 1 is damaged"),
+        (sealed[..50].to_vec(), "cut short"),
+        (sealed[..96 + 4136].to_vec(), "cut short"),
+    ];
+    for (contents, message) in cases {
+        room.write("out", &contents);
+        room.fails(&OPEN, &["out: ", message]);
+        room.fails(&["verify", "--key", "k.bin", "out"], &["out: ", message]);
+        assert!(!room.path("back").exists());
+    }
+    room.write("out", &sealed);
+    let ids = ["k.bin", "other.bin"].map(|key| {
+        let shown = room.ok(&["show", key]);
+        shown.lines().next().unwrap()["key id: ".len()..].to_owned()
+    });
+    room.fails(
+        &["open", "--key", "other.bin", "out", "-o", "back"],
+        &["out: wrong key", &ids[0], &ids[1]],
+    );
+    room.fails(
+        &["open", "--key", "k.bin", "absent", "-o", "back"],
+        &["absent: cannot read"],
+    );
+    room.fails(
+        &["open", "--key", "k.bin", ".", "-o", "back"],
+        &[".: a directory"],
+    );
+    room.fails(
+        &["open", "--key", "k.bin", "out", "-o", "no/such/dir/back"],
+        &["no/such/dir/back: cannot write"],
+    );
+}
+
+#[test]
+fn verify_looks_at_every_file() {
+    let room = Room::new();
+    room.write("in", &[5; 5000]);
+    room.ok(&SEAL);
+    room.write("bad1", b"text");
+    room.write("bad2", &room.read("out")[..200]);
+    room.write("zero", b"");
+    let output = room.run(&["verify", "-k", "k.bin", "bad1", "out", "bad2", "zero"]);
+    assert_eq!(output.status.code(), Some(1));
+    let errors = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<_> = errors.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("bad1") && lines[1].contains("bad2"));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("out: whole and unaltered"));
+    assert!(said.contains("zero: zero bytes"));
+}
+
+#[test]
+fn a_file_of_zero_bytes_opens_as_empty_with_a_warning() {
+    let room = Room::new();
+    room.write("out", b"");
+    let output = room.run(&OPEN);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("nothing vouches for it"));
+    assert_eq!(room.read("back"), b"");
+}
+
+#[test]
+fn outputs_are_no_more_open_than_inputs() {
+    let room = Room::new();
+    room.write("in", b"x");
+    room.set_mode("in", 0o640);
+    room.ok(&SEAL);
+    assert_eq!(room.mode("out"), 0o640);
+    room.ok(&OPEN);
+    assert_eq!(room.mode("back"), 0o600);
+}
+
+#[test]
+fn wrong_usage_is_64_and_help_is_0() {
+    let room = Room::new();
+    let wrong: [&[&str]; 10] = [
+        &[],
+        &["frobnicate"],
+        &["gen"],
+        &["gen", "a", "b"],
+        &["seal", "in", "-o", "out"],
+        &["seal", "--key", "k.bin", "in"],
+        &[
+            "seal", "--key", "k.bin", "in", "-o", "out", "--cipher", "rot13",
+        ],
+        &[
+            "seal",
+            "--key",
+            "k.bin",
+            "in",
+            "-o",
+            "out",
+            "--chunk-size",
+            "1000",
+        ],
+        &[
+            "seal",
+            "--key",
+            "k.bin",
+            "in",
+            "-o",
+            "out",
+            "--chunk-size",
+            "256",
+        ],
+        &["verify", "--key", "k.bin"],
+    ];
+    for args in wrong {
+        let output = room.run(args);
+        assert_eq!(output.status.code(), Some(64), "{args:?}");
+        assert!(!output.stderr.is_empty() && output.stdout.is_empty());
+    }
+    for args in [&["--help"][..], &["--version"], &["seal", "--help"]] {
+        assert!(!room.ok(args).is_empty());
+    }
+}
+
+#[test]
+fn a_device_is_written_to_not_replaced() {
+    let room = Room::new();
+    room.write("in", b"x");
+    room.ok(&["seal", "--key", "k.bin", "in", "-o", "/dev/null"]);
+    assert!(!Path::new("/dev/null").metadata().unwrap().is_file());
+    if Path::new("/dev/full").exists() {
+        room.fails(
+            &["seal", "--key", "k.bin", "in", "-o", "/dev/full"],
+            &["/dev/full: cannot write"],
+        );
+    }
+}
