@@ -1,0 +1,291 @@
+//! Lind system calls.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+#[link(wasm_import_module = "lind")]
+unsafe extern "C" {
+    #[link_name = "make-syscall"]
+    fn make_syscall(
+        nr: u32,
+        name: u64,
+        own: u64,
+        target: u64,
+        a1: u64,
+        a1cage: u64,
+        a2: u64,
+        a2cage: u64,
+        a3: u64,
+        a3cage: u64,
+        a4: u64,
+        a4cage: u64,
+        a5: u64,
+        a5cage: u64,
+        a6: u64,
+        a6cage: u64,
+    ) -> i32;
+    #[link_name = "lind-get-memory-base"]
+    safe fn memory_base() -> u64;
+    #[link_name = "lind-get-cage-id"]
+    safe fn current_cage() -> u64;
+}
+
+/// What is passed for an argument that a call does not have.
+pub const UNUSED: u64 = 0xdead_beef_dead_beef;
+
+/// System call numbers that this crate uses.
+pub mod nr {
+    #![allow(missing_docs)]
+    pub const READ: u32 = 0;
+    pub const WRITE: u32 = 1;
+    pub const OPEN: u32 = 2;
+    pub const CLOSE: u32 = 3;
+    pub const STAT: u32 = 4;
+    pub const FSTAT: u32 = 5;
+    pub const LSTAT: u32 = 6;
+    pub const LSEEK: u32 = 8;
+    pub const MMAP: u32 = 9;
+    pub const MUNMAP: u32 = 11;
+    pub const IOCTL: u32 = 16;
+    pub const PREAD: u32 = 17;
+    pub const PWRITE: u32 = 18;
+    pub const READV: u32 = 19;
+    pub const WRITEV: u32 = 20;
+    pub const SCHED_YIELD: u32 = 24;
+    pub const DUP: u32 = 32;
+    pub const DUP2: u32 = 33;
+    pub const CLOCK_NANOSLEEP: u32 = 35;
+    pub const GETPID: u32 = 39;
+    pub const CLONE: u32 = 56;
+    pub const EXECVE: u32 = 59;
+    pub const WAITPID: u32 = 61;
+    pub const KILL: u32 = 62;
+    pub const FCNTL: u32 = 72;
+    pub const FSYNC: u32 = 74;
+    pub const FDATASYNC: u32 = 75;
+    pub const FTRUNCATE: u32 = 77;
+    pub const GETDENTS64: u32 = 78;
+    pub const GETCWD: u32 = 79;
+    pub const CHDIR: u32 = 80;
+    pub const RENAME: u32 = 82;
+    pub const MKDIR: u32 = 83;
+    pub const RMDIR: u32 = 84;
+    pub const LINK: u32 = 86;
+    pub const UNLINK: u32 = 87;
+    pub const SYMLINK: u32 = 88;
+    pub const READLINK: u32 = 89;
+    pub const CLOCK_GETTIME: u32 = 228;
+    pub const EXIT_GROUP: u32 = 231;
+    pub const PIPE2: u32 = 293;
+    pub const LLSEEK: u32 = 1100;
+}
+
+/// An error number of Linux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+/// Base and id do not change while a cage lives, but a forked child has its own.
+static BASE: AtomicU64 = AtomicU64::new(NOT_ASKED);
+static OWN: AtomicU64 = AtomicU64::new(NOT_ASKED);
+const NOT_ASKED: u64 = u64::MAX;
+
+/// The address of this cage's offset 0, as system calls take addresses.
+pub fn base() -> u64 {
+    match BASE.load(Ordering::Relaxed) {
+        NOT_ASKED => {
+            let base = memory_base();
+            BASE.store(base, Ordering::Relaxed);
+            base
+        }
+        base => base,
+    }
+}
+
+/// The number of this cage, which is its pid.
+pub fn own_id() -> u64 {
+    match OWN.load(Ordering::Relaxed) {
+        NOT_ASKED => {
+            let own = current_cage();
+            OWN.store(own, Ordering::Relaxed);
+            own
+        }
+        own => own,
+    }
+}
+
+/// The address of something in this cage, as a system call takes it. A null pointer stays 0.
+pub fn address<T: ?Sized>(pointer: *const T) -> u64 {
+    match pointer.cast::<u8>().addr() {
+        0 => 0,
+        offset => base() + offset as u64,
+    }
+}
+
+/// One argument of a 3i call: a value, and the cage whose address or descriptor it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arg {
+    /// The value.
+    pub value: u64,
+    /// The cage.
+    pub cage: u64,
+}
+
+/// A call with all that 3i lets one choose. Answers the result as it came.
+///
+/// # Safety
+/// Addresses among the arguments that lie in this cage must be good for what the call does.
+pub unsafe fn call_3i(nr: u32, own: u64, target: u64, a: &[Arg; 6]) -> i32 {
+    // SAFETY: the caller vouches for the addresses; the host checks everything else.
+    unsafe {
+        make_syscall(
+            nr, 0, own, target, a[0].value, a[0].cage, a[1].value, a[1].cage, a[2].value,
+            a[2].cage, a[3].value, a[3].cage, a[4].value, a[4].cage, a[5].value, a[5].cage,
+        )
+    }
+}
+
+/// An ordinary system call of this cage. `args` are as the kernel takes them, addresses made by
+/// [`address`]; missing ones are passed as unused.
+///
+/// # Errors
+/// The negated result where it is one of Linux's errors.
+///
+/// # Safety
+/// Addresses among the arguments must be good for what the call does.
+pub unsafe fn syscall(nr: u32, args: &[u64]) -> Result<i32, Errno> {
+    let own = own_id();
+    let mut full = [Arg {
+        value: UNUSED,
+        cage: own,
+    }; 6];
+    for (slot, value) in full.iter_mut().zip(args) {
+        slot.value = *value;
+    }
+    // SAFETY: as the caller's.
+    check(unsafe { call_3i(nr, own, own, &full) })
+}
+
+/// Tells results from errors: only -4095 to -1 are errors, other negative numbers are addresses.
+///
+/// # Errors
+/// The error number.
+pub fn check(result: i32) -> Result<i32, Errno> {
+    if (-4095..0).contains(&result) {
+        Err(Errno(-result))
+    } else {
+        Ok(result)
+    }
+}
+
+/// Makes a copy of this cage. Answers 0 in the child, the child's pid in the parent.
+///
+/// # Errors
+/// As fork(2).
+pub fn fork() -> Result<i32, Errno> {
+    let clone_args = [0u64; 11];
+    // SAFETY: the structure is whole and zero: a plain fork.
+    let result = unsafe { syscall(nr::CLONE, &[address(&raw const clone_args)]) };
+    if result == Ok(0) {
+        BASE.store(memory_base(), Ordering::Relaxed);
+        OWN.store(current_cage(), Ordering::Relaxed);
+    }
+    result
+}
+
+/// Replaces this cage's program. The pointers are NUL-terminated strings; comes back only to say
+/// what was wrong.
+///
+/// # Safety
+/// All pointers must be good.
+pub unsafe fn execve(path: *const u8, args: &[*const u8], env: &[*const u8]) -> Errno {
+    const MOST: usize = 256;
+    let array = |strings: &[*const u8]| {
+        let mut array = [0u64; MOST];
+        for (slot, string) in array.iter_mut().zip(strings) {
+            *slot = address(*string);
+        }
+        array
+    };
+    if args.len() >= MOST || env.len() >= MOST {
+        return Errno(7);
+    }
+    let (argv, envp) = (array(args), array(env));
+    let call = [
+        address(path),
+        address(&raw const argv),
+        address(&raw const envp),
+    ];
+    // SAFETY: both arrays end with a 0 entry; the caller vouches for the strings.
+    match unsafe { syscall(nr::EXECVE, &call) } {
+        Err(errno) => errno,
+        Ok(_) => Errno(5), // It does not come back from a success.
+    }
+}
+
+/// Waits for a child (any for -1). Answers its pid and status; (0, 0) when `options` has WNOHANG
+/// and none has ended.
+///
+/// # Errors
+/// As waitpid(2).
+pub fn waitpid(pid: i32, options: i32) -> Result<(i32, i32), Errno> {
+    let mut status = 0i32;
+    let args = [
+        pid as i64 as u64,
+        address(&raw mut status),
+        options as i64 as u64,
+    ];
+    // SAFETY: `status` is a place for an int.
+    let pid = unsafe { syscall(nr::WAITPID, &args) }?;
+    Ok((pid, status))
+}
+
+/// Makes a pipe: the end to read, the end to write.
+///
+/// # Errors
+/// As pipe2(2).
+pub fn pipe2(flags: i32) -> Result<(i32, i32), Errno> {
+    let mut ends = [0i32; 2];
+    let args = [address(&raw mut ends), flags as i64 as u64];
+    // SAFETY: `ends` is a place for two ints.
+    unsafe { syscall(nr::PIPE2, &args) }?;
+    Ok((ends[0], ends[1]))
+}
+
+/// Closes a descriptor.
+///
+/// # Errors
+/// As close(2).
+pub fn close(fd: i32) -> Result<(), Errno> {
+    // SAFETY: no address among the arguments.
+    unsafe { syscall(nr::CLOSE, &[fd as i64 as u64]) }.map(drop)
+}
+
+/// Reads.
+///
+/// # Errors
+/// As read(2).
+pub fn read(fd: i32, buf: &mut [u8]) -> Result<usize, Errno> {
+    let args = [
+        fd as i64 as u64,
+        address(buf.as_mut_ptr()),
+        buf.len() as u64,
+    ];
+    // SAFETY: the buffer is as long as said.
+    unsafe { syscall(nr::READ, &args) }.map(|n| n as usize)
+}
+
+/// Writes.
+///
+/// # Errors
+/// As write(2).
+pub fn write(fd: i32, buf: &[u8]) -> Result<usize, Errno> {
+    let args = [fd as i64 as u64, address(buf.as_ptr()), buf.len() as u64];
+    // SAFETY: the buffer is as long as said.
+    unsafe { syscall(nr::WRITE, &args) }.map(|n| n as usize)
+}
+
+/// Ends this cage.
+pub fn exit(code: i32) -> ! {
+    // SAFETY: no address among the arguments.
+    let _ = unsafe { syscall(nr::EXIT_GROUP, &[code as i64 as u64, 0]) };
+    core::arch::wasm32::unreachable()
+}
