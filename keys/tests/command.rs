@@ -142,36 +142,7 @@ fn show_names_the_key_without_giving_it_away() {
 fn every_bad_key_file_is_named_with_its_fix() {
     let room = Room::new();
     room.write("in", b"x");
-    let cases: [(&str, Option<&[u8]>, u32, &[&str]); 7] = [
-        (
-            "missing",
-            None,
-            0,
-            &["no such key file", "keys gen missing"],
-        ),
-        ("empty", Some(&[]), 0o600, &["empty", "exactly 32"]),
-        (
-            "short",
-            Some(&[1; 31]),
-            0o600,
-            &["only 31 bytes", "exactly 32"],
-        ),
-        (
-            "long",
-            Some(&[1; 33]),
-            0o600,
-            &["more than 32", "exactly 32"],
-        ),
-        ("group", Some(&[1; 32]), 0o640, &["0640", "chmod 600 group"]),
-        ("world", Some(&[1; 32]), 0o604, &["0604", "chmod 600 world"]),
-        (
-            "written",
-            Some(&[1; 32]),
-            0o620,
-            &["0620", "chmod 600 written"],
-        ),
-    ];
-    for (name, contents, mode, says) in cases {
+    let check = |name: &str, contents: Option<&[u8]>, mode, says: &[&str]| {
         if let Some(contents) = contents {
             room.write(name, contents);
             room.set_mode(name, mode);
@@ -181,7 +152,30 @@ fn every_bad_key_file_is_named_with_its_fix() {
         room.fails(&["seal", "--key", name, "in", "-o", "out"], &says);
         room.fails(&["open", "--key", name, "in", "-o", "out"], &says);
         room.fails(&["verify", "--key", name, "in"], &says);
-    }
+    };
+    let key = Some(&[1; 32][..]);
+    check(
+        "missing",
+        None,
+        0,
+        &["no such key file", "keys gen missing"],
+    );
+    check("empty", Some(&[]), 0o600, &["empty", "exactly 32"]);
+    check(
+        "short",
+        Some(&[1; 31]),
+        0o600,
+        &["only 31 bytes", "exactly 32"],
+    );
+    check(
+        "long",
+        Some(&[1; 33]),
+        0o600,
+        &["more than 32", "exactly 32"],
+    );
+    check("group", key, 0o640, &["0640", "chmod 600 group"]);
+    check("world", key, 0o604, &["0604", "chmod 600 world"]);
+    check("written", key, 0o620, &["0620", "chmod 600 written"]);
     fs::create_dir(room.path("dir")).unwrap();
     room.fails(&["show", "dir"], &["dir", "a directory"]);
     if !is_root() {
