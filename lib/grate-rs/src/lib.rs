@@ -1,1 +1,41 @@
-//! grate-rs
+//! Write grates: cages that serve system calls of other cages.
+//!
+//! [`GrateBuilder`] starts the program under the grate and registers its handlers; a handler gets
+//! a [`Call`], looks at it, changes it or not, and passes it on with [`Call::forward`]. The
+//! functions named as in Lind's own grate library ([`register_handler`], [`make_threei_call`],
+//! [`copy_data_between_cages`], ...) are here too, so that a grate written for it compiles; its
+//! `fd_support`, which needs a crate that is on no registry, is not.
+//!
+//! ```ignore
+//! use grate_rs::{Call, Errno, GrateBuilder, constants::SYS_GETEUID, handler};
+//!
+//! handler!(geteuid, |_call: &Call| -> Result<i32, Errno> { Ok(10) });
+//!
+//! fn main() {
+//!     GrateBuilder::new()
+//!         .register(SYS_GETEUID, geteuid)
+//!         .run(std::env::args().skip(1).collect());
+//! }
+//! ```
+//!
+//! Handlers run on the calling cage's thread, several at a time, each in an instance of its own
+//! on the grate's one memory: state belongs into statics behind locks. A handler must not panic:
+//! that ends the grate, and its cages get EIO from then on.
+
+#![cfg(target_family = "wasm")]
+#![feature(asm_experimental_arch)]
+
+mod builder;
+mod call;
+pub mod constants;
+pub mod ffi;
+mod threei;
+mod worker;
+
+pub use builder::{GrateBuilder, GrateTeardownCallback, PreExecCallback};
+pub use call::{Call, GuestPtr, own_buffer};
+pub use cage_libc::sys::{Arg, Errno};
+pub use threei::{
+    GrateError, SyscallHandler, copy_data_between_cages, copy_handler_table_to_cage, getcageid,
+    is_thread_clone, make_threei_call, mmap_shared, register_handler,
+};

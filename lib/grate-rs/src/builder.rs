@@ -1,0 +1,147 @@
+//! Bringing a grate and its program together.
+
+use crate::ffi;
+use crate::threei::{GrateError, SyscallHandler, getcageid, register_handler};
+use cage_libc::sys::{self, Errno};
+use std::ffi::CString;
+
+/// Called in the grate with the child's id, after registration and before the child may exec.
+pub type PreExecCallback = Box<dyn Fn(i32)>;
+/// Called in the grate with the child's raw wait status, or with what went wrong.
+pub type GrateTeardownCallback = Box<dyn Fn(Result<i32, GrateError>)>;
+
+/// Collects handlers, then runs a program under them.
+#[derive(Default)]
+pub struct GrateBuilder {
+    handlers: Vec<(u64, SyscallHandler)>,
+    preexec: Option<PreExecCallback>,
+    teardown: Option<GrateTeardownCallback>,
+}
+
+impl GrateBuilder {
+    /// A grate without handlers.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets `handler` serve the call `nr`. The last one registered for a number serves it.
+    #[must_use]
+    pub fn register(mut self, nr: u64, handler: SyscallHandler) -> Self {
+        self.handlers.push((nr, handler));
+        self
+    }
+
+    /// Sets what is called once the child has its handlers and has not begun yet.
+    #[must_use]
+    pub fn preexec<F: Fn(i32) + 'static>(mut self, callback: F) -> Self {
+        self.preexec = Some(Box::new(callback));
+        self
+    }
+
+    /// Sets what is called once the child has ended.
+    #[must_use]
+    pub fn teardown<F: Fn(Result<i32, GrateError>) + 'static>(mut self, callback: F) -> Self {
+        self.teardown = Some(Box::new(callback));
+        self
+    }
+
+    /// Runs `argv` under the grate, and ends with its exit status (128 and the signal for one
+    /// that was killed; 1 when there is nothing to run or it can't be run).
+    pub fn run(self, argv: Vec<String>) -> ! {
+        let ended = self.run_child(&argv);
+        let code = match &ended {
+            Ok(status) => ffi::shell_code(*status),
+            Err(error) => {
+                eprintln!("{}: {error}", program_name());
+                1
+            }
+        };
+        if let Some(teardown) = &self.teardown {
+            teardown(ended);
+        }
+        sys::exit(code)
+    }
+
+    fn run_child(&self, argv: &[String]) -> Result<i32, GrateError> {
+        let coordination =
+            |what: &str, errno: Errno| GrateError::CoordinationError(format!("{what}: {}", describe(errno)));
+        if argv.is_empty() {
+            return Err(GrateError::CoordinationError(
+                "no program to run was named after the options".to_owned(),
+            ));
+        }
+        // The child waits for the other end to be closed: its handlers are in place then.
+        const O_CLOEXEC: i32 = 0o2000000;
+        let (gate, latch) =
+            sys::pipe2(O_CLOEXEC).map_err(|errno| coordination("cannot make a pipe", errno))?;
+        let child = sys::fork().map_err(|errno| coordination("cannot fork", errno))?;
+        if child == 0 {
+            let _ = sys::close(latch);
+            let go = sys::read(gate, &mut [0; 1]);
+            let _ = sys::close(gate);
+            match go {
+                Ok(1) => exec(argv),
+                _ => sys::exit(1),
+            }
+        }
+        let _ = sys::close(gate);
+        let registered = self.handlers.iter().try_for_each(|(nr, handler)| {
+            register_handler(child as u64, *nr, getcageid(), *handler)
+        });
+        if registered.is_ok() {
+            if let Some(preexec) = &self.preexec {
+                preexec(child);
+            }
+            let _ = sys::write(latch, &[1]);
+        }
+        let _ = sys::close(latch);
+        let status = loop {
+            match sys::waitpid(child, 0) {
+                Ok((_, status)) => break status,
+                Err(Errno(4)) => {}
+                Err(errno) => return Err(coordination("cannot wait for the program", errno)),
+            }
+        };
+        registered.map(|()| status)
+    }
+}
+
+/// Becomes the program, in the child.
+fn exec(argv: &[String]) -> ! {
+    let strings: Result<Vec<CString>, _> =
+        argv.iter().map(|arg| CString::new(arg.as_str())).collect();
+    let errno = match &strings {
+        Ok(strings) => {
+            let mut pointers: Vec<*const u8> =
+                strings.iter().map(|string| string.as_ptr().cast()).collect();
+            let environment = ffi::environment();
+            let path = pointers.first().copied().unwrap_or(core::ptr::null());
+            pointers.truncate(255);
+            // SAFETY: the strings live to the end of this function.
+            unsafe { sys::execve(path, &pointers, &environment) }
+        }
+        Err(_) => Errno(22),
+    };
+    let name = argv.first().map_or("", String::as_str);
+    match errno {
+        // Not found, or not a program: the runtime has said why in the second case.
+        Errno(2) => eprintln!(
+            "{}: {name}: no such program (a name without a slash is looked up in the current \
+             directory, /grates and /bin of the root)",
+            program_name()
+        ),
+        errno => eprintln!("{}: {name}: cannot run it: {}", program_name(), describe(errno)),
+    }
+    sys::exit(1)
+}
+
+fn program_name() -> String {
+    let name = std::env::args().next().unwrap_or_default();
+    let name = name.rsplit('/').next().unwrap_or_default();
+    name.trim_end_matches(".cwasm").trim_end_matches(".wasm").to_owned()
+}
+
+fn describe(errno: Errno) -> String {
+    crate::constants::error::name(errno.0)
+        .map_or_else(|| format!("error {}", errno.0), str::to_owned)
+}

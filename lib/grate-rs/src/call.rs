@@ -1,0 +1,278 @@
+//! A call as a handler sees it, and the memory of the cage that made it.
+
+use crate::constants::lind::GRATE_MEMORY_FLAG;
+use cage_libc::sys::{self, Arg, Errno};
+
+/// EFAULT, which a cage gets for an address that is not its own.
+const EFAULT: Errno = Errno(14);
+const ENAMETOOLONG: Errno = Errno(36);
+
+/// One intercepted call.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Its number.
+    pub nr: u32,
+    args: [Arg; 6],
+}
+
+/// An address in the memory of a cage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestPtr {
+    /// The address, opaque.
+    pub addr: u64,
+    /// The cage.
+    pub cage: u64,
+}
+
+/// An argument that points into the grate's own memory.
+pub fn own_buffer<T: ?Sized>(pointer: *const T) -> Arg {
+    Arg {
+        value: sys::address(pointer),
+        cage: sys::own_id(),
+    }
+}
+
+impl Call {
+    /// A call from what the runtime passes.
+    pub fn new(nr: u32, raw: [u64; 12]) -> Self {
+        let arg = |index: usize| Arg {
+            value: raw[2 * index],
+            cage: raw[2 * index + 1] & !GRATE_MEMORY_FLAG,
+        };
+        Self {
+            nr,
+            args: [arg(0), arg(1), arg(2), arg(3), arg(4), arg(5)],
+        }
+    }
+
+    /// All arguments, to change some and pass them on.
+    pub fn args(&self) -> &[Arg; 6] {
+        &self.args
+    }
+
+    /// An argument (from 0) with its cage.
+    pub fn arg(&self, index: usize) -> Arg {
+        self.args[index]
+    }
+
+    /// An argument of C type `int`.
+    pub fn int(&self, index: usize) -> i32 {
+        self.args[index].value as i32
+    }
+
+    /// An argument of 64 bits.
+    pub fn long(&self, index: usize) -> i64 {
+        self.args[index].value as i64
+    }
+
+    /// An argument of type `size_t`.
+    pub fn size(&self, index: usize) -> u64 {
+        self.args[index].value
+    }
+
+    /// An address argument.
+    pub fn pointer(&self, index: usize) -> GuestPtr {
+        GuestPtr {
+            addr: self.args[index].value,
+            cage: self.args[index].cage,
+        }
+    }
+
+    /// The cage that an argument by value (a descriptor, a flag) belongs to: the caller. The cage
+    /// of an address may be another, where a grate in between passes a buffer of its own.
+    pub fn cage_of(&self, index: usize) -> u64 {
+        self.args[index].cage
+    }
+
+    /// Passes the call on unchanged.
+    ///
+    /// `caller` is the cage whose state is meant: that of a by-value argument.
+    ///
+    /// # Errors
+    /// What the call answered.
+    pub fn forward(&self, caller: u64) -> Result<i32, Errno> {
+        self.forward_with(caller, &self.args)
+    }
+
+    /// Passes the call on with other arguments.
+    ///
+    /// # Errors
+    /// What the call answered.
+    pub fn forward_with(&self, caller: u64, args: &[Arg; 6]) -> Result<i32, Errno> {
+        forward(self.nr, caller, args)
+    }
+}
+
+/// Makes a call for another cage, as the grate: what serves the grate's own calls serves it.
+///
+/// # Errors
+/// What the call answered.
+pub fn forward(nr: u32, target: u64, args: &[Arg; 6]) -> Result<i32, Errno> {
+    // SAFETY: addresses in this memory come from `own_buffer` of live buffers.
+    sys::check(unsafe { sys::call_3i(nr, sys::own_id(), target, args) })
+}
+
+impl GuestPtr {
+    /// Whether it is null.
+    pub fn is_null(self) -> bool {
+        self.addr == 0
+    }
+
+    /// The address `len` bytes on.
+    #[must_use]
+    pub fn add(self, len: u64) -> Self {
+        Self {
+            addr: self.addr.wrapping_add(len),
+            ..self
+        }
+    }
+
+    /// Copies bytes out of the cage.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn read_into(self, out: &mut [u8]) -> Result<(), Errno> {
+        if out.is_empty() {
+            return Ok(());
+        }
+        self.copy(own_buffer(out.as_mut_ptr()), out.len(), false)
+    }
+
+    /// Copies a fixed number of bytes out of the cage.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn read<const N: usize>(self) -> Result<[u8; N], Errno> {
+        let mut bytes = [0; N];
+        self.read_into(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Copies bytes into the cage.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn write(self, bytes: &[u8]) -> Result<(), Errno> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let to = Arg {
+            value: self.addr,
+            cage: self.cage,
+        };
+        copy(own_buffer(bytes.as_ptr()), to, bytes.len(), 0)
+    }
+
+    /// Reads a string of fewer than `max` bytes (a path: 4096), without its NUL.
+    ///
+    /// # Errors
+    /// EFAULT; ENAMETOOLONG where there is no NUL in reach.
+    pub fn read_cstr(self, max: usize) -> Result<Vec<u8>, Errno> {
+        let mut bytes = vec![0; max];
+        if self.copy(own_buffer(bytes.as_mut_ptr()), max, true).is_err() {
+            // Too long, or not there: the first byte tells.
+            self.read::<1>()?;
+            return Err(ENAMETOOLONG);
+        }
+        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(max);
+        bytes.truncate(end);
+        Ok(bytes)
+    }
+
+    /// Reads an array of iovecs as the kernel has them: base and length.
+    ///
+    /// # Errors
+    /// EFAULT; EINVAL for a count out of range or lengths that add up to too much.
+    pub fn read_iovecs(self, count: i32) -> Result<Vec<(GuestPtr, u64)>, Errno> {
+        const EINVAL: Errno = Errno(22);
+        const MOST: usize = 1024;
+        let count = usize::try_from(count).map_err(|_| EINVAL)?;
+        if count > MOST {
+            return Err(EINVAL);
+        }
+        let mut bytes = vec![0; 16 * count];
+        self.read_into(&mut bytes)?;
+        let mut total = 0u64;
+        let mut list = Vec::with_capacity(count);
+        for entry in bytes.chunks_exact(16) {
+            let word = |at: usize| {
+                let mut word = [0; 8];
+                word.copy_from_slice(&entry[at..at + 8]);
+                u64::from_le_bytes(word)
+            };
+            let len = word(8);
+            total = total.checked_add(len).filter(|&t| t <= i64::MAX as u64).ok_or(EINVAL)?;
+            let base = GuestPtr {
+                addr: word(0),
+                cage: self.cage,
+            };
+            list.push((base, len));
+        }
+        Ok(list)
+    }
+
+    fn copy(self, to: Arg, len: usize, string: bool) -> Result<(), Errno> {
+        let from = Arg {
+            value: self.addr,
+            cage: self.cage,
+        };
+        copy(from, to, len, u64::from(string))
+    }
+}
+
+fn copy(from: Arg, to: Arg, len: usize, kind: u64) -> Result<(), Errno> {
+    const COPY_DATA: u32 = 1002;
+    let number = |value: u64| Arg {
+        value,
+        cage: sys::UNUSED,
+    };
+    let args = [
+        from,
+        to,
+        number(len as u64),
+        number(kind),
+        number(sys::UNUSED),
+        number(sys::UNUSED),
+    ];
+    let own = sys::own_id();
+    // SAFETY: the side in this memory is a slice that the caller holds.
+    let result = unsafe { sys::call_3i(COPY_DATA, own, own, &args) };
+    if result == crate::constants::lind::ELINDAPIABORTED as u32 as i32 || result == -1 {
+        Err(EFAULT)
+    } else {
+        Ok(())
+    }
+}
+
+/// Makes a [`SyscallHandler`](crate::SyscallHandler) of that name for one number, from a function
+/// `fn(&Call) -> Result<i32, Errno>`.
+#[macro_export]
+macro_rules! handler {
+    ($name:ident, $nr:expr, $function:expr) => {
+        #[allow(clippy::too_many_arguments)]
+        extern "C" fn $name(
+            _grate: u64,
+            a1: u64,
+            a1cage: u64,
+            a2: u64,
+            a2cage: u64,
+            a3: u64,
+            a3cage: u64,
+            a4: u64,
+            a4cage: u64,
+            a5: u64,
+            a5cage: u64,
+            a6: u64,
+            a6cage: u64,
+        ) -> i32 {
+            let call = $crate::Call::new(
+                $nr as u32,
+                [
+                    a1, a1cage, a2, a2cage, a3, a3cage, a4, a4cage, a5, a5cage, a6, a6cage,
+                ],
+            );
+            let result: Result<i32, $crate::Errno> = $function(&call);
+            result.unwrap_or_else(|errno| -errno.0)
+        }
+    };
+}

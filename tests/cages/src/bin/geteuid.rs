@@ -1,0 +1,10 @@
+//! Prints what geteuid answers.
+
+use cage_libc::sys;
+
+fn main() {
+    const GETEUID: u32 = 107;
+    // SAFETY: no arguments.
+    let uid = unsafe { sys::syscall(GETEUID, &[]) };
+    println!("{uid:?}");
+}

@@ -1,2 +1,0 @@
-//! cages
-fn main() {}
