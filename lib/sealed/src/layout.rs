@@ -296,6 +296,21 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_file() {
+        for cipher in Cipher::ALL {
+            let layout = Layout::new(cipher, ChunkSize::MIN);
+            let (physical, plaintext) = (0..600)
+                .map(|less| MAX_PHYSICAL_SIZE - less)
+                .find_map(|size| Some((size, layout.plaintext_size(size).ok()?)))
+                .unwrap();
+            assert_eq!(layout.physical_size(plaintext), Ok(physical));
+            for more in 1..600 {
+                assert_eq!(layout.physical_size(plaintext + more), Err(Error::TooLarge));
+            }
+        }
+    }
+
+    #[test]
     fn runs() {
         let layout = default_layout();
         assert_eq!(layout.run_range(0, 1), Ok(96..96 + 4136));
