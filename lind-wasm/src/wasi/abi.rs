@@ -52,7 +52,6 @@ impl Errno {
     pub const NOTSUP: Self = Self(58);
     pub const PERM: Self = Self(63);
     pub const SPIPE: Self = Self(70);
-    pub const NOTCAPABLE: Self = Self(76);
 
     /// As the program gets it.
     pub fn number(self) -> u16 {
@@ -280,8 +279,9 @@ pub mod rights {
     /// `path_create_directory` to `path_open`.
     const PATH_FIRST: u64 = 0b1_1111 << 9;
     const FD_READDIR: u64 = 1 << 14;
-    /// `path_readlink` to `path_filestat_set_times`.
-    const PATH_SECOND: u64 = 0b11_1111 << 15;
+    /// `path_readlink` to `path_filestat_set_times`, but for `path_filestat_set_size`: no function
+    /// uses it.
+    const PATH_SECOND: u64 = 0b10_1111 << 15;
     const FD_FILESTAT_GET: u64 = 1 << 21;
     const FD_FILESTAT_SET_SIZE: u64 = 1 << 22;
     const FD_FILESTAT_SET_TIMES: u64 = 1 << 23;

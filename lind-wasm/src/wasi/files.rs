@@ -112,7 +112,8 @@ pub fn fd_pwrite(
     transfer(cx, &CALLS, fd, (iovs, count), Some(offset), done)
 }
 
-/// Moves the position. `whence` has the kernel's numbers.
+/// Moves the position. `whence` has the kernel's numbers. A directory has no position in WASI, and
+/// in the kernel one that means something else, which cookies are for.
 pub fn fd_seek(
     cx: &mut Context<'_>,
     fd: u32,
@@ -126,6 +127,9 @@ pub fn fd_seek(
     }
     let fd = cx.fd(fd)?;
     cx.check(position, 8)?;
+    if cx.stat(fd)?.file_type() == FileType::Directory {
+        return Err(Errno::BADF.into());
+    }
     let result = cx.reserve(8)?;
     cx.call(nr::LLSEEK, [fd, offset as u64, u64::from(whence), result])?;
     cx.put(position, &cx.staged::<8>(result)?)

@@ -138,8 +138,7 @@ pub fn path_link(
         .map(drop)
 }
 
-/// Opens a file. Its rights say how; none to read or write opens for reading, as does any
-/// directory.
+/// Opens a file. Its rights say how; none to read or write opens for reading.
 #[expect(
     clippy::too_many_arguments,
     reason = "the function's signature in WASI"
@@ -180,7 +179,6 @@ fn open_flags(how: u32, base: u64) -> Result<u32, Errno> {
         return Err(Errno::INVAL);
     }
     let mut flags = match (base & rights::FD_READ != 0, base & rights::FD_WRITE != 0) {
-        _ if how & DIRECTORY != 0 => linux::O_RDONLY,
         (_, false) => linux::O_RDONLY,
         (false, true) => linux::O_WRONLY,
         (true, true) => linux::O_RDWR,
@@ -298,7 +296,7 @@ mod tests {
         assert_eq!(open_flags(0, 0), Ok(linux::O_RDONLY));
         assert_eq!(open_flags(0, rights::FD_WRITE), Ok(linux::O_WRONLY));
         assert_eq!(open_flags(0, both), Ok(linux::O_RDWR));
-        assert_eq!(open_flags(2, both), Ok(linux::O_DIRECTORY));
+        assert_eq!(open_flags(2, rights::FD_READ), Ok(linux::O_DIRECTORY));
         assert_eq!(
             open_flags(13, both),
             Ok(linux::O_RDWR | linux::O_CREAT | linux::O_EXCL | linux::O_TRUNC)
