@@ -360,7 +360,7 @@ fn the_root_is_the_one_preopen() {
             check(format!("fd_close {root}"), BADF),
             check(format!("fd_prestat_get {root} {out}"), BADF),
             check(format!("open {root} {file} (i32.const 0)"), BADF),
-            check(format!("fd_renumber (call $opened) (i32.const 3)"), BADF),
+            check("fd_renumber (call $opened) (i32.const 3)", BADF),
             check(format!("fd_tell (call $opened) {out}"), 0),
         ],
     );
