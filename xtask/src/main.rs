@@ -1,2 +1,91 @@
-//! xtask
-fn main() {}
+//! The build driver: compiles the guests for Lind, checks them and puts them into `lindfs/`.
+
+mod abi;
+mod compile;
+mod finish;
+mod guests;
+mod place;
+mod toolchain;
+
+use anyhow::{Context, ensure};
+use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
+
+/// Build the guest programs of this repository.
+#[derive(Parser)]
+#[command(name = "xtask")]
+struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compile guests, check them and put them into lindfs/grates and lindfs/bin
+    Guests {
+        /// Packages to build; all guests if none is named
+        names: Vec<String>,
+    },
+    /// Say what in a wasm file is against the Lind ABI, one line each
+    Check {
+        /// Files to check
+        #[arg(required = true, value_name = "FILE.wasm")]
+        files: Vec<PathBuf>,
+    },
+    /// List the guests
+    List,
+    /// Say with which tools guests would be built, or what is missing
+    Tools,
+}
+
+fn main() -> anyhow::Result<()> {
+    let root = repository()?;
+    match Options::parse().command {
+        Command::Guests { names } => build(root, &names),
+        Command::Check { files } => check(&files),
+        Command::List => list(root),
+        Command::Tools => {
+            println!("{}", toolchain::find()?);
+            Ok(())
+        }
+    }
+}
+
+/// Top of the repository.
+fn repository() -> anyhow::Result<&'static Path> {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask stands in no repository")
+}
+
+fn build(root: &Path, names: &[String]) -> anyhow::Result<()> {
+    let guests = guests::select(root, names)?;
+    let tools = toolchain::find()?;
+    let linked = compile::compile(root, &tools, &guests)?;
+    for program in &linked {
+        let wasm = finish::finish(&tools, program)?;
+        place::place(root, program, &wasm)?;
+    }
+    Ok(())
+}
+
+fn check(files: &[PathBuf]) -> anyhow::Result<()> {
+    let mut violations = 0;
+    for file in files {
+        let shown = file.display();
+        let wasm = std::fs::read(file).with_context(|| format!("cannot read {shown}"))?;
+        for violation in abi::violations(&wasm, None) {
+            println!("{shown}: {violation}");
+            violations += 1;
+        }
+    }
+    ensure!(violations == 0, "{violations} violations of the Lind ABI");
+    Ok(())
+}
+
+fn list(root: &Path) -> anyhow::Result<()> {
+    for guest in guests::select(root, &[])? {
+        println!("{:8} {}", guest.kind.name(), guest.package);
+    }
+    Ok(())
+}

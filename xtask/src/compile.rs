@@ -1,0 +1,127 @@
+//! Compiles and links guests.
+
+use crate::guests::{Guest, Kind};
+use crate::toolchain::Tools;
+use anyhow::{Context, ensure};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A linked program, not yet ready to run.
+#[derive(Debug)]
+pub struct Linked {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: Kind,
+    /// Where the linker put it.
+    pub file: PathBuf,
+}
+
+const TARGET: &str = "wasm32-wasip1";
+
+/// What WebAssembly may have in it. From `mvp` up, by name: newer defaults of the compiler are
+/// more than Debian's binaryen can read, and cages need atomics, which are not among them.
+const FEATURES: &str =
+    "+atomics,+bulk-memory,+mutable-globals,+nontrapping-fptoint,+sign-ext,+simd128";
+
+/// What the linker is told, see the ABI: the host makes the memory and finds the stack and the
+/// thread-local block by name; signals 0 and 1 are no functions.
+const LINKER_ARGS: &[&str] = &[
+    "--import-memory",
+    "--shared-memory",
+    "--max-memory=4294967296",
+    "--table-base=2",
+    "--export=__stack_pointer",
+    "--export=__stack_low",
+    "--export=__tls_base",
+    // Only grates have it; the first pulls it out of the library.
+    "--undefined=pass_fptr_to_wt",
+    "--export-if-defined=pass_fptr_to_wt",
+    "-zstack-size=1048576",
+];
+
+/// Compiles guests in one run of cargo, with `std` from its sources.
+pub fn compile(root: &Path, tools: &Tools, guests: &[Guest]) -> anyhow::Result<Vec<Linked>> {
+    // Apart from the host's builds: the two would wait for each other's lock.
+    let target = root.join("target/guests");
+    let libraries = target.join("lib");
+    stand_in_libc(&libraries)?;
+
+    let mut command = Command::new(&tools.cargo);
+    // A cargo run by cargo inherits settings that are meant for the host.
+    for (name, _) in std::env::vars_os() {
+        let name_text = name.to_string_lossy();
+        if name_text.starts_with("CARGO") || name_text.starts_with("RUST") {
+            let keep = [
+                "CARGO_HOME",
+                "CARGO_NET_OFFLINE",
+                "CARGO_TERM_COLOR",
+                "RUSTUP_HOME",
+            ];
+            if !keep.contains(&&*name_text) {
+                command.env_remove(&name);
+            }
+        }
+    }
+    command
+        .current_dir(root)
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(tools, &libraries)?)
+        .env("RUSTC", &tools.rustc)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .args(["build", "--release", "--bins", "--target", TARGET])
+        .arg("-Zbuild-std=std,panic_abort");
+    for guest in guests {
+        command.args(["--package", &guest.package]);
+    }
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", tools.cargo.display()))?;
+    ensure!(status.success(), "the guests do not compile");
+
+    let built = target.join(TARGET).join("release");
+    let programs = |guest: &Guest| {
+        let kind = guest.kind;
+        let linked = |name: &String| Linked {
+            name: name.clone(),
+            kind,
+            file: built.join(format!("{name}.wasm")),
+        };
+        guest.programs.iter().map(linked).collect::<Vec<_>>()
+    };
+    Ok(guests.iter().flat_map(programs).collect())
+}
+
+fn rustflags(tools: &Tools, libraries: &Path) -> anyhow::Result<String> {
+    let utf8 = |path: &Path| {
+        path.to_str()
+            .map(str::to_owned)
+            .with_context(|| format!("{} is not UTF-8", path.display()))
+    };
+    let mut flags = vec![
+        "-Ctarget-cpu=mvp".to_owned(),
+        format!("-Ctarget-feature={FEATURES}"),
+        "-Cpanic=abort".to_owned(),
+        "-Clink-self-contained=no".to_owned(),
+        format!("-Clinker={}", utf8(&tools.linker)?),
+        "-Clinker-flavor=wasm-lld".to_owned(),
+        format!("-L{}", utf8(libraries)?),
+    ];
+    flags.extend(LINKER_ARGS.iter().map(|arg| format!("-Clink-arg={arg}")));
+    // The separator that cargo takes in this variable.
+    Ok(flags.join("\u{1f}"))
+}
+
+/// `std` for WASI asks the linker for `libc`. What it needs of it is in `cage-libc`, an ordinary
+/// crate, so an empty archive satisfies the linker.
+fn stand_in_libc(folder: &Path) -> anyhow::Result<()> {
+    const EMPTY_ARCHIVE: &[u8] = b"!<arch>\n";
+    fs::create_dir_all(folder)?;
+    let archive = folder.join("libc.a");
+    // Left alone if there: a newer one would make cargo link again.
+    if fs::read(&archive).ok().as_deref() != Some(EMPTY_ARCHIVE) {
+        fs::write(&archive, EMPTY_ARCHIVE)?;
+    }
+    Ok(())
+}

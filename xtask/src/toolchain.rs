@@ -1,0 +1,164 @@
+//! Finds the tools that guests are built with.
+//!
+//! Guests need a compiler with its library sources, because `std` is built for them with atomics
+//! (`-Zbuild-std`), a wasm linker and binaryen's `wasm-opt`. All of them are Debian packages;
+//! elsewhere a rustup nightly with `rust-src` and any binaryen do.
+
+use anyhow::bail;
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where the tools are.
+#[derive(Debug)]
+pub struct Tools {
+    /// `cargo` of the compiler below.
+    pub cargo: PathBuf,
+    /// A compiler whose sysroot has the library sources.
+    pub rustc: PathBuf,
+    /// `wasm-ld`, or `rust-lld`.
+    pub linker: PathBuf,
+    /// Binaryen's optimiser, which also makes programs ready for fork.
+    pub wasm_opt: PathBuf,
+}
+
+impl fmt::Display for Tools {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "cargo    {}\nrustc    {}\nlinker   {}\nwasm-opt {}",
+            self.cargo.display(),
+            self.rustc.display(),
+            self.linker.display(),
+            self.wasm_opt.display()
+        )
+    }
+}
+
+/// Oldest compiler that takes the workspace.
+const RUST: (u32, u32) = (1, 95);
+/// LLVM versions whose linker is tried by name.
+const LLVM: std::ops::RangeInclusive<u32> = 18..=23;
+
+/// Finds all tools, or says everything that is missing.
+pub fn find() -> anyhow::Result<Tools> {
+    let compiler = compiler();
+    let linker = linker(compiler.as_ref().map(|(_, rustc)| rustc.as_path()));
+    let wasm_opt = in_path("wasm-opt");
+    let mut missing = Vec::new();
+    if compiler.is_none() {
+        missing.push(format!(
+            "a Rust compiler of at least {}.{} with its library sources (Debian: rustc-web \
+             cargo-web rust-web-src; elsewhere: rustup toolchain install nightly --component \
+             rust-src)",
+            RUST.0, RUST.1
+        ));
+    }
+    if linker.is_none() {
+        missing.push("a WebAssembly linker (Debian: lld-19)".to_owned());
+    }
+    if wasm_opt.is_none() {
+        missing.push("wasm-opt (Debian: binaryen)".to_owned());
+    }
+    match (compiler, linker, wasm_opt) {
+        (Some((cargo, rustc)), Some(linker), Some(wasm_opt)) => Ok(Tools {
+            cargo,
+            rustc,
+            linker,
+            wasm_opt,
+        }),
+        _ => bail!(
+            "to build guests, these are missing:\n  {}",
+            missing.join("\n  ")
+        ),
+    }
+}
+
+/// `cargo` and `rustc` that belong together.
+fn compiler() -> Option<(PathBuf, PathBuf)> {
+    let system = (
+        PathBuf::from("/usr/bin/cargo"),
+        PathBuf::from("/usr/bin/rustc"),
+    );
+    std::iter::once(system)
+        .chain(rustup_nightly())
+        .find(|(cargo, rustc)| cargo.exists() && is_recent(rustc) && has_sources(rustc))
+}
+
+/// The paths behind rustup's shims, which would look at `rust-toolchain.toml` instead.
+fn rustup_nightly() -> Option<(PathBuf, PathBuf)> {
+    let which = |tool: &str| output("rustup", ["which", "--toolchain", "nightly", tool]);
+    Some((which("cargo")?.into(), which("rustc")?.into()))
+}
+
+fn is_recent(rustc: &Path) -> bool {
+    output(rustc, ["--version"])
+        .and_then(|text| version(&text))
+        .is_some_and(|version| version >= RUST)
+}
+
+fn has_sources(rustc: &Path) -> bool {
+    sysroot(rustc).is_some_and(|root| root.join("lib/rustlib/src/rust/library/std").exists())
+}
+
+fn sysroot(rustc: &Path) -> Option<PathBuf> {
+    output(rustc, ["--print", "sysroot"]).map(PathBuf::from)
+}
+
+/// Major and minor out of what `rustc --version` says.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.split_whitespace().nth(1)?.split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+fn linker(rustc: Option<&Path>) -> Option<PathBuf> {
+    in_path("wasm-ld")
+        .or_else(|| {
+            LLVM.rev()
+                .find_map(|llvm| in_path(&format!("wasm-ld-{llvm}")))
+        })
+        .or_else(|| bundled_linker(rustc?))
+}
+
+/// The linker that rustup delivers with a compiler.
+fn bundled_linker(rustc: &Path) -> Option<PathBuf> {
+    let host = output(rustc, ["--print", "host-tuple"])?;
+    let linker = sysroot(rustc)?.join(format!("lib/rustlib/{host}/bin/gcc-ld/wasm-ld"));
+    linker.exists().then_some(linker)
+}
+
+fn in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+/// What a command prints, if it succeeds.
+fn output<const N: usize>(program: impl AsRef<OsStr>, args: [&str; N]) -> Option<String> {
+    // Set by the cargo that runs us, these would make rustup's tools choose its toolchain.
+    let output = Command::new(program)
+        .args(args)
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_and_compared_as_numbers() {
+        assert_eq!(
+            version("rustc 1.96.0 (abc 2026-01-01) (built from source)"),
+            Some((1, 96))
+        );
+        assert_eq!(version("rustc 1.100.0-nightly (abc)"), Some((1, 100)));
+        assert!(version("rustc 1.100.0").unwrap() > RUST);
+        assert_eq!(version("nonsense"), None);
+    }
+}
