@@ -105,7 +105,6 @@ fn rustflags(tools: &Tools, libraries: &Path) -> anyhow::Result<String> {
         "-Cpanic=abort".to_owned(),
         "-Clink-self-contained=no".to_owned(),
         format!("-Clinker={}", utf8(&tools.linker)?),
-        "-Clinker-flavor=wasm-lld".to_owned(),
         format!("-L{}", utf8(libraries)?),
     ];
     flags.extend(LINKER_ARGS.iter().map(|arg| format!("-Clink-arg={arg}")));

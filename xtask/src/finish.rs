@@ -1,7 +1,8 @@
 //! Makes a linked program one that Lind runs.
 //!
-//! 1. `wasm-opt --asyncify` lets it unwind and rewind its stack, which is how a cage forks.
-//! 2. It gets the exported global `epoch`, by which the runtime interrupts a cage.
+//! 1. It gets the exported global `epoch`, by which the runtime interrupts a cage; exports that
+//!    Lind does not know go, and with them what they keep alive.
+//! 2. `wasm-opt --asyncify` lets it unwind and rewind its stack, which is how a cage forks.
 //! 3. Custom sections go, but for its name: a cage without a module name can't fork.
 //!
 //! # What is instrumented
@@ -23,13 +24,13 @@
 
 use crate::compile::Linked;
 use crate::toolchain::Tools;
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use std::path::Path;
 use std::process::Command;
 use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
 use wasm_encoder::{
-    ConstExpr, EntityType, ExportKind, ExportSection, GlobalSection, GlobalType, ImportSection,
-    Module, NameSection, RawSection, ValType,
+    ConstExpr, ExportKind, ExportSection, GlobalSection, GlobalType, ImportSection, Module,
+    NameSection, RawSection, ValType,
 };
 use wasmparser::{Parser, Payload, TypeRef};
 
@@ -56,12 +57,27 @@ const FEATURES: &[&str] = &[
     "--enable-simd",
 ];
 
+/// Exports that Lind knows. The compiler exports every function of C's name as well, which would
+/// keep all of `cage-libc` in every program.
+const EXPORTS: &[&str] = &[
+    "_start",
+    "__stack_pointer",
+    "__stack_low",
+    "__tls_base",
+    "pass_fptr_to_wt",
+    "signal_callback",
+];
+
 /// Answers the bytes of the finished program.
 pub fn finish(tools: &Tools, program: &Linked) -> anyhow::Result<Vec<u8>> {
+    let prepared = program.file.with_extension("prepared.wasm");
     let unwindable = program.file.with_extension("asyncify.wasm");
-    asyncify(&tools.wasm_opt, &program.file, &unwindable)?;
-    let wasm = std::fs::read(&unwindable)?;
-    complete(&wasm, &program.name).with_context(|| format!("{}", unwindable.display()))
+    let work = || {
+        std::fs::write(&prepared, prepare(&std::fs::read(&program.file)?)?)?;
+        asyncify(&tools.wasm_opt, &prepared, &unwindable)?;
+        complete(&std::fs::read(&unwindable)?, &program.name)
+    };
+    work().with_context(|| format!("cannot finish {}", program.file.display()))
 }
 
 fn asyncify(wasm_opt: &Path, from: &Path, to: &Path) -> anyhow::Result<()> {
@@ -81,45 +97,30 @@ fn asyncify(wasm_opt: &Path, from: &Path, to: &Path) -> anyhow::Result<()> {
     // Its warnings (a name in the list that a program does not have) are not worth a line.
     ensure!(
         output.status.success(),
-        "wasm-opt cannot take {}:\n{}",
-        from.display(),
+        "wasm-opt failed:\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
 }
 
-/// Adds `epoch` and the name, joins the gates, drops custom sections.
-fn complete(wasm: &[u8], name: &str) -> anyhow::Result<Vec<u8>> {
-    let mut module = Module::new();
+/// Adds `epoch` and drops exports that Lind does not know, before the optimiser sees them.
+fn prepare(wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut imported_globals = 0;
     let mut epoch = None;
-    for payload in Parser::new(0).parse_all(wasm) {
-        let payload = payload?;
-        let Some((id, range)) = payload.as_section() else {
-            continue;
-        };
+    rewrite(wasm, |payload, module| {
         match payload {
-            Payload::CustomSection(_) => {}
             Payload::ImportSection(reader) => {
-                let mut section = ImportSection::new();
-                for import in reader.into_imports() {
-                    let import = import?;
-                    if let TypeRef::Global(_) = import.ty {
+                for import in reader.clone().into_imports() {
+                    if let TypeRef::Global(_) = import?.ty {
                         imported_globals += 1;
                     }
-                    let field = match (import.module, import.name) {
-                        (LIND, UNWINDING_GATE) => GATE,
-                        (_, field) => field,
-                    };
-                    let ty: EntityType = RoundtripReencoder.entity_type(import.ty)?;
-                    section.import(import.module, field, ty);
                 }
-                module.section(&section);
+                return Ok(false);
             }
             Payload::GlobalSection(reader) => {
                 let mut section = GlobalSection::new();
                 epoch = Some(imported_globals + reader.count());
-                RoundtripReencoder.parse_global_section(&mut section, reader)?;
+                RoundtripReencoder.parse_global_section(&mut section, reader.clone())?;
                 let ty = GlobalType {
                     val_type: ValType::I64,
                     mutable: true,
@@ -129,25 +130,68 @@ fn complete(wasm: &[u8], name: &str) -> anyhow::Result<Vec<u8>> {
                 module.section(&section);
             }
             Payload::ExportSection(reader) => {
-                let Some(epoch) = epoch else {
-                    bail!("it has no globals, hence no stack pointer");
-                };
+                let epoch = epoch.context("it has no globals, hence no stack pointer")?;
                 let mut section = ExportSection::new();
-                RoundtripReencoder.parse_export_section(&mut section, reader)?;
+                for export in reader.clone() {
+                    let export = export?;
+                    if EXPORTS.contains(&export.name) {
+                        let kind = RoundtripReencoder.export_kind(export.kind)?;
+                        section.export(export.name, kind, export.index);
+                    }
+                }
                 section.export("epoch", ExportKind::Global, epoch);
                 module.section(&section);
             }
-            _ => {
-                module.section(&RawSection {
-                    id,
-                    data: wasm.get(range).context("truncated section")?,
-                });
-            }
+            _ => return Ok(false),
         }
-    }
+        Ok(true)
+    })
+}
+
+/// Joins the gates, and leaves of all custom sections only the module's name.
+fn complete(wasm: &[u8], name: &str) -> anyhow::Result<Vec<u8>> {
+    let mut wasm = rewrite(wasm, |payload, module| {
+        match payload {
+            Payload::CustomSection(_) => {}
+            Payload::ImportSection(reader) => {
+                let mut section = ImportSection::new();
+                for import in reader.clone().into_imports() {
+                    let import = import?;
+                    let field = match (import.module, import.name) {
+                        (LIND, UNWINDING_GATE) => GATE,
+                        (_, field) => field,
+                    };
+                    let ty = RoundtripReencoder.entity_type(import.ty)?;
+                    section.import(import.module, field, ty);
+                }
+                module.section(&section);
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
     let mut names = NameSection::new();
     names.module(name);
-    module.section(&names);
+    wasm_encoder::Section::append_to(&names, &mut wasm);
+    Ok(wasm)
+}
+
+/// Copies a module section by section, but for those that `replace` writes itself (or leaves out)
+/// and answers true for.
+fn rewrite(
+    wasm: &[u8],
+    mut replace: impl FnMut(&Payload<'_>, &mut Module) -> anyhow::Result<bool>,
+) -> anyhow::Result<Vec<u8>> {
+    let mut module = Module::new();
+    for payload in Parser::new(0).parse_all(wasm) {
+        let payload = payload?;
+        if let Some((id, range)) = payload.as_section()
+            && !replace(&payload, &mut module)?
+        {
+            let data = wasm.get(range).context("truncated section")?;
+            module.section(&RawSection { id, data });
+        }
+    }
     Ok(module.finish())
 }
 
@@ -157,18 +201,27 @@ mod tests {
     use crate::abi;
 
     #[test]
-    fn completing_joins_the_gates_and_adds_epoch_and_name() {
+    fn preparing_and_completing_give_what_the_abi_asks() {
         let text = abi::testing::GOOD
             .replace(
                 r#"(import "lind" "make-syscall""#,
                 r#"(import "lind" "make-syscall-unwinding""#,
             )
             .replace(r#"(global (export "epoch") (mut i64) (i64.const 0))"#, "")
+            .replace("(func $init)", r#"(func $init (export "malloc"))"#)
             .replace("(module $good", "(module");
         let before = wat::parse_str(text).unwrap();
         assert_eq!(abi::violations(&before, None).len(), 3);
-        let after = complete(&before, "named").unwrap();
-        assert_eq!(abi::violations(&after, None), Vec::<String>::new());
+        let prepared = prepare(&before).unwrap();
+        // wasm-opt adds the functions of asyncify in between, which GOOD has and `prepare` drops.
+        let dropped = abi::violations(&prepared, None);
+        assert_eq!(dropped.len(), 6, "{dropped:?}");
+        let after = complete(&prepared, "named").unwrap();
+        let left = abi::violations(&after, None);
+        assert!(
+            left.len() == 4 && left.iter().all(|v| v.contains("asyncify")),
+            "{left:?}"
+        );
         assert_eq!(abi::module_name(&after).as_deref(), Some("named"));
     }
 }

@@ -10,6 +10,7 @@ mod toolchain;
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// Build the guest programs of this repository.
 #[derive(Parser)]
@@ -38,9 +39,19 @@ enum Command {
     Tools,
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run(Options::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
     let root = repository()?;
-    match Options::parse().command {
+    match command {
         Command::Guests { names } => build(root, &names),
         Command::Check { files } => check(&files),
         Command::List => list(root),

@@ -23,6 +23,28 @@ unsafe extern "C" {
         a6: u64,
         a6cage: u64,
     ) -> i32;
+    // The same function, as the calls name it in which this program unwinds its stack. The build
+    // makes functions that may be on the stack then fit for it, which slows them down, and turns
+    // the name into the other one. (See xtask.)
+    #[link_name = "make-syscall-unwinding"]
+    fn make_syscall_unwinding(
+        nr: u32,
+        name: u64,
+        own: u64,
+        target: u64,
+        a1: u64,
+        a1cage: u64,
+        a2: u64,
+        a2cage: u64,
+        a3: u64,
+        a3cage: u64,
+        a4: u64,
+        a4cage: u64,
+        a5: u64,
+        a5cage: u64,
+        a6: u64,
+        a6cage: u64,
+    ) -> i32;
     #[link_name = "lind-get-memory-base"]
     safe fn memory_base() -> u64;
     #[link_name = "lind-get-cage-id"]
@@ -129,11 +151,21 @@ pub struct Arg {
     pub cage: u64,
 }
 
-/// A call with all that 3i lets one choose. Answers the result as it came.
+/// Whether this is a call in which the caller's stack is unwound.
+const fn unwinds(nr: u32) -> bool {
+    const EXIT: u32 = 60;
+    matches!(nr, nr::CLONE | nr::EXECVE | EXIT | nr::EXIT_GROUP)
+}
+
+/// A call with all that 3i lets one choose. Answers the result as it came, and ENOSYS for the
+/// calls that would unwind this cage itself: there are [`fork`], [`execve`] and [`exit`] for them.
 ///
 /// # Safety
 /// Addresses among the arguments that lie in this cage must be good for what the call does.
 pub unsafe fn call_3i(nr: u32, own: u64, target: u64, a: &[Arg; 6]) -> i32 {
+    if own == target && unwinds(nr) {
+        return -38;
+    }
     // SAFETY: the caller vouches for the addresses; the host checks everything else.
     unsafe {
         make_syscall(
@@ -147,12 +179,31 @@ pub unsafe fn call_3i(nr: u32, own: u64, target: u64, a: &[Arg; 6]) -> i32 {
 /// [`address`]; missing ones are passed as unused.
 ///
 /// # Errors
-/// The negated result where it is one of Linux's errors.
+/// The negated result where it is one of Linux's errors; ENOSYS as [`call_3i`].
 ///
 /// # Safety
 /// Addresses among the arguments must be good for what the call does.
 pub unsafe fn syscall(nr: u32, args: &[u64]) -> Result<i32, Errno> {
     let own = own_id();
+    // SAFETY: as the caller's.
+    check(unsafe { call_3i(nr, own, own, &own_args(own, args)) })
+}
+
+/// As [`syscall`], for the calls that unwind.
+unsafe fn unwinding_syscall(nr: u32, args: &[u64]) -> Result<i32, Errno> {
+    let own = own_id();
+    let a = own_args(own, args);
+    // SAFETY: as the caller's.
+    check(unsafe {
+        make_syscall_unwinding(
+            nr, 0, own, own, a[0].value, a[0].cage, a[1].value, a[1].cage, a[2].value, a[2].cage,
+            a[3].value, a[3].cage, a[4].value, a[4].cage, a[5].value, a[5].cage,
+        )
+    })
+}
+
+/// All six arguments of a call that a cage makes for itself.
+fn own_args(own: u64, args: &[u64]) -> [Arg; 6] {
     let mut full = [Arg {
         value: UNUSED,
         cage: own,
@@ -160,8 +211,7 @@ pub unsafe fn syscall(nr: u32, args: &[u64]) -> Result<i32, Errno> {
     for (slot, value) in full.iter_mut().zip(args) {
         slot.value = *value;
     }
-    // SAFETY: as the caller's.
-    check(unsafe { call_3i(nr, own, own, &full) })
+    full
 }
 
 /// Tells results from errors: only -4095 to -1 are errors, other negative numbers are addresses.
@@ -183,7 +233,7 @@ pub fn check(result: i32) -> Result<i32, Errno> {
 pub fn fork() -> Result<i32, Errno> {
     let clone_args = [0u64; 11];
     // SAFETY: the structure is whole and zero: a plain fork.
-    let result = unsafe { syscall(nr::CLONE, &[address(&raw const clone_args)]) };
+    let result = unsafe { unwinding_syscall(nr::CLONE, &[address(&raw const clone_args)]) };
     if result == Ok(0) {
         BASE.store(memory_base(), Ordering::Relaxed);
         OWN.store(current_cage(), Ordering::Relaxed);
@@ -215,7 +265,7 @@ pub unsafe fn execve(path: *const u8, args: &[*const u8], env: &[*const u8]) -> 
         address(&raw const envp),
     ];
     // SAFETY: both arrays end with a 0 entry; the caller vouches for the strings.
-    match unsafe { syscall(nr::EXECVE, &call) } {
+    match unsafe { unwinding_syscall(nr::EXECVE, &call) } {
         Err(errno) => errno,
         Ok(_) => Errno(5), // It does not come back from a success.
     }
@@ -286,6 +336,6 @@ pub fn write(fd: i32, buf: &[u8]) -> Result<usize, Errno> {
 /// Ends this cage.
 pub fn exit(code: i32) -> ! {
     // SAFETY: no address among the arguments.
-    let _ = unsafe { syscall(nr::EXIT_GROUP, &[code as i64 as u64, 0]) };
+    let _ = unsafe { unwinding_syscall(nr::EXIT_GROUP, &[code as i64 as u64, 0]) };
     core::arch::wasm32::unreachable()
 }
