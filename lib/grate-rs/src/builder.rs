@@ -63,8 +63,9 @@ impl GrateBuilder {
     }
 
     fn run_child(&self, argv: &[String]) -> Result<i32, GrateError> {
-        let coordination =
-            |what: &str, errno: Errno| GrateError::CoordinationError(format!("{what}: {}", describe(errno)));
+        let coordination = |what: &str, errno: Errno| {
+            GrateError::CoordinationError(format!("{what}: {}", describe(errno)))
+        };
         if argv.is_empty() {
             return Err(GrateError::CoordinationError(
                 "no program to run was named after the options".to_owned(),
@@ -112,8 +113,10 @@ fn exec(argv: &[String]) -> ! {
         argv.iter().map(|arg| CString::new(arg.as_str())).collect();
     let errno = match &strings {
         Ok(strings) => {
-            let mut pointers: Vec<*const u8> =
-                strings.iter().map(|string| string.as_ptr().cast()).collect();
+            let mut pointers: Vec<*const u8> = strings
+                .iter()
+                .map(|string| string.as_ptr().cast())
+                .collect();
             let environment = ffi::environment();
             let path = pointers.first().copied().unwrap_or(core::ptr::null());
             pointers.truncate(255);
@@ -130,7 +133,11 @@ fn exec(argv: &[String]) -> ! {
              directory, /grates and /bin of the root)",
             program_name()
         ),
-        errno => eprintln!("{}: {name}: cannot run it: {}", program_name(), describe(errno)),
+        errno => eprintln!(
+            "{}: {name}: cannot run it: {}",
+            program_name(),
+            describe(errno)
+        ),
     }
     sys::exit(1)
 }
@@ -138,7 +145,9 @@ fn exec(argv: &[String]) -> ! {
 fn program_name() -> String {
     let name = std::env::args().next().unwrap_or_default();
     let name = name.rsplit('/').next().unwrap_or_default();
-    name.trim_end_matches(".cwasm").trim_end_matches(".wasm").to_owned()
+    name.trim_end_matches(".cwasm")
+        .trim_end_matches(".wasm")
+        .to_owned()
 }
 
 fn describe(errno: Errno) -> String {

@@ -169,7 +169,10 @@ impl GuestPtr {
     /// EFAULT; ENAMETOOLONG where there is no NUL in reach.
     pub fn read_cstr(self, max: usize) -> Result<Vec<u8>, Errno> {
         let mut bytes = vec![0; max];
-        if self.copy(own_buffer(bytes.as_mut_ptr()), max, true).is_err() {
+        if self
+            .copy(own_buffer(bytes.as_mut_ptr()), max, true)
+            .is_err()
+        {
             // Too long, or not there: the first byte tells.
             self.read::<1>()?;
             return Err(ENAMETOOLONG);
@@ -201,7 +204,10 @@ impl GuestPtr {
                 u64::from_le_bytes(word)
             };
             let len = word(8);
-            total = total.checked_add(len).filter(|&t| t <= i64::MAX as u64).ok_or(EINVAL)?;
+            total = total
+                .checked_add(len)
+                .filter(|&t| t <= i64::MAX as u64)
+                .ok_or(EINVAL)?;
             let base = GuestPtr {
                 addr: word(0),
                 cage: self.cage,

@@ -364,6 +364,7 @@ pub mod error {
     pub const ENOTRECOVERABLE: i32 = 131;
     pub const ERFKILL: i32 = 132;
     pub const EWOULDBLOCK: i32 = EAGAIN;
+    pub const EOPNOTSUPP: i32 = ENOTSUP;
 
     static NAMES: &[(i32, &str, &str)] = &[
         (1, "EPERM", "Operation not permitted"),
@@ -445,10 +446,22 @@ pub mod error {
         (79, "ELIBACC", "Can not access a needed shared library"),
         (80, "ELIBBAD", "Accessing a corrupted shared library"),
         (81, "ELIBSCN", ".lib section in a.out corrupted"),
-        (82, "ELIBMAX", "Attempting to link in too many shared libraries"),
+        (
+            82,
+            "ELIBMAX",
+            "Attempting to link in too many shared libraries",
+        ),
         (83, "ELIBEXEC", "Cannot exec a shared library directly"),
-        (84, "EILSEQ", "Invalid or incomplete multibyte or wide character"),
-        (85, "ERESTART", "Interrupted system call should be restarted"),
+        (
+            84,
+            "EILSEQ",
+            "Invalid or incomplete multibyte or wide character",
+        ),
+        (
+            85,
+            "ERESTART",
+            "Interrupted system call should be restarted",
+        ),
         (86, "ESTRPIPE", "Streams pipe error"),
         (87, "EUSERS", "Too many users"),
         (88, "ENOTSOCK", "Socket operation on non-socket"),
@@ -460,7 +473,11 @@ pub mod error {
         (94, "ESOCKTNOSUPPORT", "Socket type not supported"),
         (95, "ENOTSUP", "Operation not supported"),
         (96, "EPFNOSUPPORT", "Protocol family not supported"),
-        (97, "EAFNOSUPPORT", "Address family not supported by protocol"),
+        (
+            97,
+            "EAFNOSUPPORT",
+            "Address family not supported by protocol",
+        ),
         (98, "EADDRINUSE", "Address already in use"),
         (99, "EADDRNOTAVAIL", "Cannot assign requested address"),
         (100, "ENETDOWN", "Network is down"),
@@ -471,7 +488,11 @@ pub mod error {
         (105, "ENOBUFS", "No buffer space available"),
         (106, "EISCONN", "Transport endpoint is already connected"),
         (107, "ENOTCONN", "Transport endpoint is not connected"),
-        (108, "ESHUTDOWN", "Cannot send after transport endpoint shutdown"),
+        (
+            108,
+            "ESHUTDOWN",
+            "Cannot send after transport endpoint shutdown",
+        ),
         (109, "ETOOMANYREFS", "Too many references: cannot splice"),
         (110, "ETIMEDOUT", "Connection timed out"),
         (111, "ECONNREFUSED", "Connection refused"),

@@ -33,8 +33,8 @@ mod threei;
 mod worker;
 
 pub use builder::{GrateBuilder, GrateTeardownCallback, PreExecCallback};
-pub use call::{Call, GuestPtr, own_buffer};
 pub use cage_libc::sys::{Arg, Errno};
+pub use call::{Call, GuestPtr, forward, own_buffer};
 pub use threei::{
     GrateError, SyscallHandler, copy_data_between_cages, copy_handler_table_to_cage, getcageid,
     is_thread_clone, make_threei_call, mmap_shared, register_handler,

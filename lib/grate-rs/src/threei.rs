@@ -37,21 +37,8 @@ impl std::error::Error for GrateError {}
 /// A handler as the runtime calls it: the grate's own id, then six arguments, each with the cage
 /// that it belongs to. The result is what the calling cage gets, errors as negated errno.
 #[allow(clippy::type_complexity)]
-pub type SyscallHandler = extern "C" fn(
-    u64,
-    u64,
-    u64,
-    u64,
-    u64,
-    u64,
-    u64,
-    u64,
-    u64,
-    u64,
-    u64,
-    u64,
-    u64,
-) -> i32;
+pub type SyscallHandler =
+    extern "C" fn(u64, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64, u64) -> i32;
 
 const REGISTER_HANDLER: u32 = 1001;
 const COPY_DATA: u32 = 1002;
@@ -91,9 +78,18 @@ pub fn register_handler(
     let result = own_call(
         REGISTER_HANDLER,
         &[
-            Arg { value: cage, cage: nr },
-            Arg { value: UNUSED, cage: grate },
-            Arg { value: index, cage: UNUSED },
+            Arg {
+                value: cage,
+                cage: nr,
+            },
+            Arg {
+                value: UNUSED,
+                cage: grate,
+            },
+            Arg {
+                value: index,
+                cage: UNUSED,
+            },
         ],
     );
     match result {
@@ -121,7 +117,11 @@ pub fn copy_data_between_cages(
 ) -> Result<(), GrateError> {
     let own = sys::own_id();
     let place = |address: u64, cage: u64| Arg {
-        value: if cage == own { address + sys::base() } else { address },
+        value: if cage == own {
+            address + sys::base()
+        } else {
+            address
+        },
         cage,
     };
     let result = own_call(
@@ -129,8 +129,14 @@ pub fn copy_data_between_cages(
         &[
             place(from, from_cage),
             place(to, to_cage),
-            Arg { value: len, cage: UNUSED },
-            Arg { value: kind, cage: UNUSED },
+            Arg {
+                value: len,
+                cage: UNUSED,
+            },
+            Arg {
+                value: kind,
+                cage: UNUSED,
+            },
         ],
     );
     if result == ELINDAPIABORTED as u32 as i32 || result == ELINDESRCH as u32 as i32 {
@@ -146,7 +152,13 @@ pub fn copy_data_between_cages(
 /// [`GrateError::CopyHandlerError`]: a cage is gone, or not the caller's, or would lose handlers
 /// that are not the caller's to take.
 pub fn copy_handler_table_to_cage(source: u64, target: u64) -> Result<(), GrateError> {
-    match own_call(COPY_HANDLER_TABLE, &[Arg { value: source, cage: target }]) {
+    match own_call(
+        COPY_HANDLER_TABLE,
+        &[Arg {
+            value: source,
+            cage: target,
+        }],
+    ) {
         0 => Ok(()),
         code => Err(GrateError::CopyHandlerError(code)),
     }

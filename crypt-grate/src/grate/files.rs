@@ -1,0 +1,273 @@
+//! Descriptors, sizes, and the life of a cage.
+
+use super::kernel::{CageFd, int, pass, value};
+use super::open::PathArg;
+use super::state;
+use super::state::{Descriptor, State, lock};
+use super::transfer::descriptor;
+use crypt_grate::sealed_file::{Content, identify};
+use grate_rs::constants::{error, fs, mman};
+use grate_rs::{Call, Errno, is_thread_clone};
+
+/// close: descriptor.
+pub fn close(call: &Call) -> Result<i32, Errno> {
+    state().note(descriptor(call), None);
+    pass(call, 0)
+}
+
+/// A descriptor that is a copy of another.
+fn copy(from: CageFd, fd: i32, cloexec: bool) {
+    let state = state();
+    let descriptor = state
+        .descriptor(from)
+        .map(|found| Descriptor { cloexec, ..found });
+    state.note(CageFd { fd, ..from }, descriptor);
+}
+
+/// dup: descriptor.
+pub fn dup(call: &Call) -> Result<i32, Errno> {
+    let fd = pass(call, 0)?;
+    copy(descriptor(call), fd, false);
+    Ok(fd)
+}
+
+/// dup2: descriptor, the number it gets.
+pub fn dup2(call: &Call) -> Result<i32, Errno> {
+    let fd = pass(call, 0)?;
+    if fd != call.int(0) {
+        copy(descriptor(call), fd, false);
+    }
+    Ok(fd)
+}
+
+/// dup3: descriptor, the number it gets, flags.
+pub fn dup3(call: &Call) -> Result<i32, Errno> {
+    let fd = pass(call, 0)?;
+    copy(descriptor(call), fd, call.int(2) & fs::O_CLOEXEC != 0);
+    Ok(fd)
+}
+
+/// fcntl: descriptor, command, number.
+pub fn fcntl(call: &Call) -> Result<i32, Errno> {
+    let state = state();
+    let from = descriptor(call);
+    match call.int(1) {
+        command @ (fs::F_DUPFD | fs::F_DUPFD_CLOEXEC) => {
+            let fd = pass(call, 0)?;
+            copy(from, fd, command == fs::F_DUPFD_CLOEXEC);
+            Ok(fd)
+        }
+        fs::F_SETFD => {
+            let result = pass(call, 0)?;
+            state.set_cloexec(from, call.int(2) & fs::FD_CLOEXEC != 0);
+            Ok(result)
+        }
+        fs::F_GETFL => {
+            let flags = pass(call, 0)?;
+            let Some(open) = state.open_file(from) else {
+                return Ok(flags);
+            };
+            Ok((flags & !(fs::O_ACCMODE | fs::O_APPEND)) | open.flags())
+        }
+        fs::F_SETFL => {
+            let Some(open) = state.open_file(from) else {
+                return pass(call, 0);
+            };
+            // O_APPEND would move the writes of whole chunks; it is kept here alone.
+            let mut args = *call.args();
+            args[2] = int(call.cage_of(2), call.int(2) & !fs::O_APPEND);
+            let result = call.forward_with(from.cage, &args)?;
+            open.set_append(call.int(2));
+            Ok(result)
+        }
+        _ => pass(call, 0),
+    }
+}
+
+fn set_len(state: &State, fd: CageFd, len: i64, what: &str) -> Result<i32, Errno> {
+    let open = state.open_file(fd).ok_or(Errno(error::EBADF))?;
+    let len = u64::try_from(len).map_err(|_| Errno(error::EINVAL))?;
+    if !open.writable() {
+        return Err(Errno(error::EINVAL));
+    }
+    let mut file = lock(&open.file);
+    state
+        .sealing(|with| file.set_len(&fd, with, len))
+        .map_err(|why| state.errno(why, what))?;
+    Ok(0)
+}
+
+/// ftruncate: descriptor, length.
+pub fn ftruncate(call: &Call) -> Result<i32, Errno> {
+    let fd = descriptor(call);
+    if state().open_file(fd).is_none() {
+        return pass(call, 0);
+    }
+    let what = format!("cage {}, descriptor {}", fd.cage, fd.fd);
+    set_len(state(), fd, call.long(1), &what)
+}
+
+/// truncate: path, length.
+pub fn truncate(call: &Call) -> Result<i32, Errno> {
+    let state = state();
+    let caller = call.cage_of(1);
+    let path = PathArg::plain(call, 0);
+    let stat = path.stat(caller, true)?;
+    if state.is_key(stat.inode()) {
+        return Err(Errno(error::EACCES));
+    }
+    if !stat.is_regular() || !path.is_protected(state, caller, true)? {
+        return pass(call, 1);
+    }
+    let len = u64::try_from(call.long(1)).map_err(|_| Errno(error::EINVAL))?;
+    let own = path.open(fs::O_RDWR)?;
+    // What was opened is what counts, should the name have changed hands.
+    let stat = own.0.stat()?;
+    if state.is_key(stat.inode()) {
+        return Err(Errno(error::EACCES));
+    }
+    let what = "truncate";
+    let content = identify(&own.0, state.key()).map_err(|why| state.errno(why, what))?;
+    if content == Content::Plain && len > 0 {
+        state.explain(format_args!(
+            "truncate: not sealed: it can't be changed in place"
+        ));
+        return Err(Errno(error::EACCES));
+    }
+    let file = state.file(stat.inode());
+    let mut file = lock(&file);
+    state
+        .sealing(|with| file.set_len(&own.0, with, len))
+        .map_err(|why| state.errno(why, what))?;
+    Ok(0)
+}
+
+/// fallocate: descriptor, mode, offset, length. Only the form that makes a file longer.
+pub fn fallocate(call: &Call) -> Result<i32, Errno> {
+    let state = state();
+    let fd = descriptor(call);
+    let Some(open) = state.open_file(fd) else {
+        return pass(call, 0);
+    };
+    if !open.writable() {
+        return Err(Errno(error::EBADF));
+    }
+    if call.int(1) != 0 {
+        return Err(Errno(error::EOPNOTSUPP));
+    }
+    let (offset, len) = (call.long(2), call.long(3));
+    if offset < 0 || len <= 0 {
+        return Err(Errno(error::EINVAL));
+    }
+    let end = offset.checked_add(len).ok_or(Errno(error::EFBIG))?;
+    let size = lock(&open.file)
+        .len(&fd, state.key())
+        .map_err(|why| state.errno(why, "fallocate"))?;
+    if end as u64 <= size {
+        return Ok(0);
+    }
+    set_len(state, fd, end, "fallocate")
+}
+
+/// mmap: the descriptor is the fifth argument. A mapping would show ciphertext.
+pub fn mmap(call: &Call) -> Result<i32, Errno> {
+    let fd = CageFd {
+        cage: call.cage_of(4),
+        fd: call.int(4),
+    };
+    let anonymous = call.int(3) & mman::MAP_ANONYMOUS != 0;
+    if !anonymous && state().open_file(fd).is_some() {
+        return Err(Errno(error::ENODEV));
+    }
+    call.forward(call.cage_of(1))
+}
+
+/// copy_file_range: descriptor, offset, descriptor, offset, length, flags. Programs fall back to
+/// read and write.
+pub fn copy_file_range(call: &Call) -> Result<i32, Errno> {
+    let sealed = |index: usize| {
+        let fd = CageFd {
+            cage: call.cage_of(index),
+            fd: call.int(index),
+        };
+        state().open_file(fd).is_some()
+    };
+    if sealed(0) || sealed(2) {
+        return Err(Errno(error::EXDEV));
+    }
+    pass(call, 0)
+}
+
+/// ioctl: descriptor, request, argument.
+pub fn ioctl(call: &Call) -> Result<i32, Errno> {
+    let state = state();
+    let fd = descriptor(call);
+    match call.size(1) {
+        request @ (fs::FIOCLEX | fs::FIONCLEX) => {
+            let result = pass(call, 0)?;
+            state.set_cloexec(fd, request == fs::FIOCLEX);
+            Ok(result)
+        }
+        fs::FIONREAD => {
+            let Some(open) = state.open_file(fd) else {
+                return pass(call, 0);
+            };
+            let offset = *lock(&open.offset);
+            let size = lock(&open.file)
+                .len(&fd, state.key())
+                .map_err(|why| state.errno(why, "ioctl"))?;
+            let left = size.saturating_sub(offset).min(i32::MAX as u64) as i32;
+            call.pointer(2).write(&left.to_le_bytes())?;
+            Ok(0)
+        }
+        _ => pass(call, 0),
+    }
+}
+
+/// clone: a fork's child has its parent's descriptors.
+pub fn clone(call: &Call) -> Result<i32, Errno> {
+    let parent = call.cage_of(0);
+    let arguments = call.pointer(0);
+    let is_thread = !arguments.is_null() && is_thread_clone(arguments.addr, arguments.cage);
+    let child = call.forward(parent)?;
+    if child > 0 && !is_thread {
+        state().fork(parent, child as u64);
+    }
+    Ok(child)
+}
+
+/// execve: descriptors marked so are closed.
+pub fn execve(call: &Call) -> Result<i32, Errno> {
+    let cage = call.cage_of(0);
+    let result = call.forward(cage)?;
+    state().exec(cage);
+    Ok(result)
+}
+
+/// exit and exit_group.
+pub fn exit(call: &Call) -> Result<i32, Errno> {
+    let cage = call.cage_of(0);
+    state().exit(cage);
+    call.forward(cage)
+}
+
+/// wait4: a child that was killed went past `exit`.
+pub fn wait4(call: &Call) -> Result<i32, Errno> {
+    let child = pass(call, 0)?;
+    if child > 0 {
+        state().exit(child as u64);
+    }
+    Ok(child)
+}
+
+/// fadvise64: descriptor, offset, length, advice. Offsets of the plaintext mean nothing below.
+pub fn fadvise(call: &Call) -> Result<i32, Errno> {
+    let fd = descriptor(call);
+    if state().open_file(fd).is_none() {
+        return pass(call, 0);
+    }
+    let mut args = *call.args();
+    args[1] = value(fd.cage, 0);
+    args[2] = value(fd.cage, 0);
+    call.forward_with(fd.cage, &args)
+}

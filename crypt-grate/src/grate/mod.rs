@@ -1,0 +1,43 @@
+//! The grate: options, what it keeps of each cage, and one handler a call.
+
+mod files;
+mod kernel;
+mod names;
+mod nonces;
+mod open;
+mod options;
+mod policy;
+mod stat;
+mod state;
+mod table;
+mod transfer;
+
+use grate_rs::GrateBuilder;
+use state::State;
+use std::sync::OnceLock;
+
+static STATE: OnceLock<State> = OnceLock::new();
+
+/// What all handlers share. Set before the first one is registered.
+fn state() -> &'static State {
+    match STATE.get() {
+        Some(state) => state,
+        None => core::arch::wasm32::unreachable(),
+    }
+}
+
+/// Runs the grate.
+pub fn main() {
+    let options = options::parse();
+    let state = State::new(&options).unwrap_or_else(|error| {
+        eprintln!("crypt-grate: {error}");
+        std::process::exit(1)
+    });
+    let _ = STATE.set(state);
+    let builder = table::HANDLERS
+        .iter()
+        .fold(GrateBuilder::new(), |builder, (nr, handler)| {
+            builder.register(*nr, *handler)
+        });
+    builder.run(options.program)
+}

@@ -1,0 +1,93 @@
+//! The command line.
+
+use clap::{Parser, ValueEnum};
+use sealed::{ChunkSize, Cipher, Params};
+
+/// Seal what a program writes to files: plaintext to the program, authenticated ciphertext on
+/// the disk.
+///
+/// All paths are paths inside the cages' root. Standard streams, pipes and terminals pass as they
+/// are. The program cannot read, write, move or remove the key file. Options of the grate come
+/// first, then the program with its own:
+///
+///   lind-wasm crypt-grate.cwasm --key /k.bin prog.cwasm ARGS...
+#[derive(Parser, Debug)]
+#[command(name = "crypt-grate", version)]
+pub struct Options {
+    /// File with the key, made by `keys gen FILE`, closed to group and others
+    #[arg(long, value_name = "FILE")]
+    pub key: String,
+
+    /// Cipher of new files; existing ones are read with the cipher that they name
+    #[arg(long, value_enum, default_value = "xchacha20poly1305")]
+    pub cipher: CipherName,
+
+    /// Plaintext bytes in a chunk of new files: a power of two from 512 to 65536
+    #[arg(long, value_name = "N", default_value = "4096", value_parser = chunk_size)]
+    pub chunk_size: ChunkSize,
+
+    /// Seal files below PATH only (repeatable) [default: /]
+    #[arg(long, value_name = "PATH")]
+    pub encrypt: Vec<String>,
+
+    /// What a file that is not sealed gets: `read` lets it be read, but not written in place;
+    /// `deny` refuses it [default: read; deny inside a path named with --encrypt]
+    #[arg(long, value_enum)]
+    pub plaintext: Option<Plaintext>,
+
+    /// Say on standard error what was refused, and why
+    #[arg(long)]
+    pub verbose: bool,
+
+    /// The program, then its arguments
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
+    pub program: Vec<String>,
+}
+
+/// Names of ciphers.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum CipherName {
+    /// XChaCha20-Poly1305
+    Xchacha20poly1305,
+    /// AES-256-GCM
+    #[value(name = "aes-256-gcm")]
+    Aes256Gcm,
+}
+
+/// What files without a header get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Plaintext {
+    /// They can be read.
+    Read,
+    /// They can't be opened.
+    Deny,
+}
+
+impl Options {
+    /// What new files are sealed with.
+    pub fn params(&self) -> Params {
+        Params {
+            cipher: match self.cipher {
+                CipherName::Xchacha20poly1305 => Cipher::XChaCha20Poly1305,
+                CipherName::Aes256Gcm => Cipher::Aes256Gcm,
+            },
+            chunk_size: self.chunk_size,
+        }
+    }
+}
+
+fn chunk_size(text: &str) -> Result<ChunkSize, String> {
+    text.parse()
+        .ok()
+        .and_then(ChunkSize::from_bytes)
+        .ok_or_else(|| "must be a power of two from 512 to 65536".to_owned())
+}
+
+/// Reads the command line; ends the run with 64 where it is wrong.
+pub fn parse() -> Options {
+    const USAGE: i32 = 64;
+    Options::try_parse().unwrap_or_else(|error| {
+        let _ = error.print();
+        std::process::exit(if error.use_stderr() { USAGE } else { 0 })
+    })
+}

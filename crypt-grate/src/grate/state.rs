@@ -1,0 +1,293 @@
+//! What the grate keeps: the key, open files by cage and descriptor, sealed files by inode.
+
+use super::kernel::{self, CageFd, Inode};
+use super::nonces::HostRandom;
+use super::options::{Options, Plaintext};
+use super::policy::Subtrees;
+use crypt_grate::sealed_file::{Error, SealedFile, Sealing};
+use grate_rs::Errno;
+use grate_rs::constants::{error, fs};
+use sealed::{MasterKey, Params};
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
+use zeroize::Zeroizing;
+
+/// Everything that handlers share.
+pub struct State {
+    key: MasterKey,
+    /// The inode of the key file.
+    key_inode: Inode,
+    /// What new files are made with.
+    pub params: Params,
+    /// What is sealed.
+    pub subtrees: Subtrees,
+    /// What files without a header get.
+    pub plaintext: Plaintext,
+    verbose: bool,
+    random: Mutex<HostRandom>,
+    descriptors: RwLock<HashMap<CageFd, Descriptor>>,
+    files: Mutex<HashMap<Inode, Weak<Mutex<SealedFile>>>>,
+}
+
+/// A descriptor of a cage that the grate has to know of.
+#[derive(Clone, Debug)]
+pub struct Descriptor {
+    /// What it refers to; descriptors made by dup and fork share it.
+    pub open: Opened,
+    /// Closed by exec.
+    pub cloexec: bool,
+}
+
+/// What a descriptor refers to.
+#[derive(Clone, Debug)]
+pub enum Opened {
+    /// A sealed file.
+    File(Arc<OpenFile>),
+    /// A directory at that path, from which others may be opened. Only kept where paths decide
+    /// what is sealed.
+    Directory(Arc<[u8]>),
+}
+
+/// An open file description on a sealed file.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// State of the inode.
+    pub file: Arc<Mutex<SealedFile>>,
+    /// Access mode and O_APPEND as the program set them; what lies below differs.
+    flags: AtomicI32,
+    /// The file offset, in plaintext.
+    pub offset: Mutex<u64>,
+}
+
+impl OpenFile {
+    /// A description at offset 0.
+    pub fn new(file: Arc<Mutex<SealedFile>>, flags: i32) -> Self {
+        Self {
+            file,
+            flags: AtomicI32::new(flags & (fs::O_ACCMODE | fs::O_APPEND)),
+            offset: Mutex::new(0),
+        }
+    }
+
+    /// Access mode and O_APPEND.
+    pub fn flags(&self) -> i32 {
+        self.flags.load(Ordering::Acquire)
+    }
+
+    /// Sets or clears O_APPEND.
+    pub fn set_append(&self, flags: i32) {
+        let access = self.flags() & fs::O_ACCMODE;
+        self.flags
+            .store(access | (flags & fs::O_APPEND), Ordering::Release);
+    }
+
+    /// Whether reads are allowed.
+    pub fn readable(&self) -> bool {
+        self.flags() & fs::O_ACCMODE != fs::O_WRONLY
+    }
+
+    /// Whether writes are allowed.
+    pub fn writable(&self) -> bool {
+        self.flags() & fs::O_ACCMODE != fs::O_RDONLY
+    }
+}
+
+/// A lock whose holder can't have failed half-way: a panic ends the grate.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+impl State {
+    /// Reads the key and prepares.
+    ///
+    /// # Errors
+    /// A line that names the file and says what to do.
+    pub fn new(options: &Options) -> Result<Self, String> {
+        let (key, key_inode) = read_key(&options.key)?;
+        let default = if options.encrypt.is_empty() {
+            Plaintext::Read
+        } else {
+            Plaintext::Deny
+        };
+        Ok(Self {
+            key,
+            key_inode,
+            params: options.params(),
+            subtrees: Subtrees::new(&options.encrypt)?,
+            plaintext: options.plaintext.unwrap_or(default),
+            verbose: options.verbose,
+            random: Mutex::new(HostRandom::new()),
+            descriptors: RwLock::default(),
+            files: Mutex::default(),
+        })
+    }
+
+    /// The key.
+    pub fn key(&self) -> &MasterKey {
+        &self.key
+    }
+
+    /// Whether this is the key file, which programs must not touch.
+    pub fn is_key(&self, inode: Inode) -> bool {
+        inode == self.key_inode
+    }
+
+    /// Runs `work` with what sealing needs.
+    pub fn sealing<T>(&self, work: impl FnOnce(&mut Sealing<'_, HostRandom>) -> T) -> T {
+        let mut random = lock(&self.random);
+        work(&mut Sealing {
+            key: &self.key,
+            params: self.params,
+            rng: &mut random,
+        })
+    }
+
+    /// Says why something was refused, to who asked to hear it.
+    pub fn explain(&self, what: std::fmt::Arguments<'_>) {
+        if self.verbose {
+            eprintln!("crypt-grate: {what}");
+        }
+    }
+
+    /// The errno for a failure of a sealed file. Damage is always told: the program's own message
+    /// would only say "Input/output error".
+    pub fn errno(&self, error: Error, what: &str) -> Errno {
+        match error {
+            Error::Storage(errno) => return Errno(errno.0),
+            Error::Sealed(sealed::Error::TooLarge) => {}
+            Error::Sealed(why) => eprintln!("crypt-grate: {what}: {why}"),
+        }
+        Errno(error.errno().0)
+    }
+
+    /// The state of an inode, shared by all who have it open.
+    pub fn file(&self, inode: Inode) -> Arc<Mutex<SealedFile>> {
+        let mut files = lock(&self.files);
+        if let Some(file) = files.get(&inode).and_then(Weak::upgrade) {
+            return file;
+        }
+        files.retain(|_, file| file.strong_count() > 0);
+        let file = Arc::new(Mutex::new(SealedFile::default()));
+        files.insert(inode, Arc::downgrade(&file));
+        file
+    }
+
+    /// The state of an inode that somebody has open.
+    pub fn known_file(&self, inode: Inode) -> Option<Arc<Mutex<SealedFile>>> {
+        lock(&self.files).get(&inode).and_then(Weak::upgrade)
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<CageFd, Descriptor>> {
+        self.descriptors.read().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<CageFd, Descriptor>> {
+        self.descriptors.write().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The open sealed file behind a descriptor; `None` for what passes untouched.
+    pub fn open_file(&self, fd: CageFd) -> Option<Arc<OpenFile>> {
+        match &self.read().get(&fd)?.open {
+            Opened::File(open) => Some(open.clone()),
+            Opened::Directory(_) => None,
+        }
+    }
+
+    /// The path of a directory that a descriptor refers to, if it was seen opened.
+    pub fn directory(&self, fd: CageFd) -> Option<Arc<[u8]>> {
+        match &self.read().get(&fd)?.open {
+            Opened::Directory(path) => Some(path.clone()),
+            Opened::File(_) => None,
+        }
+    }
+
+    /// The entry of a descriptor.
+    pub fn descriptor(&self, fd: CageFd) -> Option<Descriptor> {
+        self.read().get(&fd).cloned()
+    }
+
+    /// Notes a descriptor, or that one is none of the grate's business.
+    pub fn note(&self, fd: CageFd, descriptor: Option<Descriptor>) {
+        let mut descriptors = self.write();
+        match descriptor {
+            Some(descriptor) => descriptors.insert(fd, descriptor),
+            None => descriptors.remove(&fd),
+        };
+    }
+
+    /// Changes the close-on-exec flag.
+    pub fn set_cloexec(&self, fd: CageFd, cloexec: bool) {
+        if let Some(descriptor) = self.write().get_mut(&fd) {
+            descriptor.cloexec = cloexec;
+        }
+    }
+
+    /// Gives a forked child its parent's descriptors.
+    pub fn fork(&self, parent: u64, child: u64) {
+        let mut descriptors = self.write();
+        let inherited: Vec<_> = descriptors
+            .iter()
+            .filter(|(fd, _)| fd.cage == parent)
+            .map(|(fd, found)| {
+                (
+                    CageFd {
+                        cage: child,
+                        fd: fd.fd,
+                    },
+                    found.clone(),
+                )
+            })
+            .collect();
+        descriptors.extend(inherited);
+    }
+
+    /// Forgets what exec has closed.
+    pub fn exec(&self, cage: u64) {
+        self.write()
+            .retain(|fd, found| fd.cage != cage || !found.cloexec);
+    }
+
+    /// Forgets a cage.
+    pub fn exit(&self, cage: u64) {
+        self.write().retain(|fd, _| fd.cage != cage);
+    }
+}
+
+fn read_key(path: &str) -> Result<(MasterKey, Inode), String> {
+    let describe = |errno: Errno| {
+        let text = error::name(errno.0).unwrap_or("cannot be read");
+        match errno.0 {
+            error::ENOENT => {
+                format!("{path}: no such key file; make one with `keys gen` inside the cages' root")
+            }
+            _ => format!("{path}: {text}"),
+        }
+    };
+    let name = CString::new(path).map_err(|_| format!("{path:?}: not a file name"))?;
+    let file = kernel::open_own(&name, fs::O_RDONLY).map_err(describe)?;
+    let stat = file.0.stat().map_err(describe)?;
+    if !stat.is_regular() {
+        return Err(format!("{path}: not a regular file"));
+    }
+    if stat.mode & 0o077 != 0 {
+        return Err(format!(
+            "{path}: others can read this key: chmod 600 it on the host"
+        ));
+    }
+    let expected = sealed::KEY_LEN;
+    if stat.size != expected as u64 {
+        return Err(format!(
+            "{path}: a key file has {expected} bytes, this one has {}; make one with `keys gen`",
+            stat.size
+        ));
+    }
+    let mut bytes = Zeroizing::new([0; sealed::KEY_LEN]);
+    let read = crypt_grate::storage::Storage::read_at(&file.0, bytes.as_mut_slice(), 0)
+        .map_err(|errno| describe(Errno(errno.0)))?;
+    if read != expected {
+        return Err(format!("{path}: cut short while it was read"));
+    }
+    Ok((MasterKey::from_bytes(*bytes), stat.inode()))
+}

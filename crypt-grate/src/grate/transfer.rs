@@ -1,0 +1,351 @@
+//! read, write and their kin, and lseek.
+
+use super::kernel::{CageFd, pass};
+use super::state;
+use super::state::{OpenFile, State, lock};
+use crypt_grate::sealed_file::Error;
+use grate_rs::constants::{SYS_LLSEEK, error, fs};
+use grate_rs::{Call, Errno, GuestPtr};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+const EBADF: Errno = Errno(error::EBADF);
+const EINVAL: Errno = Errno(error::EINVAL);
+const EOVERFLOW: Errno = Errno(error::EOVERFLOW);
+const ENXIO: Errno = Errno(error::ENXIO);
+
+/// Bytes that are copied from or to a cage at a time.
+const PIECE: usize = 1 << 20;
+/// Most bytes one call moves, as Linux's `MAX_RW_COUNT`.
+const MAX_RW: u64 = 0x7fff_f000;
+
+/// Where the data of a call lies in the cage.
+type Vectors = Vec<(GuestPtr, u64)>;
+
+fn length(value: u64) -> Result<u64, Errno> {
+    if value > i64::MAX as u64 {
+        return Err(EINVAL);
+    }
+    Ok(value.min(MAX_RW))
+}
+
+/// The descriptor argument.
+pub fn descriptor(call: &Call) -> CageFd {
+    CageFd {
+        cage: call.cage_of(0),
+        fd: call.int(0),
+    }
+}
+
+/// A call on a sealed file's data.
+struct Transfer {
+    state: &'static State,
+    fd: CageFd,
+    open: Arc<OpenFile>,
+}
+
+/// The transfer that a call asks for; `None` where the descriptor is none of ours.
+fn transfer(call: &Call) -> Option<Transfer> {
+    let state = state();
+    let fd = descriptor(call);
+    let open = state.open_file(fd)?;
+    Some(Transfer { state, fd, open })
+}
+
+/// What a call's buffer arguments say.
+fn one_buffer(call: &Call) -> Result<Vectors, Errno> {
+    Ok(vec![(call.pointer(1), length(call.size(2))?)])
+}
+
+fn many_buffers(call: &Call) -> Result<Vectors, Errno> {
+    call.pointer(1).read_iovecs(call.int(2))
+}
+
+fn position(call: &Call) -> Result<u64, Errno> {
+    u64::try_from(call.long(3)).map_err(|_| EINVAL)
+}
+
+/// read: descriptor, buffer, length.
+pub fn read(call: &Call) -> Result<i32, Errno> {
+    match transfer(call) {
+        Some(transfer) => transfer.read_on(one_buffer(call)),
+        None => pass(call, 0),
+    }
+}
+
+/// readv: descriptor, vectors, count.
+pub fn readv(call: &Call) -> Result<i32, Errno> {
+    match transfer(call) {
+        Some(transfer) => transfer.read_on(many_buffers(call)),
+        None => pass(call, 0),
+    }
+}
+
+/// pread: descriptor, buffer, length, offset.
+pub fn pread(call: &Call) -> Result<i32, Errno> {
+    match transfer(call) {
+        Some(transfer) => transfer.read_at(position(call), one_buffer(call)),
+        None => pass(call, 0),
+    }
+}
+
+/// preadv: descriptor, vectors, count, offset.
+pub fn preadv(call: &Call) -> Result<i32, Errno> {
+    match transfer(call) {
+        Some(transfer) => transfer.read_at(position(call), many_buffers(call)),
+        None => pass(call, 0),
+    }
+}
+
+/// write: descriptor, buffer, length.
+pub fn write(call: &Call) -> Result<i32, Errno> {
+    match transfer(call) {
+        Some(transfer) => transfer.write_on(one_buffer(call)),
+        None => pass(call, 0),
+    }
+}
+
+/// writev: descriptor, vectors, count.
+pub fn writev(call: &Call) -> Result<i32, Errno> {
+    match transfer(call) {
+        Some(transfer) => transfer.write_on(many_buffers(call)),
+        None => pass(call, 0),
+    }
+}
+
+/// pwrite: descriptor, buffer, length, offset.
+pub fn pwrite(call: &Call) -> Result<i32, Errno> {
+    match transfer(call) {
+        Some(transfer) => transfer.write_at(position(call), one_buffer(call)),
+        None => pass(call, 0),
+    }
+}
+
+/// pwritev: descriptor, vectors, count, offset.
+pub fn pwritev(call: &Call) -> Result<i32, Errno> {
+    match transfer(call) {
+        Some(transfer) => transfer.write_at(position(call), many_buffers(call)),
+        None => pass(call, 0),
+    }
+}
+
+impl Transfer {
+    fn read_on(&self, vectors: Result<Vectors, Errno>) -> Result<i32, Errno> {
+        if !self.open.readable() {
+            return Err(EBADF);
+        }
+        let mut offset = lock(&self.open.offset);
+        let read = self.scatter(*offset, vectors?)?;
+        *offset += read as u64;
+        Ok(read)
+    }
+
+    fn read_at(
+        &self,
+        offset: Result<u64, Errno>,
+        vectors: Result<Vectors, Errno>,
+    ) -> Result<i32, Errno> {
+        let offset = offset?;
+        if !self.open.readable() {
+            return Err(EBADF);
+        }
+        self.scatter(offset, vectors?)
+    }
+
+    fn write_on(&self, vectors: Result<Vectors, Errno>) -> Result<i32, Errno> {
+        if !self.open.writable() {
+            return Err(EBADF);
+        }
+        let mut offset = lock(&self.open.offset);
+        let (end, written) = self.gather(*offset, vectors?)?;
+        *offset = end;
+        Ok(written)
+    }
+
+    fn write_at(
+        &self,
+        offset: Result<u64, Errno>,
+        vectors: Result<Vectors, Errno>,
+    ) -> Result<i32, Errno> {
+        let offset = offset?;
+        if !self.open.writable() {
+            return Err(EBADF);
+        }
+        self.gather(offset, vectors?).map(|(_, written)| written)
+    }
+
+    fn errno(&self, error: Error) -> Errno {
+        self.state.errno(
+            error,
+            &format!("cage {}, descriptor {}", self.fd.cage, self.fd.fd),
+        )
+    }
+
+    /// Reads at `offset` into the cage's buffers, one after the other.
+    fn scatter(&self, offset: u64, vectors: Vectors) -> Result<i32, Errno> {
+        let mut file = lock(&self.open.file);
+        let mut buffer = Zeroizing::new(Vec::new());
+        let mut done = 0u64;
+        for (pointer, len) in vectors {
+            let len = len.min(MAX_RW - done);
+            let mut at = 0;
+            while at < len {
+                let piece = (len - at).min(PIECE as u64) as usize;
+                buffer.resize(piece, 0);
+                let read = file.read(&self.fd, self.state.key(), offset + done, &mut buffer);
+                let copied = match read {
+                    Ok(0) => return Ok(done as i32),
+                    Ok(read) => pointer.add(at).write(&buffer[..read]).map(|()| read),
+                    Err(error) => Err(self.errno(error)),
+                };
+                match copied {
+                    Ok(read) => {
+                        at += read as u64;
+                        done += read as u64;
+                        if read < piece {
+                            return Ok(done as i32);
+                        }
+                    }
+                    // What was read before counts.
+                    Err(_) if done > 0 => return Ok(done as i32),
+                    Err(errno) => return Err(errno),
+                }
+            }
+        }
+        Ok(done as i32)
+    }
+
+    /// Writes the cage's buffers, one after the other, at `offset`, or at the end for O_APPEND.
+    /// Answers where the writing ended, and how much was written.
+    fn gather(&self, offset: u64, vectors: Vectors) -> Result<(u64, i32), Errno> {
+        let mut file = lock(&self.open.file);
+        let start = if self.open.flags() & fs::O_APPEND != 0 {
+            file.len(&self.fd, self.state.key())
+                .map_err(|error| self.errno(error))?
+        } else {
+            offset
+        };
+        let total = vectors.iter().map(|(_, len)| *len).sum::<u64>().min(MAX_RW);
+        let mut buffer = Zeroizing::new(Vec::new());
+        let mut source = vectors.into_iter();
+        let mut current = source.next();
+        let mut done = 0u64;
+        while done < total {
+            // Small vectors are joined, so that each does not become a chunk of its own.
+            buffer.clear();
+            let taken = take(
+                &mut buffer,
+                &mut current,
+                &mut source,
+                (total - done) as usize,
+            );
+            if buffer.is_empty() {
+                return taken
+                    .and(Ok((start, 0)))
+                    .or_else(|errno| partly(start, done, errno));
+            }
+            let written = self
+                .state
+                .sealing(|with| file.write(&self.fd, with, start + done, &buffer))
+                .map_err(|error| self.errno(error));
+            match written {
+                Ok(written) => {
+                    done += written as u64;
+                    if written < buffer.len() {
+                        break;
+                    }
+                }
+                Err(errno) => return partly(start, done, errno),
+            }
+            if taken.is_err() {
+                break;
+            }
+        }
+        Ok((start + done, done as i32))
+    }
+}
+
+/// An error after a part was written is a short write.
+fn partly(start: u64, done: u64, errno: Errno) -> Result<(u64, i32), Errno> {
+    if done > 0 {
+        Ok((start + done, done as i32))
+    } else {
+        Err(errno)
+    }
+}
+
+/// Copies the next piece out of the cage: up to `most` bytes, from as many vectors as it takes.
+fn take(
+    buffer: &mut Vec<u8>,
+    current: &mut Option<(GuestPtr, u64)>,
+    source: &mut impl Iterator<Item = (GuestPtr, u64)>,
+    most: usize,
+) -> Result<(), Errno> {
+    let most = most.min(PIECE);
+    while buffer.len() < most {
+        let Some((pointer, left)) = current else {
+            return Ok(());
+        };
+        if *left == 0 {
+            *current = source.next();
+            continue;
+        }
+        let start = buffer.len();
+        let part = (*left).min((most - start) as u64);
+        buffer.resize(start + part as usize, 0);
+        if let Err(errno) = pointer.read_into(&mut buffer[start..]) {
+            buffer.truncate(start);
+            return Err(errno);
+        }
+        *pointer = pointer.add(part);
+        *left -= part;
+    }
+    Ok(())
+}
+
+/// lseek and llseek: descriptor, offset, whence, and for llseek a place for the result.
+pub fn lseek(call: &Call) -> Result<i32, Errno> {
+    let Some(Transfer { state, fd, open }) = transfer(call) else {
+        return pass(call, 0);
+    };
+    let wanted = call.long(1);
+    let size = || {
+        lock(&open.file)
+            .len(&fd, state.key())
+            .map_err(|error| state.errno(error, &format!("cage {}, descriptor {}", fd.cage, fd.fd)))
+    };
+    let mut offset = lock(&open.offset);
+    let from = |start: u64| {
+        (start as i64)
+            .checked_add(wanted)
+            .ok_or(EOVERFLOW)
+            .and_then(|place| u64::try_from(place).map_err(|_| EINVAL))
+    };
+    let place = match call.int(2) {
+        fs::SEEK_SET => from(0)?,
+        fs::SEEK_CUR => from(*offset)?,
+        fs::SEEK_END => from(size()?)?,
+        // There are no holes: data up to the end, and a hole behind it.
+        whence @ (fs::SEEK_DATA | fs::SEEK_HOLE) => {
+            let size = size()?;
+            let wanted = u64::try_from(wanted).map_err(|_| ENXIO)?;
+            if wanted >= size {
+                return Err(ENXIO);
+            }
+            if whence == fs::SEEK_DATA {
+                wanted
+            } else {
+                size
+            }
+        }
+        _ => return Err(EINVAL),
+    };
+    if u64::from(call.nr) == SYS_LLSEEK {
+        call.pointer(3).write(&place.to_le_bytes())?;
+        *offset = place;
+        return Ok(0);
+    }
+    let result = i32::try_from(place).map_err(|_| EOVERFLOW)?;
+    *offset = place;
+    Ok(result)
+}
