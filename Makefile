@@ -1,0 +1,52 @@
+# A thin face on cargo and xtask. `make help` says what there is.
+
+# Looked up when needed, after setup may have installed it.
+CARGO = $(shell scripts/setup.sh --cargo)
+
+.PHONY: help setup build run test list bench clean
+
+help:
+	@echo 'make run               set up, build, and show the main job'
+	@echo 'make build             the runtime, the keys command, all grates and programs'
+	@echo 'make test [GRATE=name] all tests, or the end-to-end tests of one grate'
+	@echo 'make list              the grates and programs'
+	@echo 'make rust/NAME         build one grate or program written in Rust'
+	@echo 'make c/NAME            build one grate written in C'
+	@echo 'make bench             the side-by-side benchmarks'
+	@echo 'make clean             remove everything built'
+
+setup:
+	@scripts/setup.sh
+
+build: setup
+	$(CARGO) build --release
+	$(CARGO) xtask guests
+
+run: build
+	@scripts/demo.sh
+
+# Without a name: every test of the host's crates, which include the end-to-end runner.
+test: build
+ifdef GRATE
+	$(CARGO) test --release --package e2e --test e2e -- '$(GRATE)/'
+else
+	$(CARGO) test --release
+endif
+
+list: setup
+	@$(CARGO) --quiet xtask list
+
+rust/%: setup
+	$(CARGO) build --release --package lind-wasm
+	$(CARGO) xtask guests $*
+
+c/%:
+	@echo 'make: grates in C are not built yet; $* cannot be made' >&2
+	@exit 1
+
+bench: build
+	$(CARGO) run --release --package benches
+
+clean: setup
+	$(CARGO) clean
+	rm -f lindfs/grates/*.wasm lindfs/grates/*.cwasm lindfs/bin/*.wasm lindfs/bin/*.cwasm
