@@ -7,7 +7,8 @@
 
 use crate::storage::{Errno, Storage};
 use rand_core::TryCryptoRng;
-use sealed::{FileCipher, FinalChunk, HEADER_LEN, Layout, MAGIC, MasterKey, Params};
+use sealed::aead::{Aead, Software};
+use sealed::{FileCipher, FileKey, FinalChunk, HEADER_LEN, Layout, MAGIC, MasterKey, Params};
 use zeroize::Zeroizing;
 
 /// Bytes of plaintext that are sealed or opened in one go: one kernel call each.
@@ -62,7 +63,6 @@ pub enum Content {
 }
 
 /// The final chunk, known to be authentic.
-#[derive(Debug)]
 struct Tail {
     /// Size of the file that it was the end of.
     physical: u64,
@@ -71,18 +71,45 @@ struct Tail {
 }
 
 /// The state of one sealed file.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct SealedFile {
     /// `None` for a file without a header, which is empty.
-    cipher: Option<FileCipher>,
+    cipher: Option<FileCipher<AnyAead>>,
     tail: Option<Tail>,
+}
+
+/// An AEAD of whatever make.
+pub type AnyAead = Box<dyn Aead + Send>;
+
+/// The key, and how AEADs are made from the keys of files.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys<'a> {
+    /// Opens files, and seals new ones.
+    pub master: &'a MasterKey,
+    /// Makes the AEAD of a file: in software, or one that asks the runtime.
+    pub aead: fn(&FileKey) -> AnyAead,
+}
+
+impl Keys<'_> {
+    fn cipher(&self, key: &FileKey) -> FileCipher<AnyAead> {
+        FileCipher::with_aead(key.header().clone(), (self.aead)(key))
+    }
+
+    fn open(&self, header: &[u8]) -> Result<FileCipher<AnyAead>, Error> {
+        Ok(self.cipher(&sealed::Header::parse(header)?.verify(self.master)?))
+    }
+}
+
+/// The AEAD in software.
+pub fn software(key: &FileKey) -> AnyAead {
+    Box::new(Software::new(key))
 }
 
 /// What a sealed file is made with.
 #[derive(Debug)]
 pub struct Sealing<'a, R: ?Sized> {
     /// Opens files, and seals new ones.
-    pub key: &'a MasterKey,
+    pub keys: Keys<'a>,
     /// Cipher and chunk size of new files.
     pub params: Params,
     /// Source of nonces and salts.
@@ -118,7 +145,7 @@ fn write_all(storage: &impl Storage, mut bytes: &[u8], mut offset: u64) -> Resul
 ///
 /// # Errors
 /// A sealed file of another key or version, or with a damaged header.
-pub fn identify(storage: &impl Storage, key: &MasterKey) -> Result<Content, Error> {
+pub fn identify(storage: &impl Storage, keys: Keys<'_>) -> Result<Content, Error> {
     let mut header = [0; HEADER_LEN];
     let mut len = 0;
     while len < HEADER_LEN {
@@ -134,7 +161,7 @@ pub fn identify(storage: &impl Storage, key: &MasterKey) -> Result<Content, Erro
     if !header.starts_with(&MAGIC) {
         return Ok(Content::Plain);
     }
-    FileCipher::open(key, header)?;
+    keys.open(header)?;
     Ok(Content::Sealed)
 }
 
@@ -150,17 +177,23 @@ pub fn layout_of(header: &[u8]) -> Result<Option<Layout>, Error> {
     Ok(Some(sealed::Header::parse(header)?.params().layout()))
 }
 
+impl std::fmt::Debug for SealedFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SealedFile").finish_non_exhaustive()
+    }
+}
+
 impl SealedFile {
     /// Looks at the file's size, which other descriptors may have changed, and reads the header
     /// where it is not known yet. Answers the physical size.
-    fn refresh(&mut self, storage: &impl Storage, key: &MasterKey) -> Result<u64, Error> {
+    fn refresh(&mut self, storage: &impl Storage, keys: Keys<'_>) -> Result<u64, Error> {
         let physical = storage.size()?;
         if physical == 0 {
             *self = Self::default();
         } else if self.cipher.is_none() {
             let mut header = [0; HEADER_LEN];
             read_exact(storage, &mut header, 0)?;
-            self.cipher = Some(FileCipher::open(key, &header)?);
+            self.cipher = Some(keys.open(&header)?);
         }
         if self
             .tail
@@ -176,8 +209,8 @@ impl SealedFile {
     ///
     /// # Errors
     /// As for every call here: the storage's, or that the file is not authentic.
-    pub fn len(&mut self, storage: &impl Storage, key: &MasterKey) -> Result<u64, Error> {
-        let physical = self.refresh(storage, key)?;
+    pub fn len(&mut self, storage: &impl Storage, keys: Keys<'_>) -> Result<u64, Error> {
+        let physical = self.refresh(storage, keys)?;
         self.plaintext_size(physical)
     }
 
@@ -192,7 +225,7 @@ impl SealedFile {
         }
     }
 
-    fn cipher(&self) -> Result<&FileCipher, Error> {
+    fn cipher(&self) -> Result<&FileCipher<AnyAead>, Error> {
         self.cipher
             .as_ref()
             .ok_or(Error::Sealed(sealed::Error::NotSealed))
@@ -227,11 +260,11 @@ impl SealedFile {
     pub fn read(
         &mut self,
         storage: &impl Storage,
-        key: &MasterKey,
+        keys: Keys<'_>,
         offset: u64,
         out: &mut [u8],
     ) -> Result<usize, Error> {
-        let physical = self.refresh(storage, key)?;
+        let physical = self.refresh(storage, keys)?;
         let size = self.plaintext_size(physical)?;
         if size == 0 && physical == 0 {
             return Ok(0);
@@ -299,7 +332,7 @@ impl SealedFile {
         if data.is_empty() {
             return Ok(0);
         }
-        let size = self.len(storage, with.key)?;
+        let size = self.len(storage, with.keys)?;
         let end = offset
             .checked_add(data.len() as u64)
             .ok_or(Error::Storage(Errno::EFBIG))?;
@@ -366,7 +399,7 @@ impl SealedFile {
         at: u64,
         piece: &[u8],
     ) -> Result<(), Error> {
-        let physical = self.refresh(storage, with.key)?;
+        let physical = self.refresh(storage, with.keys)?;
         if physical == 0 {
             return self.begin(storage, with, piece);
         }
@@ -433,7 +466,8 @@ impl SealedFile {
         with: &mut Sealing<'_, R>,
         piece: &[u8],
     ) -> Result<(), Error> {
-        let cipher = FileCipher::create(with.key, with.params, with.rng)?;
+        let key = FileKey::generate(with.keys.master, with.params, with.rng)?;
+        let cipher = with.keys.cipher(&key);
         let len = cipher.layout().sealed_len_to_end(piece.len())?;
         let mut bytes = vec![0; HEADER_LEN + len];
         let (header, sealed) = bytes.split_at_mut(HEADER_LEN);
@@ -544,7 +578,7 @@ impl SealedFile {
             *self = Self::default();
             return Ok(());
         }
-        let physical = self.refresh(storage, with.key)?;
+        let physical = self.refresh(storage, with.keys)?;
         let size = self.plaintext_size(physical)?;
         if len > size {
             with.params.layout().physical_size(len)?;

@@ -1,6 +1,6 @@
 //! Sealed files against a model: a plain vector of bytes.
 
-use crypt_grate::sealed_file::{Content, Error, SealedFile, Sealing, identify};
+use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, identify, software};
 use crypt_grate::storage::{Errno, Storage};
 use proptest::prelude::*;
 use rand_core::{TryCryptoRng, TryRng};
@@ -133,6 +133,13 @@ fn key() -> MasterKey {
     MasterKey::from_bytes([3; 32])
 }
 
+fn keys(master: &MasterKey) -> Keys<'_> {
+    Keys {
+        master,
+        aead: software,
+    }
+}
+
 fn params(cipher: Cipher) -> Params {
     Params {
         cipher,
@@ -157,7 +164,7 @@ proptest! {
         let mut file = SealedFile::default();
         let mut model: Vec<u8> = Vec::new();
         for op in ops {
-            let mut with = Sealing { key: &key, params: params(cipher), rng: &mut rng };
+            let mut with = Sealing { keys: keys(&key), params: params(cipher), rng: &mut rng };
             match op.clone() {
                 Op::Write { at, len, byte } => {
                     let at = at.unwrap_or(model.len());
@@ -181,7 +188,7 @@ proptest! {
                 }
                 Op::Read { at, len } => {
                     let mut out = vec![0xEE; len];
-                    let read = file.read(&disk, &key, at as u64, &mut out).unwrap();
+                    let read = file.read(&disk, keys(&key), at as u64, &mut out).unwrap();
                     let expected = model.get(at..model.len().min(at + len)).unwrap_or_default();
                     prop_assert_eq!(&out[..read], expected);
                 }
@@ -196,10 +203,10 @@ proptest! {
                 Op::Fill(left) => disk.capacity.set(Some(disk.bytes.borrow().len() + left)),
                 Op::Free => disk.capacity.set(None),
             }
-            prop_assert_eq!(file.len(&disk, &key).unwrap(), model.len() as u64, "after {:?}", op);
+            prop_assert_eq!(file.len(&disk, keys(&key)).unwrap(), model.len() as u64, "after {:?}", op);
         }
         let mut all = vec![0; model.len() + 10];
-        let read = SealedFile::default().read(&disk, &key, 0, &mut all).unwrap();
+        let read = SealedFile::default().read(&disk, keys(&key), 0, &mut all).unwrap();
         prop_assert_eq!(&all[..read], model.as_slice());
     }
 }
@@ -208,7 +215,7 @@ fn sealed_disk(content: &[u8]) -> Disk {
     let disk = Disk::new();
     let (key, mut rng) = (key(), Counter(0));
     let mut with = Sealing {
-        key: &key,
+        keys: keys(&key),
         params: params(Cipher::XChaCha20Poly1305),
         rng: &mut rng,
     };
@@ -220,7 +227,7 @@ fn sealed_disk(content: &[u8]) -> Disk {
 
 fn read_all(disk: &Disk, most: usize) -> Result<Vec<u8>, Error> {
     let mut out = vec![0; most];
-    let read = SealedFile::default().read(disk, &key(), 0, &mut out)?;
+    let read = SealedFile::default().read(disk, keys(&key()), 0, &mut out)?;
     out.truncate(read);
     Ok(out)
 }
@@ -249,7 +256,7 @@ fn a_cut_file_is_not_made_good_by_appending() {
     let disk = sealed_disk(&pattern(1100, 9));
     let (key, mut rng) = (key(), Counter(77));
     let mut with = Sealing {
-        key: &key,
+        keys: keys(&key),
         params: params(Cipher::XChaCha20Poly1305),
         rng: &mut rng,
     };
@@ -259,7 +266,7 @@ fn a_cut_file_is_not_made_good_by_appending() {
         let cut_disk = Disk::new();
         cut_disk.bytes.replace(before.clone());
         let mut file = SealedFile::default();
-        let Ok(size) = file.len(&cut_disk, &key) else {
+        let Ok(size) = file.len(&cut_disk, keys(&key)) else {
             continue;
         };
         assert!(
@@ -274,13 +281,13 @@ fn a_cut_file_is_not_made_good_by_appending() {
 fn files_are_told_apart() {
     let key = key();
     let plain = Disk::new();
-    assert_eq!(identify(&plain, &key), Ok(Content::Empty));
+    assert_eq!(identify(&plain, keys(&key)), Ok(Content::Empty));
     plain.bytes.replace(b"just text".to_vec());
-    assert_eq!(identify(&plain, &key), Ok(Content::Plain));
+    assert_eq!(identify(&plain, keys(&key)), Ok(Content::Plain));
     let disk = sealed_disk(b"x");
-    assert_eq!(identify(&disk, &key), Ok(Content::Sealed));
+    assert_eq!(identify(&disk, keys(&key)), Ok(Content::Sealed));
     let other = MasterKey::from_bytes([4; 32]);
-    let wrong = identify(&disk, &other).unwrap_err();
+    let wrong = identify(&disk, keys(&other)).unwrap_err();
     assert!(matches!(
         wrong,
         Error::Sealed(sealed::Error::WrongKey { .. })

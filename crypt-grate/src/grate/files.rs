@@ -127,7 +127,7 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
         return Err(Errno(error::EACCES));
     }
     let what = "truncate";
-    let content = identify(&own.0, state.key()).map_err(|why| state.errno(why, what))?;
+    let content = identify(&own.0, state.keys()).map_err(|why| state.errno(why, what))?;
     if content == Content::Plain && len > 0 {
         state.explain(format_args!(
             "truncate: not sealed: it can't be changed in place"
@@ -161,7 +161,7 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
     }
     let end = offset.checked_add(len).ok_or(Errno(error::EFBIG))?;
     let size = lock(&open.file)
-        .len(&fd, state.key())
+        .len(&fd, state.keys())
         .map_err(|why| state.errno(why, "fallocate"))?;
     if end as u64 <= size {
         return Ok(0);
@@ -214,7 +214,7 @@ pub fn ioctl(call: &Call) -> Result<i32, Errno> {
             };
             let offset = *lock(&open.offset);
             let size = lock(&open.file)
-                .len(&fd, state.key())
+                .len(&fd, state.keys())
                 .map_err(|why| state.errno(why, "ioctl"))?;
             let left = size.saturating_sub(offset).min(i32::MAX as u64) as i32;
             call.pointer(2).write(&left.to_le_bytes())?;

@@ -3,6 +3,7 @@
 mod files;
 mod kernel;
 mod names;
+mod native;
 mod nonces;
 mod open;
 mod options;

@@ -235,7 +235,7 @@ fn open_sealed(
     let file = state.file(stat.inode());
     let mut locked = lock(&file);
     let truncates = flags & fs::O_TRUNC != 0;
-    match identify(&fd, state.key()) {
+    match identify(&fd, state.keys()) {
         Ok(Content::Empty | Content::Sealed) => {}
         Ok(Content::Plain) if state.plaintext == Plaintext::Deny => {
             state.explain(format_args!("{}: not sealed: refused", shown(path)));

@@ -25,7 +25,7 @@ fn by_descriptor(call: &Call, fd: CageFd, buffer: usize) -> Result<i32, Errno> {
     let mut file = lock(&open.file);
     // Reads the header where nobody has yet. A damaged file keeps its physical size: the error
     // belongs to reading it.
-    if file.len(&fd, state.key()).is_ok()
+    if file.len(&fd, state.keys()).is_ok()
         && let Ok(size) = file.plaintext_size(physical)
     {
         put_size(&mut bytes, size);

@@ -1,10 +1,11 @@
 //! What the grate keeps: the key, open files by cage and descriptor, sealed files by inode.
 
 use super::kernel::{self, CageFd, Inode};
+use super::native;
 use super::nonces::HostRandom;
 use super::options::{Options, Plaintext};
 use super::policy::Subtrees;
-use crypt_grate::sealed_file::{Error, SealedFile, Sealing};
+use crypt_grate::sealed_file::{Error, Keys, SealedFile, Sealing};
 use grate_rs::Errno;
 use grate_rs::constants::{error, fs};
 use sealed::{MasterKey, Params};
@@ -124,9 +125,12 @@ impl State {
         })
     }
 
-    /// The key.
-    pub fn key(&self) -> &MasterKey {
-        &self.key
+    /// The key, with the AEAD to use.
+    pub fn keys(&self) -> Keys<'_> {
+        Keys {
+            master: &self.key,
+            aead: native::aead,
+        }
     }
 
     /// Whether this is the key file, which programs must not touch.
@@ -138,7 +142,7 @@ impl State {
     pub fn sealing<T>(&self, work: impl FnOnce(&mut Sealing<'_, HostRandom>) -> T) -> T {
         let mut random = lock(&self.random);
         work(&mut Sealing {
-            key: &self.key,
+            keys: self.keys(),
             params: self.params,
             rng: &mut random,
         })

@@ -192,7 +192,7 @@ impl Transfer {
             while at < len {
                 let piece = (len - at).min(PIECE as u64) as usize;
                 buffer.resize(piece, 0);
-                let read = file.read(&self.fd, self.state.key(), offset + done, &mut buffer);
+                let read = file.read(&self.fd, self.state.keys(), offset + done, &mut buffer);
                 let copied = match read {
                     Ok(0) => return Ok(done as i32),
                     Ok(read) => pointer.add(at).write(&buffer[..read]).map(|()| read),
@@ -220,7 +220,7 @@ impl Transfer {
     fn gather(&self, offset: u64, vectors: Vectors) -> Result<(u64, i32), Errno> {
         let mut file = lock(&self.open.file);
         let start = if self.open.flags() & fs::O_APPEND != 0 {
-            file.len(&self.fd, self.state.key())
+            file.len(&self.fd, self.state.keys())
                 .map_err(|error| self.errno(error))?
         } else {
             offset
@@ -311,7 +311,7 @@ pub fn lseek(call: &Call) -> Result<i32, Errno> {
     let wanted = call.long(1);
     let size = || {
         lock(&open.file)
-            .len(&fd, state.key())
+            .len(&fd, state.keys())
             .map_err(|error| state.errno(error, &format!("cage {}, descriptor {}", fd.cage, fd.fd)))
     };
     let mut offset = lock(&open.offset);

@@ -11,7 +11,7 @@ use chacha20poly1305::XChaCha20Poly1305;
 use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::aead::{AeadInOut, KeyInit, Nonce, Tag};
 
-use crate::{Error, FileKey, Layout};
+use crate::{Error, FileKey, KEY_LEN, Layout};
 
 /// Bytes of an authentication tag, the same for every cipher of this version.
 pub const TAG_LEN: usize = 16;
@@ -74,7 +74,9 @@ pub struct Run {
 }
 
 impl Run {
-    pub(crate) fn new(layout: Layout, first: u64, ends_file: bool) -> Self {
+    /// Chunks from index `first` on, of a file with that layout; `ends_file` where the last one
+    /// is the file's final chunk.
+    pub fn new(layout: Layout, first: u64, ends_file: bool) -> Self {
         Self {
             layout,
             first,
@@ -128,6 +130,16 @@ pub trait Aead {
     fn open(&self, run: Run, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error>;
 }
 
+impl<A: Aead + ?Sized> Aead for Box<A> {
+    fn seal(&self, run: Run, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
+        (**self).seal(run, plaintext, sealed)
+    }
+
+    fn open(&self, run: Run, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
+        (**self).open(run, sealed, plaintext)
+    }
+}
+
 /// The AEAD in portable software, with its key schedule made once.
 pub struct Software(Schedule);
 
@@ -140,8 +152,13 @@ enum Schedule {
 impl Software {
     /// The cipher the file's header names, ready to use with the file's content key.
     pub fn new(key: &FileKey) -> Self {
-        let content_key = key.content_key().into();
-        Self(match key.header().params().cipher {
+        Self::from_content_key(key.header().params().cipher, key.content_key())
+    }
+
+    /// A cipher with its key, for who serves another's [`Aead`] and knows no file.
+    pub fn from_content_key(cipher: Cipher, key: &[u8; KEY_LEN]) -> Self {
+        let content_key = key.into();
+        Self(match cipher {
             Cipher::XChaCha20Poly1305 => {
                 Schedule::XChaCha20Poly1305(XChaCha20Poly1305::new(content_key))
             }

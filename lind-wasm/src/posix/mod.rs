@@ -1,5 +1,6 @@
 //! System calls served by the kernel: one module a family, one table from number to function.
 
+mod aead;
 mod io;
 mod memory;
 mod process;
@@ -58,7 +59,13 @@ impl Entry {
     }
 }
 
-const FAMILIES: &[&[Entry]] = &[io::CALLS, memory::CALLS, process::CALLS, time::CALLS];
+const FAMILIES: &[&[Entry]] = &[
+    aead::CALLS,
+    io::CALLS,
+    memory::CALLS,
+    process::CALLS,
+    time::CALLS,
+];
 
 /// Numbers are below this.
 const NUMBERS: usize = 1200;

@@ -1,0 +1,175 @@
+//! A native AEAD for guests: runs of chunks of the sealed file format, with the processor's vector
+//! and AES instructions, which WebAssembly does not have.
+//!
+//! Lind has no such calls; a guest uses them where `lind-get-memory-base` is 0 and else its own
+//! software. They know no file and keep no key: each call brings the key along.
+
+use super::{Call, Entry};
+use crate::image::Image;
+use rustix::io::Errno;
+use sealed::aead::{Aead, Run, Software};
+use sealed::{ChunkSize, Cipher, Layout};
+use std::sync::Arc;
+use zeroize::Zeroizing;
+
+pub(super) const CALLS: &[Entry] = &[
+    Entry::extra(1101, "aead_seal", 5, seal),
+    Entry::extra(1102, "aead_open", 5, open),
+];
+
+/// What the first argument points to: cipher u8, log2 of the chunk size u8, whether the run ends
+/// the file u8, five bytes unused, index of the first chunk u64, key 32 bytes.
+const REQUEST_LEN: usize = 48;
+
+/// Bytes on either side of one call, at most.
+const MOST: u64 = 1 << 30;
+
+/// One call: what to do with which key, and where the bytes lie.
+struct Job {
+    aead: Software,
+    layout: Layout,
+    first: u64,
+    ends_file: bool,
+    plaintext: Place,
+    sealed: Place,
+}
+
+/// A range of a guest's memory.
+struct Place {
+    image: Arc<Image>,
+    at: u64,
+    len: u64,
+}
+
+impl Place {
+    fn of(call: &Call<'_>, index: usize) -> Result<Self, Errno> {
+        let len = call.raw(index + 1);
+        if len > MOST {
+            return Err(Errno::INVAL);
+        }
+        Ok(Self {
+            image: call.image_of(index)?,
+            at: call.raw(index),
+            len,
+        })
+    }
+
+    /// Takes `len` bytes off the front, as the address of the part.
+    fn advance(&mut self, len: usize) -> Result<u64, Errno> {
+        let at = self.at;
+        self.len = self.len.checked_sub(len as u64).ok_or(Errno::INVAL)?;
+        self.at = at.checked_add(len as u64).ok_or(Errno::FAULT)?;
+        Ok(at)
+    }
+}
+
+impl Job {
+    /// Request, plaintext and its length, sealed bytes and their length.
+    fn of(call: &Call<'_>) -> Result<Self, Errno> {
+        let request: Zeroizing<[u8; REQUEST_LEN]> = Zeroizing::new(call.get(0)?);
+        let cipher = Cipher::from_id(request[0]).ok_or(Errno::INVAL)?;
+        let chunk_size = ChunkSize::from_log2(request[1]).ok_or(Errno::INVAL)?;
+        let mut first = [0; 8];
+        first.copy_from_slice(&request[8..16]);
+        let mut key = Zeroizing::new([0; 32]);
+        key.copy_from_slice(&request[16..]);
+        let layout = Layout::new(cipher, chunk_size);
+        let job = Self {
+            aead: Software::from_content_key(cipher, &key),
+            layout,
+            first: u64::from_le_bytes(first),
+            ends_file: request[2] != 0,
+            plaintext: Place::of(call, 1)?,
+            sealed: Place::of(call, 3)?,
+        };
+        let expected = if job.ends_file {
+            layout.sealed_len_to_end(job.plaintext.len as usize)
+        } else {
+            layout.sealed_run_len(job.plaintext.len as usize)
+        };
+        if expected.ok() != Some(job.sealed.len as usize) {
+            return Err(Errno::INVAL);
+        }
+        Ok(job)
+    }
+
+    /// Works chunk by chunk, through buffers of the host that stay in the processor's cache:
+    /// guest memory can change under our hands, so no reference to it is made.
+    fn each_chunk(
+        mut self,
+        mut work: impl FnMut(&Software, Run, &Part<'_>, &mut Buffers) -> Result<(), Errno>,
+    ) -> Result<i32, Errno> {
+        let size = self.layout.chunk_size();
+        let full = self.plaintext.len / size as u64;
+        let mut buffers = Buffers {
+            plaintext: Zeroizing::new(vec![0; size]),
+            sealed: vec![0; size + self.layout.overhead()],
+        };
+        for index in 0..full + u64::from(self.ends_file) {
+            let is_final = index == full;
+            let len = if is_final {
+                self.plaintext.len as usize
+            } else {
+                size
+            };
+            let sealed_len = len + self.layout.overhead();
+            let (plaintext_at, sealed_at) = (
+                self.plaintext.advance(len)?,
+                self.sealed.advance(sealed_len)?,
+            );
+            buffers.plaintext.resize(len, 0);
+            buffers.sealed.resize(sealed_len, 0);
+            let run = Run::new(self.layout, self.first.wrapping_add(index), is_final);
+            let part = Part {
+                plaintext: &self.plaintext.image,
+                plaintext_at,
+                sealed: &self.sealed.image,
+                sealed_at,
+            };
+            work(&self.aead, run, &part, &mut buffers)?;
+        }
+        Ok(0)
+    }
+}
+
+struct Buffers {
+    plaintext: Zeroizing<Vec<u8>>,
+    sealed: Vec<u8>,
+}
+
+/// Where one chunk lies.
+struct Part<'a> {
+    plaintext: &'a Image,
+    plaintext_at: u64,
+    sealed: &'a Image,
+    sealed_at: u64,
+}
+
+/// Seals; the nonces are in their places already. `EINVAL` for lengths that do not fit.
+fn seal(call: &Call<'_>) -> Result<i32, Errno> {
+    Job::of(call)?.each_chunk(|aead, run, part, buffers| {
+        let from = &part.plaintext.memory;
+        from.read(part.plaintext_at, &mut buffers.plaintext)?;
+        // The nonce comes along with the bytes that will be overwritten.
+        let to = &part.sealed.memory;
+        to.read(part.sealed_at, &mut buffers.sealed)?;
+        aead.seal(run, &buffers.plaintext, &mut buffers.sealed)
+            .map_err(|_| Errno::INVAL)?;
+        to.write(part.sealed_at, &buffers.sealed)
+    })
+}
+
+/// Opens. `EBADMSG` at the first chunk that does not authenticate; nothing of it is written, and
+/// those before it are the caller's to wipe.
+fn open(call: &Call<'_>) -> Result<i32, Errno> {
+    Job::of(call)?.each_chunk(|aead, run, part, buffers| {
+        part.sealed
+            .memory
+            .read(part.sealed_at, &mut buffers.sealed)?;
+        aead.open(run, &buffers.sealed, &mut buffers.plaintext)
+            .map_err(|_| Errno::BADMSG)?;
+        part.plaintext
+            .memory
+            .write(part.plaintext_at, &buffers.plaintext)
+    })
+}
