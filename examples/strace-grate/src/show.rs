@@ -1,0 +1,267 @@
+//! Arguments and results as text.
+
+use crate::flags;
+use crate::table::{Entry, Kind, Outcome};
+use grate_rs::constants::error;
+use grate_rs::constants::fs::{AT_FDCWD, O_CREAT, O_TMPFILE};
+use grate_rs::{Call, Errno, GuestPtr};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// Most bytes of a path.
+const PATH: usize = 4096;
+/// Most elements of a list that are shown.
+const ELEMENTS: usize = 16;
+
+/// Shows an argument as it stands before the call; nothing for one that the call fills.
+pub fn going_in(call: &Call, entry: &Entry, index: usize, limit: usize) -> Option<String> {
+    let kind = *entry.args.get(index)?;
+    let (value, int) = (call.size(index), call.int(index));
+    let pointer = call.pointer(index);
+    let next = call.size((index + 1).min(5));
+    Some(match kind {
+        Kind::Int => int.to_string(),
+        Kind::DirFd if int == AT_FDCWD => "AT_FDCWD".to_owned(),
+        Kind::DirFd => int.to_string(),
+        Kind::Size => value.to_string(),
+        Kind::Offset => call.long(index).to_string(),
+        Kind::Hex => format!("{:#x}", value as u32),
+        // Only a call that may create a file has a mode.
+        Kind::Mode if is_open(entry) && !creates(call.int(index - 1)) => return Some(String::new()),
+        Kind::Mode => format!("{:#05o}", value as u32),
+        Kind::OpenFlags if !is_open(entry) => flags::bits(
+            value & !3,
+            &[(0o2000000, "O_CLOEXEC"), (0o4000, "O_NONBLOCK")],
+            "0",
+        ),
+        Kind::OpenFlags => flags::open(value as u32 as u64),
+        Kind::AtFlags => flags::bits(value as u32 as u64, flags::AT, "0"),
+        Kind::Prot => flags::bits(value as u32 as u64, flags::PROT, "PROT_NONE"),
+        Kind::MapFlags => flags::bits(value as u32 as u64, flags::MAP, "0"),
+        Kind::Whence => flags::name(int.into(), flags::WHENCE),
+        Kind::FcntlCommand => flags::name(int.into(), flags::FCNTL),
+        Kind::IoctlRequest => flags::name(i64::from(value as u32), flags::IOCTL),
+        Kind::Signal => flags::name(int.into(), flags::SIGNALS),
+        Kind::Clock => flags::name(int.into(), flags::CLOCKS),
+        Kind::Family => flags::name(int.into(), flags::FAMILIES),
+        Kind::SocketType => flags::socket_type(value as u32 as u64),
+        Kind::Address => address(value),
+        Kind::Path => path(pointer),
+        Kind::BytesIn => bytes(pointer, next, limit),
+        Kind::Vectors => vectors(pointer, next, limit),
+        Kind::Strings => strings(pointer),
+        Kind::Time => time(pointer),
+        Kind::SocketAddress => socket_address(pointer, next),
+        Kind::BytesOut
+        | Kind::PathOut
+        | Kind::TimeOut
+        | Kind::StatOut
+        | Kind::StatusOut
+        | Kind::PairOut
+        | Kind::LongOut => return None,
+    })
+}
+
+/// Shows an argument that the call has filled, or its address where the call has failed.
+pub fn coming_out(
+    call: &Call,
+    entry: &Entry,
+    index: usize,
+    result: Result<i32, Errno>,
+    limit: usize,
+) -> String {
+    let pointer = call.pointer(index);
+    let kind = entry.args.get(index);
+    let (Ok(result), Some(kind), false) = (result, kind, pointer.is_null()) else {
+        return address(pointer.addr);
+    };
+    let shown = match kind {
+        Kind::BytesOut => Some(bytes(pointer, u64::try_from(result).unwrap_or(0), limit)),
+        Kind::PathOut => Some(path(pointer)),
+        Kind::TimeOut => Some(time(pointer)),
+        Kind::StatOut => stat(pointer),
+        // Nothing has been written for waitpid's 0: no child has ended.
+        Kind::StatusOut if result == 0 => None,
+        Kind::StatusOut => pointer.read().ok().map(|b| status(i32::from_le_bytes(b))),
+        Kind::PairOut => pointer.read().ok().map(|pair: [u8; 8]| {
+            let (first, second) = (word(&pair, 0), word(&pair, 4));
+            format!("[{first}, {second}]")
+        }),
+        Kind::LongOut => pointer
+            .read()
+            .ok()
+            .map(|b| format!("[{}]", u64::from_le_bytes(b))),
+        _ => None,
+    };
+    shown.unwrap_or_else(|| address(pointer.addr))
+}
+
+/// Shows a result.
+pub fn result(outcome: Outcome, result: Result<i32, Errno>) -> String {
+    match (outcome, result) {
+        (_, Err(Errno(errno))) => {
+            let symbol = error::symbol(errno).unwrap_or("E?");
+            let text = error::name(errno).unwrap_or("Unknown error");
+            format!("-1 {symbol} ({text})")
+        }
+        // Results of Lind's own beyond the errors of Linux, and addresses.
+        (_, Ok(value)) if value < 0 => format!("{:#x}", value as u32),
+        (Outcome::Address, Ok(value)) => format!("{value:#x}"),
+        (_, Ok(value)) => value.to_string(),
+    }
+}
+
+/// Joins arguments. An empty one is an argument that this call does not have.
+pub fn list(args: impl IntoIterator<Item = Option<String>>) -> String {
+    let shown: Vec<String> = args
+        .into_iter()
+        .flatten()
+        .filter(|arg| !arg.is_empty())
+        .collect();
+    shown.join(", ")
+}
+
+fn is_open(entry: &Entry) -> bool {
+    entry
+        .args
+        .windows(2)
+        .any(|pair| pair == [Kind::OpenFlags, Kind::Mode])
+}
+
+fn creates(flags: i32) -> bool {
+    flags & O_CREAT != 0 || flags & O_TMPFILE == O_TMPFILE
+}
+
+fn address(value: u64) -> String {
+    match value {
+        0 => "NULL".to_owned(),
+        value => format!("{value:#x}"),
+    }
+}
+
+fn path(pointer: GuestPtr) -> String {
+    match pointer.read_cstr(PATH) {
+        Ok(path) => quoted(&path),
+        Err(_) => address(pointer.addr),
+    }
+}
+
+fn quoted(text: &[u8]) -> String {
+    format!("\"{}\"", text.escape_ascii())
+}
+
+fn bytes(pointer: GuestPtr, len: u64, limit: usize) -> String {
+    let shown = usize::try_from(len).unwrap_or(limit).min(limit);
+    let mut data = vec![0; shown];
+    match pointer.read_into(&mut data) {
+        Ok(()) if (shown as u64) < len => format!("{}...", quoted(&data)),
+        Ok(()) => quoted(&data),
+        Err(_) => address(pointer.addr),
+    }
+}
+
+fn vectors(pointer: GuestPtr, count: u64, limit: usize) -> String {
+    let Ok(vectors) = i32::try_from(count)
+        .map_err(drop)
+        .and_then(|count| pointer.read_iovecs(count).map_err(drop))
+    else {
+        return address(pointer.addr);
+    };
+    let shown = vectors.iter().map(|&(base, len)| bytes(base, len, limit));
+    elements(shown.collect(), vectors.len())
+}
+
+fn strings(array: GuestPtr) -> String {
+    let mut list = Vec::new();
+    for index in 0..=ELEMENTS as u64 {
+        match array.add(8 * index).read().map(u64::from_le_bytes) {
+            Ok(0) => return elements(list, index as usize),
+            Ok(addr) => list.push(path(GuestPtr { addr, ..array })),
+            Err(_) => return address(array.addr),
+        }
+    }
+    elements(list, usize::MAX)
+}
+
+/// Shows a list, of which `count` are there in truth.
+fn elements(mut list: Vec<String>, count: usize) -> String {
+    if count > ELEMENTS {
+        list.truncate(ELEMENTS);
+        list.push("...".to_owned());
+    }
+    format!("[{}]", list.join(", "))
+}
+
+fn time(pointer: GuestPtr) -> String {
+    match pointer.read::<16>() {
+        Ok(time) => format!("{{{}.{:09}}}", long(&time, 0), long(&time, 8)),
+        Err(_) => address(pointer.addr),
+    }
+}
+
+fn stat(pointer: GuestPtr) -> Option<String> {
+    let facts: [u8; 48] = pointer.read().ok()?;
+    let (mode, size) = (word(&facts, 16), long(&facts, 40));
+    let kind = match mode as u32 >> 12 {
+        0o01 => "S_IFIFO",
+        0o02 => "S_IFCHR",
+        0o04 => "S_IFDIR",
+        0o06 => "S_IFBLK",
+        0o10 => "S_IFREG",
+        0o12 => "S_IFLNK",
+        0o14 => "S_IFSOCK",
+        _ => "S_IF?",
+    };
+    let permissions = mode & 0o7777;
+    Some(format!("{{mode={kind}|{permissions:#05o}, size={size}}}"))
+}
+
+/// Shows a wait status.
+fn status(status: i32) -> String {
+    match status & 0x7f {
+        0 => format!("[exited with {}]", (status >> 8) & 0xff),
+        signal => format!("[killed by {}]", flags::name(signal.into(), flags::SIGNALS)),
+    }
+}
+
+fn socket_address(pointer: GuestPtr, len: u64) -> String {
+    // The largest that is shown: AF_UNIX.
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(110)];
+    if bytes.len() < 2 || pointer.read_into(&mut bytes).is_err() {
+        return address(pointer.addr);
+    }
+    let family = u16::from_le_bytes([bytes[0], bytes[1]]);
+    let port = |bytes: &[u8]| u16::from_be_bytes([bytes[2], bytes[3]]);
+    match (family, bytes.len()) {
+        (1, _) => {
+            let name = bytes.get(2..).unwrap_or_default();
+            // A leading NUL marks an abstract name, which is not a string.
+            let end = name.iter().skip(1).position(|&byte| byte == 0);
+            quoted(
+                name.get(..end.map_or(name.len(), |end| end + 1))
+                    .unwrap_or_default(),
+            )
+        }
+        (2, 8..) => {
+            let ip = Ipv4Addr::new(bytes[4], bytes[5], bytes[6], bytes[7]);
+            format!("{ip}:{}", port(&bytes))
+        }
+        (10, 24..) => {
+            let mut ip = [0; 16];
+            ip.copy_from_slice(&bytes[8..24]);
+            format!("[{}]:{}", Ipv6Addr::from(ip), port(&bytes))
+        }
+        (family, _) => flags::name(family.into(), flags::FAMILIES),
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> i32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[at..at + 4]);
+    i32::from_le_bytes(word)
+}
+
+fn long(bytes: &[u8], at: usize) -> u64 {
+    let mut long = [0; 8];
+    long.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(long)
+}
