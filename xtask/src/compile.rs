@@ -41,46 +41,19 @@ const LINKER_ARGS: &[&str] = &[
     "-zstack-size=1048576",
 ];
 
+/// Settings of cargo that are the user's, not the host build's.
+const INHERITED: &[&str] = &[
+    "CARGO_HOME",
+    "CARGO_NET_OFFLINE",
+    "CARGO_TERM_COLOR",
+    "RUSTUP_HOME",
+];
+
 /// Compiles guests in one run of cargo, with `std` from its sources.
 pub fn compile(root: &Path, tools: &Tools, guests: &[Guest]) -> anyhow::Result<Vec<Linked>> {
-    // Apart from the host's builds: the two would wait for each other's lock.
-    let target = root.join("target/guests");
-    let libraries = target.join("lib");
-    stand_in_libc(&libraries)?;
-
-    let mut command = Command::new(&tools.cargo);
-    // A cargo run by cargo inherits settings that are meant for the host.
-    for (name, _) in std::env::vars_os() {
-        let name_text = name.to_string_lossy();
-        if name_text.starts_with("CARGO") || name_text.starts_with("RUST") {
-            let keep = [
-                "CARGO_HOME",
-                "CARGO_NET_OFFLINE",
-                "CARGO_TERM_COLOR",
-                "RUSTUP_HOME",
-            ];
-            if !keep.contains(&&*name_text) {
-                command.env_remove(&name);
-            }
-        }
-    }
-    command
-        .current_dir(root)
-        .env("CARGO_TARGET_DIR", &target)
-        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(tools, &libraries)?)
-        .env("RUSTC", &tools.rustc)
-        .env("RUSTC_BOOTSTRAP", "1")
-        .args(["build", "--release", "--bins", "--target", TARGET])
-        .arg("-Zbuild-std=std,panic_abort");
-    for guest in guests {
-        command.args(["--package", &guest.package]);
-    }
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start {}", tools.cargo.display()))?;
-    ensure!(status.success(), "the guests do not compile");
-
-    let built = target.join(TARGET).join("release");
+    let mut command = cargo(root, tools, "build", guests)?;
+    ensure!(run(&mut command)?, "the guests do not compile");
+    let built = target_folder(root).join(TARGET).join("release");
     let programs = |guest: &Guest| {
         let kind = guest.kind;
         let linked = |name: &String| Linked {
@@ -91,6 +64,63 @@ pub fn compile(root: &Path, tools: &Tools, guests: &[Guest]) -> anyhow::Result<V
         guest.programs.iter().map(linked).collect::<Vec<_>>()
     };
     Ok(guests.iter().flat_map(programs).collect())
+}
+
+/// Runs clippy over guests and the libraries that only guests have.
+pub fn lint(root: &Path, tools: &Tools, guests: &[Guest]) -> anyhow::Result<()> {
+    let driver = tools.rustc.with_file_name("clippy-driver");
+    ensure!(
+        driver.exists(),
+        "there is no {} (Debian: rust-web-clippy)",
+        driver.display()
+    );
+    // What `cargo clippy` does; it would look for its driver in the path, hence beside another
+    // compiler.
+    let mut command = cargo(root, tools, "check", guests)?;
+    command
+        .env("RUSTC_WORKSPACE_WRAPPER", driver)
+        .env("CLIPPY_ARGS", "-D__CLIPPY_HACKERY__warnings");
+    ensure!(run(&mut command)?, "clippy has something to say");
+    Ok(())
+}
+
+/// Where cargo builds guests: apart from the host's builds, whose lock they would wait for.
+fn target_folder(root: &Path) -> PathBuf {
+    root.join("target/guests")
+}
+
+fn cargo(root: &Path, tools: &Tools, what: &str, guests: &[Guest]) -> anyhow::Result<Command> {
+    let target = target_folder(root);
+    let libraries = target.join("lib");
+    stand_in_libc(&libraries)?;
+
+    let mut command = Command::new(&tools.cargo);
+    // A cargo run by cargo inherits settings that are meant for the host.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if (text.starts_with("CARGO") || text.starts_with("RUST")) && !INHERITED.contains(&&*text) {
+            command.env_remove(&name);
+        }
+    }
+    command
+        .current_dir(root)
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_ENCODED_RUSTFLAGS", rustflags(tools, &libraries)?)
+        .env("RUSTC", &tools.rustc)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .args([what, "--release", "--bins", "--target", TARGET])
+        .arg("-Zbuild-std=std,panic_abort");
+    for guest in guests {
+        command.args(["--package", &guest.package]);
+    }
+    Ok(command)
+}
+
+fn run(command: &mut Command) -> anyhow::Result<bool> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    Ok(status.success())
 }
 
 fn rustflags(tools: &Tools, libraries: &Path) -> anyhow::Result<String> {

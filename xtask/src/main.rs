@@ -27,6 +27,11 @@ enum Command {
         /// Packages to build; all guests if none is named
         names: Vec<String>,
     },
+    /// Run clippy over guests
+    Lint {
+        /// Packages to look at; all guests if none is named
+        names: Vec<String>,
+    },
     /// Say what in a wasm file is against the Lind ABI, one line each
     Check {
         /// Files to check
@@ -53,6 +58,10 @@ fn run(command: Command) -> anyhow::Result<()> {
     let root = repository()?;
     match command {
         Command::Guests { names } => build(root, &names),
+        Command::Lint { names } => {
+            let guests = guests::select(root, &names)?;
+            compile::lint(root, &toolchain::find()?, &guests)
+        }
         Command::Check { files } => check(&files),
         Command::List => list(root),
         Command::Tools => {
