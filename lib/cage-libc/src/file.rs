@@ -21,9 +21,9 @@ fn int(value: c_int) -> u64 {
 
 #[unsafe(no_mangle)]
 unsafe extern "C" fn open(path: *const c_char, flags: c_int, variadic: *const mode_t) -> c_int {
-    // SAFETY: C passes variadic arguments as a pointer to them; there is one where a file may
-    // be created.
     let mode = if flags & libc::O_CREAT != 0 {
+        // SAFETY: C passes variadic arguments as a pointer to them; there is one where a file may
+        // be created.
         unsafe { variadic.read() }
     } else {
         0

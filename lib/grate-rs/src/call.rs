@@ -120,6 +120,8 @@ impl GuestPtr {
 
     /// The address `len` bytes on.
     #[must_use]
+    // Named as the method of raw pointers.
+    #[allow(clippy::should_implement_trait)]
     pub fn add(self, len: u64) -> Self {
         Self {
             addr: self.addr.wrapping_add(len),
