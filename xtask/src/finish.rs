@@ -18,6 +18,9 @@
 //!   bounds, say) does not either: [`PANICS`] are not instrumented, though printing makes indirect
 //!   calls.
 //!
+//! For a grate with a command line this leaves 662 KB, where instrumenting everything would make
+//! 910 KB of 499 KB, and above all it leaves ciphers and allocation alone.
+//!
 //! Indirect calls are still taken to unwind (`asyncify-ignore-indirect` would break programs that
 //! fork in a closure, as it would `std`'s start-up), which costs ciphers nothing: their loops make
 //! none.

@@ -82,7 +82,10 @@ fn build(root: &Path, names: &[String]) -> anyhow::Result<()> {
     let guests = guests::select(root, names)?;
     let tools = toolchain::find()?;
     let linked = compile::compile(root, &tools, &guests)?;
-    for program in &linked {
+    for program in linked
+        .iter()
+        .filter(|program| !place::is_current(root, program))
+    {
         let wasm = finish::finish(&tools, program)?;
         place::place(root, program, &wasm)?;
     }

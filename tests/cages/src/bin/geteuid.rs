@@ -6,5 +6,8 @@ fn main() {
     const GETEUID: u32 = 107;
     // SAFETY: no arguments.
     let uid = unsafe { sys::syscall(GETEUID, &[]) };
-    println!("{uid:?}");
+    match uid {
+        Ok(uid) => println!("{uid}"),
+        Err(error) => println!("{error:?}"),
+    }
 }
