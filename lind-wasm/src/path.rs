@@ -79,6 +79,9 @@ impl Root {
             return Ok(b"/".to_vec());
         }
         let path = host_path(directory)?;
+        if path.ends_with(b" (deleted)") && stat(directory)?.st_nlink == 0 {
+            return Err(Errno::NOENT);
+        }
         let inside = if self.host_path == b"/" {
             Some(&path[..])
         } else {

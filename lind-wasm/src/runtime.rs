@@ -39,6 +39,8 @@ pub struct Runtime {
     /// What a program starts with whose parent names no environment.
     env: Vec<Vec<u8>>,
     key: ArtifactKey,
+    /// Of the first cage.
+    umask: u32,
     lind: HostLinker,
     wasi: HostLinker,
     cages: RwLock<HashMap<CageId, Arc<Cage>>>,
@@ -78,6 +80,7 @@ impl Runtime {
             strict: settings.strict,
             env: settings.env,
             key: settings.key,
+            umask: crate::posix::take_over_umask(),
             family: Family::default(),
             cages: RwLock::default(),
             next_id: AtomicU32::new(CageId::FIRST.pid() as u32),
@@ -99,7 +102,7 @@ impl Runtime {
             fds: FdTable::with_standard_streams()?,
             fs: FsContext {
                 cwd,
-                umask: current_umask(),
+                umask: self.umask,
             },
         })?;
         self.family.add(cage.id, None);
@@ -316,10 +319,4 @@ impl LoadError {
             LoadError::Program(why) => anyhow::anyhow!("{name}: {why}"),
         }
     }
-}
-
-fn current_umask() -> u32 {
-    let mask = rustix::process::umask(rustix::fs::Mode::empty());
-    rustix::process::umask(mask);
-    mask.bits()
 }

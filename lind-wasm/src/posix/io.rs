@@ -1,63 +1,427 @@
-//! Reading and writing open files.
+//! Reading, writing and seeking open files, and what goes with their bytes.
+//!
+//! The kernel moves the bytes straight into and out of guest memory. What a guest's address does
+//! not reach is shown to the kernel as [`OUT_OF_REACH`], so that it finds the fault itself, after
+//! all that it checks before.
 
-use super::{Call, Entry};
+use super::{Call, Entry, abi};
 use crate::memory::GuestMemory;
 use crate::regions::Prot;
 use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
+use std::marker::PhantomData;
 use std::os::fd::AsRawFd;
 
 pub(super) const CALLS: &[Entry] = &[
     Entry::new(0, "read", 3, read),
     Entry::new(1, "write", 3, write),
+    Entry::new(8, "lseek", 3, lseek),
+    Entry::new(17, "pread64", 4, pread),
+    Entry::new(18, "pwrite64", 4, pwrite),
+    Entry::new(19, "readv", 3, readv),
+    Entry::new(20, "writev", 3, writev),
+    Entry::new(74, "fsync", 1, fsync),
+    Entry::new(75, "fdatasync", 1, fdatasync),
+    Entry::new(77, "ftruncate", 2, ftruncate),
+    Entry::new(78, "getdents64", 3, getdents),
+    Entry::extra(221, "fadvise64", 4, fadvise),
+    Entry::new(277, "sync_file_range", 4, sync_file_range),
+    Entry::extra(285, "fallocate", 4, fallocate),
+    Entry::new(295, "preadv", 4, preadv),
+    Entry::new(296, "pwritev", 4, pwritev),
+    Entry::new(326, "copy_file_range", 6, copy_file_range),
+    Entry::extra(1100, "llseek", 4, llseek),
 ];
 
 /// Most bytes that one call moves, as Linux's `MAX_RW_COUNT`.
 const MAX_RW: u64 = 0x7fff_f000;
+/// Most parts of a vector, as Linux's `UIO_MAXIOV`.
+const MAX_PARTS: usize = 1024;
+/// Start and length of memory that no process has: the first page.
+const OUT_OF_REACH: (usize, usize) = (1, 4095);
+/// An address that the kernel refuses without a look at what there would be to copy.
+const IMPOSSIBLE: usize = usize::MAX;
 
-fn last_error() -> Errno {
+/// Why the last host call of this thread failed.
+pub(super) fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
-fn result(moved: isize) -> Result<i32, Errno> {
-    if moved < 0 {
+/// The result of a host call that counts bytes.
+fn moved(result: isize) -> Result<i32, Errno> {
+    if result < 0 {
         Err(last_error())
     } else {
-        Ok(moved as i32)
+        i32::try_from(result).map_err(|_| Errno::OVERFLOW)
     }
 }
 
-/// A length argument: what exceeds one call's most is cut, as the kernel does.
-fn length(value: u64) -> Result<u64, Errno> {
-    if value > i64::MAX as u64 {
-        return Err(Errno::INVAL);
+/// The result of a host call that answers with 0 or a small number.
+pub(super) fn answer(result: libc::c_int) -> Result<i32, Errno> {
+    if result < 0 {
+        Err(last_error())
+    } else {
+        Ok(result)
     }
-    Ok(value.min(MAX_RW))
+}
+
+/// Parts of guest memory as the kernel takes them.
+struct Parts<'a> {
+    parts: Vec<libc::iovec>,
+    memory: PhantomData<&'a GuestMemory>,
+}
+
+fn part(base: usize, len: usize) -> libc::iovec {
+    libc::iovec {
+        iov_base: base as *mut libc::c_void,
+        iov_len: len,
+    }
+}
+
+impl<'a> Parts<'a> {
+    fn new(capacity: usize) -> Self {
+        Self {
+            parts: Vec::with_capacity(capacity),
+            memory: PhantomData,
+        }
+    }
+
+    /// Adds a buffer; false when some of it is out of reach, where every transfer ends.
+    fn push(&mut self, memory: &'a GuestMemory, addr: u64, len: u64, need: Prot) -> bool {
+        let reached = match memory.prefix(addr, len, need) {
+            Ok(span) => {
+                self.parts.push(part(span.ptr() as usize, span.len()));
+                span.len() as u64
+            }
+            Err(_) => 0,
+        };
+        if reached == len {
+            return true;
+        }
+        let (base, most) = OUT_OF_REACH;
+        let missing = usize::try_from(len - reached).unwrap_or(most).min(most);
+        self.parts.push(part(base, missing));
+        false
+    }
+
+    /// The one buffer at `addr`.
+    fn buffer(memory: &'a GuestMemory, addr: u64, len: u64, need: Prot) -> Self {
+        let mut parts = Self::new(1);
+        if len > i64::MAX as u64 {
+            parts.parts.push(part(IMPOSSIBLE, 1));
+        } else {
+            parts.push(memory, addr, len.min(MAX_RW), need);
+        }
+        parts
+    }
+
+    /// The buffers that the vector of `count` entries at `addr` of `memory` names.
+    fn vector(memory: &'a GuestMemory, addr: u64, count: u64, need: Prot) -> Result<Self, Errno> {
+        let count = usize::try_from(count)
+            .ok()
+            .filter(|&count| count <= MAX_PARTS)
+            .ok_or(Errno::INVAL)?;
+        let mut bytes = vec![0; count * abi::IOVEC_LEN];
+        memory.read(addr, &mut bytes)?;
+        let (entries, _) = bytes.as_chunks::<{ abi::IOVEC_LEN }>();
+        let mut all: u64 = 0;
+        for entry in entries {
+            let (_, len) = abi::iovec(entry);
+            all = all
+                .checked_add(len)
+                .filter(|&all| all <= i64::MAX as u64)
+                .ok_or(Errno::INVAL)?;
+        }
+        let mut parts = Self::new(count);
+        let mut left = MAX_RW;
+        for entry in entries {
+            let (base, len) = abi::iovec(entry);
+            let len = len.min(left);
+            left -= len;
+            if !parts.push(memory, base, len, need) {
+                break;
+            }
+        }
+        parts.parts.truncate(MAX_PARTS);
+        Ok(parts)
+    }
+
+    /// The only part, when there is just one.
+    fn single(&self) -> Option<&libc::iovec> {
+        match self.parts.as_slice() {
+            [single] => Some(single),
+            _ => None,
+        }
+    }
+
+    fn ptr(&self) -> *const libc::iovec {
+        self.parts.as_ptr()
+    }
+
+    fn count(&self) -> libc::c_int {
+        self.parts.len() as libc::c_int // At most `MAX_PARTS`.
+    }
+}
+
+/// What is wrong with a vector counts only for a file that is open for such a call.
+fn refused(file: &OwnedFd, unwanted: OFlags, errno: Errno) -> Errno {
+    match rustix::fs::fcntl_getfl(file) {
+        Ok(flags) if flags.contains(OFlags::PATH) => Errno::BADF,
+        Ok(flags) if flags & OFlags::RWMODE == unwanted => Errno::BADF,
+        _ => errno,
+    }
+}
+
+/// An offset argument of a call that takes no negative one.
+fn position(call: &Call<'_>, index: usize) -> Result<i64, Errno> {
+    match call.offset(index) {
+        offset if offset < 0 => Err(Errno::INVAL),
+        offset => Ok(offset),
+    }
 }
 
 fn read(call: &Call<'_>) -> Result<i32, Errno> {
     let file = call.file(0)?;
     let image = call.image_of(1)?;
-    let span = image
-        .memory
-        .prefix(call.raw(1), length(call.raw(2))?, Prot::WRITE)?;
-    // SAFETY: the span is guest memory of that length; `image` keeps it mapped.
-    result(unsafe { libc::read(file.as_raw_fd(), span.ptr().cast(), span.len()) })
+    let parts = Parts::buffer(&image.memory, call.raw(1), call.raw(2), Prot::WRITE);
+    let fd = file.as_raw_fd();
+    // SAFETY: the parts are guest memory that `image` keeps mapped, or no memory at all.
+    moved(unsafe {
+        match parts.single() {
+            Some(buffer) => libc::read(fd, buffer.iov_base, buffer.iov_len),
+            None => libc::readv(fd, parts.ptr(), parts.count()),
+        }
+    })
 }
 
 fn write(call: &Call<'_>) -> Result<i32, Errno> {
     let file = call.file(0)?;
     let image = call.image_of(1)?;
-    let span = image
-        .memory
-        .prefix(call.raw(1), length(call.raw(2))?, Prot::READ)?;
+    let parts = Parts::buffer(&image.memory, call.raw(1), call.raw(2), Prot::READ);
+    let fd = file.as_raw_fd();
     // SAFETY: as in `read`.
-    result(unsafe { libc::write(file.as_raw_fd(), span.ptr().cast(), span.len()) })
+    moved(unsafe {
+        match parts.single() {
+            Some(buffer) => libc::write(fd, buffer.iov_base, buffer.iov_len),
+            None => libc::writev(fd, parts.ptr(), parts.count()),
+        }
+    })
+}
+
+fn pread(call: &Call<'_>) -> Result<i32, Errno> {
+    let offset = position(call, 3)?;
+    let file = call.file(0)?;
+    let image = call.image_of(1)?;
+    let parts = Parts::buffer(&image.memory, call.raw(1), call.raw(2), Prot::WRITE);
+    let fd = file.as_raw_fd();
+    // SAFETY: as in `read`.
+    moved(unsafe {
+        match parts.single() {
+            Some(buffer) => libc::pread(fd, buffer.iov_base, buffer.iov_len, offset),
+            None => libc::preadv(fd, parts.ptr(), parts.count(), offset),
+        }
+    })
+}
+
+fn pwrite(call: &Call<'_>) -> Result<i32, Errno> {
+    let offset = position(call, 3)?;
+    let file = call.file(0)?;
+    let image = call.image_of(1)?;
+    let parts = Parts::buffer(&image.memory, call.raw(1), call.raw(2), Prot::READ);
+    let fd = file.as_raw_fd();
+    // SAFETY: as in `read`.
+    moved(unsafe {
+        match parts.single() {
+            Some(buffer) => libc::pwrite(fd, buffer.iov_base, buffer.iov_len, offset),
+            None => libc::pwritev(fd, parts.ptr(), parts.count(), offset),
+        }
+    })
+}
+
+fn readv(call: &Call<'_>) -> Result<i32, Errno> {
+    let file = call.file(0)?;
+    let image = call.image_of(1)?;
+    let parts = Parts::vector(&image.memory, call.raw(1), call.raw(2), Prot::WRITE)
+        .map_err(|errno| refused(&file, OFlags::WRONLY, errno))?;
+    // SAFETY: as in `read`.
+    moved(unsafe { libc::readv(file.as_raw_fd(), parts.ptr(), parts.count()) })
+}
+
+fn writev(call: &Call<'_>) -> Result<i32, Errno> {
+    let file = call.file(0)?;
+    let image = call.image_of(1)?;
+    let parts = Parts::vector(&image.memory, call.raw(1), call.raw(2), Prot::READ)
+        .map_err(|errno| refused(&file, OFlags::RDONLY, errno))?;
+    // SAFETY: as in `read`.
+    moved(unsafe { libc::writev(file.as_raw_fd(), parts.ptr(), parts.count()) })
+}
+
+fn preadv(call: &Call<'_>) -> Result<i32, Errno> {
+    let offset = position(call, 3)?;
+    let file = call.file(0)?;
+    let image = call.image_of(1)?;
+    let parts = Parts::vector(&image.memory, call.raw(1), call.raw(2), Prot::WRITE)
+        .map_err(|errno| refused(&file, OFlags::WRONLY, errno))?;
+    // SAFETY: as in `read`.
+    moved(unsafe { libc::preadv(file.as_raw_fd(), parts.ptr(), parts.count(), offset) })
+}
+
+fn pwritev(call: &Call<'_>) -> Result<i32, Errno> {
+    let offset = position(call, 3)?;
+    let file = call.file(0)?;
+    let image = call.image_of(1)?;
+    let parts = Parts::vector(&image.memory, call.raw(1), call.raw(2), Prot::READ)
+        .map_err(|errno| refused(&file, OFlags::RDONLY, errno))?;
+    // SAFETY: as in `read`.
+    moved(unsafe { libc::pwritev(file.as_raw_fd(), parts.ptr(), parts.count(), offset) })
+}
+
+fn seek(file: &OwnedFd, offset: i64, whence: i32) -> Result<i64, Errno> {
+    // SAFETY: no memory is involved.
+    match unsafe { libc::lseek(file.as_raw_fd(), offset, whence) } {
+        -1 => Err(last_error()),
+        position => Ok(position),
+    }
+}
+
+fn lseek(call: &Call<'_>) -> Result<i32, Errno> {
+    let file = call.file(0)?;
+    let (offset, whence) = (call.offset(1), call.int(2));
+    if whence == libc::SEEK_SET && i32::try_from(offset).is_ok() {
+        return seek(&file, offset, whence).map(|position| position as i32);
+    }
+    let before = seek(&file, 0, libc::SEEK_CUR)?;
+    let after = seek(&file, offset, whence)?;
+    i32::try_from(after).map_err(|_| {
+        // The guest can't learn where it would be: let it stay where it was.
+        let _ = seek(&file, before, libc::SEEK_SET);
+        Errno::OVERFLOW
+    })
+}
+
+/// lseek with the position in memory, for positions that an `int` can't hold.
+fn llseek(call: &Call<'_>) -> Result<i32, Errno> {
+    let file = call.file(0)?;
+    call.image_of(3)?
+        .memory
+        .exact(call.raw(3), 8, Prot::WRITE)?;
+    let position = seek(&file, call.offset(1), call.int(2))?;
+    call.put(3, &position.to_le_bytes())?;
+    Ok(0)
+}
+
+fn fsync(call: &Call<'_>) -> Result<i32, Errno> {
+    rustix::fs::fsync(&*call.file(0)?)?;
+    Ok(0)
+}
+
+fn fdatasync(call: &Call<'_>) -> Result<i32, Errno> {
+    rustix::fs::fdatasync(&*call.file(0)?)?;
+    Ok(0)
+}
+
+fn sync_file_range(call: &Call<'_>) -> Result<i32, Errno> {
+    let file = call.file(0)?;
+    // SAFETY: no memory is involved.
+    answer(unsafe {
+        libc::sync_file_range(
+            file.as_raw_fd(),
+            call.offset(1),
+            call.offset(2),
+            call.uint(3),
+        )
+    })
+}
+
+fn ftruncate(call: &Call<'_>) -> Result<i32, Errno> {
+    let len = position(call, 1)?;
+    rustix::fs::ftruncate(&*call.file(0)?, len as u64)?;
+    Ok(0)
+}
+
+fn fallocate(call: &Call<'_>) -> Result<i32, Errno> {
+    let file = call.file(0)?;
+    // SAFETY: no memory is involved.
+    answer(unsafe {
+        libc::fallocate(
+            file.as_raw_fd(),
+            call.int(1),
+            call.offset(2),
+            call.offset(3),
+        )
+    })
+}
+
+fn fadvise(call: &Call<'_>) -> Result<i32, Errno> {
+    let file = call.file(0)?;
+    // SAFETY: no memory is involved.
+    let code = unsafe {
+        libc::posix_fadvise(
+            file.as_raw_fd(),
+            call.offset(1),
+            call.offset(2),
+            call.int(3),
+        )
+    };
+    match code {
+        0 => Ok(0),
+        code => Err(Errno::from_raw_os_error(code)),
+    }
+}
+
+/// Entries of a directory. The guest's `dirent64` is the kernel's.
+fn getdents(call: &Call<'_>) -> Result<i32, Errno> {
+    let file = call.file(0)?;
+    let image = call.image_of(1)?;
+    let len = u64::from(call.uint(2));
+    let (base, reached) = match image.memory.prefix(call.raw(1), len, Prot::WRITE) {
+        Ok(span) => (span.ptr() as usize, span.len()),
+        Err(_) => OUT_OF_REACH,
+    };
+    // SAFETY: `reached` bytes at `base` are guest memory that `image` keeps mapped, or no memory.
+    let result = unsafe { libc::syscall(libc::SYS_getdents64, file.as_raw_fd(), base, reached) };
+    match moved(result as isize) {
+        // No entry fits what can be reached, but one might fit what the guest meant.
+        Err(Errno::INVAL) if (reached as u64) < len => Err(Errno::FAULT),
+        other => other,
+    }
+}
+
+fn copy_file_range(call: &Call<'_>) -> Result<i32, Errno> {
+    let (input, output) = (call.file(0)?, call.file(2)?);
+    let offset = |index| match call.raw(index) {
+        0 => Ok(None),
+        _ => call.get(index).map(|bytes| Some(i64::from_le_bytes(bytes))),
+    };
+    let (mut from, mut to) = (offset(1)?, offset(3)?);
+    let pointer = |offset: &mut Option<i64>| {
+        offset
+            .as_mut()
+            .map_or(std::ptr::null_mut(), std::ptr::from_mut)
+    };
+    let len = call.raw(4).min(MAX_RW) as usize;
+    // SAFETY: the offsets are null or in this frame.
+    let count = moved(unsafe {
+        libc::copy_file_range(
+            input.as_raw_fd(),
+            pointer(&mut from),
+            output.as_raw_fd(),
+            pointer(&mut to),
+            len,
+            call.uint(5),
+        )
+    })?;
+    for (index, offset) in [(1, from), (3, to)] {
+        if let Some(offset) = offset {
+            call.put(index, &offset.to_le_bytes())?;
+        }
+    }
+    Ok(count)
 }
 
 /// Whether a file may be mapped: a regular one, open for reading.
 pub(super) fn check_mappable(file: &OwnedFd) -> Result<(), Errno> {
-    use rustix::fs::{FileType, OFlags};
     let stat = rustix::fs::fstat(file)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Errno::NODEV);

@@ -1,8 +1,15 @@
 //! System calls served by the kernel: one module a family, one table from number to function.
 
+mod abi;
 mod aead;
+mod devices;
+mod fds;
+mod files;
 mod io;
+mod lookup;
 mod memory;
+mod names;
+mod poll;
 mod process;
 mod time;
 
@@ -12,7 +19,7 @@ use crate::runtime::Runtime;
 use crate::threei::{Arg, Request, UNUSED};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 /// One served call.
 #[derive(Debug)]
@@ -61,8 +68,12 @@ impl Entry {
 
 const FAMILIES: &[&[Entry]] = &[
     aead::CALLS,
+    fds::CALLS,
+    files::CALLS,
     io::CALLS,
     memory::CALLS,
+    names::CALLS,
+    poll::CALLS,
     process::CALLS,
     time::CALLS,
 ];
@@ -92,6 +103,13 @@ pub struct Call<'a> {
     /// The cage whose state is acted on.
     pub target: Arc<Cage>,
     args: &'a [Arg; 6],
+}
+
+/// The mode bits that new files of the first cage lack. From here on the host's own mask is empty,
+/// so that each cage's is the only one that counts.
+pub fn take_over_umask() -> u32 {
+    static INHERITED: OnceLock<u32> = OnceLock::new();
+    *INHERITED.get_or_init(|| rustix::process::umask(rustix::fs::Mode::empty()).bits())
 }
 
 /// Serves a call that no grate has taken.

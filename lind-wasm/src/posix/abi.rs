@@ -1,0 +1,177 @@
+//! Layouts of the structures that calls take and fill, little-endian as the guest has them.
+
+use rustix::fs::{Stat, StatFs};
+
+/// Bytes of a `struct stat`.
+pub(super) const STAT_LEN: usize = 104;
+/// Bytes of a `struct statfs`.
+pub(super) const STATFS_LEN: usize = 112;
+/// Bytes of a `struct iovec`: base and length, 64 bits each.
+pub(super) const IOVEC_LEN: usize = 16;
+/// Bytes of a `struct flock`, padding included.
+pub(super) const FLOCK_LEN: usize = 32;
+/// Bytes of a `struct pollfd`.
+pub(super) const POLLFD_LEN: usize = 8;
+
+/// Lays fields into a structure of `N` bytes, each at its offset.
+struct Layout<const N: usize>([u8; N]);
+
+impl<const N: usize> Layout<N> {
+    fn new() -> Self {
+        Self([0; N])
+    }
+
+    fn field<const F: usize>(&mut self, at: usize, bytes: [u8; F]) {
+        self.0[at..at + F].copy_from_slice(&bytes);
+    }
+}
+
+/// The field of `F` bytes at `at`; zeros where `bytes` is too short to hold it.
+fn field<const F: usize>(bytes: &[u8], at: usize) -> [u8; F] {
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .copied()
+        .unwrap_or([0; F])
+}
+
+/// A `struct stat`. Lind's is neither Linux's nor WASI's: block counts have 32 bits.
+pub(super) fn stat(stat: &Stat) -> [u8; STAT_LEN] {
+    let mut out = Layout::new();
+    out.field(0, stat.st_dev.to_le_bytes());
+    out.field(8, stat.st_ino.to_le_bytes());
+    out.field(16, stat.st_mode.to_le_bytes());
+    out.field(20, (stat.st_nlink as u32).to_le_bytes());
+    out.field(24, stat.st_uid.to_le_bytes());
+    out.field(28, stat.st_gid.to_le_bytes());
+    out.field(32, stat.st_rdev.to_le_bytes());
+    out.field(40, stat.st_size.to_le_bytes());
+    out.field(48, (stat.st_blksize as i32).to_le_bytes());
+    out.field(52, (stat.st_blocks as u32).to_le_bytes());
+    let times = [
+        (stat.st_atime, stat.st_atime_nsec),
+        (stat.st_mtime, stat.st_mtime_nsec),
+        (stat.st_ctime, stat.st_ctime_nsec),
+    ];
+    for (index, (seconds, nanoseconds)) in times.into_iter().enumerate() {
+        out.field(56 + 16 * index, seconds.to_le_bytes());
+        out.field(64 + 16 * index, nanoseconds.to_le_bytes());
+    }
+    out.0
+}
+
+/// A `struct statfs`: ten 64-bit fields, the rest is spare.
+pub(super) fn statfs(fs: &StatFs) -> [u8; STATFS_LEN] {
+    let mut out = Layout::new();
+    // The file system's identity says something about the host and nothing to a cage.
+    let identity = 0;
+    let fields = [
+        fs.f_type as u64,
+        fs.f_bsize as u64,
+        fs.f_blocks,
+        fs.f_bfree,
+        fs.f_bavail,
+        fs.f_files,
+        fs.f_ffree,
+        identity,
+        fs.f_namelen as u64,
+        fs.f_frsize as u64,
+    ];
+    for (index, value) in fields.into_iter().enumerate() {
+        out.field(8 * index, value.to_le_bytes());
+    }
+    out.0
+}
+
+/// A `struct timespec` in kernel form: seconds and nanoseconds, 64 bits each.
+pub(super) fn timespec(bytes: &[u8]) -> libc::timespec {
+    libc::timespec {
+        tv_sec: i64::from_le_bytes(field(bytes, 0)),
+        tv_nsec: i64::from_le_bytes(field(bytes, 8)),
+    }
+}
+
+/// Base and length of a `struct iovec`.
+pub(super) fn iovec(bytes: &[u8; IOVEC_LEN]) -> (u64, u64) {
+    (
+        u64::from_le_bytes(field(bytes, 0)),
+        u64::from_le_bytes(field(bytes, 8)),
+    )
+}
+
+/// A `struct flock` for the kernel, without the pid, which is an output.
+pub(super) fn flock(bytes: &[u8; FLOCK_LEN]) -> libc::flock {
+    libc::flock {
+        l_type: i16::from_le_bytes(field(bytes, 0)),
+        l_whence: i16::from_le_bytes(field(bytes, 2)),
+        l_start: i64::from_le_bytes(field(bytes, 8)),
+        l_len: i64::from_le_bytes(field(bytes, 16)),
+        l_pid: 0,
+    }
+}
+
+/// A `struct flock` for the guest.
+pub(super) fn flock_bytes(lock: &libc::flock) -> [u8; FLOCK_LEN] {
+    let mut out = Layout::new();
+    out.field(0, lock.l_type.to_le_bytes());
+    out.field(2, lock.l_whence.to_le_bytes());
+    out.field(8, lock.l_start.to_le_bytes());
+    out.field(16, lock.l_len.to_le_bytes());
+    out.field(24, lock.l_pid.to_le_bytes());
+    out.0
+}
+
+/// Descriptor and events of a `struct pollfd`.
+pub(super) fn pollfd(bytes: &[u8; POLLFD_LEN]) -> (i32, i16) {
+    (
+        i32::from_le_bytes(field(bytes, 0)),
+        i16::from_le_bytes(field(bytes, 4)),
+    )
+}
+
+/// Where a `struct pollfd` has its answer.
+pub(super) const POLLFD_REVENTS: u64 = 6;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_has_its_fields_where_guests_look() {
+        let file = rustix::fs::memfd_create("stat", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&file, 5_000_000_000).unwrap();
+        let host = rustix::fs::fstat(&file).unwrap();
+        let bytes = stat(&host);
+        let u32_at = |at| u32::from_le_bytes(field(&bytes, at));
+        let u64_at = |at| u64::from_le_bytes(field(&bytes, at));
+        assert_eq!(u64_at(0), host.st_dev);
+        assert_eq!(u64_at(8), host.st_ino);
+        assert_eq!(u32_at(16), host.st_mode);
+        assert_eq!(u32_at(24), host.st_uid);
+        assert_eq!(u64_at(40), 5_000_000_000);
+        assert_eq!(u32_at(48), host.st_blksize as u32);
+        assert_eq!(u64_at(72) as i64, host.st_mtime);
+        assert_eq!(u64_at(96) as i64, host.st_ctime_nsec as i64);
+    }
+
+    #[test]
+    fn a_lock_survives_the_round_trip_without_its_pid() {
+        let mut bytes = [0; FLOCK_LEN];
+        bytes[0] = 1;
+        bytes[2] = 2;
+        bytes[8..16].copy_from_slice(&(-7i64).to_le_bytes());
+        bytes[16..24].copy_from_slice(&9i64.to_le_bytes());
+        bytes[24] = 200;
+        let lock = flock(&bytes);
+        assert_eq!((lock.l_type, lock.l_whence), (1, 2));
+        assert_eq!((lock.l_start, lock.l_len, lock.l_pid), (-7, 9, 0));
+        bytes[24] = 0;
+        assert_eq!(flock_bytes(&lock), bytes);
+    }
+
+    #[test]
+    fn short_bytes_read_as_zeros() {
+        assert_eq!(timespec(&[1, 0, 0, 0, 0, 0, 0, 0]).tv_sec, 1);
+        assert_eq!(timespec(&[]).tv_nsec, 0);
+    }
+}

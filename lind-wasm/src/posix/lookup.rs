@@ -1,0 +1,163 @@
+//! What path arguments name.
+
+use super::{Call, devices};
+use crate::path::{self, Leaf, Root};
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+/// `dirfd` for the current directory.
+const AT_FDCWD: i32 = -100;
+/// Do not follow a link in the last place.
+pub(super) const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+/// Follow a link in the last place.
+pub(super) const AT_SYMLINK_FOLLOW: u32 = 0x400;
+/// An empty path means the file of the descriptor.
+pub(super) const AT_EMPTY_PATH: u32 = 0x1000;
+
+/// Where a relative path starts.
+#[derive(Clone, Copy)]
+pub(super) enum Dir {
+    /// At the current directory.
+    Cwd,
+    /// At the descriptor in that argument, in the table of the argument's cage.
+    Own(usize),
+    /// At the descriptor in that argument, in the target's table.
+    Target(usize),
+}
+
+/// A path argument and where it starts.
+pub(super) struct Lookup<'a> {
+    root: &'a Root,
+    from: Arc<OwnedFd>,
+    path: Vec<u8>,
+}
+
+/// The current directory of the cage that an argument belongs to.
+fn cwd(call: &Call<'_>, index: usize) -> Result<Arc<OwnedFd>, Errno> {
+    let cage = call.cage_of(index)?;
+    let fs = cage.fs.read().unwrap_or_else(|e| e.into_inner());
+    Ok(fs.cwd.clone())
+}
+
+/// The file that a path starts at, whatever it is.
+fn start(call: &Call<'_>, dir: Dir, index: usize) -> Result<Arc<OwnedFd>, Errno> {
+    match dir {
+        Dir::Own(fd) if call.int(fd) != AT_FDCWD => call.file(fd),
+        Dir::Target(fd) if call.int(fd) != AT_FDCWD => call.target_file(fd),
+        _ => cwd(call, index),
+    }
+}
+
+fn is_directory(file: &OwnedFd) -> Result<bool, Errno> {
+    Ok(FileType::from_raw_mode(path::stat(file)?.st_mode) == FileType::Directory)
+}
+
+impl<'a> Lookup<'a> {
+    /// The path in argument `index`.
+    ///
+    /// # Errors
+    /// `ENOENT` when it is empty, `ENOTDIR` and `EBADF` for where it starts.
+    pub(super) fn new(call: &Call<'a>, dir: Dir, index: usize) -> Result<Self, Errno> {
+        Self::of(call, dir, index, call.path(index)?)
+    }
+
+    fn of(call: &Call<'a>, dir: Dir, index: usize, path: Vec<u8>) -> Result<Self, Errno> {
+        let root = &call.rt.root;
+        let from = match path.first() {
+            None => return Err(Errno::NOENT),
+            Some(b'/') => root.top(),
+            Some(_) => start(call, dir, index)?,
+        };
+        if !Arc::ptr_eq(&from, &root.top()) && !is_directory(&from)? {
+            return Err(Errno::NOTDIR);
+        }
+        Ok(Self { root, from, path })
+    }
+
+    /// Opens it, or the device that stands in for it.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub(super) fn open(&self, flags: OFlags, mode: u32) -> Result<OwnedFd, Errno> {
+        match devices::lent(self.root, &self.from, &self.path) {
+            Some(device) => devices::open(device, flags),
+            None => self.root.open_at(&self.from, &self.path, flags, mode),
+        }
+    }
+
+    /// Opens what it names with `O_PATH`, for calls that act on that without its content.
+    /// Devices do not stand in: they are the host's, and not for a cage to change.
+    ///
+    /// # Errors
+    /// As path resolution has them.
+    pub(super) fn node(&self, follow: bool) -> Result<OwnedFd, Errno> {
+        self.root
+            .open_at(&self.from, &self.path, node_flags(follow), 0)
+    }
+
+    /// The last name and its directory, for calls that act on the name.
+    ///
+    /// # Errors
+    /// As path resolution has them; `at_root` when the path is the root itself.
+    pub(super) fn leaf(&self, at_root: Errno) -> Result<Leaf, Errno> {
+        if self.path.iter().all(|&byte| byte == b'/') {
+            return Err(at_root);
+        }
+        self.root.leaf(&self.from, &self.path)
+    }
+}
+
+fn node_flags(follow: bool) -> OFlags {
+    if follow {
+        OFlags::PATH
+    } else {
+        OFlags::PATH | OFlags::NOFOLLOW
+    }
+}
+
+/// What a path argument names, or with `AT_EMPTY_PATH` the file of the descriptor. To be looked
+/// at: devices stand in.
+///
+/// # Errors
+/// As path resolution has them.
+pub(super) fn seen(
+    call: &Call<'_>,
+    dir: Dir,
+    index: usize,
+    flags: u32,
+) -> Result<Arc<OwnedFd>, Errno> {
+    let follow = flags & AT_SYMLINK_NOFOLLOW == 0;
+    named(call, dir, index, flags, |lookup| {
+        lookup.open(node_flags(follow), 0)
+    })
+}
+
+/// As [`seen`], to be changed: no device stands in.
+///
+/// # Errors
+/// As path resolution has them.
+pub(super) fn changed(
+    call: &Call<'_>,
+    dir: Dir,
+    index: usize,
+    flags: u32,
+) -> Result<Arc<OwnedFd>, Errno> {
+    let follow = flags & AT_SYMLINK_NOFOLLOW == 0;
+    named(call, dir, index, flags, |lookup| lookup.node(follow))
+}
+
+fn named(
+    call: &Call<'_>,
+    dir: Dir,
+    index: usize,
+    flags: u32,
+    open: impl FnOnce(&Lookup<'_>) -> Result<OwnedFd, Errno>,
+) -> Result<Arc<OwnedFd>, Errno> {
+    let path = call.path(index)?;
+    if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
+        return start(call, dir, index);
+    }
+    open(&Lookup::of(call, dir, index, path)?).map(Arc::new)
+}
