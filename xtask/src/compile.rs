@@ -109,7 +109,10 @@ fn cargo(root: &Path, tools: &Tools, what: &str, guests: &[Guest]) -> anyhow::Re
         .env("RUSTC", &tools.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
         .args([what, "--release", "--bins", "--target", TARGET])
-        .arg("-Zbuild-std=std,panic_abort");
+        .arg("-Zbuild-std=std,panic_abort")
+        // The compiler says for each crate that atomics are unstable. Lints are for `lint`, which
+        // makes errors of them.
+        .args(["-Zwarnings", "--config=build.warnings=\"allow\""]);
     for guest in guests {
         command.args(["--package", &guest.package]);
     }

@@ -139,6 +139,9 @@ fn address(value: u64) -> String {
 }
 
 fn path(pointer: GuestPtr) -> String {
+    if pointer.is_null() {
+        return address(0);
+    }
     match pointer.read_cstr(PATH) {
         Ok(path) => quoted(&path),
         Err(_) => address(pointer.addr),

@@ -1,7 +1,8 @@
 //! The environment.
 
+use crate::errno;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use libc::c_char;
+use libc::{c_char, c_int};
 
 #[link(wasm_import_module = "wasi_snapshot_preview1")]
 unsafe extern "C" {
@@ -38,22 +39,77 @@ unsafe extern "C" fn __wasilibc_get_environ() -> *mut *mut c_char {
     }
 }
 
-#[unsafe(no_mangle)]
-unsafe extern "C" fn getenv(name: *const c_char) -> *mut c_char {
+/// The place of a variable in the list, and the number of all variables.
+unsafe fn find(name: *const c_char) -> (Option<usize>, usize) {
     // SAFETY: a list that ends with a null, of strings that end with a NUL; `name` too.
     unsafe {
-        let mut entry = __wasilibc_get_environ();
-        while !entry.read().is_null() {
-            let string = entry.read();
-            let mut at = 0;
-            while name.add(at).read() != 0 && name.add(at).read() == string.add(at).read() {
-                at += 1;
+        let list = __wasilibc_get_environ();
+        let len = libc::strlen(name);
+        let mut found = None;
+        let mut count = 0;
+        while !list.add(count).read().is_null() {
+            let string = list.add(count).read();
+            if libc::strncmp(string, name, len) == 0 && string.add(len).read() as u8 == b'=' {
+                found = found.or(Some(count));
             }
-            if name.add(at).read() == 0 && string.add(at).read() as u8 == b'=' {
-                return string.add(at + 1);
-            }
-            entry = entry.add(1);
+            count += 1;
+        }
+        (found, count)
+    }
+}
+
+// `std` calls the next two under a lock of its own. Old strings and lists are never freed: someone
+// may still hold what getenv gave.
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn setenv(name: *const c_char, value: *const c_char, overwrite: c_int) -> c_int {
+    // SAFETY: strings that end with a NUL; blocks as large as what is copied into them.
+    unsafe {
+        let (found, count) = find(name);
+        if found.is_some() && overwrite == 0 {
+            return 0;
+        }
+        let (name_len, value_len) = (libc::strlen(name), libc::strlen(value));
+        let string = libc::malloc(name_len + value_len + 2).cast::<c_char>();
+        let list = libc::calloc(count + 2, size_of::<*mut c_char>()).cast::<*mut c_char>();
+        if string.is_null() || list.is_null() {
+            errno::set(libc::ENOMEM);
+            return -1;
+        }
+        name.copy_to_nonoverlapping(string, name_len);
+        string.add(name_len).write(b'=' as c_char);
+        value.copy_to_nonoverlapping(string.add(name_len + 1), value_len + 1);
+        LIST.load(Ordering::Acquire)
+            .copy_to_nonoverlapping(list, count);
+        list.add(found.unwrap_or(count)).write(string);
+        LIST.store(list, Ordering::Release);
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn unsetenv(name: *const c_char) -> c_int {
+    // SAFETY: a string that ends with a NUL; the last entry of the list is within it.
+    unsafe {
+        while let (Some(at), count) = find(name) {
+            let list = LIST.load(Ordering::Acquire);
+            list.add(at).write(list.add(count - 1).read());
+            list.add(count - 1).write(core::ptr::null_mut());
         }
     }
-    core::ptr::null_mut()
+    0
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn getenv(name: *const c_char) -> *mut c_char {
+    // SAFETY: a string that ends with a NUL; a found entry has a `=` behind the name.
+    unsafe {
+        match find(name) {
+            (Some(at), _) => {
+                let string = LIST.load(Ordering::Acquire).add(at).read();
+                string.add(libc::strlen(name) + 1)
+            }
+            (None, _) => core::ptr::null_mut(),
+        }
+    }
 }

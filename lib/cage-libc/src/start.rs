@@ -1,7 +1,7 @@
 //! Where a program begins and ends.
 
 use crate::sys;
-use libc::{c_int, c_void};
+use libc::c_int;
 
 unsafe extern "C" {
     /// Runs constructors. Referring to it keeps the linker from running them again at every
@@ -37,29 +37,4 @@ extern "C" fn _exit(code: c_int) -> ! {
 #[unsafe(no_mangle)]
 extern "C" fn abort() -> ! {
     core::arch::wasm32::unreachable()
-}
-
-// `std` keeps a key to run destructors of thread-locals at the end of a thread. A cage has one
-// thread, and at its end the process is gone.
-
-#[unsafe(no_mangle)]
-unsafe extern "C" fn pthread_key_create(key: *mut u32, _destructor: *const c_void) -> c_int {
-    // SAFETY: the caller's place for a key.
-    unsafe { key.write(1) };
-    0
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn pthread_key_delete(_key: u32) -> c_int {
-    0
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn pthread_setspecific(_key: u32, _value: *const c_void) -> c_int {
-    0
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn pthread_getspecific(_key: u32) -> *mut c_void {
-    core::ptr::null_mut()
 }

@@ -14,6 +14,18 @@ unsafe extern "C" fn strlen(string: *const c_char) -> size_t {
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn strncmp(left: *const c_char, right: *const c_char, len: size_t) -> c_int {
+    for at in 0..len {
+        // SAFETY: both end with a NUL, behind which nothing is read.
+        let (a, b) = unsafe { (left.add(at).read() as u8, right.add(at).read() as u8) };
+        if a != b || a == 0 {
+            return c_int::from(a) - c_int::from(b);
+        }
+    }
+    0
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn memcmp(left: *const c_void, right: *const c_void, len: size_t) -> c_int {
     let (left, right) = (left.cast::<u8>(), right.cast::<u8>());
     let mut at = 0;

@@ -95,8 +95,13 @@ pub mod nr {
     pub const UNLINK: u32 = 87;
     pub const SYMLINK: u32 = 88;
     pub const READLINK: u32 = 89;
+    pub const CHMOD: u32 = 90;
+    pub const FCHMOD: u32 = 91;
     pub const CLOCK_GETTIME: u32 = 228;
     pub const EXIT_GROUP: u32 = 231;
+    pub const OPENAT: u32 = 257;
+    pub const UNLINKAT: u32 = 263;
+    pub const UTIMENSAT: u32 = 280;
     pub const PIPE2: u32 = 293;
     pub const LLSEEK: u32 = 1100;
 }
