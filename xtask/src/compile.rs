@@ -109,10 +109,7 @@ fn cargo(root: &Path, tools: &Tools, what: &str, guests: &[Guest]) -> anyhow::Re
         .env("RUSTC", &tools.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
         .args([what, "--release", "--bins", "--target", TARGET])
-        .arg("-Zbuild-std=std,panic_abort")
-        // The compiler says for each crate that atomics are unstable. Lints are for `lint`, which
-        // makes errors of them.
-        .args(["-Zwarnings", "--config=build.warnings=\"allow\""]);
+        .arg("-Zbuild-std=std,panic_abort");
     for guest in guests {
         command.args(["--package", &guest.package]);
     }
