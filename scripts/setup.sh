@@ -33,8 +33,9 @@ host_cargo() {
     fi
 }
 
-# A compiler that can build std for WebAssembly, as xtask looks for it.
+# Sets `nightly` where rustup has one. A compiler that can build std for WebAssembly, as xtask looks for it.
 guest_compiler() {
+    nightly=
     if recent /usr/bin/cargo && recent /usr/bin/rustc && has_sources /usr/bin/rustc; then
         return 0
     fi
@@ -42,8 +43,10 @@ guest_compiler() {
         recent "$nightly" && has_sources "$nightly"
 }
 
+# Any version of LLVM's; rustup's compilers have one beside them.
 wasm_linker() {
     has wasm-ld && return 0
+    ls "${nightly%/bin/rustc}"/lib/rustlib/*/bin/gcc-ld/wasm-ld >/dev/null 2>&1 && return 0
     for version in 23 22 21 20 19 18; do
         has "wasm-ld-$version" && return 0
     done
@@ -101,7 +104,7 @@ install() {
 # The lists of packages are fetched only where the present ones don't do.
 if ! install >"$log" 2>&1 && ! { apt-get update -qq && install; } >>"$log" 2>&1; then
     cat "$log" >&2
-    echo "setup: apt-get could not install $packages" >&2
+    echo "setup: apt-get could not install $packages; what is needed:$elsewhere" >&2
     exit 1
 fi
 look

@@ -252,27 +252,37 @@ pub fn fork() -> Result<i32, Errno> {
 /// # Safety
 /// All pointers must be good.
 pub unsafe fn execve(path: *const u8, args: &[*const u8], env: &[*const u8]) -> Errno {
-    const MOST: usize = 256;
-    let array = |strings: &[*const u8]| {
-        let mut array = [0u64; MOST];
-        for (slot, string) in array.iter_mut().zip(strings) {
-            *slot = address(*string);
-        }
-        array
+    const ENOMEM: Errno = Errno(12);
+    let (Some(argv), Some(envp)) = (addresses(args), addresses(env)) else {
+        return ENOMEM;
     };
-    if args.len() >= MOST || env.len() >= MOST {
-        return Errno(7);
-    }
-    let (argv, envp) = (array(args), array(env));
-    let call = [
-        address(path),
-        address(&raw const argv),
-        address(&raw const envp),
-    ];
+    let call = [address(path), address(argv), address(envp)];
     // SAFETY: both arrays end with a 0 entry; the caller vouches for the strings.
-    match unsafe { unwinding_syscall(nr::EXECVE, &call) } {
+    let result = unsafe { unwinding_syscall(nr::EXECVE, &call) };
+    // SAFETY: both came from `addresses`.
+    unsafe {
+        libc::free(argv.cast());
+        libc::free(envp.cast());
+    }
+    match result {
         Err(errno) => errno,
         Ok(_) => Errno(5), // It does not come back from a success.
+    }
+}
+
+/// The addresses of strings and a 0 behind them, on the heap; nothing where that is full.
+fn addresses(strings: &[*const u8]) -> Option<*mut u64> {
+    // SAFETY: any size is fine; there is a place for each string and for the 0 behind them, which
+    // calloc has written.
+    unsafe {
+        let array = libc::calloc(strings.len() + 1, size_of::<u64>()).cast::<u64>();
+        if array.is_null() {
+            return None;
+        }
+        for (index, string) in strings.iter().enumerate() {
+            array.add(index).write(address(*string));
+        }
+        Some(array)
     }
 }
 

@@ -113,13 +113,12 @@ fn exec(argv: &[String]) -> ! {
         argv.iter().map(|arg| CString::new(arg.as_str())).collect();
     let errno = match &strings {
         Ok(strings) => {
-            let mut pointers: Vec<*const u8> = strings
+            let pointers: Vec<*const u8> = strings
                 .iter()
                 .map(|string| string.as_ptr().cast())
                 .collect();
             let environment = ffi::environment();
             let path = pointers.first().copied().unwrap_or(core::ptr::null());
-            pointers.truncate(255);
             // SAFETY: the strings live to the end of this function.
             unsafe { sys::execve(path, &pointers, &environment) }
         }

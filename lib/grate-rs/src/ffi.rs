@@ -1,10 +1,46 @@
 //! Calls of a grate on its own behalf, in the shapes of C.
 
 use cage_libc::sys;
-use core::ffi::{c_int, c_void};
+use core::ffi::{c_char, c_int, c_void};
 
 unsafe extern "C" {
     fn __wasilibc_get_environ() -> *mut *const u8;
+}
+
+/// An offset in a file, as Lind's C library has it.
+#[allow(non_camel_case_types)]
+pub type off_t = i32;
+
+/// A piece of memory, as the kernel has it.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct iovec {
+    /// Its address, in the cage that the array of these is of.
+    pub iov_base: u64,
+    /// Its length.
+    pub iov_len: u64,
+}
+
+/// Facts of a file, as the kernel has them.
+#[allow(non_camel_case_types, missing_docs)]
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct stat {
+    pub st_dev: u64,
+    pub st_ino: u64,
+    pub st_mode: u32,
+    pub st_nlink: u32,
+    pub st_uid: u32,
+    pub st_gid: u32,
+    pub st_rdev: u64,
+    pub st_size: u64,
+    pub st_blksize: i32,
+    pub st_blocks: u32,
+    /// Seconds and nanoseconds, as are the next two.
+    pub st_atim: [u64; 2],
+    pub st_mtim: [u64; 2],
+    pub st_ctim: [u64; 2],
 }
 
 /// The exit status as a shell shows it.
@@ -32,6 +68,24 @@ pub fn environment() -> Vec<*const u8> {
 /// fork(2): -1 for an error.
 pub fn fork() -> c_int {
     sys::fork().unwrap_or(-1)
+}
+
+/// execv(2), with the environment that this cage has: comes back only for an error, with -1.
+///
+/// # Safety
+/// `path` must be a string with its NUL, `argv` an array of such strings with a null behind them.
+pub unsafe fn execv(path: *const c_char, argv: *const *const c_char) -> c_int {
+    let mut strings = Vec::new();
+    // SAFETY: the caller's array ends with a null, the strings are good.
+    unsafe {
+        let mut entry = argv;
+        while !entry.read().is_null() {
+            strings.push(entry.read().cast());
+            entry = entry.add(1);
+        }
+        sys::execve(path.cast(), &strings, &environment());
+    }
+    -1
 }
 
 /// waitpid(2): -1 for an error.
