@@ -43,6 +43,9 @@ struct Options {
     program: Vec<String>,
 }
 
+/// Exit status for a wrong command line.
+const USAGE: i32 = 64;
+
 fn known(name: &str) -> Result<&'static table::Entry, String> {
     table::CALLS
         .iter()
@@ -59,7 +62,10 @@ struct Settings {
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 
 fn main() {
-    let options = Options::parse();
+    let options = Options::try_parse().unwrap_or_else(|error| {
+        let _ = error.print();
+        std::process::exit(if error.use_stderr() { USAGE } else { 0 })
+    });
     let output = options.output.map(|path| {
         File::create(&path).unwrap_or_else(|error| {
             eprintln!("strace-grate: {path}: {error}");
