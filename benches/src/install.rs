@@ -1,0 +1,124 @@
+//! What `make build` has made, and the directory to measure in.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::mount;
+
+/// Compiled guests that are measured, below `lindfs/`.
+const GUESTS: [&str; 4] = [
+    "bin/bench_io.cwasm",
+    "bin/bench_call.cwasm",
+    "grates/crypt-grate.cwasm",
+    "grates/geteuid-grate.cwasm",
+];
+
+/// The built repository.
+pub struct Install {
+    repository: PathBuf,
+}
+
+/// The directory with all data of a run, removed with it. One run at a time has it.
+pub struct BenchDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Install {
+    /// Looks whether everything is there.
+    pub fn find() -> Result<Self> {
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .context("benches stands in no repository")?
+            .to_owned();
+        let install = Self { repository };
+        let guests = GUESTS.map(|guest| install.root().join(guest));
+        let tools = ["lind-wasm", "keys"].map(|name| install.tool(name));
+        for file in guests.iter().chain(&tools) {
+            if !file.exists() {
+                let shown = file.strip_prefix(&install.repository).unwrap_or(file);
+                bail!("{} is missing: run `make build` first", shown.display());
+            }
+        }
+        Ok(install)
+    }
+
+    /// The root file system with the compiled guests.
+    pub fn root(&self) -> PathBuf {
+        self.repository.join("lindfs")
+    }
+
+    fn tool(&self, name: &str) -> PathBuf {
+        self.repository.join("target/release").join(name)
+    }
+
+    /// Makes an empty directory to measure in.
+    pub fn bench_dir(&self) -> Result<BenchDir> {
+        let target = self.repository.join("target");
+        let lock = File::create(target.join("bench.lock"))?;
+        ensure!(lock.try_lock().is_ok(), "another run is measuring");
+        let path = target.join("bench");
+        mount::unmount_leftover(&path);
+        if path.exists() {
+            fs::remove_dir_all(&path).context("cannot remove what an earlier run has left")?;
+        }
+        fs::create_dir_all(&path)?;
+        Ok(BenchDir { path, _lock: lock })
+    }
+
+    /// Makes `root` a root file system with the guests, linked if possible.
+    pub fn fill_root(&self, root: &Path) -> Result<()> {
+        for guest in GUESTS {
+            let (from, to) = (self.root().join(guest), root.join(guest));
+            fs::create_dir_all(to.parent().unwrap_or(root))?;
+            if fs::hard_link(&from, &to).is_err() {
+                fs::copy(&from, &to).with_context(|| format!("cannot copy {guest}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a new key.
+    pub fn make_key(&self, file: &Path) -> Result<()> {
+        output(Command::new(self.tool("keys")).arg("gen").arg(file)).map(drop)
+    }
+
+    /// Runs grates and a program in `root` and answers what they print.
+    pub fn run_cages(&self, root: &Path, line: &[String]) -> Result<String> {
+        let runtime = self.tool("lind-wasm");
+        output(Command::new(runtime).arg("--root").arg(root).args(line))
+    }
+}
+
+impl BenchDir {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for BenchDir {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            eprintln!("benches: cannot remove {}: {error}", self.path.display());
+        }
+    }
+}
+
+/// What a command prints; its last line on standard error is the error when it fails.
+fn output(command: &mut Command) -> Result<String> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let done = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {name}"))?;
+    if !done.status.success() {
+        let said = String::from_utf8_lossy(&done.stderr);
+        let said = said.lines().last().unwrap_or("it did not say why");
+        bail!("{} ({})", said, done.status);
+    }
+    String::from_utf8(done.stdout).with_context(|| format!("{name} did not print text"))
+}

@@ -1,0 +1,77 @@
+//! The same calls as bench_io's, made by this process itself.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Result, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Instant;
+
+use crate::workload::{Op, Sample, Workload};
+
+/// Runs a workload on a file.
+pub fn run(workload: &Workload, path: &Path) -> anyhow::Result<Sample> {
+    let mut file = open(workload.op, path)?;
+    let mut buf: Vec<u8> = (0..workload.call).map(|i| (i * 31) as u8).collect();
+    let mut offsets = Offsets::new(workload);
+
+    let start = Instant::now();
+    for _ in 0..workload.count {
+        match workload.op {
+            Op::Write => file.write_all(&buf)?,
+            Op::Read => file.read_exact(&mut buf)?,
+            Op::RandomRead => file.read_exact_at(&mut buf, offsets.next())?,
+            Op::RandomWrite => file.write_all_at(&buf, offsets.next())?,
+        }
+    }
+    let calls = start.elapsed().as_nanos() as f64;
+
+    let start = Instant::now();
+    if workload.writes() {
+        file.sync_all()?;
+    }
+    let sync = start.elapsed().as_nanos() as f64;
+    Ok(Sample { calls, sync })
+}
+
+/// Nanoseconds of one geteuid.
+pub fn geteuid(calls: u32) -> f64 {
+    let start = Instant::now();
+    for _ in 0..calls {
+        std::hint::black_box(rustix::process::geteuid());
+    }
+    start.elapsed().as_nanos() as f64 / f64::from(calls)
+}
+
+fn open(op: Op, path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    match op {
+        Op::Write => options.write(true).create(true).truncate(true),
+        Op::Read | Op::RandomRead => options.read(true),
+        Op::RandomWrite => options.write(true),
+    };
+    options.open(path)
+}
+
+/// The offsets that bench_io takes (xorshift64).
+struct Offsets {
+    state: u64,
+    places: u64,
+    call: u64,
+}
+
+impl Offsets {
+    fn new(workload: &Workload) -> Self {
+        Self {
+            state: 0x9e37_79b9_7f4a_7c15,
+            places: workload.size / workload.call,
+            call: workload.call,
+        }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        self.state % self.places * self.call
+    }
+}

@@ -1,0 +1,124 @@
+//! The ways in which a workload is run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+
+use crate::install::Install;
+use crate::mount::Mount;
+use crate::native;
+use crate::workload::{Sample, Workload};
+
+/// The measured file and the key, inside the root.
+const FILE: &str = "data/file";
+const KEY: &str = "key";
+
+/// What a variant is compared as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The plain kernel.
+    Native,
+    /// A cage without a grate.
+    NoGrate,
+    /// Under crypt-grate.
+    Sealed,
+    /// The file system to compare with.
+    Gocryptfs,
+}
+
+/// One column of the table.
+pub struct Variant<'a> {
+    /// Its heading.
+    pub name: String,
+    /// What it is compared as.
+    pub role: Role,
+    install: &'a Install,
+    root: PathBuf,
+    grate: Vec<String>,
+    _mount: Option<Mount>,
+}
+
+/// Sets up all variants below `dir`. Also answers why one is left out.
+pub fn prepare<'a>(install: &'a Install, dir: &Path) -> Result<(Vec<Variant<'a>>, Option<String>)> {
+    let cage = |name: &str, role, folder: &str, cipher: Option<&str>| {
+        let root = dir.join(folder);
+        make_root(install, &root)?;
+        let mut grate = Vec::new();
+        if let Some(cipher) = cipher {
+            install.make_key(&root.join(KEY))?;
+            let key = format!("/{KEY}");
+            grate = ["crypt-grate.cwasm", "--key", &key, "--cipher", cipher]
+                .map(str::to_owned)
+                .into();
+        }
+        anyhow::Ok(Variant {
+            name: name.to_owned(),
+            role,
+            install,
+            root,
+            grate,
+            _mount: None,
+        })
+    };
+    let mut variants = vec![
+        cage("native", Role::Native, "native", None)?,
+        cage("no grate", Role::NoGrate, "plain", None)?,
+        cage(
+            "crypt-grate, XChaCha20-Poly1305",
+            Role::Sealed,
+            "xchacha",
+            Some("xchacha20poly1305"),
+        )?,
+        cage(
+            "crypt-grate, AES-256-GCM",
+            Role::Sealed,
+            "aes",
+            Some("aes-256-gcm"),
+        )?,
+    ];
+    let left_out = match Mount::new(dir) {
+        Ok(mount) => {
+            let root = mount.point().to_owned();
+            make_root(install, &root)?;
+            variants.push(Variant {
+                name: Mount::version(),
+                role: Role::Gocryptfs,
+                install,
+                root,
+                grate: Vec::new(),
+                _mount: Some(mount),
+            });
+            None
+        }
+        Err(error) => Some(format!("gocryptfs is left out: {error:#}")),
+    };
+    Ok((variants, left_out))
+}
+
+fn make_root(install: &Install, root: &Path) -> Result<()> {
+    install.fill_root(root)?;
+    let file = root.join(FILE);
+    fs::create_dir_all(file.parent().unwrap_or(root))?;
+    Ok(())
+}
+
+impl Variant<'_> {
+    /// Runs a workload once.
+    pub fn run(&self, workload: &Workload) -> Result<Sample> {
+        let file = self.root.join(FILE);
+        if self.role == Role::Native {
+            return native::run(workload, &file);
+        }
+        let mut line = self.grate.clone();
+        line.extend(workload.command(&format!("/{FILE}")));
+        let sample = workload.parse(&self.install.run_cages(&self.root, &line)?)?;
+        let stored = fs::metadata(&file)?.len();
+        let sealed = stored > workload.size;
+        ensure!(
+            sealed == (self.role == Role::Sealed),
+            "the file has {stored} bytes on the disk"
+        );
+        Ok(sample)
+    }
+}
