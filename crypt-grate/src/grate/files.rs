@@ -112,6 +112,7 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     let state = state();
     let caller = call.cage_of(1);
     let path = PathArg::plain(call, 0);
+    let len = u64::try_from(call.long(1)).map_err(|_| Errno(error::EINVAL))?;
     let stat = path.stat(caller, true)?;
     if state.is_key(stat.inode()) {
         return Err(Errno(error::EACCES));
@@ -119,7 +120,6 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     if !stat.is_regular() || !path.is_protected(state, caller, true)? {
         return pass(call, 1);
     }
-    let len = u64::try_from(call.long(1)).map_err(|_| Errno(error::EINVAL))?;
     let own = path.open(fs::O_RDWR)?;
     // What was opened is what counts, should the name have changed hands.
     let stat = own.0.stat()?;

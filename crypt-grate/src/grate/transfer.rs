@@ -218,6 +218,11 @@ impl Transfer {
     /// Writes the cage's buffers, one after the other, at `offset`, or at the end for O_APPEND.
     /// Answers where the writing ended, and how much was written.
     fn gather(&self, offset: u64, vectors: Vectors) -> Result<(u64, i32), Errno> {
+        let total = vectors.iter().map(|(_, len)| *len).sum::<u64>().min(MAX_RW);
+        if total == 0 {
+            // Not even O_APPEND moves the offset then.
+            return Ok((offset, 0));
+        }
         let mut file = lock(&self.open.file);
         let start = if self.open.flags() & fs::O_APPEND != 0 {
             file.len(&self.fd, self.state.keys())
@@ -225,7 +230,6 @@ impl Transfer {
         } else {
             offset
         };
-        let total = vectors.iter().map(|(_, len)| *len).sum::<u64>().min(MAX_RW);
         let mut buffer = Zeroizing::new(Vec::new());
         let mut source = vectors.into_iter();
         let mut current = source.next();
@@ -318,8 +322,8 @@ pub fn lseek(call: &Call) -> Result<i32, Errno> {
     let from = |start: u64| {
         (start as i64)
             .checked_add(wanted)
-            .ok_or(EOVERFLOW)
-            .and_then(|place| u64::try_from(place).map_err(|_| EINVAL))
+            .and_then(|place| u64::try_from(place).ok())
+            .ok_or(EINVAL)
     };
     let place = match call.int(2) {
         fs::SEEK_SET => from(0)?,
@@ -340,6 +344,10 @@ pub fn lseek(call: &Call) -> Result<i32, Errno> {
         }
         _ => return Err(EINVAL),
     };
+    if state.params.layout().physical_size(place).is_err() {
+        // No sealed file reaches that far, as no plain one reaches beyond its file system's limit.
+        return Err(EINVAL);
+    }
     if u64::from(call.nr) == SYS_LLSEEK {
         call.pointer(3).write(&place.to_le_bytes())?;
         *offset = place;
