@@ -5,6 +5,7 @@ use super::{Call, Entry, abi};
 use crate::cage::Cage;
 use crate::fds::MAX_FDS;
 use rustix::fd::OwnedFd;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use std::os::fd::{AsRawFd, IntoRawFd};
@@ -109,12 +110,31 @@ fn make_pipe(call: &Call<'_>, flags: u32) -> Result<i32, Errno> {
     Ok(0)
 }
 
+/// Refuses a file that is open as a path only.
+fn check_open(file: &OwnedFd) -> Result<(), Errno> {
+    if rustix::fs::fcntl_getfl(file)?.contains(OFlags::PATH) {
+        return Err(Errno::BADF);
+    }
+    Ok(())
+}
+
 /// An `int` argument comes third, an address fourth.
 fn fcntl(call: &Call<'_>) -> Result<i32, Errno> {
     let (fd, number) = (call.int(0), call.int(2));
     let file = call.target_file(0)?;
-    match call.int(1) {
-        command @ (libc::F_DUPFD | libc::F_DUPFD_CLOEXEC) => {
+    let command = call.int(1);
+    let of_descriptors = [
+        libc::F_DUPFD,
+        libc::F_DUPFD_CLOEXEC,
+        libc::F_GETFD,
+        libc::F_SETFD,
+        libc::F_GETFL,
+    ];
+    if !of_descriptors.contains(&command) {
+        check_open(&file)?;
+    }
+    match command {
+        libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
             let cloexec = command == libc::F_DUPFD_CLOEXEC;
             call.target.fds().insert(number, file, cloexec)
         }
@@ -169,6 +189,7 @@ fn ioctl(call: &Call<'_>) -> Result<i32, Errno> {
     /// `struct termios` of the kernel.
     const TERMINAL: usize = 36;
     let file = call.target_file(0)?;
+    check_open(&file)?;
     match u64::from(call.uint(1)) {
         libc::FIOCLEX => set_cloexec(call, true),
         libc::FIONCLEX => set_cloexec(call, false),
@@ -207,4 +228,172 @@ fn request<const N: usize>(file: &OwnedFd, code: u64, bytes: &mut [u8; N]) -> Re
         std::ptr::copy_nonoverlapping(place, bytes.as_mut_ptr(), N);
     }
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{A, Fixture, Twins, UNMAPPED};
+    use super::*;
+
+    fn opened() -> Twins {
+        let mut twins = Twins::new();
+        let mode = A::I(0o644);
+        twins
+            .descriptor(2, &[A::Path("/file"), A::I(0o102), mode])
+            .unwrap();
+        twins.descriptor(2, &[A::Path("/"), A::I(0)]).unwrap();
+        twins
+            .descriptor(2, &[A::Path("/file"), A::I(0o10_000_000)])
+            .unwrap();
+        twins
+    }
+
+    #[test]
+    fn descriptors_are_copied_and_closed() {
+        let mut twins = opened();
+        twins.descriptor(32, &[A::Fd(0)]).unwrap();
+        let text = A::In(b"shared");
+        assert_eq!(twins.agree(1, &[A::Fd(3), text, A::I(6)]), Ok(6));
+        assert_eq!(twins.agree(8, &[A::Fd(0), A::I(0), A::I(1)]), Ok(6));
+        twins.close(0);
+        assert_eq!(twins.agree(8, &[A::Fd(3), A::I(0), A::I(1)]), Ok(6));
+        let bad = A::I(900_000);
+        for nr in [3, 32] {
+            assert_eq!(twins.agree(nr, &[bad]), Err(Errno::BADF));
+            assert_eq!(twins.agree(nr, &[A::I(-1)]), Err(Errno::BADF));
+        }
+        assert_eq!(twins.agree(33, &[bad, bad]), Err(Errno::BADF));
+        assert_eq!(twins.agree(33, &[bad, A::Fd(3)]), Err(Errno::BADF));
+        assert_eq!(twins.agree(33, &[A::Fd(3), A::I(-1)]), Err(Errno::BADF));
+        assert_eq!(
+            twins.agree(33, &[A::Fd(3), A::I(i64::from(i32::MAX))]),
+            Err(Errno::BADF)
+        );
+        assert_eq!(
+            twins.agree(292, &[A::Fd(3), A::Fd(3), A::I(0)]),
+            Err(Errno::INVAL)
+        );
+        assert_eq!(twins.agree(292, &[bad, bad, A::I(0)]), Err(Errno::INVAL));
+        assert_eq!(
+            twins.agree(292, &[A::Fd(3), A::Fd(1), A::I(1)]),
+            Err(Errno::INVAL)
+        );
+        let cage = Fixture::new();
+        let fd = cage.open("/file", 0o102);
+        assert_eq!(cage.call(33, &[fd, fd]), Ok(fd as i32));
+        assert_eq!(cage.call(33, &[fd, 700]), Ok(700));
+        assert_eq!(cage.call(292, &[fd, 700, 0o2_000_000]), Ok(700));
+        assert_eq!(cage.call(72, &[700, 1, 0]), Ok(1));
+        assert_eq!(cage.call(33, &[fd, 700]), Ok(700));
+        assert_eq!(cage.call(72, &[700, 1, 0]), Ok(0));
+        assert_eq!(cage.call(33, &[fd, 1024]), Err(Errno::BADF));
+    }
+
+    #[test]
+    fn fcntl_answers_as_the_kernel_does() {
+        let twins = opened();
+        for fd in [A::Fd(0), A::Fd(1), A::Fd(2), A::I(900_000)] {
+            for (command, number) in [(1, 0), (2, 1), (1, 0), (2, -2), (1, 0), (4, 0o2_000)] {
+                let _ = twins.agree(72, &[fd, A::I(command), A::I(number)]);
+            }
+            let _ = twins.agree(72, &[fd, A::I(3), A::I(0)]);
+            assert!(twins.agree(72, &[fd, A::I(0), A::I(-1)]).is_err());
+            let _ = twins.agree(72, &[fd, A::I(77_777), A::I(0)]);
+        }
+        let cage = Fixture::new();
+        let fd = cage.open("/file", 0o2_000_102);
+        assert_eq!(cage.call(72, &[fd, 1, 0]), Ok(1));
+        assert_eq!(cage.call(72, &[fd, 0, 50]), Ok(50));
+        assert_eq!(cage.call(72, &[fd, 1030, 50]), Ok(51));
+        assert_eq!(cage.call(72, &[50, 1, 0]), Ok(0));
+        assert_eq!(cage.call(72, &[51, 1, 0]), Ok(1));
+        assert_eq!(cage.call(72, &[fd, 0, 1024]), Err(Errno::INVAL));
+        assert_eq!(cage.call(72, &[fd, 1033, 0]), Err(Errno::INVAL));
+    }
+
+    #[test]
+    fn locks_conflict_between_open_files() {
+        let cage = Fixture::new();
+        let (one, two) = (cage.open("/file", 0o102), cage.open("/file", 0o2));
+        let lock = |kind: u8, len: u8| {
+            let mut bytes = [0; abi::FLOCK_LEN];
+            bytes[0] = kind;
+            bytes[16] = len;
+            bytes[24] = 77; // An input that does not count.
+            cage.put(0x2000, &bytes);
+        };
+        let (get, set) = (libc::F_GETLK as u64, libc::F_SETLK as u64);
+        lock(1, 10);
+        assert_eq!(cage.call(72, &[one, set, 0, 0x2000]), Ok(0));
+        assert_eq!(cage.call(72, &[two, set, 0, 0x2000]), Err(Errno::AGAIN));
+        lock(0, 0);
+        assert_eq!(cage.call(72, &[two, get, 0, 0x2000]), Ok(0));
+        assert_eq!(cage.get(0x2000, 1), [1]);
+        assert_eq!(cage.get(0x2010, 1), [10]);
+        lock(2, 0);
+        assert_eq!(cage.call(72, &[one, set, 0, 0x2000]), Ok(0));
+        lock(1, 10);
+        assert_eq!(cage.call(72, &[two, set, 0, 0x2000]), Ok(0));
+        assert_eq!(cage.call(72, &[two, get, 0, 0x2000]), Ok(0));
+        assert_eq!(cage.get(0x2000, 1), [2]);
+        lock(9, 0);
+        assert_eq!(cage.call(72, &[two, set, 0, 0x2000]), Err(Errno::INVAL));
+        assert_eq!(cage.call(72, &[two, set, 0, UNMAPPED]), Err(Errno::FAULT));
+        assert_eq!(cage.call(72, &[99, set, 0, UNMAPPED]), Err(Errno::BADF));
+        assert_eq!(cage.call(73, &[one, 2]), Ok(0));
+        assert_eq!(cage.call(73, &[two, 6]), Err(Errno::AGAIN));
+        assert_eq!(cage.call(73, &[two, 16]), Err(Errno::INVAL));
+        assert_eq!(cage.call(73, &[99, 99]), Err(Errno::BADF));
+    }
+
+    #[test]
+    fn a_pipe_carries_bytes_and_ends() {
+        let cage = Fixture::new();
+        assert_eq!(cage.call(22, &[0x2000]), Ok(0));
+        assert_eq!(cage.get(0x2000, 8), [0, 0, 0, 0, 1, 0, 0, 0]);
+        cage.put(0x3000, b"hello");
+        assert_eq!(cage.call(1, &[1, 0x3000, 5]), Ok(5));
+        assert_eq!(cage.call(16, &[0, 0x541B, 0x2000]), Ok(0));
+        assert_eq!(cage.get(0x2000, 4), [5, 0, 0, 0]);
+        assert_eq!(cage.call(0, &[0, 0x4000, 99]), Ok(5));
+        assert_eq!(cage.call(8, &[0, 0, 1]), Err(Errno::SPIPE));
+        assert_eq!(cage.call(3, &[1]), Ok(0));
+        assert_eq!(cage.call(0, &[0, 0x4000, 99]), Ok(0));
+        assert_eq!(cage.call(293, &[UNMAPPED, 1]), Err(Errno::INVAL));
+        assert_eq!(cage.call(293, &[UNMAPPED, 0]), Err(Errno::FAULT));
+        assert_eq!(cage.call(293, &[0x2000, 0o2_004_000]), Ok(0));
+        assert_eq!(cage.get(0x2000, 8), [1, 0, 0, 0, 2, 0, 0, 0]);
+        assert_eq!(cage.call(72, &[2, 1, 0]), Ok(1));
+        assert_eq!(cage.call(0, &[1, 0x4000, 1]), Err(Errno::AGAIN));
+        assert_eq!(cage.call(3, &[1]), Ok(0));
+        assert_eq!(cage.call(1, &[2, 0x4000, 1]), Err(Errno::PIPE));
+        while cage.call(32, &[2]).is_ok() {}
+        assert_eq!(cage.call(22, &[0x2000]), Err(Errno::MFILE));
+        assert_eq!(cage.call(3, &[1023]), Ok(0));
+        assert_eq!(cage.call(22, &[0x2000]), Err(Errno::MFILE));
+        assert_eq!(cage.call(32, &[2]), Ok(1023));
+    }
+
+    #[test]
+    fn ioctl_serves_its_few_requests() {
+        let twins = opened();
+        for fd in [A::Fd(0), A::Fd(1), A::Fd(2), A::I(900_000)] {
+            for request in [0x541B, 0x5421, 0x5451, 0x5450, 0x5413, 0x5401, 0x9999] {
+                let _ = twins.agree(16, &[fd, A::I(request), A::Room(64)]);
+                if ![0x5451, 0x5450].contains(&request) {
+                    assert!(twins.agree(16, &[fd, A::I(request), A::Nowhere]).is_err());
+                }
+            }
+        }
+        let cage = Fixture::new();
+        let fd = cage.open("/file", 0o102);
+        assert_eq!(cage.call(16, &[fd, 0x5451]), Ok(0));
+        assert_eq!(cage.call(72, &[fd, 1, 0]), Ok(1));
+        cage.put(0x2000, &[1, 0, 0, 0]);
+        assert_eq!(cage.call(16, &[fd, 0x5421, 0x2000]), Ok(0));
+        assert_eq!(
+            cage.call(72, &[fd, 3, 0]).map(|flags| flags & 0o4_000),
+            Ok(0o4_000)
+        );
+    }
 }

@@ -40,6 +40,8 @@ const MAX_RW: u64 = 0x7fff_f000;
 const MAX_PARTS: usize = 1024;
 /// Start and length of memory that no process has: the first page.
 const OUT_OF_REACH: (usize, usize) = (1, 4095);
+/// Lengths from here on the kernel refuses, as no process has that much memory.
+const TOO_LONG: u64 = 1 << 47;
 /// An address that the kernel refuses without a look at what there would be to copy.
 const IMPOSSIBLE: usize = usize::MAX;
 
@@ -108,7 +110,7 @@ impl<'a> Parts<'a> {
     /// The one buffer at `addr`.
     fn buffer(memory: &'a GuestMemory, addr: u64, len: u64, need: Prot) -> Self {
         let mut parts = Self::new(1);
-        if len > i64::MAX as u64 {
+        if len >= TOO_LONG {
             parts.parts.push(part(IMPOSSIBLE, 1));
         } else {
             parts.push(memory, addr, len.min(MAX_RW), need);
@@ -126,12 +128,17 @@ impl<'a> Parts<'a> {
         memory.read(addr, &mut bytes)?;
         let (entries, _) = bytes.as_chunks::<{ abi::IOVEC_LEN }>();
         let mut all: u64 = 0;
+        let mut longest = 0;
         for entry in entries {
             let (_, len) = abi::iovec(entry);
+            longest = len.max(longest);
             all = all
                 .checked_add(len)
                 .filter(|&all| all <= i64::MAX as u64)
                 .ok_or(Errno::INVAL)?;
+        }
+        if longest >= TOO_LONG {
+            return Err(Errno::FAULT);
         }
         let mut parts = Self::new(count);
         let mut left = MAX_RW;
@@ -466,4 +473,236 @@ pub(super) fn fill_from_file(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{A, Fixture, MAPPED_END, Twins, UNMAPPED};
+    use super::*;
+
+    const RDWR_CREATE: A<'_> = A::I(0o102);
+    const MODE: A<'_> = A::I(0o644);
+
+    /// Descriptors 0: a file read and written, 1: only read, 2: only written, 3: a directory,
+    /// 4: no more than a path.
+    fn opened() -> Twins {
+        let mut twins = Twins::new();
+        let file = A::Path("/file");
+        twins.descriptor(2, &[file, RDWR_CREATE, MODE]).unwrap();
+        twins.descriptor(2, &[file, A::I(0)]).unwrap();
+        twins.descriptor(2, &[file, A::I(1)]).unwrap();
+        twins.descriptor(2, &[A::Path("/"), A::I(0)]).unwrap();
+        twins.descriptor(2, &[file, A::I(0o10_000_000)]).unwrap();
+        twins
+    }
+
+    #[test]
+    fn bytes_come_back() {
+        let twins = opened();
+        let (file, ten) = (A::Fd(0), A::I(10));
+        assert_eq!(twins.agree(1, &[file, A::In(b"0123456789"), ten]), Ok(10));
+        assert_eq!(twins.agree(8, &[file, A::I(2), A::I(0)]), Ok(2));
+        assert_eq!(twins.agree(0, &[file, A::Out(4), A::I(4)]), Ok(4));
+        assert_eq!(twins.agree(0, &[file, A::Out(40), A::I(40)]), Ok(4));
+        assert_eq!(twins.agree(0, &[file, A::Out(4), A::I(4)]), Ok(0));
+        assert_eq!(twins.agree(17, &[file, A::Out(4), A::I(4), A::I(3)]), Ok(4));
+        assert_eq!(
+            twins.agree(18, &[file, A::In(b"xyz"), A::I(3), A::I(12)]),
+            Ok(3)
+        );
+        let out = A::Vector(&[A::Out(3), A::Out(0), A::Out(20)]);
+        assert_eq!(twins.agree(295, &[file, out, A::I(3), A::I(0)]), Ok(15));
+        let parts = A::Vector(&[A::In(b"ab"), A::In(b""), A::In(b"cde")]);
+        assert_eq!(twins.agree(296, &[file, parts, A::I(3), A::I(1)]), Ok(5));
+        assert_eq!(twins.agree(8, &[file, A::I(-1), A::I(2)]), Ok(14));
+        assert_eq!(twins.agree(20, &[file, parts, A::I(3)]), Ok(5));
+        assert_eq!(twins.agree(8, &[file, A::I(0), A::I(0)]), Ok(0));
+        assert_eq!(twins.agree(19, &[file, out, A::I(3)]), Ok(19));
+        assert_eq!(twins.agree(20, &[file, parts, A::I(0)]), Ok(0));
+        let read = std::fs::read(twins.cage.path("file")).unwrap();
+        assert_eq!(read, b"0abcde6789\0\0xyabcde"[..read.len()]);
+    }
+
+    #[test]
+    fn mistakes_are_told_as_the_kernel_tells_them() {
+        let twins = opened();
+        twins
+            .agree(1, &[A::Fd(0), A::In(b"content"), A::I(7)])
+            .unwrap();
+        let buffer = A::Room(8);
+        for fd in [
+            A::Fd(0),
+            A::Fd(1),
+            A::Fd(2),
+            A::Fd(3),
+            A::Fd(4),
+            A::I(999),
+            A::I(-1),
+        ] {
+            for nr in [0, 1] {
+                for len in [A::I(0), A::I(8), A::I(i64::MAX), A::I(i64::MIN), A::I(-1)] {
+                    let _ = twins.agree(nr, &[fd, A::Nowhere, len]);
+                }
+                let _ = twins.agree(nr, &[fd, buffer, A::I(0)]);
+                let _ = twins.agree(nr, &[fd, buffer, A::I(-1)]);
+            }
+            for nr in [17, 18] {
+                for offset in [A::I(0), A::I(100), A::I(-1), A::I(i64::MIN)] {
+                    let _ = twins.agree(nr, &[fd, A::Nowhere, A::I(8), offset]);
+                }
+                let _ = twins.agree(nr, &[fd, buffer, A::I(0), A::I(0)]);
+            }
+            for nr in [19, 20, 295, 296] {
+                for count in [A::I(-1), A::I(0), A::I(1), A::I(1024), A::I(1025)] {
+                    let _ = twins.agree(nr, &[fd, A::Nowhere, count, A::I(0)]);
+                }
+                let wild = A::Vector(&[A::Nowhere]);
+                let _ = twins.agree(nr, &[fd, wild, A::I(1), A::I(0)]);
+                let _ = twins.agree(nr, &[fd, wild, A::I(1), A::I(-1)]);
+                let mut negative = [0; 16];
+                negative[8..].copy_from_slice(&u64::MAX.to_le_bytes());
+                let _ = twins.agree(nr, &[fd, A::In(&negative), A::I(1), A::I(0)]);
+            }
+            for (offset, whence) in [(-1, 0), (0, 9), (i64::MIN, 1), (3, -1)] {
+                let _ = twins.agree(8, &[fd, A::I(offset), A::I(whence)]);
+            }
+            for nr in [74, 75] {
+                let _ = twins.agree(nr, &[fd]);
+            }
+            let _ = twins.agree(77, &[fd, A::I(-1)]);
+            let _ = twins.agree(77, &[fd, A::I(7)]);
+            let _ = twins.agree(277, &[fd, A::I(0), A::I(0), A::I(0)]);
+            let _ = twins.agree(277, &[fd, A::I(-1), A::I(0), A::I(0)]);
+            let _ = twins.agree(277, &[fd, A::I(0), A::I(0), A::I(99)]);
+            let _ = twins.agree(285, &[fd, A::I(0), A::I(0), A::I(0)]);
+            let _ = twins.agree(285, &[fd, A::I(0), A::I(0), A::I(20)]);
+            let _ = twins.agree(221, &[fd, A::I(0), A::I(0), A::I(0)]);
+            let _ = twins.agree(221, &[fd, A::I(0), A::I(0), A::I(99)]);
+            let _ = twins.agree(78, &[fd, A::Nowhere, A::I(1000)]);
+            let _ = twins.agree(78, &[fd, A::Room(8), A::I(8)]);
+        }
+    }
+
+    #[test]
+    fn a_transfer_ends_where_the_buffer_does() {
+        let twins = Fixture::new();
+        let fd = twins.open("/file", 0o102);
+        let edge = MAPPED_END - 6;
+        twins.put(edge, b"abcdef");
+        assert_eq!(twins.call(1, &[fd, edge, 100]), Ok(6));
+        assert_eq!(twins.call(1, &[fd, edge, u64::from(u32::MAX)]), Ok(6));
+        assert_eq!(twins.call(1, &[fd, UNMAPPED, 1]), Err(Errno::FAULT));
+        for wild in [1 << 32, u64::MAX, u64::MAX - 3, 1 << 63, (1 << 32) - 1] {
+            assert_eq!(twins.call(1, &[fd, wild, 8]), Err(Errno::FAULT));
+            assert_eq!(twins.call(17, &[fd, wild, 8, 0]), Err(Errno::FAULT));
+        }
+        assert_eq!(std::fs::read(twins.path("file")).unwrap(), b"abcdefabcdef");
+        twins.put(edge, &[0; 6]);
+        assert_eq!(twins.call(17, &[fd, edge, 100, 2]), Ok(6));
+        assert_eq!(twins.get(edge, 6), b"cdefab");
+    }
+
+    #[test]
+    fn a_position_that_an_int_cannot_hold_is_refused_and_changes_nothing() {
+        let cage = Fixture::new();
+        let fd = cage.open("/file", 0o102);
+        assert_eq!(cage.call(8, &[fd, 77, 0]), Ok(77));
+        let far = 5_000_000_000u64;
+        for (offset, whence) in [(far, 0), (far, 1), (1 << 31, 0)] {
+            assert_eq!(cage.call(8, &[fd, offset, whence]), Err(Errno::OVERFLOW));
+            assert_eq!(cage.call(8, &[fd, 0, 1]), Ok(77));
+        }
+        assert_eq!(cage.call(8, &[fd, (1 << 31) - 1, 0]), Ok(i32::MAX));
+        assert_eq!(cage.call(1100, &[fd, far, 0, 0x2000]), Ok(0));
+        assert_eq!(cage.get(0x2000, 8), far.to_le_bytes());
+        assert_eq!(cage.call(8, &[fd, 0, 1]), Err(Errno::OVERFLOW));
+        assert_eq!(cage.call(1100, &[fd, 0, 0, UNMAPPED]), Err(Errno::FAULT));
+        assert_eq!(
+            cage.call(1100, &[fd, 3u64.wrapping_neg(), 1, 0x2000]),
+            Ok(0)
+        );
+        assert_eq!(cage.get(0x2000, 8), (far - 3).to_le_bytes());
+        assert_eq!(cage.call(1100, &[99, 0, 0, UNMAPPED]), Err(Errno::BADF));
+    }
+
+    #[test]
+    fn lengths_that_sum_beyond_an_offset_are_refused() {
+        let cage = Fixture::new();
+        let fd = cage.open("/file", 0o102);
+        let mut entries = Vec::new();
+        for _ in 0..4 {
+            entries.extend_from_slice(&0x3000u64.to_le_bytes());
+            entries.extend_from_slice(&(1u64 << 62).to_le_bytes());
+        }
+        cage.put(0x2000, &entries);
+        for nr in [19, 20, 295, 296] {
+            assert_eq!(
+                cage.call(nr, &[fd, 0x2000, 4, 0]),
+                Err(Errno::INVAL),
+                "{nr}"
+            );
+        }
+    }
+
+    #[test]
+    fn ranges_are_copied_between_files() {
+        let mut twins = opened();
+        twins
+            .agree(1, &[A::Fd(0), A::In(b"0123456789"), A::I(10)])
+            .unwrap();
+        twins
+            .descriptor(2, &[A::Path("/copy"), RDWR_CREATE, MODE])
+            .unwrap();
+        let (from, to, no) = (A::Fd(0), A::Fd(5), A::I(0));
+        let at = 2i64.to_le_bytes();
+        let copy = |args: [A<'_>; 6]| twins.agree(326, &args);
+        assert_eq!(copy([from, A::In(&at), to, no, A::I(5), no]), Ok(5));
+        assert_eq!(
+            copy([from, A::In(&at), to, A::In(&at), A::I(50), no]),
+            Ok(8)
+        );
+        assert_eq!(copy([from, no, to, no, A::I(50), no]), Ok(0));
+        assert_eq!(
+            std::fs::read(twins.cage.path("copy")).unwrap(),
+            b"2323456789"
+        );
+        for bad in [
+            [from, A::Nowhere, to, no, A::I(5), no],
+            [from, A::In(&at), to, no, A::I(5), A::I(1)],
+            [A::I(99), A::Nowhere, to, no, A::I(5), no],
+            [from, A::In(&at), A::Fd(1), no, A::I(5), no],
+            [from, A::In(&at), A::Fd(3), no, A::I(5), no],
+            [from, A::In(&(-1i64).to_le_bytes()), to, no, A::I(5), no],
+        ] {
+            assert!(copy(bad).is_err());
+        }
+    }
+
+    #[test]
+    fn a_directory_lists_its_names() {
+        let cage = Fixture::new();
+        for name in ["one", "two", "three"] {
+            std::fs::write(cage.path(name), "").unwrap();
+        }
+        let fd = cage.open("/", 0o200_000);
+        let mut names = Vec::new();
+        loop {
+            let len = cage.call(78, &[fd, 0x4000, 100]).unwrap() as usize;
+            if len == 0 {
+                break;
+            }
+            let bytes = cage.get(0x4000, len);
+            let mut rest = bytes.as_slice();
+            while let [_, ..] = rest {
+                let size = usize::from(u16::from_le_bytes([rest[16], rest[17]]));
+                let name = rest[19..size].split(|&byte| byte == 0).next().unwrap();
+                names.push(String::from_utf8(name.to_vec()).unwrap());
+                rest = &rest[size..];
+            }
+        }
+        names.sort();
+        assert_eq!(names, [".", "..", "one", "three", "two"]);
+        assert_eq!(cage.call(8, &[fd, 0, 0]), Ok(0));
+        assert_eq!(cage.call(78, &[fd, MAPPED_END - 4, 100]), Err(Errno::FAULT));
+    }
 }

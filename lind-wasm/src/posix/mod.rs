@@ -11,6 +11,8 @@ mod memory;
 mod names;
 mod poll;
 mod process;
+#[cfg(test)]
+mod testing;
 mod time;
 
 use crate::cage::Cage;

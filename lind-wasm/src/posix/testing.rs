@@ -1,0 +1,346 @@
+//! For tests: a cage that makes calls, and a twin of its root where the host's kernel is asked
+//! the same, so that the two answers can be compared.
+
+use crate::artifact::ArtifactKey;
+use crate::cage::{Cage, FsContext, Inheritance, NewImage};
+use crate::fds::FdTable;
+use crate::image::Image;
+use crate::path::Root;
+use crate::program::Program;
+use crate::runtime::{Runtime, Settings};
+use crate::threei::{Arg, HandlerTable, Request, UNUSED};
+use rustix::io::Errno;
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+const PROGRAM: &str = r#"(module
+    (import "env" "memory" (memory 8 65536 shared))
+    (import "lind" "lind-get-cage-id" (func (result i64)))
+    (func (export "_start") (result i32) i32.const 0))"#;
+
+/// Where a guest's memory is not mapped.
+pub(super) const UNMAPPED: u64 = 0xf000_0000;
+/// The end of what the program's memory has at its start.
+pub(super) const MAPPED_END: u64 = 8 << 16;
+
+/// An artifact key kept in `folder`.
+fn key_in(folder: &Path) -> ArtifactKey {
+    static ENVIRONMENT: Mutex<()> = Mutex::new(());
+    let _guard = ENVIRONMENT.lock().unwrap_or_else(|e| e.into_inner());
+    // SAFETY: tests change the environment here alone, and look at it through `std` alone, which
+    // has a lock for it.
+    unsafe { std::env::set_var("LIND_WASM_DATA", folder.join("data")) };
+    ArtifactKey::load(&folder.join("root")).unwrap()
+}
+
+/// A cage without a thread, for calls made directly.
+pub(super) struct Fixture {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) rt: Arc<Runtime>,
+    pub(super) cage: Arc<Cage>,
+    pub(super) image: Arc<Image>,
+}
+
+impl Fixture {
+    /// A cage in an empty root, with an empty umask and no open files.
+    pub(super) fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("root")).unwrap();
+        std::fs::write(dir.path().join("secret"), "outside").unwrap();
+        let key = key_in(dir.path());
+        let wasm = wat::parse_str(PROGRAM).unwrap();
+        let rt = Runtime::new(Settings {
+            root: Root::open(&dir.path().join("root")).unwrap(),
+            key: key_in(dir.path()),
+            env: Vec::new(),
+            strict: false,
+        })
+        .unwrap();
+        let cage = rt
+            .enrol(Inheritance {
+                ancestors: Vec::new(),
+                handlers: HandlerTable::default(),
+                fds: FdTable::default(),
+                fs: FsContext {
+                    cwd: rt.root.top(),
+                    umask: 0,
+                },
+            })
+            .unwrap();
+        let program = Arc::new(Program::load(&rt.engine, &key, &wasm, false).unwrap());
+        let new = NewImage {
+            program,
+            args: vec![b"test".to_vec()],
+            env: Vec::new(),
+        };
+        let image = rt.make_image(&cage, new).unwrap();
+        cage.set_image(Some(image.clone()));
+        Self {
+            dir,
+            rt,
+            cage,
+            image,
+        }
+    }
+
+    /// A path of the host inside the root.
+    pub(super) fn path(&self, inside: &str) -> PathBuf {
+        self.dir.path().join("root").join(inside)
+    }
+
+    /// Makes a call of the cage for itself.
+    pub(super) fn call(&self, nr: u32, args: &[u64]) -> Result<i32, Errno> {
+        let own = self.cage.id.raw();
+        let mut all = [Arg {
+            value: UNUSED,
+            cage: own,
+        }; 6];
+        for (arg, &value) in all.iter_mut().zip(args) {
+            arg.value = value;
+        }
+        let request = Request {
+            nr,
+            own,
+            target: own,
+            args: all,
+        };
+        super::call(&self.rt, &self.cage, self.cage.clone(), &request)
+    }
+
+    /// Puts bytes into the cage's memory.
+    pub(super) fn put(&self, at: u64, bytes: &[u8]) -> u64 {
+        self.image.memory.write(at, bytes).unwrap();
+        at
+    }
+
+    /// Puts a string with its NUL into the cage's memory, at a place for it.
+    pub(super) fn text(&self, text: &str) -> u64 {
+        self.put(0x1000, &[text.as_bytes(), b"\0"].concat())
+    }
+
+    /// Bytes of the cage's memory.
+    pub(super) fn get(&self, at: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.image.memory.read(at, &mut bytes).unwrap();
+        bytes
+    }
+
+    /// Opens a file; the descriptor.
+    pub(super) fn open(&self, path: &str, flags: i32) -> u64 {
+        let path = self.text(path);
+        self.call(2, &[path, flags as u64, 0o666]).unwrap() as u64
+    }
+}
+
+/// An argument of a call that both worlds make.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum A<'a> {
+    /// A number.
+    I(i64),
+    /// A path; absolute ones start at the root of each world.
+    Path(&'a str),
+    /// Text that is not a path to be looked up.
+    Text(&'a str),
+    /// Bytes to read.
+    In(&'a [u8]),
+    /// Room for bytes, which must come out the same.
+    Out(usize),
+    /// Room for bytes that differ between the worlds.
+    Room(usize),
+    /// The descriptor that the so-manieth successful `descriptor` gave.
+    Fd(usize),
+    /// An array of buffers.
+    Vector(&'a [A<'a>]),
+    /// An address where nothing is.
+    Nowhere,
+}
+
+/// A cage and the kernel, asked the same.
+pub(super) struct Twins {
+    pub(super) cage: Fixture,
+    host: tempfile::TempDir,
+    fds: Vec<(i32, i32)>,
+}
+
+/// What `Twins` keeps of a closed pair of descriptors.
+const CLOSED: (i32, i32) = (-1, -1);
+
+/// Buffers of a call in one world.
+struct Buffers {
+    next: u64,
+    held: Vec<Box<[u8]>>,
+    /// Address and length of what must come out the same.
+    out: Vec<(u64, usize)>,
+}
+
+impl Twins {
+    /// Two empty roots.
+    pub(super) fn new() -> Self {
+        Self {
+            cage: Fixture::new(),
+            host: tempfile::tempdir().unwrap(),
+            fds: Vec::new(),
+        }
+    }
+
+    /// The root that the kernel is asked about.
+    pub(super) fn host(&self) -> &Path {
+        self.host.path()
+    }
+
+    /// Empties both roots.
+    pub(super) fn clear(&self) {
+        self.prepare(|top| {
+            for entry in std::fs::read_dir(top).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() && !path.is_symlink() {
+                    std::fs::remove_dir_all(path).unwrap();
+                } else {
+                    std::fs::remove_file(path).unwrap();
+                }
+            }
+        });
+    }
+
+    /// Does the same to both roots from outside.
+    pub(super) fn prepare(&self, act: impl Fn(PathBuf)) {
+        act(self.cage.path(""));
+        act(self.host.path().to_path_buf());
+    }
+
+    fn place(&self, inside: bool, buffers: &mut Buffers, bytes: &[u8]) -> u64 {
+        if inside {
+            let at = buffers.next;
+            buffers.next += (bytes.len() as u64).next_multiple_of(16) + 16;
+            self.cage.put(at, bytes)
+        } else {
+            let held: Box<[u8]> = bytes.into();
+            let at = held.as_ptr() as u64;
+            buffers.held.push(held);
+            at
+        }
+    }
+
+    fn argument(&self, inside: bool, buffers: &mut Buffers, argument: A<'_>) -> u64 {
+        match argument {
+            A::I(number) => number as u64,
+            A::Path(path) if !inside => {
+                let path = match path {
+                    "" => String::new(),
+                    path => format!("{}/{}", self.host.path().display(), path),
+                };
+                let path = CString::new(path).unwrap();
+                self.place(inside, buffers, path.as_bytes_with_nul())
+            }
+            A::Path(text) | A::Text(text) => {
+                let text = CString::new(text).unwrap();
+                self.place(inside, buffers, text.as_bytes_with_nul())
+            }
+            A::In(bytes) => self.place(inside, buffers, bytes),
+            A::Room(len) => self.place(inside, buffers, &vec![0; len]),
+            A::Out(len) => {
+                let at = self.place(inside, buffers, &vec![0; len]);
+                buffers.out.push((at, len));
+                at
+            }
+            A::Fd(index) => {
+                let (mine, its) = self.fds[index];
+                (if inside { mine } else { its }) as u64
+            }
+            A::Vector(parts) => {
+                let mut entries = Vec::new();
+                for &part in parts {
+                    let len = match part {
+                        A::In(bytes) => bytes.len(),
+                        A::Out(len) | A::Room(len) => len,
+                        _ => 10,
+                    };
+                    let at = self.argument(inside, buffers, part);
+                    entries.extend_from_slice(&at.to_le_bytes());
+                    entries.extend_from_slice(&(len as u64).to_le_bytes());
+                }
+                self.place(inside, buffers, &entries)
+            }
+            A::Nowhere if inside => UNMAPPED,
+            A::Nowhere => 16,
+        }
+    }
+
+    /// Both answers, and whether the bytes that came out are the same.
+    fn ask(&self, nr: u32, args: &[A<'_>]) -> (Result<i32, Errno>, Result<i32, Errno>, bool) {
+        let buffers = |next| Buffers {
+            next,
+            held: Vec::new(),
+            out: Vec::new(),
+        };
+        let (mut mine, mut its) = (buffers(0x1000), buffers(0));
+        let inside: Vec<u64> = args
+            .iter()
+            .map(|&arg| self.argument(true, &mut mine, arg))
+            .collect();
+        let answer = self.cage.call(nr, &inside);
+        let mut outside = [0u64; 6];
+        for (place, &arg) in outside.iter_mut().zip(args) {
+            *place = self.argument(false, &mut its, arg);
+        }
+        let [a, b, c, d, e, f] = outside;
+        // SAFETY: the arguments are numbers, buffers that `its` holds, and an address in the first
+        // page, which is never mapped.
+        let host = match unsafe { libc::syscall(i64::from(nr), a, b, c, d, e, f) } {
+            -1 => Err(super::io::last_error()),
+            value => Ok(value as i32),
+        };
+        let same = mine
+            .out
+            .iter()
+            .zip(&its.out)
+            .all(|(&(at, len), &(host, _))| {
+                // SAFETY: a buffer that `its` holds.
+                let bytes = unsafe { std::slice::from_raw_parts(host as *const u8, len) };
+                self.cage.get(at, len) == bytes
+            });
+        (answer, host, same)
+    }
+
+    /// Asks both, who must answer the same.
+    #[track_caller]
+    pub(super) fn agree(&self, nr: u32, args: &[A<'_>]) -> Result<i32, Errno> {
+        let (answer, host, same) = self.ask(nr, args);
+        assert_eq!(answer, host, "call {nr} with {args:?}");
+        assert!(same, "call {nr} with {args:?} gave other bytes");
+        answer
+    }
+
+    /// Asks both for a descriptor.
+    #[track_caller]
+    pub(super) fn descriptor(&mut self, nr: u32, args: &[A<'_>]) -> Result<(), Errno> {
+        let (answer, host, _) = self.ask(nr, args);
+        match (answer, host) {
+            (Ok(mine), Ok(its)) => {
+                self.fds.push((mine, its));
+                Ok(())
+            }
+            (answer, host) => {
+                assert_eq!(answer.err(), host.err(), "call {nr} with {args:?}");
+                answer.map(|_| ())
+            }
+        }
+    }
+
+    /// Closes a descriptor in both.
+    #[track_caller]
+    pub(super) fn close(&mut self, index: usize) {
+        assert_eq!(self.agree(3, &[A::Fd(index)]), Ok(0));
+        self.fds[index] = CLOSED;
+    }
+}
+
+impl Drop for Twins {
+    fn drop(&mut self) {
+        for (_, its) in self.fds.iter().filter(|&&pair| pair != CLOSED) {
+            // SAFETY: opened for this test alone, which is over.
+            unsafe { libc::close(*its) };
+        }
+    }
+}
