@@ -10,7 +10,10 @@ use std::time::Duration;
 fn main() {
     let arguments = Arguments::from_args();
     let trials = match listed() {
-        Ok(trials) => trials,
+        Ok(mut trials) => {
+            trials.extend(e2e::scenarios::trials());
+            trials
+        }
         Err(error) => {
             eprintln!("{error:#}");
             std::process::exit(1);

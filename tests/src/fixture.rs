@@ -115,11 +115,7 @@ impl Fixture {
     /// What the command said.
     pub fn make_key(&self, inside: &str) -> anyhow::Result<PathBuf> {
         let path = self.path(inside);
-        command(
-            &host_command("keys"),
-            [OsStr::new("gen"), path.as_os_str()],
-        )?
-        .expect(0)?;
+        command(&host_command("keys"), [OsStr::new("gen"), path.as_os_str()])?.expect(0)?;
         Ok(path)
     }
 
@@ -171,9 +167,7 @@ impl Fixture {
                 let kind = entry.file_type()?;
                 if kind.is_dir() {
                     folders.push(entry.path());
-                } else if kind.is_file()
-                    && entry.path().extension() != Some(OsStr::new("cwasm"))
-                {
+                } else if kind.is_file() && entry.path().extension() != Some(OsStr::new("cwasm")) {
                     files.push((entry.path(), fs::read(entry.path())?));
                 }
             }

@@ -124,8 +124,8 @@ impl Grate {
 /// # Errors
 /// When it is missing or not in form.
 pub fn read(path: &Path) -> anyhow::Result<Manifest> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let manifest: Manifest =
         toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
     let mut seen = BTreeMap::new();

@@ -7,7 +7,7 @@ use super::state;
 use super::state::{Descriptor, OpenFile, Opened, State, lock};
 use crypt_grate::sealed_file::{Content, Error, identify};
 use crypt_grate::storage::Storage;
-use grate_rs::constants::{SYS_NEWFSTATAT, SYS_OPENAT, SYS_STAT, error, fs};
+use grate_rs::constants::{SYS_FCNTL, SYS_LSTAT, SYS_NEWFSTATAT, SYS_OPENAT, SYS_STAT, error, fs};
 use grate_rs::{Arg, Call, Errno};
 use std::sync::Arc;
 
@@ -46,9 +46,7 @@ impl PathArg {
     pub fn stat(&self, target: u64, follow: bool) -> Result<Stat, Errno> {
         match (self.directory, follow) {
             (None, true) => kernel::stat_with(SYS_STAT, target, &[self.path], 1),
-            (None, false) => {
-                kernel::stat_with(grate_rs::constants::SYS_LSTAT, target, &[self.path], 1)
-            }
+            (None, false) => kernel::stat_with(SYS_LSTAT, target, &[self.path], 1),
             (Some(directory), _) => {
                 let flags = if follow { 0 } else { fs::AT_SYMLINK_NOFOLLOW };
                 let args = [directory, self.path, int(target, flags)];
@@ -113,16 +111,15 @@ impl PathArg {
         policy::resolve(caller, &from, &path, follow).map(Some)
     }
 
-    /// Whether what it names is to be sealed. What can't be told is.
-    ///
-    /// # Errors
-    /// As the look-up.
-    pub fn is_protected(&self, state: &State, caller: u64, follow: bool) -> Result<bool, Errno> {
-        if state.subtrees.is_everything() {
-            return Ok(true);
-        }
-        let resolved = self.resolve(state, caller, follow)?;
-        Ok(resolved.is_none_or(|path| state.subtrees.contains(&path)))
+    /// Whether what it names is to be sealed. What can't be told is: where the look-up fails, so
+    /// will the call, with its own error.
+    pub fn is_protected(&self, state: &State, caller: u64, follow: bool) -> bool {
+        state.subtrees.is_everything()
+            || self
+                .resolve(state, caller, follow)
+                .ok()
+                .flatten()
+                .is_none_or(|path| state.subtrees.contains(&path))
     }
 }
 
@@ -141,13 +138,14 @@ fn open_with(call: &Call, path: PathArg, flags_at: usize) -> Result<i32, Errno> 
     let cage = call.cage_of(flags_at);
     let flags = call.int(flags_at);
     let is_temporary = flags & fs::O_TMPFILE == fs::O_TMPFILE;
-    let follow = flags & fs::O_NOFOLLOW == 0;
+    let exclusive = fs::O_CREAT | fs::O_EXCL;
+    let follow = flags & fs::O_NOFOLLOW == 0 && flags & exclusive != exclusive;
     let changes = flags & fs::O_ACCMODE != fs::O_RDONLY || flags & fs::O_TRUNC != 0;
     if flags & fs::O_PATH == 0 && flags & fs::O_DIRECT != 0 {
         // Chunks don't lie on the disk as O_DIRECT would have them.
         return Err(Errno(error::EINVAL));
     }
-    let protected = path.is_protected(state, cage, follow)?;
+    let protected = path.is_protected(state, cage, follow);
     // What is there decides how it may be opened: a pipe opened for reading too would be another
     // thing, and the key must not be truncated on the way.
     let mut below = flags;
@@ -177,6 +175,12 @@ fn open_with(call: &Call, path: PathArg, flags_at: usize) -> Result<i32, Errno> 
     if let Err(errno) = admitted {
         let _ = opened.close();
         return Err(errno);
+    }
+    if below & fs::O_APPEND != flags & fs::O_APPEND && state.open_file(opened).is_none() {
+        // Not a sealed file after all: it has the flag that was taken away for one.
+        let kept = flags & (fs::O_APPEND | fs::O_NONBLOCK);
+        let args = [int(cage, fd), int(cage, fs::F_SETFL), int(cage, kept)];
+        kernel::call(SYS_FCNTL, cage, &args)?;
     }
     Ok(fd)
 }

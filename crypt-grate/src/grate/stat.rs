@@ -82,7 +82,7 @@ fn by_path(
     }
     if stat.is_regular()
         && stat.size > 0
-        && path.is_protected(state, caller, follow)?
+        && path.is_protected(state, caller, follow)
         && let Some(size) = sealed_size(state, path, stat, follow)
     {
         put_size(&mut bytes, size);

@@ -1,0 +1,451 @@
+//! crypt-grate: what lies on the disk, who may read it, and what happens to damaged files.
+
+use super::trial;
+use crate::fixture::{Fixture, Run, command, host_command, repository};
+use anyhow::Context;
+use libtest_mimic::Trial;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+pub(super) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for strict in [false, true] {
+        let mode = if strict { " (strict)" } else { "" };
+        let named = |what: &str| format!("crypt-grate/{what}{mode}");
+        trials.push(trial(named("no plaintext reaches the disk"), move || {
+            nothing_in_the_clear(strict)
+        }));
+        trials.push(trial(
+            named("damaged files are refused, and kept"),
+            move || damage(strict),
+        ));
+        trials.push(trial(named("the key is out of reach"), move || {
+            key_is_out_of_reach(strict)
+        }));
+    }
+    for (name, test) in [
+        (
+            "an independent reader opens its files",
+            independent_reader as fn() -> _,
+        ),
+        (
+            "what keys seals it reads, what it seals keys opens",
+            keys_and_grate,
+        ),
+        ("bad keys end in one line", bad_keys),
+        ("wrong usage is 64", wrong_usage),
+        ("the exit status is the program's", exit_status),
+        ("files that are not sealed", plaintext_policy),
+        ("--encrypt names what is sealed", subtrees),
+    ] {
+        trials.push(trial(format!("crypt-grate/{name}"), test));
+    }
+    trials
+}
+
+/// Text of some size whose every block can be told from ciphertext.
+fn text() -> Vec<u8> {
+    (0..3000)
+        .flat_map(|line| format!("line {line}: the quick brown fox jumps\n").into_bytes())
+        .collect()
+}
+
+fn keep(
+    fixture: &Fixture,
+    options: &[&str],
+    path: &str,
+    input: &[u8],
+    strict: bool,
+) -> anyhow::Result<()> {
+    let mut args = vec!["crypt-grate.cwasm", "--key", "/k.bin"];
+    args.extend_from_slice(options);
+    args.extend(["keep.cwasm", path]);
+    let ran = fixture.start(&Run {
+        strict,
+        args: args.into_iter().map(str::to_owned).collect(),
+        input,
+        ..Run::default()
+    })?;
+    ran.expect(0).map(drop)
+}
+
+fn nothing_in_the_clear(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_key("k.bin")?;
+    let text = text();
+    fs::create_dir(fixture.path("notes"))?;
+    keep(&fixture, &[], "/notes/text", &text, strict)?;
+    keep(
+        &fixture,
+        &["--cipher", "aes-256-gcm"],
+        "/other",
+        &text,
+        strict,
+    )?;
+    fixture.ensure_nowhere(&text)?;
+    // The check can fail: a plain copy is found.
+    fs::write(fixture.path("plain"), &text)?;
+    anyhow::ensure!(
+        fixture.ensure_nowhere(&text).is_err(),
+        "the check sees nothing"
+    );
+    Ok(())
+}
+
+fn independent_reader() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let key = fixture.make_key("k.bin")?;
+    let reader = repository().join("tests/sealed_reader.py");
+    let python = python()?;
+    let cases: [(&str, &[&str], Vec<u8>); 5] = [
+        ("plain", &[], text()),
+        (
+            "gcm",
+            &["--cipher", "aes-256-gcm", "--chunk-size", "512"],
+            text(),
+        ),
+        ("large-chunks", &["--chunk-size", "65536"], text()),
+        ("one-chunk", &[], vec![b'x'; 4096]),
+        ("one-byte", &[], b"x".to_vec()),
+    ];
+    for (name, options, input) in cases {
+        keep(&fixture, options, &format!("/{name}"), &input, false)?;
+        let out = fixture.path("tmp/opened");
+        let args: [&OsStr; 6] = [
+            reader.as_os_str(),
+            OsStr::new("--key"),
+            key.as_os_str(),
+            fixture.path(name).into_os_string().leak(),
+            OsStr::new("-o"),
+            out.as_os_str(),
+        ];
+        command(&python, args)?.expect(0)?;
+        anyhow::ensure!(
+            fs::read(&out)? == input,
+            "{name}: the reader got other bytes"
+        );
+        fs::remove_file(&out)?;
+    }
+    Ok(())
+}
+
+/// The Python that has the packages of `tests/requirements.txt`.
+fn python() -> anyhow::Result<std::path::PathBuf> {
+    let own = repository().join("target/python/bin/python3");
+    Ok(if own.exists() { own } else { "python3".into() })
+}
+
+fn keys_and_grate() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let key = fixture.make_key("k.bin")?;
+    let text = text();
+    let plain = fixture.path("tmp/plain");
+    fs::write(&plain, &text)?;
+    let keys = host_command("keys");
+    let seal: [&OsStr; 6] = [
+        OsStr::new("seal"),
+        OsStr::new("--key"),
+        key.as_os_str(),
+        plain.as_os_str(),
+        OsStr::new("-o"),
+        fixture.path("sealed").into_os_string().leak(),
+    ];
+    command(&keys, seal)?.expect(0)?;
+    let shown = fixture
+        .run(&[
+            "crypt-grate.cwasm",
+            "--key",
+            "/k.bin",
+            "show.cwasm",
+            "/sealed",
+        ])?
+        .expect(0)?;
+    anyhow::ensure!(shown.out == text, "the grate shows other bytes");
+    keep(&fixture, &[], "/kept", &text, false)?;
+    let open: [&OsStr; 6] = [
+        OsStr::new("open"),
+        OsStr::new("--key"),
+        key.as_os_str(),
+        fixture.path("kept").into_os_string().leak(),
+        OsStr::new("-o"),
+        OsStr::new("-"),
+    ];
+    let opened = command(&keys, open)?.expect(0)?;
+    anyhow::ensure!(opened.out == text, "keys opens other bytes");
+    Ok(())
+}
+
+fn damage(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_key("k.bin")?;
+    let text = &text()[..10_000];
+    keep(&fixture, &[], "/good", text, strict)?;
+    let good = fs::read(fixture.path("good"))?;
+    let sealed_chunk = 4096 + 40;
+    let first = good.len() - 2 * sealed_chunk - (10_000 - 8192 + 40);
+    let mut swapped = good.clone();
+    let (left, right) = swapped[first..first + 2 * sealed_chunk].split_at_mut(sealed_chunk);
+    left.swap_with_slice(right);
+    let flipped = |at: usize| {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let mut newer = good.clone();
+    newer[8] = 2;
+    // What is damaged, and whether an append comes across it: it looks at header and end only.
+    let cases = [
+        (
+            "a flipped bit in the first chunk",
+            flipped(first + 100),
+            false,
+        ),
+        (
+            "a flipped bit in its tag",
+            flipped(first + sealed_chunk - 1),
+            false,
+        ),
+        ("chunks swapped", swapped, false),
+        (
+            "a flipped bit in the last chunk",
+            flipped(good.len() - 1),
+            true,
+        ),
+        ("a flipped bit in the header", flipped(40), true),
+        ("cut short by a byte", good[..good.len() - 1].to_vec(), true),
+        (
+            "cut after a chunk",
+            good[..first + sealed_chunk].to_vec(),
+            true,
+        ),
+        ("cut in the header", good[..50].to_vec(), true),
+        ("extended", [good.as_slice(), b"x"].concat(), true),
+        ("a newer version", newer, true),
+    ];
+    for (what, bytes, at_the_end) in cases {
+        fs::write(fixture.path("bad"), &bytes)?;
+        let shown = ["show.cwasm", "/bad"];
+        let appended = ["append.cwasm", "/bad"];
+        let programs = if at_the_end {
+            vec![shown, appended]
+        } else {
+            vec![shown]
+        };
+        for program in programs {
+            let args = ["crypt-grate.cwasm", "--key", "/k.bin"]
+                .into_iter()
+                .chain(program);
+            let ran = fixture.start(&Run {
+                strict,
+                args: args.map(str::to_owned).collect(),
+                ..Run::default()
+            })?;
+            anyhow::ensure!(ran.code == 1, "{what}: {program:?} ended with {}", ran.code);
+            anyhow::ensure!(
+                text.starts_with(&ran.out),
+                "{what}: other bytes than those written came through"
+            );
+            anyhow::ensure!(
+                ran.err.contains("crypt-grate: "),
+                "{what}: nothing says what is wrong: {}",
+                ran.err
+            );
+        }
+        anyhow::ensure!(
+            fs::read(fixture.path("bad"))? == bytes,
+            "{what}: the file was changed"
+        );
+    }
+    Ok(())
+}
+
+fn key_is_out_of_reach(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let key = fixture
+        .make_key("secrets/../k.bin")
+        .or_else(|_| fixture.make_key("k.bin"))?;
+    let before = fs::read(&key)?;
+    fs::hard_link(&key, fixture.path("hard"))?;
+    std::os::unix::fs::symlink("/k.bin", fixture.path("soft"))?;
+    let ran = fixture.start(&Run {
+        strict,
+        args: ["crypt-grate.cwasm", "--key", "/k.bin", "key_thief.cwasm"]
+            .map(str::to_owned)
+            .to_vec(),
+        ..Run::default()
+    })?;
+    ran.expect(0)?;
+    anyhow::ensure!(fs::read(&key)? == before, "the key file was changed");
+    Ok(())
+}
+
+fn bad_keys() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_key("k.bin")?;
+    let write = |name: &str, bytes: &[u8], mode: u32| {
+        let path = fixture.path(name);
+        fs::write(&path, bytes)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode))
+    };
+    write("short", &[1; 31], 0o600)?;
+    write("long", &[1; 33], 0o600)?;
+    write("empty", &[], 0o600)?;
+    write("group", &[1; 32], 0o640)?;
+    write("world", &[1; 32], 0o604)?;
+    fs::create_dir(fixture.path("folder"))?;
+    for (name, hint) in [
+        ("missing", "keys gen"),
+        ("short", "32 bytes"),
+        ("long", "32 bytes"),
+        ("empty", "32 bytes"),
+        ("group", "chmod 600"),
+        ("world", "chmod 600"),
+        ("folder", "not a regular file"),
+    ] {
+        let ran = fixture.run(&["crypt-grate.cwasm", "--key", name, "hello.cwasm"])?;
+        check_refusal(&ran, name, hint)?;
+    }
+    // A program that is missing, or none.
+    let ran = fixture.run(&["crypt-grate.cwasm", "--key", "/k.bin", "nothing.cwasm"])?;
+    check_refusal(&ran, "nothing.cwasm", "no such program")?;
+    fs::write(fixture.path("bin/text.cwasm"), "not a program")?;
+    let ran = fixture.run(&["crypt-grate.cwasm", "--key", "/k.bin", "text.cwasm"])?;
+    anyhow::ensure!(ran.code == 1 && ran.err.contains("text.cwasm"), "{ran:?}");
+    Ok(())
+}
+
+fn check_refusal(ran: &crate::fixture::Ran, name: &str, hint: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        ran.code == 1
+            && ran.out.is_empty()
+            && ran.err.lines().count() == 1
+            && ran.err.contains(name)
+            && ran.err.contains(hint),
+        "{name}: {ran:?}"
+    );
+    Ok(())
+}
+
+fn wrong_usage() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_key("k.bin")?;
+    for options in [
+        &["--no-such-option"][..],
+        &["--key"],
+        &["--key", "/k.bin"],
+        &["hello.cwasm"],
+        &["--key", "/k.bin", "--cipher", "rot13", "hello.cwasm"],
+        &["--key", "/k.bin", "--chunk-size", "1000", "hello.cwasm"],
+        &["--key", "/k.bin", "--plaintext", "maybe", "hello.cwasm"],
+    ] {
+        let args = [&["crypt-grate.cwasm"], options].concat();
+        let ran = fixture.run(&args)?;
+        anyhow::ensure!(
+            ran.code == 64 && !ran.err.is_empty(),
+            "{options:?}: {ran:?}"
+        );
+    }
+    fixture.run(&["crypt-grate.cwasm", "--help"])?.expect(0)?;
+    Ok(())
+}
+
+fn exit_status() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_key("k.bin")?;
+    let under = ["crypt-grate.cwasm", "--key", "/k.bin", "ends.cwasm"];
+    for (how, code) in [
+        ("7", 7),
+        ("0", 0),
+        ("trap", 1),
+        ("kill", 137),
+        ("term", 143),
+    ] {
+        let args = [&under[..], &[how]].concat();
+        fixture
+            .run(&args)?
+            .expect(code)
+            .with_context(|| how.to_owned())?;
+    }
+    Ok(())
+}
+
+fn plaintext_policy() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_key("k.bin")?;
+    let plain = fixture.path("plain");
+    fs::write(&plain, "as it was")?;
+    let grate = ["crypt-grate.cwasm", "--key", "/k.bin"];
+    let shown = fixture
+        .run(&[&grate[..], &["show.cwasm", "/plain"]].concat())?
+        .expect(0)?;
+    anyhow::ensure!(shown.text() == "as it was", "{shown:?}");
+    fixture
+        .run(&[&grate[..], &["append.cwasm", "/plain"]].concat())?
+        .expect(1)?;
+    fixture
+        .run(&[&grate[..], &["--plaintext", "deny", "show.cwasm", "/plain"]].concat())?
+        .expect(1)?;
+    anyhow::ensure!(
+        fs::read(&plain)? == b"as it was",
+        "a refused file was changed"
+    );
+    // Replacing it as a whole is allowed, and seals it.
+    keep(&fixture, &[], "/plain", b"new content, sealed", false)?;
+    anyhow::ensure!(
+        fs::read(&plain)?.starts_with(b"\xA7sealed"),
+        "it is not sealed now"
+    );
+    Ok(())
+}
+
+fn subtrees() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_key("k.bin")?;
+    for folder in ["safe", "safe/deep", "open"] {
+        fs::create_dir(fixture.path(folder))?;
+    }
+    std::os::unix::fs::symlink("/safe", fixture.path("open/door"))?;
+    std::os::unix::fs::symlink("../open", fixture.path("safe/out"))?;
+    fs::write(fixture.path("safe/plain"), "not sealed")?;
+    let sealed = |path: &Path| fs::read(path).map(|bytes| bytes.starts_with(b"\xA7sealed"));
+    for (path, on_disk, is_sealed) in [
+        ("/safe/a", "safe/a", true),
+        ("/safe/deep/../b", "safe/b", true),
+        ("/safe/deep/c", "safe/deep/c", true),
+        ("/open/d", "open/d", false),
+        ("/open/door/e", "safe/e", true),
+        ("/safe/out/f", "open/f", false),
+        ("/open/../safe/g", "safe/g", true),
+        ("/safety", "safety", false),
+    ] {
+        keep(
+            &fixture,
+            &["--encrypt", "/safe"],
+            path,
+            b"some content",
+            false,
+        )
+        .with_context(|| path.to_owned())?;
+        anyhow::ensure!(
+            sealed(&fixture.path(on_disk))? == is_sealed,
+            "{path}: sealed is not {is_sealed}"
+        );
+    }
+    let args = [
+        "crypt-grate.cwasm",
+        "--key",
+        "/k.bin",
+        "--encrypt",
+        "/safe",
+        "show.cwasm",
+    ];
+    fixture
+        .run(&[&args[..], &["/safe/plain"]].concat())?
+        .expect(1)?;
+    fixture
+        .run(&[&args[..], &["/open/d"]].concat())?
+        .expect(0)?;
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! Tests that look at more than one run, or at what lies on the disk.
+
+pub mod crypt;
+pub mod model;
+pub mod runtime;
+pub mod stacks;
+pub mod wasi;
+
+use libtest_mimic::{Failed, Trial};
+
+/// A named test.
+fn trial(name: String, test: impl FnOnce() -> anyhow::Result<()> + Send + 'static) -> Trial {
+    Trial::test(name, move || {
+        test().map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}
+
+/// All of them.
+pub fn trials() -> Vec<Trial> {
+    [
+        crypt::trials(),
+        model::trials(),
+        runtime::trials(),
+        stacks::trials(),
+        wasi::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,101 @@
+//! Random file calls on a plain directory and through grates: a program must not be able to tell
+//! the difference.
+
+use super::trial;
+use crate::fixture::{Fixture, Run};
+use libtest_mimic::Trial;
+
+/// Calls in one sequence.
+const CALLS: u32 = 300;
+/// Sequences in one test; `E2E_MODEL_SEEDS` names another number, for a long search.
+const SEEDS: u64 = 60;
+
+/// What stands between the program and the kernel.
+const SETTINGS: &[(&str, &[&str])] = &[
+    ("defaults", &["crypt-grate.cwasm", "--key", "/k.bin"]),
+    (
+        "aes-256-gcm, chunks of 512",
+        &[
+            "crypt-grate.cwasm",
+            "--key",
+            "/k.bin",
+            "--cipher",
+            "aes-256-gcm",
+            "--chunk-size",
+            "512",
+        ],
+    ),
+    (
+        "a named subtree",
+        &["crypt-grate.cwasm", "--key", "/k.bin", "--encrypt", "/work"],
+    ),
+    (
+        "two grates, two keys",
+        &[
+            "crypt-grate.cwasm",
+            "--key",
+            "/k.bin",
+            "crypt-grate.cwasm",
+            "--key",
+            "/k2.bin",
+            "--chunk-size",
+            "1024",
+        ],
+    ),
+];
+
+pub(super) fn trials() -> Vec<Trial> {
+    let seeds = std::env::var("E2E_MODEL_SEEDS")
+        .ok()
+        .and_then(|seeds| seeds.parse().ok())
+        .unwrap_or(SEEDS);
+    let mut trials = Vec::new();
+    for (index, (name, grates)) in SETTINGS.iter().enumerate() {
+        for strict in [false, true] {
+            let mode = if strict { " (strict)" } else { "" };
+            let name = format!("crypt-grate/random file calls, {name}{mode}");
+            // Every setting has calls of its own.
+            let first = (2 * index as u64 + u64::from(strict)) * 1_000_000 + 1;
+            trials.push(trial(name, move || {
+                (first..first + seeds).try_for_each(|seed| compare(grates, strict, seed))
+            }));
+        }
+    }
+    trials
+}
+
+fn compare(grates: &[&str], strict: bool, seed: u64) -> anyhow::Result<()> {
+    let plain = play(&[], strict, seed)?;
+    let through = play(grates, strict, seed)?;
+    if plain == through {
+        return Ok(());
+    }
+    let (at, (expected, got)) = plain
+        .lines()
+        .zip(through.lines())
+        .enumerate()
+        .find(|(_, (expected, got))| expected != got)
+        .unwrap_or((0, ("(the end)", "(the end)")));
+    let before: Vec<&str> = plain.lines().take(at).collect();
+    let before = before[before.len().saturating_sub(20)..].join("\n");
+    anyhow::bail!("seed {seed}: after\n{before}\nplain:   {expected}\nthrough: {got}")
+}
+
+fn play(grates: &[&str], strict: bool, seed: u64) -> anyhow::Result<String> {
+    let fixture = Fixture::new()?;
+    std::fs::create_dir(fixture.path("work"))?;
+    fixture.make_key("k.bin")?;
+    fixture.make_key("k2.bin")?;
+    let mut args: Vec<String> = grates.iter().map(|&arg| arg.to_owned()).collect();
+    args.extend(["file_ops.cwasm".to_owned(), "/work".to_owned()]);
+    args.extend([seed.to_string(), CALLS.to_string()]);
+    let ran = fixture
+        .start(&Run {
+            strict,
+            args,
+            ..Run::default()
+        })?
+        .expect(0)?;
+    anyhow::ensure!(ran.err.is_empty(), "seed {seed}: {}", ran.err);
+    Ok(ran.text())
+}
