@@ -25,12 +25,14 @@ build: setup
 run: build
 	@scripts/demo.sh
 
-# Without a name: every test of the host's crates, which include the end-to-end runner.
+# Without a name: every test of the host's crates, which include the end-to-end runner, and those
+# of a grate's parts that run on the host too.
 test: build
 ifdef GRATE
 	$(CARGO) test --release --package e2e --test e2e -- '$(GRATE)/'
 else
 	$(CARGO) test --release
+	$(CARGO) test --release --package crypt-grate
 endif
 
 list: setup
