@@ -384,7 +384,7 @@ fn getdents(call: &Call<'_>) -> Result<i32, Errno> {
     let len = u64::from(call.uint(2));
     let (base, reached) = match image.memory.prefix(call.raw(1), len, Prot::WRITE) {
         Ok(span) => (span.ptr() as usize, span.len()),
-        Err(_) => OUT_OF_REACH,
+        Err(_) => (OUT_OF_REACH.0, OUT_OF_REACH.1.min(len as usize)),
     };
     // SAFETY: `reached` bytes at `base` are guest memory that `image` keeps mapped, or no memory.
     let result = unsafe { libc::syscall(libc::SYS_getdents64, file.as_raw_fd(), base, reached) };
@@ -580,6 +580,8 @@ mod tests {
             let _ = twins.agree(221, &[fd, A::I(0), A::I(0), A::I(99)]);
             let _ = twins.agree(78, &[fd, A::Nowhere, A::I(1000)]);
             let _ = twins.agree(78, &[fd, A::Room(8), A::I(8)]);
+            let _ = twins.agree(78, &[fd, A::Nowhere, A::I(8)]);
+            let _ = twins.agree(78, &[fd, A::Nowhere, A::I(0)]);
         }
     }
 

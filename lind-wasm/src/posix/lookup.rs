@@ -41,17 +41,13 @@ fn cwd(call: &Call<'_>, index: usize) -> Result<Arc<OwnedFd>, Errno> {
     Ok(fs.cwd.clone())
 }
 
-/// The file that a path starts at, whatever it is.
-fn start(call: &Call<'_>, dir: Dir, index: usize) -> Result<Arc<OwnedFd>, Errno> {
+/// The descriptor that a path starts at, whatever it is; `None` for the current directory.
+fn descriptor(call: &Call<'_>, dir: Dir) -> Result<Option<Arc<OwnedFd>>, Errno> {
     match dir {
-        Dir::Own(fd) if call.int(fd) != AT_FDCWD => call.file(fd),
-        Dir::Target(fd) if call.int(fd) != AT_FDCWD => call.target_file(fd),
-        _ => cwd(call, index),
+        Dir::Own(fd) if call.int(fd) != AT_FDCWD => call.file(fd).map(Some),
+        Dir::Target(fd) if call.int(fd) != AT_FDCWD => call.target_file(fd).map(Some),
+        _ => Ok(None),
     }
-}
-
-fn is_directory(file: &OwnedFd) -> Result<bool, Errno> {
-    Ok(FileType::from_raw_mode(path::stat(file)?.st_mode) == FileType::Directory)
 }
 
 impl<'a> Lookup<'a> {
@@ -68,11 +64,17 @@ impl<'a> Lookup<'a> {
         let from = match path.first() {
             None => return Err(Errno::NOENT),
             Some(b'/') => root.top(),
-            Some(_) => start(call, dir, index)?,
+            Some(_) => match descriptor(call, dir)? {
+                None => cwd(call, index)?,
+                Some(file) => {
+                    let mode = path::stat(&file)?.st_mode;
+                    if FileType::from_raw_mode(mode) != FileType::Directory {
+                        return Err(Errno::NOTDIR);
+                    }
+                    file
+                }
+            },
         };
-        if !Arc::ptr_eq(&from, &root.top()) && !is_directory(&from)? {
-            return Err(Errno::NOTDIR);
-        }
         Ok(Self { root, from, path })
     }
 
@@ -157,7 +159,85 @@ fn named(
 ) -> Result<Arc<OwnedFd>, Errno> {
     let path = call.path(index)?;
     if path.is_empty() && flags & AT_EMPTY_PATH != 0 {
-        return start(call, dir, index);
+        return match descriptor(call, dir)? {
+            Some(file) => Ok(file),
+            None => cwd(call, index),
+        };
     }
     open(&Lookup::of(call, dir, index, path)?).map(Arc::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Fixture;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    /// Each call that takes a path, given one that would lead out of the root if it could.
+    #[test]
+    fn no_call_leads_out() {
+        let cage = Fixture::new();
+        let outside = cage.dir.path();
+        fs::create_dir(outside.join("folder")).unwrap();
+        fs::write(outside.join("folder/inner"), "outside").unwrap();
+        symlink("../secret", cage.path("up")).unwrap();
+        symlink(outside.join("secret"), cage.path("absolute")).unwrap();
+        symlink("../folder", cage.path("away")).unwrap();
+        fs::write(cage.path("file"), "inside").unwrap();
+        let top = cage.open("/", 0o200_000);
+        let here = (-100i64) as u64;
+        let seen = || {
+            let file = fs::metadata(outside.join("secret")).unwrap();
+            (
+                fs::read(outside.join("secret")).unwrap(),
+                fs::read(outside.join("folder/inner")).unwrap(),
+                (file.permissions(), file.modified().unwrap()),
+                fs::read_dir(outside).unwrap().count(),
+                fs::read_dir(outside.join("folder")).unwrap().count(),
+            )
+        };
+        let before = seen();
+        for path in [
+            "../secret",
+            "/../secret",
+            "/./../../secret",
+            "up",
+            "absolute",
+            "../folder/inner",
+            "away/inner",
+            "away/",
+        ] {
+            let path = cage.text(path);
+            let refused = |nr, args: &[u64]| {
+                let answer = cage.call(nr, args);
+                assert!(answer.is_err(), "{nr}: {answer:?}");
+            };
+            for nr in [2, 4, 21, 76, 80, 84, 90, 92, 137] {
+                refused(nr, &[path, 0o2, 0o666]);
+            }
+            for dir in [top, here] {
+                refused(257, &[dir, path, 0o2, 0]);
+                refused(262, &[dir, path, 0x3000, 0]);
+                refused(268, &[dir, path, 0o777, 0]);
+                refused(269, &[dir, path, 0, 0]);
+                refused(280, &[dir, path, 0, 0]);
+                refused(260, &[dir, path, 0, 0, 0]);
+                let fresh = cage.put(0x2000, b"fresh\0");
+                refused(265, &[dir, path, dir, fresh, 0x400]);
+            }
+        }
+        // New names by such paths are made inside, or not at all.
+        for path in ["/../made", "../made", "away/made", "up"] {
+            let path = cage.text(path);
+            let file = cage.put(0x2000, b"/file\0");
+            for nr in [83, 84, 133, 87] {
+                let _ = cage.call(nr, &[path, 0o644, 0]);
+            }
+            let _ = cage.call(2, &[path, 0o102, 0o644]);
+            for nr in [86, 88, 82] {
+                let _ = cage.call(nr, &[file, path]);
+            }
+        }
+        assert_eq!(seen(), before);
+    }
 }
