@@ -9,7 +9,6 @@ use crate::storage::{Errno, Storage};
 use rand_core::TryCryptoRng;
 use sealed::aead::{Aead, Software};
 use sealed::{FileCipher, FileKey, FinalChunk, HEADER_LEN, Layout, MAGIC, MasterKey, Params};
-use zeroize::Zeroizing;
 
 /// Bytes of plaintext that are sealed or opened in one go: one kernel call each.
 const RUN_LEN: usize = 1 << 20;
@@ -66,7 +65,7 @@ pub enum Content {
 struct Tail {
     /// Size of the file that it was the end of.
     physical: u64,
-    plaintext: Zeroizing<Vec<u8>>,
+    plaintext: Vec<u8>,
     sealed: Vec<u8>,
 }
 
@@ -240,7 +239,7 @@ impl SealedFile {
             let FinalChunk { index, len } = layout.final_chunk(layout.plaintext_size(physical)?);
             let mut sealed = vec![0; len + layout.overhead()];
             read_exact(storage, &mut sealed, layout.chunk_offset(index)?)?;
-            let mut plaintext = Zeroizing::new(vec![0; len]);
+            let mut plaintext = vec![0; len];
             cipher.open_to_end(index, &sealed, &mut plaintext)?;
             self.tail = Some(Tail {
                 physical,
@@ -275,7 +274,7 @@ impl SealedFile {
             self.tail(storage, physical)?;
         }
         let mut sealed = Vec::new();
-        let mut chunk = Zeroizing::new(Vec::new());
+        let mut chunk = Vec::new();
         let mut done = 0;
         while done < wanted {
             let cipher = self.cipher()?;
@@ -417,7 +416,7 @@ impl SealedFile {
         // What stays of the first and of the last chunk around the piece.
         let before = self.plain_chunk(storage, size, first, 0..head)?;
         let after = if grows {
-            Zeroizing::new(Vec::new())
+            Vec::new()
         } else {
             let edge = layout.chunk_index(end - 1);
             let edge_len = if edge == last.index {
@@ -432,7 +431,7 @@ impl SealedFile {
         let plaintext = if before.is_empty() && after.is_empty() {
             piece
         } else {
-            assembled = Zeroizing::new([before.as_slice(), piece, after.as_slice()].concat());
+            assembled = [before.as_slice(), piece, after.as_slice()].concat();
             assembled.as_slice()
         };
         let start = layout.chunk_offset(first)?;
@@ -488,8 +487,8 @@ impl SealedFile {
         size: u64,
         index: u64,
         part: std::ops::Range<usize>,
-    ) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let mut chunk = Zeroizing::new(Vec::new());
+    ) -> Result<Vec<u8>, Error> {
+        let mut chunk = Vec::new();
         if part.is_empty() {
             return Ok(chunk);
         }
@@ -548,7 +547,7 @@ impl SealedFile {
         let len = layout.offset_in_chunk(plaintext.len() as u64);
         let tail = self.tail.get_or_insert_with(|| Tail {
             physical: 0,
-            plaintext: Zeroizing::default(),
+            plaintext: Vec::new(),
             sealed: Vec::new(),
         });
         tail.physical = start + sealed.len() as u64;

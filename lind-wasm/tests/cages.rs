@@ -118,8 +118,8 @@ fn wild_pointers_foreign_cages_and_unknown_numbers_are_errors() {
         "(call $call (i32.const 1) (i64.const 1) (i64.const 0x300000) (i64.const 4)) (i32.const -14)",
         "(call $call (i32.const 1) (i64.const 1) (i64.const -8) (i64.const 4)) (i32.const -14)",
         "(call $call (i32.const 1) (i64.const 1) (i64.const 0x100000000) (i64.const 4)) (i32.const -14)",
-        // A length of 2^64 - 1: EINVAL, as on Linux
-        "(call $call (i32.const 1) (i64.const 1) (i64.const 1024) (i64.const -1)) (i32.const -22)",
+        // A length of 2^64 - 1: EFAULT, as on Linux
+        "(call $call (i32.const 1) (i64.const 1) (i64.const 1024) (i64.const -1)) (i32.const -14)",
         // EBADF
         "(call $call (i32.const 1) (i64.const 99) (i64.const 1024) (i64.const 4)) (i32.const -9)",
         "(call $call (i32.const 1) (i64.const -1) (i64.const 1024) (i64.const 4)) (i32.const -9)",

@@ -7,7 +7,6 @@ use crypt_grate::sealed_file::Error;
 use grate_rs::constants::{SYS_LLSEEK, error, fs};
 use grate_rs::{Call, Errno, GuestPtr};
 use std::sync::Arc;
-use zeroize::Zeroizing;
 
 const EBADF: Errno = Errno(error::EBADF);
 const EINVAL: Errno = Errno(error::EINVAL);
@@ -184,7 +183,7 @@ impl Transfer {
     /// Reads at `offset` into the cage's buffers, one after the other.
     fn scatter(&self, offset: u64, vectors: Vectors) -> Result<i32, Errno> {
         let mut file = lock(&self.open.file);
-        let mut buffer = Zeroizing::new(Vec::new());
+        let mut buffer = Vec::new();
         let mut done = 0u64;
         for (pointer, len) in vectors {
             let len = len.min(MAX_RW - done);
@@ -230,7 +229,7 @@ impl Transfer {
         } else {
             offset
         };
-        let mut buffer = Zeroizing::new(Vec::new());
+        let mut buffer = Vec::new();
         let mut source = vectors.into_iter();
         let mut current = source.next();
         let mut done = 0u64;

@@ -8,7 +8,7 @@ use super::{Call, Entry};
 use crate::image::Image;
 use rustix::io::Errno;
 use sealed::aead::{Aead, Run, Software};
-use sealed::{ChunkSize, Cipher, Layout};
+use sealed::{ChunkSize, Cipher, Layout, TAG_LEN};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -102,7 +102,7 @@ impl Job {
         let size = self.layout.chunk_size();
         let full = self.plaintext.len / size as u64;
         let mut buffers = Buffers {
-            plaintext: Zeroizing::new(vec![0; size]),
+            plaintext: vec![0; size],
             sealed: vec![0; size + self.layout.overhead()],
         };
         for index in 0..full + u64::from(self.ends_file) {
@@ -133,7 +133,7 @@ impl Job {
 }
 
 struct Buffers {
-    plaintext: Zeroizing<Vec<u8>>,
+    plaintext: Vec<u8>,
     sealed: Vec<u8>,
 }
 
@@ -150,9 +150,9 @@ fn seal(call: &Call<'_>) -> Result<i32, Errno> {
     Job::of(call)?.each_chunk(|aead, run, part, buffers| {
         let from = &part.plaintext.memory;
         from.read(part.plaintext_at, &mut buffers.plaintext)?;
-        // The nonce comes along with the bytes that will be overwritten.
         let to = &part.sealed.memory;
-        to.read(part.sealed_at, &mut buffers.sealed)?;
+        let nonce_len = run.layout().overhead() - TAG_LEN;
+        to.read(part.sealed_at, &mut buffers.sealed[..nonce_len])?;
         aead.seal(run, &buffers.plaintext, &mut buffers.sealed)
             .map_err(|_| Errno::INVAL)?;
         to.write(part.sealed_at, &buffers.sealed)
