@@ -4,17 +4,22 @@ use std::fs;
 use std::num::NonZero;
 use std::thread;
 
-/// A Markdown list: processor, cores, memory, kernel.
+/// A Markdown list: processor, cores, memory, kernel, and how busy it is now.
 pub fn describe() -> String {
     let cores = thread::available_parallelism().map_or(1, NonZero::get);
     format!(
-        "- {}, {cores} core{}, {} GiB of memory\n- Linux {}\n",
+        "- {}, {cores} core{}, {} GiB of memory\n- Linux {}; load average at the start {}\n",
         field("/proc/cpuinfo", "model name"),
         if cores == 1 { "" } else { "s" },
         memory_gib(),
         fs::read_to_string("/proc/sys/kernel/osrelease")
             .unwrap_or_default()
             .trim(),
+        fs::read_to_string("/proc/loadavg")
+            .unwrap_or_default()
+            .split(' ')
+            .next()
+            .unwrap_or_default(),
     )
 }
 

@@ -61,6 +61,7 @@ fn run(options: &Options) -> Result<()> {
     let size = options.size.unwrap_or(quick_size) << 20;
 
     let install = Install::find()?;
+    let mut text = machine::describe();
     let bench = install.bench_dir()?;
     let (variants, left_out) = variant::prepare(&install, bench.path())?;
     let workloads = Workload::all(size);
@@ -79,7 +80,6 @@ fn run(options: &Options) -> Result<()> {
         calls.round(&install, options.quick)?;
     }
 
-    let mut text = machine::describe();
     text += &format!(
         "- file of {} MiB; medians of {rounds} round{}, the variants taking turns; page cache warm\n",
         size >> 20,
