@@ -26,11 +26,17 @@ run: build
 	@scripts/demo.sh
 
 # Without a name: every test of the host's crates, which include the end-to-end runner, and those
-# of a grate's parts that run on the host too.
-test: build
+# of a grate's parts that run on the host too. The tests are compiled first and the runtime with
+# them: their crates' features differ from a plain build's, and the engine is compiled once only.
 ifdef GRATE
+test: build
+	@scripts/setup.sh --tests
 	$(CARGO) test --release --package e2e --test e2e -- '$(GRATE)/'
 else
+test: setup
+	@scripts/setup.sh --tests
+	$(CARGO) test --release --no-run
+	$(CARGO) xtask guests
 	$(CARGO) test --release
 	$(CARGO) test --release --package crypt-grate
 endif
@@ -47,6 +53,7 @@ c/%:
 	@exit 1
 
 bench: build
+	@scripts/setup.sh --bench
 	$(CARGO) run --release --package benches
 
 clean: setup

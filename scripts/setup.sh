@@ -2,7 +2,9 @@
 # Installs what the build needs and this machine lacks: Debian packages, as root. Elsewhere it says
 # what to install. Does nothing, and says nothing, where all is there.
 #
-#   scripts/setup.sh           install what is missing
+#   scripts/setup.sh           install what building takes
+#   scripts/setup.sh --tests   also what the tests take: a stock WASI C toolchain, Python packages
+#   scripts/setup.sh --bench   also what the benchmarks compare with, if it can be had
 #   scripts/setup.sh --cargo   print the cargo to build the host's programs with
 set -eu
 cd "$(dirname "$0")/.."
@@ -64,6 +66,35 @@ look() {
     has wasm-opt || lack binaryen "binaryen (wasm-opt)"
     has cc || lack "gcc libc6-dev" "a C compiler (cc), which links the host's programs"
     has python3 || lack python3 "python3"
+    [ "$mode" = --tests ] && look_for_tests
+    return 0
+}
+
+# What the independent reader of sealed files imports.
+reader_python() {
+    for python in target/python/bin/python3 python3; do
+        "$python" -c 'import cryptography, Crypto.Cipher' 2>/dev/null && return 0
+    done
+    return 1
+}
+
+look_for_tests() {
+    has clang-19 || lack clang-19 "clang 19"
+    [ -d /usr/include/wasm32-wasi ] || lack wasi-libc "wasi-libc"
+    [ -e /usr/lib/llvm-19/lib/clang/19/lib/wasi/libclang_rt.builtins-wasm32.a ] ||
+        lack libclang-rt-19-dev-wasm32 "clang's runtime for wasm32-wasi"
+    if ! reader_python; then
+        python3 -c 'import venv, ensurepip' 2>/dev/null || lack python3-venv "Python's venv module"
+    fi
+}
+
+# The reader's packages, in an environment of their own below target/.
+install_python_packages() {
+    reader_python && return 0
+    echo "setup: making target/python for $(tr '\n' ' ' <tests/requirements.txt)"
+    mkdir -p target
+    python3 -m venv target/python &&
+        target/python/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
 }
 
 lack() {
@@ -83,8 +114,18 @@ if [ "${1:-}" = --cargo ]; then
     exit 1
 fi
 
+mode=${1:-}
+if [ "$mode" = --bench ] && ! has gocryptfs && has apt-get && [ "$(id -u)" = 0 ]; then
+    echo "setup: installing gocryptfs fuse3, to compare with"
+    { apt-get update -qq && apt-get install -qq -y --no-install-recommends gocryptfs fuse3; } \
+        >/dev/null 2>&1 || echo "setup: without gocryptfs: it could not be installed"
+fi
+finish() {
+    [ "$mode" != --tests ] || install_python_packages
+    exit
+}
 look
-[ -z "$packages" ] && exit 0
+[ -z "$packages" ] && finish
 
 if ! has apt-get || [ "$(id -u)" != 0 ]; then
     echo "setup: the build needs, and this machine lacks:$elsewhere" >&2
@@ -113,3 +154,4 @@ if [ -n "$packages" ]; then
     exit 1
 fi
 echo "setup: done"
+finish

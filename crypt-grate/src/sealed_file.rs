@@ -9,6 +9,7 @@ use crate::storage::{Errno, Storage};
 use rand_core::TryCryptoRng;
 use sealed::aead::{Aead, Software};
 use sealed::{FileCipher, FileKey, FinalChunk, HEADER_LEN, Layout, MAGIC, MasterKey, Params};
+use std::ops::Range;
 
 /// Bytes of plaintext that are sealed or opened in one go: one kernel call each.
 const RUN_LEN: usize = 1 << 20;
@@ -331,20 +332,24 @@ impl SealedFile {
         if data.is_empty() {
             return Ok(0);
         }
-        let size = self.len(storage, with.keys)?;
+        let mut physical = self.refresh(storage, with.keys)?;
+        let size = self.plaintext_size(physical)?;
         let end = offset
             .checked_add(data.len() as u64)
             .ok_or(Error::Storage(Errno::EFBIG))?;
         with.params.layout().physical_size(end)?;
         if offset > size {
-            self.fill(storage, with, size, offset)?;
+            physical = self.fill(storage, with, physical, size..offset)?;
         }
         let mut done = 0;
         while done < data.len() {
             let at = offset + done as u64;
             let piece = &data[done..][..self.piece_len(with, at, data.len() - done)];
-            match self.write_piece(storage, with, at, piece) {
-                Ok(()) => done += piece.len(),
+            match self.write_piece(storage, with, physical, at, piece) {
+                Ok(after) => {
+                    physical = after;
+                    done += piece.len();
+                }
                 Err(error) if done == 0 => {
                     if offset > size {
                         // The gap alone would be a longer file that nobody asked for.
@@ -367,38 +372,42 @@ impl SealedFile {
         left.min(RUN_LEN - layout.offset_in_chunk(at))
     }
 
-    /// Makes the file longer with zeros from `size` to `end`.
+    /// Makes the file longer with zeros. Answers its physical size then.
     fn fill<R: TryCryptoRng + ?Sized>(
         &mut self,
         storage: &impl Storage,
         with: &mut Sealing<'_, R>,
-        size: u64,
-        end: u64,
-    ) -> Result<(), Error> {
-        let zeros = vec![0; (end - size).min(RUN_LEN as u64) as usize];
-        let mut at = size;
-        while at < end {
-            let left = (end - at).min(RUN_LEN as u64) as usize;
+        mut physical: u64,
+        gap: Range<u64>,
+    ) -> Result<u64, Error> {
+        let zeros = vec![0; (gap.end - gap.start).min(RUN_LEN as u64) as usize];
+        let mut at = gap.start;
+        while at < gap.end {
+            let left = (gap.end - at).min(RUN_LEN as u64) as usize;
             let piece = &zeros[..self.piece_len(with, at, left)];
-            if let Err(error) = self.write_piece(storage, with, at, piece) {
-                // As in `write`: a gap half filled.
-                self.set_len(storage, with, size)?;
-                return Err(error);
+            match self.write_piece(storage, with, physical, at, piece) {
+                Ok(after) => physical = after,
+                Err(error) => {
+                    // As in `write`: a gap half filled.
+                    self.set_len(storage, with, gap.start)?;
+                    return Err(error);
+                }
             }
             at += piece.len() as u64;
         }
-        Ok(())
+        Ok(physical)
     }
 
-    /// Writes a run at `at`, which is not beyond the end.
+    /// Writes a run at `at`, which is not beyond the end, into a file of that physical size.
+    /// Answers its physical size afterwards.
     fn write_piece<R: TryCryptoRng + ?Sized>(
         &mut self,
         storage: &impl Storage,
         with: &mut Sealing<'_, R>,
+        physical: u64,
         at: u64,
         piece: &[u8],
-    ) -> Result<(), Error> {
-        let physical = self.refresh(storage, with.keys)?;
+    ) -> Result<u64, Error> {
         if physical == 0 {
             return self.begin(storage, with, piece);
         }
@@ -439,7 +448,8 @@ impl SealedFile {
             let mut sealed = vec![0; layout.sealed_run_len(plaintext.len())?];
             self.cipher()?
                 .seal_run(first, plaintext, &mut sealed, with.rng)?;
-            return write_all(storage, &sealed, start);
+            write_all(storage, &sealed, start)?;
+            return Ok(physical);
         }
         let mut sealed = vec![0; layout.sealed_len_to_end(plaintext.len())?];
         self.cipher()?
@@ -464,7 +474,7 @@ impl SealedFile {
         storage: &impl Storage,
         with: &mut Sealing<'_, R>,
         piece: &[u8],
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
         let key = FileKey::generate(with.keys.master, with.params, with.rng)?;
         let cipher = with.keys.cipher(&key);
         let len = cipher.layout().sealed_len_to_end(piece.len())?;
@@ -486,7 +496,7 @@ impl SealedFile {
         storage: &impl Storage,
         size: u64,
         index: u64,
-        part: std::ops::Range<usize>,
+        part: Range<usize>,
     ) -> Result<Vec<u8>, Error> {
         let mut chunk = Vec::new();
         if part.is_empty() {
@@ -541,8 +551,8 @@ impl SealedFile {
         write_all(storage, end, start)
     }
 
-    /// Keeps the final chunk of what was just written from `start` on.
-    fn remember_tail(&mut self, start: u64, plaintext: &[u8], sealed: &[u8]) -> Result<(), Error> {
+    /// Keeps the final chunk of what was just written from `start` on. Answers the physical size.
+    fn remember_tail(&mut self, start: u64, plaintext: &[u8], sealed: &[u8]) -> Result<u64, Error> {
         let layout = *self.cipher()?.layout();
         let len = layout.offset_in_chunk(plaintext.len() as u64);
         let tail = self.tail.get_or_insert_with(|| Tail {
@@ -558,7 +568,7 @@ impl SealedFile {
         tail.sealed.clear();
         tail.sealed
             .extend_from_slice(&sealed[sealed.len() - (len + layout.overhead())..]);
-        Ok(())
+        Ok(tail.physical)
     }
 
     /// Cuts the file, or extends it with sealed zeros.
@@ -581,7 +591,7 @@ impl SealedFile {
         let size = self.plaintext_size(physical)?;
         if len > size {
             with.params.layout().physical_size(len)?;
-            return self.fill(storage, with, size, len);
+            return self.fill(storage, with, physical, size..len).map(drop);
         }
         if len == size {
             // As a plain file: the time of change moves.
@@ -597,6 +607,6 @@ impl SealedFile {
         self.tail = None;
         write_all(storage, &sealed, start)?;
         storage.set_size(start + sealed.len() as u64)?;
-        self.remember_tail(start, &plaintext, &sealed)
+        self.remember_tail(start, &plaintext, &sealed).map(drop)
     }
 }
