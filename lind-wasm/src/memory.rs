@@ -5,7 +5,7 @@
 
 use crate::regions::{Backing, PAGE, Prot, Region, Regions, SPACE_END};
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::os::fd::OwnedFd;
@@ -451,7 +451,7 @@ impl GuestMemory {
         let mut mapped = write(self.mapped_plan()?);
         let start = match fixed {
             Some(start) => {
-                if start % PAGE != 0 {
+                if !start.is_multiple_of(PAGE) {
                     return Err(Errno::INVAL);
                 }
                 if start.checked_add(len).is_none_or(|end| end > SPACE_END) {
@@ -622,26 +622,10 @@ impl GuestMemory {
             let _ = self.protect_host(range, prot);
         }
     }
-
-    /// Tells the host that a region's content is no longer needed, keeping it mapped and zero.
-    pub fn zero_pages(&self, start: u64, len: u64) {
-        let offset = start;
-        if offset.checked_add(len).is_some_and(|end| end <= SPACE_END) {
-            // SAFETY: whole pages of this linear memory, private and anonymous: they read as
-            // zeros afterwards.
-            let _ = unsafe {
-                rustix::mm::madvise(
-                    self.host(offset).cast(),
-                    len as usize,
-                    Advice::LinuxDontNeed,
-                )
-            };
-        }
-    }
 }
 
 fn page_range(start: u64, len: u64) -> Result<Range<u64>, Errno> {
-    if start % PAGE != 0 {
+    if !start.is_multiple_of(PAGE) {
         return Err(Errno::INVAL);
     }
     let len = len.checked_next_multiple_of(PAGE).ok_or(Errno::INVAL)?;

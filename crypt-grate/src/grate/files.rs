@@ -1,67 +1,32 @@
 //! Descriptors, sizes, and the life of a cage.
 
-use super::kernel::{CageFd, int, pass, value};
+use super::kernel::{File, int, pass, value};
 use super::open::PathArg;
 use super::state;
-use super::state::{Descriptor, State, lock};
-use super::transfer::descriptor;
+use super::state::{State, lock};
 use crypt_grate::sealed_file::{Content, identify};
 use grate_rs::constants::{error, fs, mman};
-use grate_rs::{Call, Errno, is_thread_clone};
+use grate_rs::{CageFd, Call, Errno};
 
-/// close: descriptor.
-pub fn close(call: &Call) -> Result<i32, Errno> {
-    state().note(descriptor(call), None);
-    pass(call, 0)
+/// Calls that only move descriptors about.
+macro_rules! follow {
+    ($($name:ident)*) => {
+        $(
+            #[doc = concat!("See [`grate_rs::Descriptors::", stringify!($name), "`].")]
+            pub fn $name(call: &Call) -> Result<i32, Errno> {
+                state().descriptors.$name(call)
+            }
+        )*
+    };
 }
 
-/// A descriptor that is a copy of another.
-fn copy(from: CageFd, fd: i32, cloexec: bool) {
-    let state = state();
-    let descriptor = state
-        .descriptor(from)
-        .map(|found| Descriptor { cloexec, ..found });
-    state.note(CageFd { fd, ..from }, descriptor);
-}
-
-/// dup: descriptor.
-pub fn dup(call: &Call) -> Result<i32, Errno> {
-    let fd = pass(call, 0)?;
-    copy(descriptor(call), fd, false);
-    Ok(fd)
-}
-
-/// dup2: descriptor, the number it gets.
-pub fn dup2(call: &Call) -> Result<i32, Errno> {
-    let fd = pass(call, 0)?;
-    if fd != call.int(0) {
-        copy(descriptor(call), fd, false);
-    }
-    Ok(fd)
-}
-
-/// dup3: descriptor, the number it gets, flags.
-pub fn dup3(call: &Call) -> Result<i32, Errno> {
-    let fd = pass(call, 0)?;
-    copy(descriptor(call), fd, call.int(2) & fs::O_CLOEXEC != 0);
-    Ok(fd)
-}
+follow!(close dup dup2 dup3 clone_cage execve exit wait4);
 
 /// fcntl: descriptor, command, number.
 pub fn fcntl(call: &Call) -> Result<i32, Errno> {
     let state = state();
-    let from = descriptor(call);
+    let from = CageFd::of(call, 0);
     match call.int(1) {
-        command @ (fs::F_DUPFD | fs::F_DUPFD_CLOEXEC) => {
-            let fd = pass(call, 0)?;
-            copy(from, fd, command == fs::F_DUPFD_CLOEXEC);
-            Ok(fd)
-        }
-        fs::F_SETFD => {
-            let result = pass(call, 0)?;
-            state.set_cloexec(from, call.int(2) & fs::FD_CLOEXEC != 0);
-            Ok(result)
-        }
         fs::F_GETFL => {
             let flags = pass(call, 0)?;
             let Some(open) = state.open_file(from) else {
@@ -80,7 +45,7 @@ pub fn fcntl(call: &Call) -> Result<i32, Errno> {
             open.set_append(call.int(2));
             Ok(result)
         }
-        _ => pass(call, 0),
+        _ => state.descriptors.fcntl(call),
     }
 }
 
@@ -92,14 +57,14 @@ fn set_len(state: &State, fd: CageFd, len: i64, what: &str) -> Result<i32, Errno
     }
     let mut file = lock(&open.file);
     state
-        .sealing(|with| file.set_len(&fd, with, len))
+        .sealing(|with| file.set_len(&File(fd), with, len))
         .map_err(|why| state.errno(why, what))?;
     Ok(0)
 }
 
 /// ftruncate: descriptor, length.
 pub fn ftruncate(call: &Call) -> Result<i32, Errno> {
-    let fd = descriptor(call);
+    let fd = CageFd::of(call, 0);
     if state().open_file(fd).is_none() {
         return pass(call, 0);
     }
@@ -145,7 +110,7 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
 /// fallocate: descriptor, mode, offset, length. Only the form that makes a file longer.
 pub fn fallocate(call: &Call) -> Result<i32, Errno> {
     let state = state();
-    let fd = descriptor(call);
+    let fd = CageFd::of(call, 0);
     let Some(open) = state.open_file(fd) else {
         return pass(call, 0);
     };
@@ -161,7 +126,7 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
     }
     let end = offset.checked_add(len).ok_or(Errno(error::EFBIG))?;
     let size = lock(&open.file)
-        .len(&fd, state.keys())
+        .len(&File(fd), state.keys())
         .map_err(|why| state.errno(why, "fallocate"))?;
     if end as u64 <= size {
         return Ok(0);
@@ -171,10 +136,7 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
 
 /// mmap: the descriptor is the fifth argument. A mapping would show ciphertext.
 pub fn mmap(call: &Call) -> Result<i32, Errno> {
-    let fd = CageFd {
-        cage: call.cage_of(4),
-        fd: call.int(4),
-    };
+    let fd = CageFd::of(call, 4);
     let anonymous = call.int(3) & mman::MAP_ANONYMOUS != 0;
     if !anonymous && state().open_file(fd).is_some() {
         return Err(Errno(error::ENODEV));
@@ -186,10 +148,7 @@ pub fn mmap(call: &Call) -> Result<i32, Errno> {
 /// read and write.
 pub fn copy_file_range(call: &Call) -> Result<i32, Errno> {
     let sealed = |index: usize| {
-        let fd = CageFd {
-            cage: call.cage_of(index),
-            fd: call.int(index),
-        };
+        let fd = CageFd::of(call, index);
         state().open_file(fd).is_some()
     };
     if sealed(0) || sealed(2) {
@@ -201,68 +160,27 @@ pub fn copy_file_range(call: &Call) -> Result<i32, Errno> {
 /// ioctl: descriptor, request, argument.
 pub fn ioctl(call: &Call) -> Result<i32, Errno> {
     let state = state();
-    let fd = descriptor(call);
+    let fd = CageFd::of(call, 0);
     match call.size(1) {
-        request @ (fs::FIOCLEX | fs::FIONCLEX) => {
-            let result = pass(call, 0)?;
-            state.set_cloexec(fd, request == fs::FIOCLEX);
-            Ok(result)
-        }
         fs::FIONREAD => {
             let Some(open) = state.open_file(fd) else {
                 return pass(call, 0);
             };
             let offset = *lock(&open.offset);
             let size = lock(&open.file)
-                .len(&fd, state.keys())
+                .len(&File(fd), state.keys())
                 .map_err(|why| state.errno(why, "ioctl"))?;
             let left = size.saturating_sub(offset).min(i32::MAX as u64) as i32;
             call.pointer(2).write(&left.to_le_bytes())?;
             Ok(0)
         }
-        _ => pass(call, 0),
+        _ => state.descriptors.ioctl(call),
     }
-}
-
-/// clone: a fork's child has its parent's descriptors.
-pub fn clone(call: &Call) -> Result<i32, Errno> {
-    let parent = call.cage_of(0);
-    let arguments = call.pointer(0);
-    let is_thread = !arguments.is_null() && is_thread_clone(arguments.addr, arguments.cage);
-    let child = call.forward(parent)?;
-    if child > 0 && !is_thread {
-        state().fork(parent, child as u64);
-    }
-    Ok(child)
-}
-
-/// execve: descriptors marked so are closed.
-pub fn execve(call: &Call) -> Result<i32, Errno> {
-    let cage = call.cage_of(0);
-    let result = call.forward(cage)?;
-    state().exec(cage);
-    Ok(result)
-}
-
-/// exit and exit_group.
-pub fn exit(call: &Call) -> Result<i32, Errno> {
-    let cage = call.cage_of(0);
-    state().exit(cage);
-    call.forward(cage)
-}
-
-/// wait4: a child that was killed went past `exit`.
-pub fn wait4(call: &Call) -> Result<i32, Errno> {
-    let child = pass(call, 0)?;
-    if child > 0 {
-        state().exit(child as u64);
-    }
-    Ok(child)
 }
 
 /// fadvise64: descriptor, offset, length, advice. Offsets of the plaintext mean nothing below.
 pub fn fadvise(call: &Call) -> Result<i32, Errno> {
-    let fd = descriptor(call);
+    let fd = CageFd::of(call, 0);
     if state().open_file(fd).is_none() {
         return pass(call, 0);
     }

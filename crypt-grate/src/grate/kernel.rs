@@ -4,16 +4,7 @@ use crypt_grate::storage::{Errno as StorageErrno, Storage};
 use grate_rs::constants::{
     SYS_CLOSE, SYS_FSTAT, SYS_FTRUNCATE, SYS_OPEN, SYS_PREAD, SYS_PWRITE, fs,
 };
-use grate_rs::{Arg, Call, Errno, GuestPtr, getcageid, own_buffer};
-
-/// A descriptor and the cage in whose table it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CageFd {
-    /// The cage.
-    pub cage: u64,
-    /// The descriptor.
-    pub fd: i32,
-}
+use grate_rs::{Arg, CageFd, Call, Errno, GuestPtr, getcageid, own_buffer};
 
 /// The kernel's `struct stat`.
 #[repr(C)]
@@ -103,9 +94,13 @@ pub fn call(nr: u64, target: u64, first: &[Arg]) -> Result<i32, Errno> {
     grate_rs::forward(nr as u32, target, &args)
 }
 
-impl CageFd {
+/// A file of the disk below: a descriptor to make calls on.
+#[derive(Clone, Copy, Debug)]
+pub struct File(pub CageFd);
+
+impl File {
     fn arg(self) -> Arg {
-        int(self.cage, self.fd)
+        int(self.0.cage, self.0.fd)
     }
 
     /// fstat(2).
@@ -115,7 +110,7 @@ impl CageFd {
     pub fn stat(self) -> Result<Stat, Errno> {
         let mut bytes = [0; STAT_LEN];
         let args = [self.arg(), own_buffer(bytes.as_mut_ptr())];
-        call(SYS_FSTAT, self.cage, &args)?;
+        call(SYS_FSTAT, self.0.cage, &args)?;
         Ok(Stat::from_bytes(&bytes))
     }
 
@@ -124,7 +119,7 @@ impl CageFd {
     /// # Errors
     /// As close.
     pub fn close(self) -> Result<i32, Errno> {
-        call(SYS_CLOSE, self.cage, &[self.arg()])
+        call(SYS_CLOSE, self.0.cage, &[self.arg()])
     }
 }
 
@@ -132,15 +127,15 @@ fn storage(errno: Errno) -> StorageErrno {
     StorageErrno(errno.0)
 }
 
-impl Storage for CageFd {
+impl Storage for File {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, StorageErrno> {
         let args = [
             self.arg(),
             own_buffer(buf.as_mut_ptr()),
-            value(self.cage, buf.len() as u64),
-            value(self.cage, offset),
+            value(self.0.cage, buf.len() as u64),
+            value(self.0.cage, offset),
         ];
-        let read = call(SYS_PREAD, self.cage, &args).map_err(storage)?;
+        let read = call(SYS_PREAD, self.0.cage, &args).map_err(storage)?;
         // A grate below may be wrong; no more than was asked for can be there.
         Ok((read as usize).min(buf.len()))
     }
@@ -149,10 +144,10 @@ impl Storage for CageFd {
         let args = [
             self.arg(),
             own_buffer(buf.as_ptr()),
-            value(self.cage, buf.len() as u64),
-            value(self.cage, offset),
+            value(self.0.cage, buf.len() as u64),
+            value(self.0.cage, offset),
         ];
-        let written = call(SYS_PWRITE, self.cage, &args).map_err(storage)?;
+        let written = call(SYS_PWRITE, self.0.cage, &args).map_err(storage)?;
         Ok((written as usize).min(buf.len()))
     }
 
@@ -161,8 +156,8 @@ impl Storage for CageFd {
     }
 
     fn set_size(&self, size: u64) -> Result<(), StorageErrno> {
-        let args = [self.arg(), value(self.cage, size)];
-        call(SYS_FTRUNCATE, self.cage, &args)
+        let args = [self.arg(), value(self.0.cage, size)];
+        call(SYS_FTRUNCATE, self.0.cage, &args)
             .map(drop)
             .map_err(storage)
     }
@@ -170,7 +165,7 @@ impl Storage for CageFd {
 
 /// An open file in the grate's own table, closed when dropped.
 #[derive(Debug)]
-pub struct OwnFd(pub CageFd);
+pub struct OwnFd(pub File);
 
 impl Drop for OwnFd {
     fn drop(&mut self) {
@@ -191,7 +186,7 @@ pub fn open_path_of(path: GuestPtr, flags: i32) -> Result<OwnFd, Errno> {
         int(own, 0),
     ];
     let fd = call(SYS_OPEN, own, &args)?;
-    Ok(OwnFd(CageFd { cage: own, fd }))
+    Ok(OwnFd(File(CageFd { cage: own, fd })))
 }
 
 /// Opens, for the grate itself, what is named by a path in its own memory.
@@ -206,7 +201,7 @@ pub fn open_own(path: &std::ffi::CStr, flags: i32) -> Result<OwnFd, Errno> {
         int(own, 0),
     ];
     let fd = call(SYS_OPEN, own, &args)?;
-    Ok(OwnFd(CageFd { cage: own, fd }))
+    Ok(OwnFd(File(CageFd { cage: own, fd })))
 }
 
 /// Stats what a path-taking call of a cage would act on, with the stat call `nr` and its

@@ -1,14 +1,14 @@
 //! open and openat.
 
-use super::kernel::{self, CageFd, Stat, int, pass};
+use super::kernel::{self, File, Stat, int, pass};
 use super::options::Plaintext;
 use super::policy;
 use super::state;
-use super::state::{Descriptor, OpenFile, Opened, State, lock};
+use super::state::{OpenFile, Opened, State, lock};
 use crypt_grate::sealed_file::{Content, Error, identify};
 use crypt_grate::storage::Storage;
 use grate_rs::constants::{SYS_FCNTL, SYS_LSTAT, SYS_NEWFSTATAT, SYS_OPENAT, SYS_STAT, error, fs};
-use grate_rs::{Arg, Call, Errno};
+use grate_rs::{Arg, CageFd, Call, Errno};
 use std::sync::Arc;
 
 const EACCES: Errno = Errno(error::EACCES);
@@ -75,7 +75,7 @@ impl PathArg {
             int(own, 0),
         ];
         let fd = kernel::call(SYS_OPENAT, own, &args)?;
-        Ok(kernel::OwnFd(CageFd { cage: own, fd }))
+        Ok(kernel::OwnFd(File(CageFd { cage: own, fd })))
     }
 
     /// Its absolute path without symlinks; `None` where it starts at a directory that was not
@@ -169,11 +169,11 @@ fn open_with(call: &Call, path: PathArg, flags_at: usize) -> Result<i32, Errno> 
     args[flags_at] = int(cage, below);
     let fd = call.forward_with(cage, &args)?;
     let opened = CageFd { cage, fd };
-    let admitted = opened
+    let admitted = File(opened)
         .stat()
         .and_then(|stat| admit(state, path, opened, stat, flags, as_file));
     if let Err(errno) = admitted {
-        let _ = opened.close();
+        let _ = File(opened).close();
         return Err(errno);
     }
     if below & fs::O_APPEND != flags & fs::O_APPEND && state.open_file(opened).is_none() {
@@ -206,11 +206,8 @@ fn admit(
     if stat.is_directory() && !state.subtrees.is_everything() {
         let cage = fd.cage;
         let resolved = path.resolve(state, cage, flags & fs::O_NOFOLLOW == 0)?;
-        let descriptor = resolved.map(|path| Descriptor {
-            open: Opened::Directory(path.into()),
-            cloexec,
-        });
-        state.note(fd, descriptor);
+        let directory = resolved.map(|path| Opened::Directory(path.into()));
+        state.descriptors.note(fd, directory, cloexec);
         return Ok(());
     }
     let open = if as_file && stat.is_regular() {
@@ -218,13 +215,7 @@ fn admit(
     } else {
         None
     };
-    state.note(
-        fd,
-        open.map(|open| Descriptor {
-            open: Opened::File(open),
-            cloexec,
-        }),
-    );
+    state.descriptors.note(fd, open.map(Opened::File), cloexec);
     Ok(())
 }
 
@@ -239,7 +230,7 @@ fn open_sealed(
     let file = state.file(stat.inode());
     let mut locked = lock(&file);
     let truncates = flags & fs::O_TRUNC != 0;
-    match identify(&fd, state.keys()) {
+    match identify(&File(fd), state.keys()) {
         Ok(Content::Empty | Content::Sealed) => {}
         Ok(Content::Plain) if state.plaintext == Plaintext::Deny => {
             state.explain(format_args!("{}: not sealed: refused", shown(path)));
@@ -260,7 +251,7 @@ fn open_sealed(
     }
     if truncates {
         // A new file gets a new salt: nothing of the old one can be put back into it.
-        fd.set_size(0).map_err(|errno| Errno(errno.0))?;
+        File(fd).set_size(0).map_err(|errno| Errno(errno.0))?;
         *locked = Default::default();
     }
     drop(locked);

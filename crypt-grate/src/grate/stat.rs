@@ -1,18 +1,17 @@
 //! The stat calls: sizes are those of the plaintext.
 
-use super::kernel::{CageFd, SIZE_AT, STAT_LEN, Stat, pass};
+use super::kernel::{File, SIZE_AT, STAT_LEN, Stat, pass};
 use super::open::PathArg;
 use super::state;
 use super::state::{State, lock};
-use super::transfer::descriptor;
 use crypt_grate::sealed_file::layout_of;
 use crypt_grate::storage::Storage;
 use grate_rs::constants::{error, fs};
-use grate_rs::{Call, Errno, own_buffer};
+use grate_rs::{CageFd, Call, Errno, own_buffer};
 
 /// fstat: descriptor, buffer.
 pub fn fstat(call: &Call) -> Result<i32, Errno> {
-    by_descriptor(call, descriptor(call), 1)
+    by_descriptor(call, CageFd::of(call, 0), 1)
 }
 
 fn by_descriptor(call: &Call, fd: CageFd, buffer: usize) -> Result<i32, Errno> {
@@ -25,7 +24,7 @@ fn by_descriptor(call: &Call, fd: CageFd, buffer: usize) -> Result<i32, Errno> {
     let mut file = lock(&open.file);
     // Reads the header where nobody has yet. A damaged file keeps its physical size: the error
     // belongs to reading it.
-    if file.len(&fd, state.keys()).is_ok()
+    if file.len(&File(fd), state.keys()).is_ok()
         && let Ok(size) = file.plaintext_size(physical)
     {
         put_size(&mut bytes, size);
@@ -49,7 +48,7 @@ pub fn newfstatat(call: &Call) -> Result<i32, Errno> {
     let follow = call.int(3) & fs::AT_SYMLINK_NOFOLLOW == 0;
     let path = PathArg::at(call, 1);
     if call.int(3) & fs::AT_EMPTY_PATH != 0 && call.pointer(1).read::<1>() == Ok([0]) {
-        let fd = descriptor(call);
+        let fd = CageFd::of(call, 0);
         if state().open_file(fd).is_some() {
             return by_descriptor(call, fd, 2);
         }

@@ -1,18 +1,18 @@
 //! What the grate keeps: the key, open files by cage and descriptor, sealed files by inode.
 
-use super::kernel::{self, CageFd, Inode};
+use super::kernel::{self, Inode};
 use super::native;
 use super::nonces::HostRandom;
 use super::options::{Options, Plaintext};
 use super::policy::Subtrees;
 use crypt_grate::sealed_file::{Error, Keys, SealedFile, Sealing};
-use grate_rs::Errno;
 use grate_rs::constants::{error, fs};
+use grate_rs::{CageFd, Descriptors, Errno};
 use sealed::{MasterKey, Params};
 use std::collections::HashMap;
 use std::ffi::CString;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use zeroize::Zeroizing;
 
 /// Everything that handlers share.
@@ -28,17 +28,9 @@ pub struct State {
     pub plaintext: Plaintext,
     verbose: bool,
     random: Mutex<HostRandom>,
-    descriptors: RwLock<HashMap<CageFd, Descriptor>>,
+    /// Open sealed files, and directories where paths matter, by descriptor.
+    pub descriptors: Descriptors<Opened>,
     files: Mutex<HashMap<Inode, Weak<Mutex<SealedFile>>>>,
-}
-
-/// A descriptor of a cage that the grate has to know of.
-#[derive(Clone, Debug)]
-pub struct Descriptor {
-    /// What it refers to; descriptors made by dup and fork share it.
-    pub open: Opened,
-    /// Closed by exec.
-    pub cloexec: bool,
 }
 
 /// What a descriptor refers to.
@@ -120,7 +112,7 @@ impl State {
             plaintext: options.plaintext.unwrap_or(default),
             verbose: options.verbose,
             random: Mutex::new(HostRandom::new()),
-            descriptors: RwLock::default(),
+            descriptors: Descriptors::default(),
             files: Mutex::default(),
         })
     }
@@ -183,79 +175,20 @@ impl State {
         lock(&self.files).get(&inode).and_then(Weak::upgrade)
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, HashMap<CageFd, Descriptor>> {
-        self.descriptors.read().unwrap_or_else(|e| e.into_inner())
-    }
-
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<CageFd, Descriptor>> {
-        self.descriptors.write().unwrap_or_else(|e| e.into_inner())
-    }
-
     /// The open sealed file behind a descriptor; `None` for what passes untouched.
     pub fn open_file(&self, fd: CageFd) -> Option<Arc<OpenFile>> {
-        match &self.read().get(&fd)?.open {
-            Opened::File(open) => Some(open.clone()),
+        match self.descriptors.get(fd)? {
+            Opened::File(open) => Some(open),
             Opened::Directory(_) => None,
         }
     }
 
     /// The path of a directory that a descriptor refers to, if it was seen opened.
     pub fn directory(&self, fd: CageFd) -> Option<Arc<[u8]>> {
-        match &self.read().get(&fd)?.open {
-            Opened::Directory(path) => Some(path.clone()),
+        match self.descriptors.get(fd)? {
+            Opened::Directory(path) => Some(path),
             Opened::File(_) => None,
         }
-    }
-
-    /// The entry of a descriptor.
-    pub fn descriptor(&self, fd: CageFd) -> Option<Descriptor> {
-        self.read().get(&fd).cloned()
-    }
-
-    /// Notes a descriptor, or that one is none of the grate's business.
-    pub fn note(&self, fd: CageFd, descriptor: Option<Descriptor>) {
-        let mut descriptors = self.write();
-        match descriptor {
-            Some(descriptor) => descriptors.insert(fd, descriptor),
-            None => descriptors.remove(&fd),
-        };
-    }
-
-    /// Changes the close-on-exec flag.
-    pub fn set_cloexec(&self, fd: CageFd, cloexec: bool) {
-        if let Some(descriptor) = self.write().get_mut(&fd) {
-            descriptor.cloexec = cloexec;
-        }
-    }
-
-    /// Gives a forked child its parent's descriptors.
-    pub fn fork(&self, parent: u64, child: u64) {
-        let mut descriptors = self.write();
-        let inherited: Vec<_> = descriptors
-            .iter()
-            .filter(|(fd, _)| fd.cage == parent)
-            .map(|(fd, found)| {
-                (
-                    CageFd {
-                        cage: child,
-                        fd: fd.fd,
-                    },
-                    found.clone(),
-                )
-            })
-            .collect();
-        descriptors.extend(inherited);
-    }
-
-    /// Forgets what exec has closed.
-    pub fn exec(&self, cage: u64) {
-        self.write()
-            .retain(|fd, found| fd.cage != cage || !found.cloexec);
-    }
-
-    /// Forgets a cage.
-    pub fn exit(&self, cage: u64) {
-        self.write().retain(|fd, _| fd.cage != cage);
     }
 }
 

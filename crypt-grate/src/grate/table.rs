@@ -32,7 +32,7 @@ table! {
     SYS_ACCESS => access: names::one_path,
     SYS_DUP => dup: files::dup,
     SYS_DUP2 => dup2: files::dup2,
-    SYS_CLONE => clone: files::clone,
+    SYS_CLONE => clone: files::clone_cage,
     SYS_EXECVE => execve: files::execve,
     SYS_EXIT => exit: files::exit,
     SYS_WAITPID => waitpid: files::wait4,

@@ -1,11 +1,11 @@
 //! read, write and their kin, and lseek.
 
-use super::kernel::{CageFd, pass};
+use super::kernel::{File, pass};
 use super::state;
 use super::state::{OpenFile, State, lock};
 use crypt_grate::sealed_file::Error;
 use grate_rs::constants::{SYS_LLSEEK, error, fs};
-use grate_rs::{Call, Errno, GuestPtr};
+use grate_rs::{CageFd, Call, Errno, GuestPtr};
 use std::sync::Arc;
 
 const EBADF: Errno = Errno(error::EBADF);
@@ -28,14 +28,6 @@ fn length(value: u64) -> Result<u64, Errno> {
     Ok(value.min(MAX_RW))
 }
 
-/// The descriptor argument.
-pub fn descriptor(call: &Call) -> CageFd {
-    CageFd {
-        cage: call.cage_of(0),
-        fd: call.int(0),
-    }
-}
-
 /// A call on a sealed file's data.
 struct Transfer {
     state: &'static State,
@@ -46,7 +38,7 @@ struct Transfer {
 /// The transfer that a call asks for; `None` where the descriptor is none of ours.
 fn transfer(call: &Call) -> Option<Transfer> {
     let state = state();
-    let fd = descriptor(call);
+    let fd = CageFd::of(call, 0);
     let open = state.open_file(fd)?;
     Some(Transfer { state, fd, open })
 }
@@ -191,7 +183,12 @@ impl Transfer {
             while at < len {
                 let piece = (len - at).min(PIECE as u64) as usize;
                 buffer.resize(piece, 0);
-                let read = file.read(&self.fd, self.state.keys(), offset + done, &mut buffer);
+                let read = file.read(
+                    &File(self.fd),
+                    self.state.keys(),
+                    offset + done,
+                    &mut buffer,
+                );
                 let copied = match read {
                     Ok(0) => return Ok(done as i32),
                     Ok(read) => pointer.add(at).write(&buffer[..read]).map(|()| read),
@@ -224,7 +221,7 @@ impl Transfer {
         }
         let mut file = lock(&self.open.file);
         let start = if self.open.flags() & fs::O_APPEND != 0 {
-            file.len(&self.fd, self.state.keys())
+            file.len(&File(self.fd), self.state.keys())
                 .map_err(|error| self.errno(error))?
         } else {
             offset
@@ -249,7 +246,7 @@ impl Transfer {
             }
             let written = self
                 .state
-                .sealing(|with| file.write(&self.fd, with, start + done, &buffer))
+                .sealing(|with| file.write(&File(self.fd), with, start + done, &buffer))
                 .map_err(|error| self.errno(error));
             match written {
                 Ok(written) => {
@@ -314,7 +311,7 @@ pub fn lseek(call: &Call) -> Result<i32, Errno> {
     let wanted = call.long(1);
     let size = || {
         lock(&open.file)
-            .len(&fd, state.keys())
+            .len(&File(fd), state.keys())
             .map_err(|error| state.errno(error, &format!("cage {}, descriptor {}", fd.cage, fd.fd)))
     };
     let mut offset = lock(&open.offset);

@@ -28,6 +28,7 @@
 mod builder;
 mod call;
 pub mod constants;
+mod descriptors;
 pub mod ffi;
 mod threei;
 mod worker;
@@ -35,6 +36,7 @@ mod worker;
 pub use builder::{GrateBuilder, GrateTeardownCallback, PreExecCallback};
 pub use cage_libc::sys::{Arg, Errno};
 pub use call::{Call, GuestPtr, forward, own_buffer};
+pub use descriptors::{CageFd, Descriptors};
 pub use threei::{
     GrateError, SyscallHandler, copy_data_between_cages, copy_handler_table_to_cage, getcageid,
     is_thread_clone, make_threei_call, mmap_shared, register_handler,

@@ -65,7 +65,7 @@ fn mmap(call: &Call<'_>) -> Result<i32, Errno> {
     }
     let file = call.target_file(4)?;
     let offset = call.offset(5);
-    if offset < 0 || offset as u64 % PAGE != 0 {
+    if offset < 0 || !(offset as u64).is_multiple_of(PAGE) {
         return Err(Errno::INVAL);
     }
     super::io::check_mappable(&file)?;

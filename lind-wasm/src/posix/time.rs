@@ -88,7 +88,7 @@ fn futex(call: &Call<'_>) -> Result<i32, Errno> {
     const COMMAND: i32 = 0x7f;
     let image = call.image_of(0)?;
     let word = |address: u64| {
-        if address % 4 != 0 {
+        if !address.is_multiple_of(4) {
             return Err(Errno::INVAL);
         }
         Ok(image.memory.exact(address, 4, Prot::READ)?.ptr())
