@@ -1,0 +1,68 @@
+//! The grate: options, the descriptors that may be written, and one handler a call.
+
+mod descriptors;
+
+mod kernel;
+mod lives;
+mod names;
+mod open;
+mod options;
+mod table;
+mod truncate;
+mod write;
+
+use descriptors::{CageFd, Permitted};
+use grate_rs::{Errno, GrateBuilder, constants::error};
+use options::Extensions;
+use std::sync::OnceLock;
+
+/// What all handlers share.
+struct Filter {
+    extensions: Extensions,
+    permitted: Permitted,
+    verbose: bool,
+}
+
+static FILTER: OnceLock<Filter> = OnceLock::new();
+
+/// What all handlers share. Set before the first one is registered.
+fn filter() -> &'static Filter {
+    match FILTER.get() {
+        Some(filter) => filter,
+        None => core::arch::wasm32::unreachable(),
+    }
+}
+
+impl Filter {
+    /// The error of a refused call, told to who asked to hear it.
+    fn refuse(&self, cage: u64, what: std::fmt::Arguments<'_>) -> Errno {
+        if self.verbose {
+            eprintln!("write-filter-grate: cage {cage}: refused: {what}");
+        }
+        Errno(error::EPERM)
+    }
+}
+
+/// Runs the grate.
+pub fn main() {
+    let options = options::parse();
+    let filter = FILTER.get_or_init(|| Filter {
+        extensions: Extensions::new(options.allow_ext),
+        permitted: Permitted::default(),
+        verbose: options.verbose,
+    });
+    let builder = table::HANDLERS
+        .iter()
+        .fold(GrateBuilder::new(), |builder, (nr, handler)| {
+            builder.register(*nr, *handler)
+        });
+    builder
+        .preexec(|child| {
+            // Where the user has sent the standard streams is the user's choice.
+            for fd in 0..=2 {
+                let cage = child as u64;
+                filter.permitted.grant(CageFd { cage, fd }, false);
+            }
+        })
+        .run(options.program)
+}

@@ -1,0 +1,175 @@
+//! Names: which file a path argument leads to, and what it is called.
+
+use super::filter;
+use super::kernel::{self, STAT_LEN, Stat, int, value};
+use grate_rs::constants::{
+    SYS_GETCWD, SYS_NEWFSTATAT, SYS_OPEN, SYS_OPENAT, SYS_READLINK, SYS_READLINKAT, SYS_STAT,
+    error, fs,
+};
+use grate_rs::{Arg, Call, Errno, own_buffer};
+use std::ffi::CString;
+
+/// Longest path with its NUL.
+const PATH_MAX: usize = 4096;
+/// Symlinks that are followed, as the kernel does.
+const MOST_LINKS: usize = 40;
+
+/// The last part of a path, without slashes behind it.
+pub fn last_part(path: &[u8]) -> &[u8] {
+    let path = trimmed(path);
+    match path.iter().rposition(|&byte| byte == b'/') {
+        Some(slash) => &path[slash + 1..],
+        None => path,
+    }
+}
+
+fn trimmed(path: &[u8]) -> &[u8] {
+    let end = path.iter().rposition(|&byte| byte != b'/');
+    &path[..end.map_or(0, |at| at + 1)]
+}
+
+/// A path argument, read once: what is judged is what is opened.
+#[derive(Debug)]
+pub struct Name {
+    /// The cage it is looked up for: where an inner grate passes a path on in a call of its own,
+    /// that is not the cage that the call is made for.
+    owner: u64,
+    /// The directory's descriptor, for the `*at` calls.
+    directory: Option<Arg>,
+    path: CString,
+}
+
+impl Name {
+    /// Reads the path in argument `index`; `directory` is the argument it is relative to.
+    ///
+    /// # Errors
+    /// EFAULT, ENAMETOOLONG, and as getcwd(2).
+    pub fn read(call: &Call, directory: Option<Arg>, index: usize) -> Result<Self, Errno> {
+        let path = call.pointer(index).read_cstr(PATH_MAX)?;
+        let directory = directory.filter(|fd| fd.value as i32 != fs::AT_FDCWD);
+        let owner = directory.unwrap_or(call.arg(index)).cage;
+        let is_absolute = path.starts_with(b"/");
+        let path = if directory.is_some() || is_absolute || path.is_empty() {
+            path
+        } else {
+            // In this grate's memory a relative path would start where the grate is.
+            [current_directory(owner)?, b"/".to_vec(), path].concat()
+        };
+        Ok(Self {
+            owner,
+            directory,
+            path: c_string(path)?,
+        })
+    }
+
+    /// Follows symlinks in the last part as long as all names met are permitted. What then
+    /// remains is the file's own name. Answers whether it is permitted.
+    ///
+    /// # Errors
+    /// ELOOP, ENAMETOOLONG.
+    pub fn follow(&mut self) -> Result<bool, Errno> {
+        for _ in 0..=MOST_LINKS {
+            if !self.is_permitted() {
+                return Ok(false);
+            }
+            let Some(target) = self.link()? else {
+                return Ok(true);
+            };
+            self.path = if target.starts_with(b"/") {
+                c_string(target)?
+            } else {
+                let path = trimmed(self.path.as_bytes());
+                let parent = path.len() - last_part(path).len();
+                c_string([&path[..parent], &target].concat())?
+            };
+        }
+        Err(Errno(error::ELOOP))
+    }
+
+    /// Whether the last part of the path is permitted.
+    pub fn is_permitted(&self) -> bool {
+        filter().extensions.permit(self.path.as_bytes())
+    }
+
+    /// What it says, where it is a symlink.
+    fn link(&self) -> Result<Option<Vec<u8>>, Errno> {
+        let mut target = vec![0; PATH_MAX];
+        let buffer = own_buffer(target.as_mut_ptr());
+        let len = value(self.owner, PATH_MAX as u64);
+        let result = match self.directory {
+            Some(directory) => kernel::call(
+                SYS_READLINKAT,
+                self.owner,
+                &[directory, self.path(), buffer, len],
+            ),
+            None => kernel::call(SYS_READLINK, self.owner, &[self.path(), buffer, len]),
+        };
+        match result {
+            Ok(len) => {
+                target.truncate(len as usize);
+                Ok(Some(target))
+            }
+            // Not a symlink, or nothing that can be opened either.
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn path(&self) -> Arg {
+        own_buffer(self.path.as_ptr())
+    }
+
+    /// stat(2) of what it names.
+    ///
+    /// # Errors
+    /// As stat.
+    pub fn stat(&self) -> Result<Stat, Errno> {
+        let mut bytes = [0; STAT_LEN];
+        let buffer = own_buffer(bytes.as_mut_ptr());
+        match self.directory {
+            Some(directory) => {
+                let args = [directory, self.path(), buffer, int(self.owner, 0)];
+                kernel::call(SYS_NEWFSTATAT, self.owner, &args)?
+            }
+            None => kernel::call(SYS_STAT, self.owner, &[self.path(), buffer])?,
+        };
+        Ok(Stat::from_bytes(&bytes))
+    }
+
+    /// Opens it for `cage`: the caller or the grate itself.
+    ///
+    /// # Errors
+    /// As open(2).
+    pub fn open(&self, cage: u64, flags: i32, mode: u64) -> Result<i32, Errno> {
+        let (flags, mode) = (int(cage, flags), value(cage, mode));
+        match self.directory {
+            Some(directory) => {
+                kernel::call(SYS_OPENAT, cage, &[directory, self.path(), flags, mode])
+            }
+            None => kernel::call(SYS_OPEN, cage, &[self.path(), flags, mode]),
+        }
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        String::from_utf8_lossy(self.path.as_bytes()).fmt(f)
+    }
+}
+
+/// A path as the kernel takes it.
+fn c_string(path: Vec<u8>) -> Result<CString, Errno> {
+    if path.len() >= PATH_MAX {
+        return Err(Errno(error::ENAMETOOLONG));
+    }
+    CString::new(path).map_err(|_| Errno(error::EINVAL))
+}
+
+/// The current directory of a cage.
+fn current_directory(cage: u64) -> Result<Vec<u8>, Errno> {
+    let mut path = vec![0; PATH_MAX];
+    let args = [own_buffer(path.as_mut_ptr()), value(cage, PATH_MAX as u64)];
+    kernel::call(SYS_GETCWD, cage, &args)?;
+    let end = path.iter().position(|&byte| byte == 0).unwrap_or(0);
+    path.truncate(end);
+    Ok(path)
+}

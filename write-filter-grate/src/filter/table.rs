@@ -1,0 +1,38 @@
+//! Which function serves which call. Calls that are not here pass untouched.
+
+use super::{lives, open, truncate, write};
+use grate_rs::constants as nr;
+use grate_rs::{SyscallHandler, handler};
+
+macro_rules! table {
+    ($($constant:ident => $name:ident: $function:path,)*) => {
+        $(handler!($name, nr::$constant, $function);)*
+
+        /// Number and handler.
+        pub static HANDLERS: &[(u64, SyscallHandler)] = &[$((nr::$constant, $name)),*];
+    };
+}
+
+table! {
+    SYS_WRITE => write: write::write,
+    SYS_OPEN => open: open::open,
+    SYS_CLOSE => close: lives::close,
+    SYS_MMAP => mmap: write::mmap,
+    SYS_IOCTL => ioctl: lives::ioctl,
+    SYS_PWRITE => pwrite: write::pwrite,
+    SYS_WRITEV => writev: write::writev,
+    SYS_DUP => dup: lives::dup,
+    SYS_DUP2 => dup2: lives::dup2,
+    SYS_CLONE => clone: lives::clone,
+    SYS_EXECVE => execve: lives::execve,
+    SYS_WAITPID => waitpid: lives::waitpid,
+    SYS_FCNTL => fcntl: lives::fcntl,
+    SYS_TRUNCATE => truncate: truncate::truncate,
+    SYS_FTRUNCATE => ftruncate: write::ftruncate,
+    SYS_EXIT_GROUP => exit_group: lives::exit_group,
+    SYS_OPENAT => openat: open::openat,
+    SYS_FALLOCATE => fallocate: write::fallocate,
+    SYS_DUP3 => dup3: lives::dup3,
+    SYS_PWRITEV => pwritev: write::pwritev,
+    SYS_COPY_FILE_RANGE => copy_file_range: write::copy_file_range,
+}

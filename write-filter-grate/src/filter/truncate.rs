@@ -1,0 +1,39 @@
+//! truncate, the one call that changes a file's content by its name.
+
+use super::descriptors::CageFd;
+use super::filter;
+use super::kernel::{self, int, value};
+use super::names::Name;
+use grate_rs::constants::{SYS_FTRUNCATE, error, fs};
+use grate_rs::{Call, Errno, getcageid};
+
+/// truncate: path, length.
+pub fn truncate(call: &Call) -> Result<i32, Errno> {
+    let cage = call.cage_of(1);
+    let len = call.long(1);
+    if len < 0 {
+        return Err(Errno(error::EINVAL));
+    }
+    let mut name = Name::read(call, None, 0)?;
+    let stat = name.stat()?;
+    if stat.is_directory() {
+        return Err(Errno(error::EISDIR));
+    }
+    if !stat.is_regular() {
+        return Err(Errno(error::EINVAL));
+    }
+    if !name.follow()? {
+        return Err(filter().refuse(cage, format_args!("truncate of {name}")));
+    }
+    // Not by its name once more, which could have become a symlink since.
+    let own = getcageid();
+    let flags = fs::O_WRONLY | fs::O_NOFOLLOW | fs::O_NONBLOCK | fs::O_CLOEXEC;
+    let fd = CageFd {
+        cage: own,
+        fd: name.open(own, flags, 0)?,
+    };
+    let args = [int(own, fd.fd), value(own, len as u64)];
+    let result = kernel::call(SYS_FTRUNCATE, own, &args);
+    fd.close();
+    result
+}
