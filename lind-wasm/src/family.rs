@@ -44,11 +44,12 @@ impl Family {
     /// A cage has ended. It stays, a zombie, until its parent has asked.
     pub fn end(&self, id: CageId, status: WaitStatus) {
         let mut members = self.members();
-        members.retain(|_, member| {
+        members.retain(|&other, member| {
             if member.parent == Some(id) {
                 member.parent = None;
             }
-            member.parent.is_some() || member.ended.is_none()
+            // The first cage's status is the run's: it stays to the end.
+            member.parent.is_some() || member.ended.is_none() || other == CageId::FIRST
         });
         if let Some(member) = members.get_mut(&id) {
             member.ended = Some(status);
@@ -125,5 +126,27 @@ impl Family {
             .get(&CageId::FIRST)
             .and_then(|member| member.ended)
             .unwrap_or(WaitStatus::TRAPPED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u64) -> CageId {
+        CageId::from_guest(number).unwrap()
+    }
+
+    #[test]
+    fn the_first_cages_status_survives_those_that_end_later() {
+        let family = Family::default();
+        family.add(id(1), None);
+        family.add(id(2), Some(id(1)));
+        family.add(id(3), Some(id(2)));
+        assert_eq!(family.parent(id(3)), id(2));
+        family.end(id(2), WaitStatus::exited(4));
+        family.end(id(1), WaitStatus::exited(9));
+        family.end(id(3), WaitStatus::exited(5));
+        assert_eq!(family.wait_for_all(), WaitStatus::exited(9));
     }
 }

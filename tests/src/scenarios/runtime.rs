@@ -16,6 +16,15 @@ pub(super) fn trials() -> Vec<Trial> {
             processes(strict)
         }));
         trials.push(trial(
+            named("a program can't get away from its grate"),
+            move || escapes(strict),
+        ));
+        trials.push(trial(
+            named("a grate that is gone fails closed"),
+            move || fails_closed(strict),
+        ));
+        trials.push(trial(named("kills"), move || kills(strict)));
+        trials.push(trial(
             format!("strace-grate/shows the calls{mode}"),
             move || trace(strict),
         ));
@@ -85,5 +94,31 @@ fn trace(strict: bool) -> anyhow::Result<()> {
     )?
     .expect(1)?;
     anyhow::ensure!(ran.err.contains("ENOENT"), "{}", ran.err);
+    Ok(())
+}
+
+fn escapes(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    for grates in [
+        &["geteuid-grate.cwasm"][..],
+        &["geteuid-grate.cwasm", "geteuid-grate.cwasm"],
+    ] {
+        run(&fixture, strict, &[grates, &["escape.cwasm"]].concat())?.expect(0)?;
+    }
+    Ok(())
+}
+
+fn fails_closed(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    for how in ["trap", "exit", "kill"] {
+        run(&fixture, strict, &["dying_grate.cwasm", how])?.expect(0)?;
+    }
+    Ok(())
+}
+
+fn kills(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    run(&fixture, strict, &["kills.cwasm"])?.expect(0)?;
+    run(&fixture, strict, &["geteuid-grate.cwasm", "kills.cwasm"])?.expect(0)?;
     Ok(())
 }
