@@ -92,7 +92,7 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
         return Err(Errno(error::EACCES));
     }
     let what = "truncate";
-    let content = identify(&own.0, state.keys()).map_err(|why| state.errno(why, what))?;
+    let content = identify(&File(own.0), state.keys()).map_err(|why| state.errno(why, what))?;
     if content == Content::Plain && len > 0 {
         state.explain(format_args!(
             "truncate: not sealed: it can't be changed in place"
@@ -102,7 +102,7 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     let file = state.file(stat.inode());
     let mut file = lock(&file);
     state
-        .sealing(|with| file.set_len(&own.0, with, len))
+        .sealing(|with| file.set_len(&File(own.0), with, len))
         .map_err(|why| state.errno(why, what))?;
     Ok(0)
 }

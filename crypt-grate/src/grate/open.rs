@@ -75,7 +75,7 @@ impl PathArg {
             int(own, 0),
         ];
         let fd = kernel::call(SYS_OPENAT, own, &args)?;
-        Ok(kernel::OwnFd(File(CageFd { cage: own, fd })))
+        Ok(kernel::OwnFd(CageFd { cage: own, fd }))
     }
 
     /// Its absolute path without symlinks; `None` where it starts at a directory that was not
@@ -169,11 +169,11 @@ fn open_with(call: &Call, path: PathArg, flags_at: usize) -> Result<i32, Errno> 
     args[flags_at] = int(cage, below);
     let fd = call.forward_with(cage, &args)?;
     let opened = CageFd { cage, fd };
-    let admitted = File(opened)
+    let admitted = opened
         .stat()
         .and_then(|stat| admit(state, path, opened, stat, flags, as_file));
     if let Err(errno) = admitted {
-        let _ = File(opened).close();
+        opened.close();
         return Err(errno);
     }
     if below & fs::O_APPEND != flags & fs::O_APPEND && state.open_file(opened).is_none() {
@@ -249,7 +249,7 @@ fn open_sealed(
         Err(Error::Sealed(why)) if truncates && !matches!(why, sealed::Error::WrongKey { .. }) => {}
         Err(why) => return Err(state.errno(why, &shown(path))),
     }
-    if truncates {
+    if truncates && stat.size > 0 {
         // A new file gets a new salt: nothing of the old one can be put back into it.
         File(fd).set_size(0).map_err(|errno| Errno(errno.0))?;
         *locked = Default::default();

@@ -102,7 +102,7 @@ fn sealed_size(state: &State, path: PathArg, stat: Stat, follow: bool) -> Option
     let layout = match path.open(flags) {
         Ok(file) => {
             let mut header = [0; sealed::HEADER_LEN];
-            let len = file.0.read_at(&mut header, 0).ok()?;
+            let len = File(file.0).read_at(&mut header, 0).ok()?;
             layout_of(&header[..len]).ok()??
         }
         // It can't be looked into; very likely it was made with these settings.

@@ -221,8 +221,9 @@ fn read_key(path: &str) -> Result<(MasterKey, Inode), String> {
         ));
     }
     let mut bytes = Zeroizing::new([0; sealed::KEY_LEN]);
-    let read = crypt_grate::storage::Storage::read_at(&file.0, bytes.as_mut_slice(), 0)
-        .map_err(|errno| describe(Errno(errno.0)))?;
+    let read =
+        crypt_grate::storage::Storage::read_at(&kernel::File(file.0), bytes.as_mut_slice(), 0)
+            .map_err(|errno| describe(Errno(errno.0)))?;
     if read != expected {
         return Err(format!("{path}: cut short while it was read"));
     }

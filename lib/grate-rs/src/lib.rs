@@ -30,6 +30,7 @@ mod call;
 pub mod constants;
 mod descriptors;
 pub mod ffi;
+pub mod kernel;
 mod threei;
 mod worker;
 

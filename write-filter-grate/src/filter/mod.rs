@@ -1,8 +1,5 @@
 //! The grate: options, the descriptors that may be written, and one handler a call.
 
-mod descriptors;
-
-mod kernel;
 mod lives;
 mod names;
 mod open;
@@ -11,15 +8,18 @@ mod table;
 mod truncate;
 mod write;
 
-use descriptors::{CageFd, Permitted};
-use grate_rs::{Errno, GrateBuilder, constants::error};
+use grate_rs::{CageFd, Descriptors, Errno, GrateBuilder, constants::error};
 use options::Extensions;
 use std::sync::OnceLock;
 
 /// What all handlers share.
 struct Filter {
     extensions: Extensions,
-    permitted: Permitted,
+    /// Descriptors that may be written although they may be regular files: the standard streams
+    /// that the program was given, files opened for writing under a permitted name, and copies.
+    /// What is not in it is judged by what it is (see [`write`]), so that a descriptor that came by
+    /// an unknown way can't write to a regular file.
+    permitted: Descriptors<()>,
     verbose: bool,
 }
 
@@ -48,7 +48,7 @@ pub fn main() {
     let options = options::parse();
     let filter = FILTER.get_or_init(|| Filter {
         extensions: Extensions::new(options.allow_ext),
-        permitted: Permitted::default(),
+        permitted: Descriptors::default(),
         verbose: options.verbose,
     });
     let builder = table::HANDLERS
@@ -61,7 +61,7 @@ pub fn main() {
             // Where the user has sent the standard streams is the user's choice.
             for fd in 0..=2 {
                 let cage = child as u64;
-                filter.permitted.grant(CageFd { cage, fd }, false);
+                filter.permitted.note(CageFd { cage, fd }, Some(()), false);
             }
         })
         .run(options.program)

@@ -1,11 +1,11 @@
 //! Names: which file a path argument leads to, and what it is called.
 
 use super::filter;
-use super::kernel::{self, STAT_LEN, Stat, int, value};
 use grate_rs::constants::{
     SYS_GETCWD, SYS_NEWFSTATAT, SYS_OPEN, SYS_OPENAT, SYS_READLINK, SYS_READLINKAT, SYS_STAT,
     error, fs,
 };
+use grate_rs::kernel::{self, STAT_LEN, Stat, int, value};
 use grate_rs::{Arg, Call, Errno, own_buffer};
 use std::ffi::CString;
 

@@ -1,11 +1,10 @@
 //! open and openat: nothing is refused but the loss of what is in a file that may not be written.
 
-use super::descriptors::CageFd;
 use super::filter;
-use super::kernel::int;
 use super::names::Name;
 use grate_rs::constants::fs;
-use grate_rs::{Arg, Call, Errno};
+use grate_rs::kernel::int;
+use grate_rs::{Arg, CageFd, Call, Errno};
 
 /// open: path, flags, mode.
 pub fn open(call: &Call) -> Result<i32, Errno> {
@@ -38,7 +37,9 @@ fn open_with(call: &Call, directory: Option<Arg>, path_at: usize) -> Result<i32,
         // Not through a symlink that took the name's place since it was judged.
         let fd = name.open(cage, flags | fs::O_NOFOLLOW, call.arg(flags_at + 1).value)?;
         let cloexec = flags & fs::O_CLOEXEC != 0;
-        filter().permitted.grant(CageFd { cage, fd }, cloexec);
+        filter()
+            .permitted
+            .note(CageFd { cage, fd }, Some(()), cloexec);
         return Ok(fd);
     }
     if !truncates {
@@ -52,7 +53,7 @@ fn open_with(call: &Call, directory: Option<Arg>, path_at: usize) -> Result<i32,
         fd: noted(call, cage, flags_at, flags & !fs::O_TRUNC)?,
     };
     match fd.stat() {
-        Ok(stat) if stat.is_regular() && (existed || !stat.is_empty()) => {
+        Ok(stat) if stat.is_regular() && (existed || stat.size > 0) => {
             fd.close();
             Err(filter().refuse(cage, format_args!("truncating open of {name}")))
         }
@@ -65,6 +66,6 @@ fn noted(call: &Call, cage: u64, flags_at: usize, flags: i32) -> Result<i32, Err
     let mut args = *call.args();
     args[flags_at] = int(cage, flags);
     let fd = call.forward_with(cage, &args)?;
-    filter().permitted.revoke(CageFd { cage, fd });
+    filter().permitted.note(CageFd { cage, fd }, None, false);
     Ok(fd)
 }

@@ -1,11 +1,10 @@
 //! truncate, the one call that changes a file's content by its name.
 
-use super::descriptors::CageFd;
 use super::filter;
-use super::kernel::{self, int, value};
 use super::names::Name;
 use grate_rs::constants::{SYS_FTRUNCATE, error, fs};
-use grate_rs::{Call, Errno, getcageid};
+use grate_rs::kernel::{self, int, value};
+use grate_rs::{CageFd, Call, Errno, getcageid};
 
 /// truncate: path, length.
 pub fn truncate(call: &Call) -> Result<i32, Errno> {

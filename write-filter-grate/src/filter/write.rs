@@ -1,24 +1,23 @@
 //! Calls that change a file through a descriptor.
 
-use super::descriptors::CageFd;
 use super::filter;
-use super::kernel::pass;
 use grate_rs::constants::{error, mman};
-use grate_rs::{Call, Errno};
+use grate_rs::kernel::pass;
+use grate_rs::{CageFd, Call, Errno};
 
 const EINVAL: Errno = Errno(error::EINVAL);
 
 /// Whether writing to a descriptor is refused: a regular file, open for writing, that has no
 /// permission. Whatever can't be written anyway is the kernel's to refuse, with its own error.
 fn is_refused(fd: CageFd) -> bool {
-    !filter().permitted.contains(fd)
+    filter().permitted.get(fd).is_none()
         && fd.stat().is_ok_and(|stat| stat.is_regular())
         // Unknown counts as writable.
         && fd.is_writable().unwrap_or(true)
 }
 
 fn guard(call: &Call, index: usize, what: &str) -> Result<i32, Errno> {
-    let fd = CageFd::argument(call, index);
+    let fd = CageFd::of(call, index);
     if is_refused(fd) {
         return Err(filter().refuse(fd.cage, format_args!("{what} to descriptor {}", fd.fd)));
     }
@@ -70,7 +69,7 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
 /// copy_file_range: descriptor, offset, descriptor to write to, offset, length, flags.
 pub fn copy_file_range(call: &Call) -> Result<i32, Errno> {
     // A source that can't be looked at fails in the kernel, whatever the destination.
-    if CageFd::argument(call, 0).stat().is_err() {
+    if CageFd::of(call, 0).stat().is_err() {
         return pass(call, 0);
     }
     guard(call, 2, "copy_file_range")
@@ -83,7 +82,7 @@ pub fn copy_file_range(call: &Call) -> Result<i32, Errno> {
 pub fn mmap(call: &Call) -> Result<i32, Errno> {
     let flags = call.int(3);
     let is_shared = flags & mman::MAP_SHARED != 0 && flags & mman::MAP_ANONYMOUS == 0;
-    let fd = CageFd::argument(call, 4);
+    let fd = CageFd::of(call, 4);
     if is_shared && is_refused(fd) {
         return Err(filter().refuse(
             fd.cage,

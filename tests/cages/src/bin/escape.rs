@@ -38,7 +38,14 @@ fn main() {
     let uid = call(GETEUID, me, me, &[]);
 
     // Taking back what the grate registered.
-    let deregister = |cage| call(REGISTER_HANDLER, me, me, &[arg(cage, u64::from(GETEUID)), arg(UNUSED, 500)]);
+    let deregister = |cage| {
+        call(
+            REGISTER_HANDLER,
+            me,
+            me,
+            &[arg(cage, u64::from(GETEUID)), arg(UNUSED, 500)],
+        )
+    };
     expect("deregister its own", deregister(me), EPERM);
     expect("deregister the grate's", deregister(grate), EPERM);
     // Registering on or for others.
@@ -49,19 +56,39 @@ fn main() {
     expect("register on the grate", register(grate, me), EPERM);
     expect("register the grate as its own", register(me, grate), EPERM);
     // A richer or poorer table.
-    expect("copy the grate's table", call(COPY_TABLE, me, me, &[arg(grate, me)]), EPERM);
-    expect("copy to the grate", call(COPY_TABLE, me, me, &[arg(me, grate)]), EPERM);
+    expect(
+        "copy the grate's table",
+        call(COPY_TABLE, me, me, &[arg(grate, me)]),
+        EPERM,
+    );
+    expect(
+        "copy to the grate",
+        call(COPY_TABLE, me, me, &[arg(me, grate)]),
+        EPERM,
+    );
     // Speaking for the grate, or acting on it.
     expect("as the grate", call(GETEUID, grate, grate, &[]), EPERM);
     expect("as nobody", call(GETEUID, 0, me, &[]), EPERM);
-    expect("kill the grate", call(62, me, me, &[arg(grate, me), arg(9, me)]), EPERM);
+    expect(
+        "kill the grate",
+        call(62, me, me, &[arg(grate, me), arg(9, me)]),
+        EPERM,
+    );
     // The grate's memory and descriptors.
     let mut buffer = [0u8; 64];
     let own = arg(sys::address(buffer.as_mut_ptr()), me);
     let far = arg(4096, grate);
     let len = arg(64, UNUSED);
-    expect("read the grate's memory", call(COPY_DATA, me, me, &[far, own, len, arg(0, UNUSED)]), REFUSED_COPY);
-    expect("write the grate's memory", call(COPY_DATA, me, me, &[own, far, len, arg(0, UNUSED)]), REFUSED_COPY);
+    expect(
+        "read the grate's memory",
+        call(COPY_DATA, me, me, &[far, own, len, arg(0, UNUSED)]),
+        REFUSED_COPY,
+    );
+    expect(
+        "write the grate's memory",
+        call(COPY_DATA, me, me, &[own, far, len, arg(0, UNUSED)]),
+        REFUSED_COPY,
+    );
     let foreign = call(WRITE, me, me, &[arg(1, grate), own, len]);
     if foreign >= 0 {
         println!("write to the grate's descriptor: {foreign}");
@@ -99,7 +126,11 @@ fn main() {
             if taken != GONE {
                 expect("deregister for a child", taken, EPERM);
             }
-            expect("the child", sys::waitpid(child, 0).map_or(-1, |(_, status)| status), 0);
+            expect(
+                "the child",
+                sys::waitpid(child, 0).map_or(-1, |(_, status)| status),
+                0,
+            );
         }
         Err(errno) => expect("fork", -errno.0, 0),
     }

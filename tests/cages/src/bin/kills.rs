@@ -21,7 +21,9 @@ fn busy(what: &str) {
             std::thread::sleep(Duration::from_secs(1000));
         },
         "waits for a pipe" => {
-            let Ok((reader, _writer)) = sys::pipe2(0) else { return };
+            let Ok((reader, _writer)) = sys::pipe2(0) else {
+                return;
+            };
             let _ = sys::read(reader, &mut [0; 1]);
         }
         _ => {
@@ -37,7 +39,12 @@ fn busy(what: &str) {
 
 fn main() {
     let mut failures = 0;
-    for what in ["computes", "sleeps", "waits for a pipe", "waits for a child"] {
+    for what in [
+        "computes",
+        "sleeps",
+        "waits for a pipe",
+        "waits for a child",
+    ] {
         for signal in [9, 15] {
             let child = match sys::fork() {
                 Ok(0) => {

@@ -1,33 +1,52 @@
-//! Calls that the grate makes itself, on descriptors and paths of a cage or of its own.
+//! Calls that a grate makes itself, on descriptors and paths of a cage or of its own.
 
-use super::descriptors::CageFd;
-use grate_rs::constants::{SYS_CLOSE, SYS_FCNTL, SYS_FSTAT, fs};
-use grate_rs::{Arg, Call, Errno, own_buffer};
+use crate::constants::{SYS_CLOSE, SYS_FCNTL, SYS_FSTAT, fs};
+use crate::{Arg, CageFd, Call, Errno, forward, own_buffer};
 
-/// What of a `struct stat` decides here.
-#[derive(Clone, Copy, Debug)]
+/// The kernel's `struct stat`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Stat {
-    mode: u32,
-    size: u64,
+    /// Device.
+    pub dev: u64,
+    /// Inode.
+    pub ino: u64,
+    /// Type and permissions.
+    pub mode: u32,
+    _links_and_owner: [u32; 3],
+    _rdev: u64,
+    /// Size in bytes.
+    pub size: u64,
+    _blocks: [u32; 2],
+    _times: [[u64; 2]; 3],
 }
 
-/// Bytes of a `struct stat` in Lind's layout.
-pub const STAT_LEN: usize = 104;
+/// Where the size stands in [`Stat`].
+pub const SIZE_AT: u64 = 40;
+/// Bytes of [`Stat`].
+pub const STAT_LEN: usize = size_of::<Stat>();
+
+/// An inode's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Inode {
+    dev: u64,
+    ino: u64,
+}
 
 impl Stat {
-    /// From the bytes that a stat call wrote.
+    /// From the bytes that the kernel wrote.
     pub fn from_bytes(bytes: &[u8; STAT_LEN]) -> Self {
-        const MODE_AT: usize = 16;
-        const SIZE_AT: usize = 40;
+        let mut stat = Self::default();
         let word = |at: usize| {
             let mut word = [0; 8];
             word.copy_from_slice(&bytes[at..at + 8]);
             u64::from_le_bytes(word)
         };
-        Self {
-            mode: word(MODE_AT) as u32,
-            size: word(SIZE_AT),
-        }
+        stat.dev = word(0);
+        stat.ino = word(8);
+        stat.mode = word(16) as u32;
+        stat.size = word(SIZE_AT as usize);
+        stat
     }
 
     /// Whether it is a regular file.
@@ -40,9 +59,12 @@ impl Stat {
         self.mode & fs::S_IFMT == fs::S_IFDIR
     }
 
-    /// Whether there is anything in it.
-    pub fn is_empty(&self) -> bool {
-        self.size == 0
+    /// The inode.
+    pub fn inode(&self) -> Inode {
+        Inode {
+            dev: self.dev,
+            ino: self.ino,
+        }
     }
 }
 
@@ -66,27 +88,25 @@ pub fn call(nr: u64, target: u64, first: &[Arg]) -> Result<i32, Errno> {
     for (slot, arg) in args.iter_mut().zip(first) {
         *slot = *arg;
     }
-    grate_rs::forward(nr as u32, target, &args)
+    forward(nr as u32, target, &args)
 }
 
-/// Passes a call on as it came, for the cage that argument `index` belongs to.
+/// Stats what a path-taking call of a cage would act on, with the stat call `nr` and its
+/// arguments but the buffer, which stands at `buffer`.
 ///
 /// # Errors
-/// What it answered.
-pub fn pass(call: &Call, index: usize) -> Result<i32, Errno> {
-    call.forward(call.cage_of(index))
+/// As stat(2).
+pub fn stat_with(nr: u64, target: u64, args: &[Arg], buffer: usize) -> Result<Stat, Errno> {
+    let mut bytes = [0; STAT_LEN];
+    let mut full = args.to_vec();
+    full.insert(buffer, own_buffer(bytes.as_mut_ptr()));
+    call(nr, target, &full)?;
+    Ok(Stat::from_bytes(&bytes))
 }
 
 impl CageFd {
-    /// The descriptor that an argument names.
-    pub fn argument(call: &Call, index: usize) -> Self {
-        Self {
-            cage: call.cage_of(index),
-            fd: call.int(index),
-        }
-    }
-
-    fn arg(self) -> Arg {
+    /// The descriptor as an argument.
+    pub fn arg(self) -> Arg {
         int(self.cage, self.fd)
     }
 
@@ -115,4 +135,12 @@ impl CageFd {
     pub fn close(self) {
         let _ = call(SYS_CLOSE, self.cage, &[self.arg()]);
     }
+}
+
+/// Passes a call on as it came, for the cage that argument `index` belongs to.
+///
+/// # Errors
+/// What it answered.
+pub fn pass(call: &Call, index: usize) -> Result<i32, Errno> {
+    call.forward(call.cage_of(index))
 }

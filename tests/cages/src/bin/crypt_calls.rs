@@ -1,0 +1,148 @@
+//! Checks what crypt-grate answers where a sealed file differs from a plain one, and what several
+//! cages do to one file at a time. Runs in `/tmp`; exits with 0 when all checks hold.
+
+use cage_libc::sys::{self, Errno, address};
+
+const EINVAL: Errno = Errno(22);
+const ENXIO: Errno = Errno(6);
+const EXDEV: Errno = Errno(18);
+const ENODEV: Errno = Errno(19);
+const EBADF: Errno = Errno(9);
+const ENOTSUP: Errno = Errno(95);
+
+fn call(nr: u32, args: &[u64]) -> Result<i32, Errno> {
+    // SAFETY: every address comes from a live buffer.
+    unsafe { sys::syscall(nr, args) }
+}
+
+fn open(path: &core::ffi::CStr, flags: u64) -> Result<i32, Errno> {
+    call(2, &[address(path.as_ptr()), flags, 0o644])
+}
+
+fn write(fd: i32, bytes: &[u8]) -> Result<i32, Errno> {
+    call(1, &[fd as u64, address(bytes.as_ptr()), bytes.len() as u64])
+}
+
+fn size(fd: i32) -> u64 {
+    let mut stat = [0u8; 104];
+    let _ = call(5, &[fd as u64, address(stat.as_mut_ptr())]);
+    u64::from_le_bytes(stat[40..48].try_into().unwrap_or_default())
+}
+
+/// Counts what does not hold.
+struct Checks(u32);
+
+impl Checks {
+    fn equal<T: PartialEq + std::fmt::Debug>(&mut self, what: &str, got: T, wanted: T) {
+        if got != wanted {
+            println!("{what}: {got:?} instead of {wanted:?}");
+            self.0 += 1;
+        }
+    }
+}
+
+fn differences(checks: &mut Checks) -> Result<(), Errno> {
+    const O_CREAT_RDWR: u64 = 0o102;
+    const O_DIRECT: u64 = 0o40000;
+    let path = c"/tmp/sealed";
+    let fd = open(path, O_CREAT_RDWR)?;
+    checks.equal("write", write(fd, &[7; 5000]), Ok(5000));
+    checks.equal("O_DIRECT", open(path, O_DIRECT | 2), Err(EINVAL));
+    let map = |flags: u64| call(9, &[0, 4096, 1, flags, fd as u64, 0]);
+    checks.equal("a private mapping", map(2), Err(ENODEV));
+    checks.equal("a shared mapping", map(1), Err(ENODEV));
+    let other = open(c"/tmp/other", O_CREAT_RDWR)?;
+    let copied = call(326, &[fd as u64, 0, other as u64, 0, 10, 0]);
+    checks.equal("copy_file_range", copied, Err(EXDEV));
+    // There are no holes.
+    let seek = |offset: i64, whence: u64| call(8, &[fd as u64, offset as u64, whence]);
+    checks.equal("SEEK_DATA", seek(100, 3), Ok(100));
+    checks.equal("SEEK_HOLE", seek(100, 4), Ok(5000));
+    checks.equal("SEEK_DATA at the end", seek(5000, 3), Err(ENXIO));
+    checks.equal("SEEK_HOLE behind it", seek(6000, 4), Err(ENXIO));
+    // What is left to read.
+    let mut left = 0i32;
+    checks.equal("lseek", seek(4000, 0), Ok(4000));
+    let asked = call(16, &[fd as u64, 0x541B, address(&raw mut left)]);
+    checks.equal("FIONREAD", (asked, left), (Ok(0), 1000));
+    // fallocate makes the file longer, with zeros, and nothing else.
+    let allocate =
+        |mode: u64, offset: i64, len: i64| call(285, &[fd as u64, mode, offset as u64, len as u64]);
+    checks.equal("fallocate", allocate(0, 0, 9000), Ok(0));
+    checks.equal("its size", size(fd), 9000);
+    checks.equal("fallocate inside", allocate(0, 10, 10), Ok(0));
+    checks.equal("a hole", allocate(3, 0, 4096), Err(ENOTSUP));
+    checks.equal("no length", allocate(0, 0, 0), Err(EINVAL));
+    let reader = open(path, 0)?;
+    let mut zeros = [1u8; 4000];
+    let args = [reader as u64, address(zeros.as_mut_ptr()), 4000, 5000];
+    checks.equal("read the new part", call(17, &args), Ok(4000));
+    checks.equal("zeros", zeros.iter().all(|&byte| byte == 0), true);
+    checks.equal(
+        "write to what is open for reading",
+        write(reader, b"x"),
+        Err(EBADF),
+    );
+    checks.equal(
+        "ftruncate of that",
+        call(77, &[reader as u64, 0]),
+        Err(EINVAL),
+    );
+    // Unlinked, a file lives on in its descriptors.
+    checks.equal("unlink", call(87, &[address(path.as_ptr())]), Ok(0));
+    checks.equal(
+        "write on",
+        call(18, &[fd as u64, address(zeros.as_ptr()), 10, 20_000]),
+        Ok(10),
+    );
+    checks.equal("size", size(reader), 20_010);
+    // /dev/null is none of the grate's business.
+    let null = open(c"/dev/null", 1)?;
+    checks.equal("/dev/null", write(null, b"gone"), Ok(4));
+    Ok(())
+}
+
+/// Several cages append lines to one file, each through a descriptor of its own: no line is lost
+/// or torn.
+fn together(checks: &mut Checks) -> Result<(), Errno> {
+    const CAGES: u8 = 4;
+    const LINES: usize = 200;
+    const O_CREAT_APPEND: u64 = 0o2101;
+    let path = c"/tmp/together";
+    let mut children = Vec::new();
+    for cage in 0..CAGES {
+        let child = sys::fork()?;
+        if child == 0 {
+            let done = open(path, O_CREAT_APPEND).is_ok_and(|fd| {
+                let line = [vec![b'a' + cage; 37], b"\n".to_vec()].concat();
+                (0..LINES).all(|_| write(fd, &line) == Ok(38))
+            });
+            std::process::exit(i32::from(!done))
+        }
+        children.push(child);
+    }
+    for child in children {
+        checks.equal("a writer", sys::waitpid(child, 0), Ok((child, 0)));
+    }
+    let text = std::fs::read("/tmp/together").unwrap_or_default();
+    let mut lines = [0; CAGES as usize];
+    for line in text
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        let whole = line.len() == 37 && line.iter().all(|byte| *byte == line[0]);
+        checks.equal("a whole line", whole, true);
+        if let Some(count) = lines.get_mut(usize::from(line[0].wrapping_sub(b'a'))) {
+            *count += 1;
+        }
+    }
+    checks.equal("lines of each", lines, [LINES; CAGES as usize]);
+    Ok(())
+}
+
+fn main() {
+    let mut checks = Checks(0);
+    let ran = differences(&mut checks).and_then(|()| together(&mut checks));
+    checks.equal("the checks themselves", ran, Ok(()));
+    std::process::exit(i32::from(checks.0 > 0))
+}
