@@ -71,6 +71,7 @@ fn run(options: Options) -> anyhow::Result<i32> {
         return Ok(0);
     }
     cage::install_kick_handler();
+    raise_descriptor_limit();
     let key = ArtifactKey::load(&options.root)?;
     let runtime = Runtime::new(Settings {
         root: Root::open(&options.root)?,
@@ -84,6 +85,15 @@ fn run(options: Options) -> anyhow::Result<i32> {
         .map(OsString::into_vec)
         .collect();
     Ok(runtime.run(args)?.shell_code())
+}
+
+/// All cages' files are files of this one process, whose usual limit is that of a single one.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where that is refused, the limit stays as it is.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 fn environment(named: Vec<OsString>) -> Vec<Vec<u8>> {

@@ -272,4 +272,30 @@ mod tests {
         assert!(normalise(b"\0asm").is_err());
         assert!(normalise(b"").is_err());
     }
+
+    proptest::proptest! {
+        /// Whatever is done to a module, the answer is a module or a line, never a panic.
+        #[test]
+        fn damaged_modules_are_errors_or_modules(
+            edits in proptest::collection::vec((0usize..400, proptest::num::u8::ANY), 0..8),
+            cut in 0usize..400,
+        ) {
+            let mut bytes = wat::parse_str(
+                r#"(module (import "x" "f" (func)) (memory (export "memory") 2 7)
+                     (global $g (mut i32) (i32.const 1)) (table 3 funcref) (elem (i32.const 0) 0)
+                     (data (i32.const 8) "hello")
+                     (func (export "_start") (drop (i32.load (i32.const 8)))))"#,
+            )
+            .unwrap();
+            for (at, byte) in edits {
+                let len = bytes.len();
+                bytes[at % len] = byte;
+            }
+            bytes.truncate(bytes.len() - cut.min(bytes.len()) * usize::from(cut < 60));
+            if let Ok(normalised) = normalise(&bytes) {
+                // What comes out is for the engine to judge, which must not panic either.
+                let _ = wasmparser::validate(&normalised);
+            }
+        }
+    }
 }

@@ -129,8 +129,9 @@ pub fn call(
         check_strict(rt, caller, entry, request);
     }
     let entry = entry.ok_or(Errno::NOSYS)?;
-    // A condemned cage gets no further than the next return to it.
-    if target.doom().is_some() {
+    // A condemned cage makes no more calls. A grate may finish what it is doing for one: half of
+    // a change to a file would be worse than a late end.
+    if caller.doom().is_some() {
         return Err(Errno::INTR);
     }
     (entry.serve)(&Call {
