@@ -99,6 +99,13 @@ fn independent_reader() -> anyhow::Result<()> {
     let key = fixture.make_key("k.bin")?;
     let reader = repository().join("tests/sealed_reader.py");
     let python = python()?;
+    let vectors = repository().join("tests/vectors/sealed-v1.json");
+    let self_test = [
+        reader.as_os_str(),
+        OsStr::new("--self-test"),
+        vectors.as_os_str(),
+    ];
+    command(&python, self_test)?.expect(0)?;
     let cases: [(&str, &[&str], Vec<u8>); 5] = [
         ("plain", &[], text()),
         (
