@@ -38,7 +38,7 @@ test: setup
 	$(CARGO) test --release --no-run
 	$(CARGO) xtask guests
 	$(CARGO) test --release
-	$(CARGO) test --release --package crypt-grate
+	$(CARGO) test --release --package crypt-grate --lib --test model
 endif
 
 list: setup

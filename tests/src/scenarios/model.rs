@@ -29,6 +29,25 @@ const SETTINGS: &[(&str, &[&str])] = &[
         "a named subtree",
         &["crypt-grate.cwasm", "--key", "/k.bin", "--encrypt", "/work"],
     ),
+    ("write-filter-grate", &["write-filter-grate.cwasm"]),
+    (
+        "write-filter-grate over crypt-grate",
+        &[
+            "write-filter-grate.cwasm",
+            "crypt-grate.cwasm",
+            "--key",
+            "/k.bin",
+        ],
+    ),
+    (
+        "crypt-grate over write-filter-grate",
+        &[
+            "crypt-grate.cwasm",
+            "--key",
+            "/k.bin",
+            "write-filter-grate.cwasm",
+        ],
+    ),
     (
         "two grates, two keys",
         &[
@@ -51,9 +70,10 @@ pub(super) fn trials() -> Vec<Trial> {
         .unwrap_or(SEEDS);
     let mut trials = Vec::new();
     for (index, (name, grates)) in SETTINGS.iter().enumerate() {
+        let outer = grates[0].trim_end_matches(".cwasm");
         for strict in [false, true] {
             let mode = if strict { " (strict)" } else { "" };
-            let name = format!("crypt-grate/random file calls, {name}{mode}");
+            let name = format!("{outer}/random file calls, {name}{mode}");
             // Every setting has calls of its own.
             let first = (2 * index as u64 + u64::from(strict)) * 1_000_000 + 1;
             trials.push(trial(name, move || {

@@ -12,6 +12,13 @@ use grate_rs::{CageFd, Descriptors, Errno, GrateBuilder, constants::error};
 use options::Extensions;
 use std::sync::OnceLock;
 
+/// What is known of a descriptor that may be written.
+#[derive(Clone, Copy, Debug)]
+struct Permission {
+    /// Its file was opened with O_NOFOLLOW by the grate, where the program had not asked for it.
+    hides_nofollow: bool,
+}
+
 /// What all handlers share.
 struct Filter {
     extensions: Extensions,
@@ -19,7 +26,7 @@ struct Filter {
     /// that the program was given, files opened for writing under a permitted name, and copies.
     /// What is not in it is judged by what it is (see [`write`]), so that a descriptor that came by
     /// an unknown way can't write to a regular file.
-    permitted: Descriptors<()>,
+    permitted: Descriptors<Permission>,
     verbose: bool,
 }
 
@@ -61,7 +68,12 @@ pub fn main() {
             // Where the user has sent the standard streams is the user's choice.
             for fd in 0..=2 {
                 let cage = child as u64;
-                filter.permitted.note(CageFd { cage, fd }, Some(()), false);
+                let permission = Permission {
+                    hides_nofollow: false,
+                };
+                filter
+                    .permitted
+                    .note(CageFd { cage, fd }, Some(permission), false);
             }
         })
         .run(options.program)

@@ -1,7 +1,7 @@
 //! open and openat: nothing is refused but the loss of what is in a file that may not be written.
 
-use super::filter;
 use super::names::Name;
+use super::{Permission, filter};
 use grate_rs::constants::fs;
 use grate_rs::kernel::int;
 use grate_rs::{Arg, CageFd, Call, Errno};
@@ -37,9 +37,12 @@ fn open_with(call: &Call, directory: Option<Arg>, path_at: usize) -> Result<i32,
         // Not through a symlink that took the name's place since it was judged.
         let fd = name.open(cage, flags | fs::O_NOFOLLOW, call.arg(flags_at + 1).value)?;
         let cloexec = flags & fs::O_CLOEXEC != 0;
+        let permission = Permission {
+            hides_nofollow: flags & fs::O_NOFOLLOW == 0,
+        };
         filter()
             .permitted
-            .note(CageFd { cage, fd }, Some(()), cloexec);
+            .note(CageFd { cage, fd }, Some(permission), cloexec);
         return Ok(fd);
     }
     if !truncates {

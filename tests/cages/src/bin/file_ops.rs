@@ -45,7 +45,8 @@ struct Player {
     wide: bool,
 }
 
-const NAMES: [&str; 4] = ["a", "b", "c", "d"];
+/// With an ending that write-filter-grate permits.
+const NAMES: [&str; 4] = ["a.log", "b.log", "c.log", "d.log"];
 const AT_FDCWD: i32 = -100;
 
 impl Player {
