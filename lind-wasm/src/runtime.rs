@@ -263,9 +263,11 @@ impl Runtime {
         if !cage.claim_end() {
             return;
         }
-        // Descriptors first: who waits for the cage may look at the other end of a pipe next.
-        cage.fds().clear();
+        // First of all it serves no call any more: its end must not be seen, as the other end of
+        // a pipe or by waiting, while it still does.
         cage.set_image(None);
+        // Who waits for the cage may look at the other end of a pipe next.
+        cage.fds().clear();
         cage.handlers.clear();
         self.cages
             .write()
