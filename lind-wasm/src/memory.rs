@@ -338,14 +338,6 @@ impl GuestMemory {
         self.read_array(addr).map(u64::from_le_bytes)
     }
 
-    /// Reads a little-endian `u32`.
-    ///
-    /// # Errors
-    /// `EFAULT`.
-    pub fn read_u32(&self, addr: u64) -> Result<u32, Errno> {
-        self.read_array(addr).map(u32::from_le_bytes)
-    }
-
     /// Reads a NUL-terminated string of fewer than `max` bytes, without its NUL.
     ///
     /// # Errors

@@ -5,7 +5,6 @@ use anyhow::Context;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -217,11 +216,6 @@ fn host_path(file: &OwnedFd) -> Result<Vec<u8>, Errno> {
 /// As fstat(2).
 pub fn stat(file: &OwnedFd) -> Result<rustix::fs::Stat, Errno> {
     rustix::fs::statat(file, "", AtFlags::EMPTY_PATH)
-}
-
-/// The host's path as bytes.
-pub fn bytes(path: &Path) -> &[u8] {
-    path.as_os_str().as_bytes()
 }
 
 #[cfg(test)]

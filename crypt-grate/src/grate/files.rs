@@ -3,7 +3,7 @@
 use super::kernel::{File, int, pass, value};
 use super::open::PathArg;
 use super::state;
-use super::state::{State, lock};
+use super::state::{OpenFile, State, lock};
 use crypt_grate::sealed_file::{Content, identify};
 use grate_rs::constants::{error, fs, mman};
 use grate_rs::{CageFd, Call, Errno};
@@ -49,8 +49,7 @@ pub fn fcntl(call: &Call) -> Result<i32, Errno> {
     }
 }
 
-fn set_len(state: &State, fd: CageFd, len: i64, what: &str) -> Result<i32, Errno> {
-    let open = state.open_file(fd).ok_or(Errno(error::EBADF))?;
+fn set_len(state: &State, fd: CageFd, open: &OpenFile, len: i64) -> Result<i32, Errno> {
     let len = u64::try_from(len).map_err(|_| Errno(error::EINVAL))?;
     if !open.writable() {
         return Err(Errno(error::EINVAL));
@@ -58,18 +57,18 @@ fn set_len(state: &State, fd: CageFd, len: i64, what: &str) -> Result<i32, Errno
     let mut file = lock(&open.file);
     state
         .sealing(|with| file.set_len(&File(fd), with, len))
-        .map_err(|why| state.errno(why, what))?;
+        .map_err(|why| state.errno_of(why, fd))?;
     Ok(0)
 }
 
 /// ftruncate: descriptor, length.
 pub fn ftruncate(call: &Call) -> Result<i32, Errno> {
+    let state = state();
     let fd = CageFd::of(call, 0);
-    if state().open_file(fd).is_none() {
-        return pass(call, 0);
+    match state.open_file(fd) {
+        Some(open) => set_len(state, fd, &open, call.long(1)),
+        None => pass(call, 0),
     }
-    let what = format!("cage {}, descriptor {}", fd.cage, fd.fd);
-    set_len(state(), fd, call.long(1), &what)
 }
 
 /// truncate: path, length.
@@ -79,19 +78,17 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     let path = PathArg::plain(call, 0);
     let len = u64::try_from(call.long(1)).map_err(|_| Errno(error::EINVAL))?;
     let stat = path.stat(caller, true)?;
-    if state.is_key(stat.inode()) {
-        return Err(Errno(error::EACCES));
-    }
+    state.check_key(stat.inode())?;
     if !stat.is_regular() || !path.is_protected(state, caller, true) {
         return pass(call, 1);
     }
     let own = path.open(fs::O_RDWR)?;
     // What was opened is what counts, should the name have changed hands.
     let stat = own.0.stat()?;
-    if state.is_key(stat.inode()) {
-        return Err(Errno(error::EACCES));
-    }
+    state.check_key(stat.inode())?;
     let what = "truncate";
+    let file = state.file(stat.inode());
+    let mut file = lock(&file);
     let content = identify(&File(own.0), state.keys()).map_err(|why| state.errno(why, what))?;
     if content == Content::Plain && len > 0 {
         state.explain(format_args!(
@@ -99,8 +96,6 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
         ));
         return Err(Errno(error::EACCES));
     }
-    let file = state.file(stat.inode());
-    let mut file = lock(&file);
     state
         .sealing(|with| file.set_len(&File(own.0), with, len))
         .map_err(|why| state.errno(why, what))?;
@@ -125,13 +120,10 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
         return Err(Errno(error::EINVAL));
     }
     let end = offset.checked_add(len).ok_or(Errno(error::EFBIG))?;
-    let size = lock(&open.file)
-        .len(&File(fd), state.keys())
-        .map_err(|why| state.errno(why, "fallocate"))?;
-    if end as u64 <= size {
+    if end as u64 <= state.size(fd, &mut lock(&open.file))? {
         return Ok(0);
     }
-    set_len(state, fd, end, "fallocate")
+    set_len(state, fd, &open, end)
 }
 
 /// mmap: the descriptor is the fifth argument. A mapping would show ciphertext.
@@ -167,9 +159,7 @@ pub fn ioctl(call: &Call) -> Result<i32, Errno> {
                 return pass(call, 0);
             };
             let offset = *lock(&open.offset);
-            let size = lock(&open.file)
-                .len(&File(fd), state.keys())
-                .map_err(|why| state.errno(why, "ioctl"))?;
+            let size = state.size(fd, &mut lock(&open.file))?;
             let left = size.saturating_sub(offset).min(i32::MAX as u64) as i32;
             call.pointer(2).write(&left.to_le_bytes())?;
             Ok(0)

@@ -1,9 +1,9 @@
 //! Calls that the grate makes itself, on descriptors of a cage or of its own.
 
 use crypt_grate::storage::{Errno as StorageErrno, Storage};
-use grate_rs::constants::{SYS_FTRUNCATE, SYS_OPEN, SYS_PREAD, SYS_PWRITE, fs};
+use grate_rs::constants::{SYS_FTRUNCATE, SYS_OPEN, SYS_OPENAT, SYS_PREAD, SYS_PWRITE, fs};
 pub use grate_rs::kernel::{Inode, SIZE_AT, STAT_LEN, Stat, call, int, pass, stat_with, value};
-use grate_rs::{CageFd, Errno, GuestPtr, getcageid, own_buffer};
+use grate_rs::{Arg, CageFd, Errno, getcageid, own_buffer};
 
 /// A file of the disk below, as the engine takes it: a descriptor to make calls on.
 #[derive(Clone, Copy, Debug)]
@@ -59,33 +59,17 @@ impl Drop for OwnFd {
     }
 }
 
-/// Opens, for the grate itself, what a path argument of a cage names (from the directory that the
-/// cage is in).
+/// Opens a path for the grate itself: one of a cage, from the directory that the cage names or is
+/// in, or one in the grate's own memory.
 ///
 /// # Errors
 /// As open(2).
-pub fn open_path_of(path: GuestPtr, flags: i32) -> Result<OwnFd, Errno> {
+pub fn open_for_grate(directory: Option<Arg>, path: Arg, flags: i32) -> Result<OwnFd, Errno> {
     let own = getcageid();
-    let args = [
-        value(path.cage, path.addr),
-        int(own, flags | fs::O_CLOEXEC),
-        int(own, 0),
-    ];
-    let fd = call(SYS_OPEN, own, &args)?;
-    Ok(OwnFd(CageFd { cage: own, fd }))
-}
-
-/// Opens, for the grate itself, what is named by a path in its own memory.
-///
-/// # Errors
-/// As open(2).
-pub fn open_own(path: &std::ffi::CStr, flags: i32) -> Result<OwnFd, Errno> {
-    let own = getcageid();
-    let args = [
-        own_buffer(path.as_ptr()),
-        int(own, flags | fs::O_CLOEXEC),
-        int(own, 0),
-    ];
-    let fd = call(SYS_OPEN, own, &args)?;
+    let rest = [path, int(own, flags | fs::O_CLOEXEC), int(own, 0)];
+    let fd = match directory {
+        Some(directory) => call(SYS_OPENAT, own, &[directory, rest[0], rest[1], rest[2]])?,
+        None => call(SYS_OPEN, own, &rest)?,
+    };
     Ok(OwnFd(CageFd { cage: own, fd }))
 }

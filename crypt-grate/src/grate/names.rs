@@ -2,7 +2,6 @@
 
 use super::open::PathArg;
 use super::state;
-use grate_rs::constants::error;
 use grate_rs::{Call, Errno};
 
 /// A name among the arguments of a call.
@@ -28,12 +27,8 @@ fn guard(call: &Call, names: &[Name]) -> Result<i32, Errno> {
             Name::LinkAt(index) => (PathArg::at(call, index), false),
         };
         // A name that can't be looked up is the call's own to complain about.
-        if path
-            .stat(caller, follow)
-            .is_ok_and(|stat| state.is_key(stat.inode()))
-        {
-            state.explain(format_args!("the key file is closed to the program"));
-            return Err(Errno(error::EACCES));
+        if let Ok(stat) = path.stat(caller, follow) {
+            state.check_key(stat.inode())?;
         }
     }
     call.forward(caller)

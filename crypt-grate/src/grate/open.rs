@@ -1,14 +1,14 @@
 //! open and openat.
 
-use super::kernel::{self, File, Stat, int, pass};
+use super::kernel::{self, File, Inode, Stat, int, pass};
 use super::options::Plaintext;
 use super::policy;
 use super::state;
 use super::state::{OpenFile, Opened, State, lock};
 use crypt_grate::sealed_file::{Content, Error, identify};
 use crypt_grate::storage::Storage;
-use grate_rs::constants::{SYS_FCNTL, SYS_LSTAT, SYS_NEWFSTATAT, SYS_OPENAT, SYS_STAT, error, fs};
-use grate_rs::{Arg, CageFd, Call, Errno};
+use grate_rs::constants::{SYS_FCNTL, SYS_LSTAT, SYS_NEWFSTATAT, SYS_STAT, error, fs};
+use grate_rs::{Arg, CageFd, Call, Errno, GuestPtr};
 use std::sync::Arc;
 
 const EACCES: Errno = Errno(error::EACCES);
@@ -60,22 +60,16 @@ impl PathArg {
     /// # Errors
     /// As open(2).
     pub fn open(&self, flags: i32) -> Result<kernel::OwnFd, Errno> {
-        let Some(directory) = self.directory else {
-            let path = grate_rs::GuestPtr {
-                addr: self.path.value,
-                cage: self.path.cage,
-            };
-            return kernel::open_path_of(path, flags);
-        };
-        let own = grate_rs::getcageid();
-        let args = [
-            directory,
-            self.path,
-            int(own, flags | fs::O_CLOEXEC),
-            int(own, 0),
-        ];
-        let fd = kernel::call(SYS_OPENAT, own, &args)?;
-        Ok(kernel::OwnFd(CageFd { cage: own, fd }))
+        kernel::open_for_grate(self.directory, self.path, flags)
+    }
+
+    /// The path's text.
+    fn text(&self) -> Result<Vec<u8>, Errno> {
+        GuestPtr {
+            addr: self.path.value,
+            cage: self.path.cage,
+        }
+        .read_cstr(policy::PATH_MAX)
     }
 
     /// Its absolute path without symlinks; `None` where it starts at a directory that was not
@@ -89,11 +83,7 @@ impl PathArg {
         caller: u64,
         follow: bool,
     ) -> Result<Option<Vec<u8>>, Errno> {
-        let path = grate_rs::GuestPtr {
-            addr: self.path.value,
-            cage: self.path.cage,
-        }
-        .read_cstr(policy::PATH_MAX)?;
+        let path = self.text()?;
         let from: Vec<u8> = match self.directory {
             _ if path.starts_with(b"/") => Vec::new(),
             Some(directory) if directory.value as i32 != fs::AT_FDCWD => {
@@ -149,11 +139,13 @@ fn open_with(call: &Call, path: PathArg, flags_at: usize) -> Result<i32, Errno> 
     // What is there decides how it may be opened: a pipe opened for reading too would be another
     // thing, and the key must not be truncated on the way.
     let mut below = flags;
-    if changes && !is_temporary {
-        match path.stat(cage, follow) {
-            Ok(stat) if state.is_key(stat.inode()) => return Err(refuse_key(state)),
-            Ok(stat) if !stat.is_regular() => return pass(call, flags_at),
-            _ => {}
+    if changes
+        && !is_temporary
+        && let Ok(stat) = path.stat(cage, follow)
+    {
+        state.check_key(stat.inode())?;
+        if !stat.is_regular() {
+            return pass(call, flags_at);
         }
     }
     let as_file =
@@ -185,11 +177,6 @@ fn open_with(call: &Call, path: PathArg, flags_at: usize) -> Result<i32, Errno> 
     Ok(fd)
 }
 
-fn refuse_key(state: &State) -> Errno {
-    state.explain(format_args!("the key file is closed to the program"));
-    EACCES
-}
-
 /// Decides what a descriptor just opened is to the grate, and notes it.
 fn admit(
     state: &State,
@@ -199,9 +186,7 @@ fn admit(
     flags: i32,
     as_file: bool,
 ) -> Result<(), Errno> {
-    if state.is_key(stat.inode()) {
-        return Err(refuse_key(state));
-    }
+    state.check_key(stat.inode())?;
     let cloexec = flags & fs::O_CLOEXEC != 0;
     if stat.is_directory() && !state.subtrees.is_everything() {
         let cage = fd.cage;
@@ -211,7 +196,7 @@ fn admit(
         return Ok(());
     }
     let open = if as_file && stat.is_regular() {
-        open_sealed(state, path, fd, stat, flags)?
+        open_sealed(state, path, fd, stat.inode(), flags)?
     } else {
         None
     };
@@ -224,13 +209,14 @@ fn open_sealed(
     state: &State,
     path: PathArg,
     fd: CageFd,
-    stat: Stat,
+    inode: Inode,
     flags: i32,
 ) -> Result<Option<Arc<OpenFile>>, Errno> {
-    let file = state.file(stat.inode());
+    let file = state.file(inode);
     let mut locked = lock(&file);
     let truncates = flags & fs::O_TRUNC != 0;
-    match identify(&File(fd), state.keys()) {
+    let content = identify(&File(fd), state.keys());
+    match content {
         Ok(Content::Empty | Content::Sealed) => {}
         Ok(Content::Plain) if state.plaintext == Plaintext::Deny => {
             state.explain(format_args!("{}: not sealed: refused", shown(path)));
@@ -249,7 +235,7 @@ fn open_sealed(
         Err(Error::Sealed(why)) if truncates && !matches!(why, sealed::Error::WrongKey { .. }) => {}
         Err(why) => return Err(state.errno(why, &shown(path))),
     }
-    if truncates && stat.size > 0 {
+    if truncates && content != Ok(Content::Empty) {
         // A new file gets a new salt: nothing of the old one can be put back into it.
         File(fd).set_size(0).map_err(|errno| Errno(errno.0))?;
         *locked = Default::default();
@@ -260,10 +246,5 @@ fn open_sealed(
 
 /// A path for a message.
 fn shown(path: PathArg) -> String {
-    let name = grate_rs::GuestPtr {
-        addr: path.path.value,
-        cage: path.path.cage,
-    }
-    .read_cstr(policy::PATH_MAX);
-    String::from_utf8_lossy(&name.unwrap_or_default()).into_owned()
+    String::from_utf8_lossy(&path.text().unwrap_or_default()).into_owned()
 }

@@ -19,14 +19,10 @@ fn by_descriptor(call: &Call, fd: CageFd, buffer: usize) -> Result<i32, Errno> {
     let Some(open) = state.open_file(fd) else {
         return pass(call, 0);
     };
-    let (result, mut bytes) = into_own_buffer(call, buffer, fd.cage)?;
-    let physical = Stat::from_bytes(&bytes).size;
     let mut file = lock(&open.file);
-    // Reads the header where nobody has yet. A damaged file keeps its physical size: the error
-    // belongs to reading it.
-    if file.len(&File(fd), state.keys()).is_ok()
-        && let Ok(size) = file.plaintext_size(physical)
-    {
+    let (result, mut bytes) = into_own_buffer(call, buffer, fd.cage)?;
+    // A damaged file keeps its physical size: the error belongs to reading it.
+    if let Ok(size) = file.len(&File(fd), state.keys()) {
         put_size(&mut bytes, size);
     }
     call.pointer(buffer).write(&bytes)?;
@@ -76,9 +72,7 @@ fn by_path(
     let state = state();
     let (result, mut bytes) = into_own_buffer(call, buffer, caller)?;
     let stat = Stat::from_bytes(&bytes);
-    if state.is_key(stat.inode()) {
-        return Err(Errno(error::EACCES));
-    }
+    state.check_key(stat.inode())?;
     if stat.is_regular()
         && stat.size > 0
         && path.is_protected(state, caller, follow)
@@ -113,6 +107,5 @@ fn sealed_size(state: &State, path: PathArg, stat: Stat, follow: bool) -> Option
 }
 
 fn put_size(bytes: &mut [u8; STAT_LEN], size: u64) {
-    let at = SIZE_AT as usize;
-    bytes[at..at + 8].copy_from_slice(&size.to_le_bytes());
+    bytes[SIZE_AT..SIZE_AT + 8].copy_from_slice(&size.to_le_bytes());
 }

@@ -7,7 +7,7 @@ use super::options::{Options, Plaintext};
 use super::policy::Subtrees;
 use crypt_grate::sealed_file::{Error, Keys, SealedFile, Sealing};
 use grate_rs::constants::{error, fs};
-use grate_rs::{CageFd, Descriptors, Errno};
+use grate_rs::{CageFd, Descriptors, Errno, own_buffer};
 use sealed::{MasterKey, Params};
 use std::collections::HashMap;
 use std::ffi::CString;
@@ -126,8 +126,20 @@ impl State {
     }
 
     /// Whether this is the key file, which programs must not touch.
-    pub fn is_key(&self, inode: Inode) -> bool {
+    fn is_key(&self, inode: Inode) -> bool {
         inode == self.key_inode
+    }
+
+    /// Keeps programs off the key file.
+    ///
+    /// # Errors
+    /// EACCES for its inode.
+    pub fn check_key(&self, inode: Inode) -> Result<(), Errno> {
+        if !self.is_key(inode) {
+            return Ok(());
+        }
+        self.explain(format_args!("the key file is closed to the program"));
+        Err(Errno(error::EACCES))
     }
 
     /// Runs `work` with what sealing needs.
@@ -156,6 +168,20 @@ impl State {
             Error::Sealed(why) => eprintln!("crypt-grate: {what}: {why}"),
         }
         Errno(error.errno().0)
+    }
+
+    /// As [`State::errno`], for a file that is known by its descriptor.
+    pub fn errno_of(&self, error: Error, fd: CageFd) -> Errno {
+        self.errno(error, &format!("cage {}, descriptor {}", fd.cage, fd.fd))
+    }
+
+    /// Plaintext size of an open file.
+    ///
+    /// # Errors
+    /// The disk's, or that the file is not authentic.
+    pub fn size(&self, fd: CageFd, file: &mut SealedFile) -> Result<u64, Errno> {
+        file.len(&kernel::File(fd), self.keys())
+            .map_err(|error| self.errno_of(error, fd))
     }
 
     /// The state of an inode, shared by all who have it open.
@@ -203,7 +229,8 @@ fn read_key(path: &str) -> Result<(MasterKey, Inode), String> {
         }
     };
     let name = CString::new(path).map_err(|_| format!("{path:?}: not a file name"))?;
-    let file = kernel::open_own(&name, fs::O_RDONLY).map_err(describe)?;
+    let file =
+        kernel::open_for_grate(None, own_buffer(name.as_ptr()), fs::O_RDONLY).map_err(describe)?;
     let stat = file.0.stat().map_err(describe)?;
     if !stat.is_regular() {
         return Err(format!("{path}: not a regular file"));

@@ -3,7 +3,6 @@
 use super::kernel::{File, pass};
 use super::state;
 use super::state::{OpenFile, State, lock};
-use crypt_grate::sealed_file::Error;
 use grate_rs::constants::{SYS_LLSEEK, error, fs};
 use grate_rs::{CageFd, Call, Errno, GuestPtr};
 use std::sync::Arc;
@@ -165,13 +164,6 @@ impl Transfer {
         self.gather(offset, vectors?).map(|(_, written)| written)
     }
 
-    fn errno(&self, error: Error) -> Errno {
-        self.state.errno(
-            error,
-            &format!("cage {}, descriptor {}", self.fd.cage, self.fd.fd),
-        )
-    }
-
     /// Reads at `offset` into the cage's buffers, one after the other.
     fn scatter(&self, offset: u64, vectors: Vectors) -> Result<i32, Errno> {
         let mut file = lock(&self.open.file);
@@ -192,7 +184,7 @@ impl Transfer {
                 let copied = match read {
                     Ok(0) => return Ok(done as i32),
                     Ok(read) => pointer.add(at).write(&buffer[..read]).map(|()| read),
-                    Err(error) => Err(self.errno(error)),
+                    Err(error) => Err(self.state.errno_of(error, self.fd)),
                 };
                 match copied {
                     Ok(read) => {
@@ -221,8 +213,7 @@ impl Transfer {
         }
         let mut file = lock(&self.open.file);
         let start = if self.open.flags() & fs::O_APPEND != 0 {
-            file.len(&File(self.fd), self.state.keys())
-                .map_err(|error| self.errno(error))?
+            self.state.size(self.fd, &mut file)?
         } else {
             offset
         };
@@ -247,7 +238,7 @@ impl Transfer {
             let written = self
                 .state
                 .sealing(|with| file.write(&File(self.fd), with, start + done, &buffer))
-                .map_err(|error| self.errno(error));
+                .map_err(|error| self.state.errno_of(error, self.fd));
             match written {
                 Ok(written) => {
                     done += written as u64;
@@ -309,11 +300,7 @@ pub fn lseek(call: &Call) -> Result<i32, Errno> {
         return pass(call, 0);
     };
     let wanted = call.long(1);
-    let size = || {
-        lock(&open.file)
-            .len(&File(fd), state.keys())
-            .map_err(|error| state.errno(error, &format!("cage {}, descriptor {}", fd.cage, fd.fd)))
-    };
+    let size = || state.size(fd, &mut lock(&open.file));
     let mut offset = lock(&open.offset);
     let from = |start: u64| {
         (start as i64)

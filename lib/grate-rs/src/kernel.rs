@@ -2,10 +2,10 @@
 
 use crate::constants::{SYS_CLOSE, SYS_FCNTL, SYS_FSTAT, fs};
 use crate::{Arg, CageFd, Call, Errno, forward, own_buffer};
+use cage_libc::sys::UNUSED;
 
-/// The kernel's `struct stat`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default)]
+/// What grates ask of a `struct stat`.
+#[derive(Clone, Copy, Debug)]
 pub struct Stat {
     /// Device.
     pub dev: u64,
@@ -13,18 +13,14 @@ pub struct Stat {
     pub ino: u64,
     /// Type and permissions.
     pub mode: u32,
-    _links_and_owner: [u32; 3],
-    _rdev: u64,
     /// Size in bytes.
     pub size: u64,
-    _blocks: [u32; 2],
-    _times: [[u64; 2]; 3],
 }
 
-/// Where the size stands in [`Stat`].
-pub const SIZE_AT: u64 = 40;
-/// Bytes of [`Stat`].
-pub const STAT_LEN: usize = size_of::<Stat>();
+/// Where the size stands in a `struct stat`.
+pub const SIZE_AT: usize = 40;
+/// Bytes of a `struct stat`.
+pub const STAT_LEN: usize = 104;
 
 /// An inode's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,17 +32,17 @@ pub struct Inode {
 impl Stat {
     /// From the bytes that the kernel wrote.
     pub fn from_bytes(bytes: &[u8; STAT_LEN]) -> Self {
-        let mut stat = Self::default();
         let word = |at: usize| {
             let mut word = [0; 8];
             word.copy_from_slice(&bytes[at..at + 8]);
             u64::from_le_bytes(word)
         };
-        stat.dev = word(0);
-        stat.ino = word(8);
-        stat.mode = word(16) as u32;
-        stat.size = word(SIZE_AT as usize);
-        stat
+        Self {
+            dev: word(0),
+            ino: word(8),
+            mode: word(16) as u32,
+            size: word(SIZE_AT),
+        }
     }
 
     /// Whether it is a regular file.
@@ -83,7 +79,6 @@ pub fn int(cage: u64, number: i32) -> Arg {
 /// # Errors
 /// What it answered.
 pub fn call(nr: u64, target: u64, first: &[Arg]) -> Result<i32, Errno> {
-    const UNUSED: u64 = 0xdead_beef_dead_beef;
     let mut args = [value(target, UNUSED); 6];
     for (slot, arg) in args.iter_mut().zip(first) {
         *slot = *arg;
