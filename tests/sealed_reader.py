@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 MAGIC = b"\xa7sealed\n"
-VERSION = 1
+VERSION = 2
 HEADER_LEN = 96
+ENTRY_LEN = 64
 TAG_LEN = 16
 KEY_LEN = 32
 
@@ -61,7 +62,7 @@ CIPHERS = {
 
 
 def read_header(sealed, master):
-    """Section 7, "Reading a header": cipher number, chunk size, header key, content key."""
+    """Section 7, "Reading a header": cipher, chunk size, header key, content key, journal mark."""
     if sealed[:8] != MAGIC[: len(sealed)]:
         raise Refused("NotSealed", "not a sealed file")
     if len(sealed) > 8 and sealed[8] != VERSION:
@@ -83,32 +84,77 @@ def read_header(sealed, master):
     if not hmac.compare_digest(hmac.digest(header_key, sealed[:64], "sha256"), sealed[64:96]):
         raise Refused("HeaderCorrupt", "the header is damaged or was altered")
     content_key = derive(master, 32, salt, b"sealed file content key" + bound)
-    return cipher, 1 << log2_chunk, header_key, content_key
+    journal_mark = derive(master, 16, salt, b"sealed file journal mark" + bound)
+    return cipher, 1 << log2_chunk, header_key, content_key, journal_mark
+
+
+class ChunkReader:
+    """Opens single chunks of one file."""
+
+    def __init__(self, cipher, content_key):
+        _, self.nonce_len, self.open_chunk = CIPHERS[cipher]
+        self.content_key = content_key
+        self.overhead = self.nonce_len + TAG_LEN
+
+    def open(self, chunk, index, is_final):
+        associated_data = index.to_bytes(8, "little") + bytes([is_final])
+        nonce, tag = chunk[: self.nonce_len], chunk[-TAG_LEN:]
+        ciphertext = chunk[self.nonce_len : -TAG_LEN]
+        try:
+            return self.open_chunk(self.content_key, nonce, ciphertext, tag, associated_data)
+        except ValueError:
+            raise Refused("ChunkCorrupt", f"chunk {index} is damaged or was altered") from None
+
+
+def restored(sealed, journal_mark, chunk_size, reader):
+    """Section 6: the file as its journal restores it."""
+    entry = sealed[HEADER_LEN : HEADER_LEN + ENTRY_LEN]
+    if len(entry) < ENTRY_LEN or entry[48:] != journal_mark:
+        return sealed
+    index, kind = int.from_bytes(entry[:8], "little"), entry[8]
+    final_len = int.from_bytes(entry[12:16], "little")
+    if kind == 1:
+        return b""
+    if kind == 2:
+        chunk_len = chunk_size + reader.overhead
+    elif kind == 3 and final_len < chunk_size:
+        chunk_len = final_len + reader.overhead
+    else:
+        return sealed
+    chunk = sealed[HEADER_LEN + ENTRY_LEN :][:chunk_len]
+    full_chunk_len = chunk_size + reader.overhead
+    at = HEADER_LEN + ENTRY_LEN + full_chunk_len + index * full_chunk_len
+    if len(chunk) < chunk_len or at + chunk_len > len(sealed) or chunk[-TAG_LEN:] != entry[16:32]:
+        return sealed
+    try:
+        reader.open(chunk, index, kind == 3)
+    except Refused:
+        return sealed
+    rest = b"" if kind == 3 else sealed[at + chunk_len :]
+    return sealed[:at] + chunk + rest
 
 
 def open_sealed(sealed, master):
     """The plaintext of a whole sealed file."""
     if not sealed:
         return b""
-    cipher, chunk_size, _, content_key = read_header(sealed, master)
-    _, nonce_len, open_chunk = CIPHERS[cipher]
-    overhead = nonce_len + TAG_LEN
-    full_chunks, final_len = divmod(len(sealed) - HEADER_LEN, chunk_size + overhead)
-    if final_len < overhead:
+    cipher, chunk_size, _, content_key, journal_mark = read_header(sealed, master)
+    reader = ChunkReader(cipher, content_key)
+    sealed = restored(sealed, journal_mark, chunk_size, reader)
+    if not sealed:
+        return b""
+    full_chunk_len = chunk_size + reader.overhead
+    at = HEADER_LEN + ENTRY_LEN + full_chunk_len
+    full_chunks, final_len = divmod(len(sealed) - at, full_chunk_len)
+    if len(sealed) < at or final_len < reader.overhead:
         raise Refused("Truncated", "cut short: the end of the file is missing")
 
     plaintext = bytearray()
-    at = HEADER_LEN
     for index in range(full_chunks + 1):
         is_final = index == full_chunks
-        chunk = sealed[at : at + (final_len if is_final else chunk_size + overhead)]
+        chunk = sealed[at : at + (final_len if is_final else full_chunk_len)]
         at += len(chunk)
-        associated_data = index.to_bytes(8, "little") + bytes([is_final])
-        nonce, ciphertext, tag = chunk[:nonce_len], chunk[nonce_len:-TAG_LEN], chunk[-TAG_LEN:]
-        try:
-            plaintext += open_chunk(content_key, nonce, ciphertext, tag, associated_data)
-        except ValueError:
-            raise Refused("ChunkCorrupt", f"chunk {index} is damaged or was altered") from None
+        plaintext += reader.open(chunk, index, is_final)
     return bytes(plaintext)
 
 
@@ -123,7 +169,7 @@ def read_key(path):
 def check_good(vector):
     """What is wrong with our reading of a file that must open; None if nothing."""
     master, sealed = bytes.fromhex(vector["key"]), bytes.fromhex(vector["sealed"])
-    cipher, chunk_size, header_key, content_key = read_header(sealed, master)
+    cipher, chunk_size, header_key, content_key, _ = read_header(sealed, master)
     got = {
         "key_id": derive(master, 16, None, b"sealed key id").hex(),
         "cipher": CIPHERS[cipher][0],

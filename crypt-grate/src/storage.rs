@@ -5,6 +5,8 @@
 pub struct Errno(pub i32);
 
 impl Errno {
+    /// Interrupted by a signal.
+    pub const EINTR: Self = Self(4);
     /// Input or output error; also what data that does not authenticate gives.
     pub const EIO: Self = Self(5);
     /// Permission denied.
@@ -15,6 +17,15 @@ impl Errno {
     pub const EFBIG: Self = Self(27);
     /// No space left on device.
     pub const ENOSPC: Self = Self(28);
+}
+
+/// How a file is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LockMode {
+    /// For who reads: nobody changes the file meanwhile.
+    Shared,
+    /// For who changes the file.
+    Exclusive,
 }
 
 /// A file of the disk below. All offsets and sizes are physical.
@@ -42,4 +53,81 @@ pub trait Storage {
     /// # Errors
     /// As ftruncate(2).
     fn set_size(&self, size: u64) -> Result<(), Errno>;
+
+    /// Whether this may write. What may not can't repair a file either.
+    fn is_writable(&self) -> bool {
+        true
+    }
+
+    /// Waits until the file is free for this use, among all who use it anywhere. Only called while
+    /// unlocked.
+    ///
+    /// # Errors
+    /// As the `F_OFD_SETLKW` of fcntl(2).
+    fn lock(&self, _mode: LockMode) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    /// Ends what [`Storage::lock`] began.
+    fn unlock(&self) {}
+}
+
+/// A locked file, unlocked when dropped.
+#[derive(Debug)]
+pub struct Locked<'a, S: Storage + ?Sized>(&'a S);
+
+impl<'a, S: Storage + ?Sized> Locked<'a, S> {
+    /// Waits for the lock.
+    ///
+    /// # Errors
+    /// As [`Storage::lock`].
+    pub fn new(storage: &'a S, mode: LockMode) -> Result<Self, Errno> {
+        storage.lock(mode)?;
+        Ok(Self(storage))
+    }
+}
+
+impl<S: Storage + ?Sized> Drop for Locked<'_, S> {
+    fn drop(&mut self) {
+        self.0.unlock();
+    }
+}
+
+/// Reads until `buf` is full or the file ends. Answers how much was read.
+///
+/// # Errors
+/// As [`Storage::read_at`].
+pub fn read_up_to(
+    storage: &(impl Storage + ?Sized),
+    buf: &mut [u8],
+    offset: u64,
+) -> Result<usize, Errno> {
+    let mut done = 0;
+    while done < buf.len() {
+        match storage.read_at(&mut buf[done..], offset + done as u64)? {
+            0 => break,
+            read => done += read,
+        }
+    }
+    Ok(done)
+}
+
+/// Writes all of `bytes`.
+///
+/// # Errors
+/// As [`Storage::write_at`]; a part may have been written then.
+pub fn write_all(
+    storage: &(impl Storage + ?Sized),
+    mut bytes: &[u8],
+    mut offset: u64,
+) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        let written = storage.write_at(bytes, offset)?;
+        if written == 0 {
+            return Err(Errno::EIO);
+        }
+        bytes = bytes.get(written..).unwrap_or_default();
+        offset += written as u64;
+    }
+    Ok(())
 }

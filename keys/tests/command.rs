@@ -282,7 +282,7 @@ fn faults_are_told_apart() {
         (with(300, sealed[300] ^ 1), "chunk 0 is damaged"),
         (with(4300, sealed[4300] ^ 1), "chunk 1 is damaged"),
         (sealed[..50].to_vec(), "cut short"),
-        (sealed[..96 + 4136].to_vec(), "cut short"),
+        (sealed[..96 + 64 + 4136 + 4136].to_vec(), "cut short"),
     ];
     for (contents, message) in cases {
         room.write("out", &contents);

@@ -1,12 +1,13 @@
 //! Descriptors, sizes, and the life of a cage.
 
-use super::kernel::{File, int, pass, value};
+use super::kernel::{File, Flock, int, pass, value};
 use super::open::PathArg;
 use super::state;
 use super::state::{OpenFile, State, lock};
-use crypt_grate::sealed_file::{Content, identify};
+use crypt_grate::locks;
+use crypt_grate::sealed_file::{Content, Error};
 use grate_rs::constants::{error, fs, mman};
-use grate_rs::{CageFd, Call, Errno};
+use grate_rs::{CageFd, Call, Errno, own_buffer};
 
 /// Calls that only move descriptors about.
 macro_rules! follow {
@@ -45,8 +46,56 @@ pub fn fcntl(call: &Call) -> Result<i32, Errno> {
             open.set_append(call.int(2));
             Ok(result)
         }
+        fs::F_GETLK
+        | fs::F_SETLK
+        | fs::F_SETLKW
+        | fs::F_OFD_GETLK
+        | fs::F_OFD_SETLK
+        | fs::F_OFD_SETLKW => match state.open_file(from) {
+            Some(open) => record_lock(call, state, from, &open),
+            None => pass(call, 0),
+        },
         _ => state.descriptors.fcntl(call),
     }
+}
+
+/// Record locks: their ranges count from the plaintext offset and size, which the kernel does not
+/// know, and must leave the lock of the grates alone.
+fn record_lock(call: &Call, state: &State, fd: CageFd, open: &OpenFile) -> Result<i32, Errno> {
+    let mut lock_ = Flock::from_bytes(&call.pointer(2).read()?);
+    let base = match i32::from(lock_.whence) {
+        fs::SEEK_SET => 0,
+        fs::SEEK_CUR => *lock(&open.offset) as i64,
+        fs::SEEK_END => state.size(fd, open)? as i64,
+        _ => return Err(Errno(error::EINVAL)),
+    };
+    let range = locks::absolute(base, lock_.start, lock_.len).map_err(Errno)?;
+    let below = locks::lower(range);
+    lock_ = Flock {
+        whence: fs::SEEK_SET as i16,
+        start: below.start,
+        len: below.len(),
+        ..lock_
+    };
+    let mut bytes = lock_.to_bytes();
+    let mut args = *call.args();
+    args[2] = own_buffer(bytes.as_mut_ptr());
+    let result = call.forward_with(fd.cage, &args)?;
+    if matches!(call.int(1), fs::F_GETLK | fs::F_OFD_GETLK) {
+        let mut found = Flock::from_bytes(&bytes);
+        if found.kind != fs::F_UNLCK {
+            let above = locks::raise(locks::Range::new(found.start, found.len));
+            (found.start, found.len) = (above.start, above.len());
+        } else {
+            // Nothing but the kind is changed then.
+            found = Flock {
+                kind: fs::F_UNLCK,
+                ..Flock::from_bytes(&call.pointer(2).read()?)
+            };
+        }
+        call.pointer(2).write(&found.to_bytes())?;
+    }
+    Ok(result)
 }
 
 fn set_len(state: &State, fd: CageFd, open: &OpenFile, len: i64) -> Result<i32, Errno> {
@@ -55,9 +104,9 @@ fn set_len(state: &State, fd: CageFd, open: &OpenFile, len: i64) -> Result<i32, 
         return Err(Errno(error::EINVAL));
     }
     let mut file = lock(&open.file);
-    state
-        .sealing(|with| file.set_len(&File(fd), with, len))
-        .map_err(|why| state.errno_of(why, fd))?;
+    let done = state.sealing(|with| file.set_len(&File::to_write(fd), with, len));
+    state.tell_restored(&mut file, fd);
+    done.map_err(|why| state.errno_of(why, fd))?;
     Ok(0)
 }
 
@@ -89,7 +138,14 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     let what = "truncate";
     let file = state.file(stat.inode());
     let mut file = lock(&file);
-    let content = identify(&File(own.0), state.keys()).map_err(|why| state.errno(why, what))?;
+    let storage = File::to_write(own.0);
+    let content = match file.identify(&storage, state.keys()) {
+        // What can't be read any more may still be emptied.
+        Err(Error::Sealed(why)) if len == 0 && !matches!(why, sealed::Error::WrongKey { .. }) => {
+            Content::Sealed
+        }
+        content => content.map_err(|why| state.errno(why, what))?,
+    };
     if content == Content::Plain && len > 0 {
         state.explain(format_args!(
             "truncate: not sealed: it can't be changed in place"
@@ -97,7 +153,7 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
         return Err(Errno(error::EACCES));
     }
     state
-        .sealing(|with| file.set_len(&File(own.0), with, len))
+        .sealing(|with| file.set_len(&storage, with, len))
         .map_err(|why| state.errno(why, what))?;
     Ok(0)
 }
@@ -120,7 +176,7 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
         return Err(Errno(error::EINVAL));
     }
     let end = offset.checked_add(len).ok_or(Errno(error::EFBIG))?;
-    if end as u64 <= state.size(fd, &mut lock(&open.file))? {
+    if end as u64 <= state.size(fd, &open)? {
         return Ok(0);
     }
     set_len(state, fd, &open, end)
@@ -159,7 +215,7 @@ pub fn ioctl(call: &Call) -> Result<i32, Errno> {
                 return pass(call, 0);
             };
             let offset = *lock(&open.offset);
-            let size = state.size(fd, &mut lock(&open.file))?;
+            let size = state.size(fd, &open)?;
             let left = size.saturating_sub(offset).min(i32::MAX as u64) as i32;
             call.pointer(2).write(&left.to_le_bytes())?;
             Ok(0)

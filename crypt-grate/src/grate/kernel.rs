@@ -1,13 +1,110 @@
 //! Calls that the grate makes itself, on descriptors of a cage or of its own.
 
-use crypt_grate::storage::{Errno as StorageErrno, Storage};
-use grate_rs::constants::{SYS_FTRUNCATE, SYS_OPEN, SYS_OPENAT, SYS_PREAD, SYS_PWRITE, fs};
+use crypt_grate::storage::{Errno as StorageErrno, LockMode, Storage};
+use grate_rs::constants::{
+    SYS_FCNTL, SYS_FTRUNCATE, SYS_OPEN, SYS_OPENAT, SYS_PREAD, SYS_PWRITE, error, fs,
+};
 pub use grate_rs::kernel::{Inode, SIZE_AT, STAT_LEN, Stat, call, int, pass, stat_with, value};
 use grate_rs::{Arg, CageFd, Errno, getcageid, own_buffer};
 
 /// A file of the disk below, as the engine takes it: a descriptor to make calls on.
 #[derive(Clone, Copy, Debug)]
-pub struct File(pub CageFd);
+pub struct File {
+    fd: CageFd,
+    writable: bool,
+}
+
+impl File {
+    /// One that is open for reading alone.
+    pub fn to_read(fd: CageFd) -> Self {
+        Self {
+            fd,
+            writable: false,
+        }
+    }
+
+    /// One that is open for reading and writing.
+    pub fn to_write(fd: CageFd) -> Self {
+        Self { fd, writable: true }
+    }
+
+    /// Sets or removes the lock that all grates keep to, on the last byte that a file could have:
+    /// one of the open file description, so that the locks of programs stay what they are.
+    fn set_lock(&self, kind: i16) -> Result<(), StorageErrno> {
+        let lock = Flock {
+            kind,
+            start: GRATE_LOCK,
+            len: 1,
+            ..Flock::default()
+        };
+        let bytes = lock.to_bytes();
+        let own = getcageid();
+        let args = [
+            self.fd.arg(),
+            int(own, fs::F_OFD_SETLKW),
+            own_buffer(bytes.as_ptr()),
+        ];
+        loop {
+            match call(SYS_FCNTL, self.fd.cage, &args) {
+                Err(Errno(error::EINTR)) => {}
+                // Where the system below has no such locks, runs have to be kept apart by others.
+                Ok(_) | Err(Errno(error::EINVAL | error::ENOSYS | error::ENOTSUP)) => {
+                    return Ok(());
+                }
+                Err(errno) => return Err(storage(errno)),
+            }
+        }
+    }
+}
+
+/// Where the lock lies that grates keep each other out with.
+pub const GRATE_LOCK: i64 = i64::MAX;
+
+/// `struct flock` of Linux for 64-bit machines, as Lind passes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flock {
+    /// F_RDLCK, F_WRLCK or F_UNLCK.
+    pub kind: i16,
+    /// What `start` counts from.
+    pub whence: i16,
+    /// Where the range begins.
+    pub start: i64,
+    /// Its length; 0 for all that follows.
+    pub len: i64,
+    /// Who holds the lock, as F_GETLK answers.
+    pub pid: i32,
+}
+
+impl Flock {
+    /// Bytes of the structure.
+    pub const LEN: usize = 32;
+
+    /// Reads it.
+    pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
+        Self {
+            kind: i16::from_le_bytes(field(bytes, 0)),
+            whence: i16::from_le_bytes(field(bytes, 2)),
+            start: i64::from_le_bytes(field(bytes, 8)),
+            len: i64::from_le_bytes(field(bytes, 16)),
+            pid: i32::from_le_bytes(field(bytes, 24)),
+        }
+    }
+
+    /// Lays it out.
+    pub fn to_bytes(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[..2].copy_from_slice(&self.kind.to_le_bytes());
+        bytes[2..4].copy_from_slice(&self.whence.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.start.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.len.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.pid.to_le_bytes());
+        bytes
+    }
+}
+
+fn field<const N: usize>(bytes: &[u8; Flock::LEN], at: usize) -> [u8; N] {
+    std::array::from_fn(|i| bytes[at + i])
+}
 
 fn storage(errno: Errno) -> StorageErrno {
     StorageErrno(errno.0)
@@ -16,36 +113,52 @@ fn storage(errno: Errno) -> StorageErrno {
 impl Storage for File {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, StorageErrno> {
         let args = [
-            self.0.arg(),
+            self.fd.arg(),
             own_buffer(buf.as_mut_ptr()),
-            value(self.0.cage, buf.len() as u64),
-            value(self.0.cage, offset),
+            value(self.fd.cage, buf.len() as u64),
+            value(self.fd.cage, offset),
         ];
-        let read = call(SYS_PREAD, self.0.cage, &args).map_err(storage)?;
+        let read = call(SYS_PREAD, self.fd.cage, &args).map_err(storage)?;
         // A grate below may be wrong; no more than was asked for can be there.
         Ok((read as usize).min(buf.len()))
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, StorageErrno> {
         let args = [
-            self.0.arg(),
+            self.fd.arg(),
             own_buffer(buf.as_ptr()),
-            value(self.0.cage, buf.len() as u64),
-            value(self.0.cage, offset),
+            value(self.fd.cage, buf.len() as u64),
+            value(self.fd.cage, offset),
         ];
-        let written = call(SYS_PWRITE, self.0.cage, &args).map_err(storage)?;
+        let written = call(SYS_PWRITE, self.fd.cage, &args).map_err(storage)?;
         Ok((written as usize).min(buf.len()))
     }
 
     fn size(&self) -> Result<u64, StorageErrno> {
-        self.0.stat().map(|stat| stat.size).map_err(storage)
+        self.fd.stat().map(|stat| stat.size).map_err(storage)
     }
 
     fn set_size(&self, size: u64) -> Result<(), StorageErrno> {
-        let args = [self.0.arg(), value(self.0.cage, size)];
-        call(SYS_FTRUNCATE, self.0.cage, &args)
+        let args = [self.fd.arg(), value(self.fd.cage, size)];
+        call(SYS_FTRUNCATE, self.fd.cage, &args)
             .map(drop)
             .map_err(storage)
+    }
+
+    fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    fn lock(&self, mode: LockMode) -> Result<(), StorageErrno> {
+        self.set_lock(match mode {
+            LockMode::Shared => fs::F_RDLCK,
+            LockMode::Exclusive => fs::F_WRLCK,
+        })
+    }
+
+    fn unlock(&self) {
+        // Nothing can be done about a lock that can't be removed; it ends with the descriptor.
+        let _ = self.set_lock(fs::F_UNLCK);
     }
 }
 

@@ -1,7 +1,9 @@
 //! Randomness for nonces and salts, taken from the host in blocks: a large write needs hundreds of
 //! nonces, and each trip to the host costs more than the bytes.
 
+use super::state::lock;
 use rand_core::{TryCryptoRng, TryRng};
+use std::sync::Mutex;
 use zeroize::Zeroizing;
 
 const BLOCK: usize = 4096;
@@ -54,3 +56,25 @@ impl TryRng for HostRandom {
 }
 
 impl TryCryptoRng for HostRandom {}
+
+/// The randomness that all cages share, held no longer than the bytes take.
+#[derive(Debug)]
+pub struct Shared<'a>(pub &'a Mutex<HostRandom>);
+
+impl TryRng for Shared<'_> {
+    type Error = getrandom::Error;
+
+    fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
+        lock(self.0).try_next_u32()
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
+        lock(self.0).try_next_u64()
+    }
+
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Self::Error> {
+        lock(self.0).try_fill_bytes(out)
+    }
+}
+
+impl TryCryptoRng for Shared<'_> {}

@@ -5,8 +5,7 @@ use super::options::Plaintext;
 use super::policy;
 use super::state;
 use super::state::{OpenFile, Opened, State, lock};
-use crypt_grate::sealed_file::{Content, Error, identify};
-use crypt_grate::storage::Storage;
+use crypt_grate::sealed_file::{Content, Error};
 use grate_rs::constants::{SYS_FCNTL, SYS_LSTAT, SYS_NEWFSTATAT, SYS_STAT, error, fs};
 use grate_rs::{Arg, CageFd, Call, Errno, GuestPtr};
 use std::sync::Arc;
@@ -215,7 +214,27 @@ fn open_sealed(
     let file = state.file(inode);
     let mut locked = lock(&file);
     let truncates = flags & fs::O_TRUNC != 0;
-    let content = identify(&File(fd), state.keys());
+    let writable = flags & fs::O_ACCMODE != fs::O_RDONLY || truncates;
+    let storage = if writable {
+        File::to_write(fd)
+    } else {
+        File::to_read(fd)
+    };
+    let content = locked.identify(&storage, state.keys());
+    if !writable && locked.is_patched() {
+        // It reads as it should; better still if it can be repaired.
+        if let Ok(own) = path.open(fs::O_RDWR | fs::O_NONBLOCK)
+            && own.0.stat().is_ok_and(|stat| stat.inode() == inode)
+        {
+            let _ = locked.identify(&File::to_write(own.0), state.keys());
+        }
+    }
+    if locked.take_restored() {
+        state.explain(format_args!(
+            "{}: its last change was cut short: brought back to a whole state",
+            shown(path)
+        ));
+    }
     match content {
         Ok(Content::Empty | Content::Sealed) => {}
         Ok(Content::Plain) if state.plaintext == Plaintext::Deny => {
@@ -237,8 +256,8 @@ fn open_sealed(
     }
     if truncates && content != Ok(Content::Empty) {
         // A new file gets a new salt: nothing of the old one can be put back into it.
-        File(fd).set_size(0).map_err(|errno| Errno(errno.0))?;
-        *locked = Default::default();
+        let emptied = locked.empty(&storage);
+        emptied.map_err(|why| state.errno(why, &shown(path)))?;
     }
     drop(locked);
     Ok(Some(Arc::new(OpenFile::new(file, flags))))

@@ -14,9 +14,10 @@ use sealed::{ChunkSize, Cipher, Params};
 #[derive(Parser, Debug)]
 #[command(name = "crypt-grate", version)]
 pub struct Options {
-    /// File with the key, made by `keys gen FILE`, closed to group and others
-    #[arg(long, value_name = "FILE")]
-    pub key: String,
+    /// File with the key, made by `keys gen FILE`, closed to group and others. Repeatable: the
+    /// first key seals new files, all open those that were sealed with them
+    #[arg(long, value_name = "FILE", required = true)]
+    pub key: Vec<String>,
 
     /// Cipher of new files; existing ones are read with the cipher that they name
     #[arg(long, value_enum, default_value = "xchacha20poly1305")]

@@ -4,8 +4,8 @@ use super::kernel::{File, SIZE_AT, STAT_LEN, Stat, pass};
 use super::open::PathArg;
 use super::state;
 use super::state::{State, lock};
-use crypt_grate::sealed_file::layout_of;
-use crypt_grate::storage::Storage;
+use crypt_grate::sealed_file::{LAYOUT_LEN, SealedFile, layout_of};
+use crypt_grate::storage::read_up_to;
 use grate_rs::constants::{error, fs};
 use grate_rs::{CageFd, Call, Errno, own_buffer};
 
@@ -19,10 +19,9 @@ fn by_descriptor(call: &Call, fd: CageFd, buffer: usize) -> Result<i32, Errno> {
     let Some(open) = state.open_file(fd) else {
         return pass(call, 0);
     };
-    let mut file = lock(&open.file);
     let (result, mut bytes) = into_own_buffer(call, buffer, fd.cage)?;
     // A damaged file keeps its physical size: the error belongs to reading it.
-    if let Ok(size) = file.len(&File(fd), state.keys()) {
+    if let Ok(size) = lock(&open.file).len(&open.storage(fd), state.keys()) {
         put_size(&mut bytes, size);
     }
     call.pointer(buffer).write(&bytes)?;
@@ -95,9 +94,20 @@ fn sealed_size(state: &State, path: PathArg, stat: Stat, follow: bool) -> Option
     let flags = fs::O_RDONLY | fs::O_NONBLOCK | if follow { 0 } else { fs::O_NOFOLLOW };
     let layout = match path.open(flags) {
         Ok(file) => {
-            let mut header = [0; sealed::HEADER_LEN];
-            let len = File(file.0).read_at(&mut header, 0).ok()?;
-            layout_of(&header[..len]).ok()??
+            let storage = File::to_read(file.0);
+            let mut head = [0; LAYOUT_LEN];
+            let len = read_up_to(&storage, &mut head, 0).ok()?;
+            match layout_of(&head[..len]).ok()? {
+                Some(layout) => layout,
+                // Not sealed, or not whole: its size is what its journal says.
+                None => {
+                    let mut file = SealedFile::default();
+                    let sealed = head.starts_with(&sealed::MAGIC);
+                    return sealed
+                        .then(|| file.len(&storage, state.keys()).ok())
+                        .flatten();
+                }
+            }
         }
         // It can't be looked into; very likely it was made with these settings.
         Err(Errno(error::EACCES)) => state.params.layout(),

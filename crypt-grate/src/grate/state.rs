@@ -2,7 +2,7 @@
 
 use super::kernel::{self, Inode};
 use super::native;
-use super::nonces::HostRandom;
+use super::nonces::{HostRandom, Shared};
 use super::options::{Options, Plaintext};
 use super::policy::Subtrees;
 use crypt_grate::sealed_file::{Error, Keys, SealedFile, Sealing};
@@ -17,9 +17,12 @@ use zeroize::Zeroizing;
 
 /// Everything that handlers share.
 pub struct State {
+    /// Seals new files.
     key: MasterKey,
-    /// The inode of the key file.
-    key_inode: Inode,
+    /// Open files too.
+    other_keys: Vec<MasterKey>,
+    /// The inodes of the key files.
+    key_inodes: Vec<Inode>,
     /// What new files are made with.
     pub params: Params,
     /// What is sealed.
@@ -81,6 +84,15 @@ impl OpenFile {
         self.flags() & fs::O_ACCMODE != fs::O_WRONLY
     }
 
+    /// The file below, reached through a descriptor of this description.
+    pub fn storage(&self, fd: CageFd) -> kernel::File {
+        if self.writable() {
+            kernel::File::to_write(fd)
+        } else {
+            kernel::File::to_read(fd)
+        }
+    }
+
     /// Whether writes are allowed.
     pub fn writable(&self) -> bool {
         self.flags() & fs::O_ACCMODE != fs::O_RDONLY
@@ -98,7 +110,15 @@ impl State {
     /// # Errors
     /// A line that names the file and says what to do.
     pub fn new(options: &Options) -> Result<Self, String> {
-        let (key, key_inode) = read_key(&options.key)?;
+        let mut keys = Vec::new();
+        let mut key_inodes = Vec::new();
+        for path in &options.key {
+            let (key, inode) = read_key(path)?;
+            key_inodes.push(inode);
+            keys.push(key);
+        }
+        let other_keys = keys.split_off(1.min(keys.len()));
+        let key = keys.pop().ok_or("no key: name one with --key")?;
         let default = if options.encrypt.is_empty() {
             Plaintext::Read
         } else {
@@ -106,7 +126,8 @@ impl State {
         };
         Ok(Self {
             key,
-            key_inode,
+            other_keys,
+            key_inodes,
             params: options.params(),
             subtrees: Subtrees::new(&options.encrypt)?,
             plaintext: options.plaintext.unwrap_or(default),
@@ -121,13 +142,14 @@ impl State {
     pub fn keys(&self) -> Keys<'_> {
         Keys {
             master: &self.key,
+            others: &self.other_keys,
             aead: native::aead,
         }
     }
 
-    /// Whether this is the key file, which programs must not touch.
+    /// Whether this is a key file, which programs must not touch.
     fn is_key(&self, inode: Inode) -> bool {
-        inode == self.key_inode
+        self.key_inodes.contains(&inode)
     }
 
     /// Keeps programs off the key file.
@@ -143,12 +165,11 @@ impl State {
     }
 
     /// Runs `work` with what sealing needs.
-    pub fn sealing<T>(&self, work: impl FnOnce(&mut Sealing<'_, HostRandom>) -> T) -> T {
-        let mut random = lock(&self.random);
+    pub fn sealing<T>(&self, work: impl FnOnce(&mut Sealing<'_, Shared<'_>>) -> T) -> T {
         work(&mut Sealing {
             keys: self.keys(),
             params: self.params,
-            rng: &mut random,
+            rng: &mut Shared(&self.random),
         })
     }
 
@@ -179,9 +200,20 @@ impl State {
     ///
     /// # Errors
     /// The disk's, or that the file is not authentic.
-    pub fn size(&self, fd: CageFd, file: &mut SealedFile) -> Result<u64, Errno> {
-        file.len(&kernel::File(fd), self.keys())
+    pub fn size(&self, fd: CageFd, open: &OpenFile) -> Result<u64, Errno> {
+        lock(&open.file)
+            .len(&open.storage(fd), self.keys())
             .map_err(|error| self.errno_of(error, fd))
+    }
+
+    /// Says it if a change that was cut short was found and made good.
+    pub fn tell_restored(&self, file: &mut SealedFile, fd: CageFd) {
+        if file.take_restored() {
+            self.explain(format_args!(
+                "cage {}, descriptor {}: a change was cut short: brought back to a whole state",
+                fd.cage, fd.fd
+            ));
+        }
     }
 
     /// The state of an inode, shared by all who have it open.
@@ -248,9 +280,12 @@ fn read_key(path: &str) -> Result<(MasterKey, Inode), String> {
         ));
     }
     let mut bytes = Zeroizing::new([0; sealed::KEY_LEN]);
-    let read =
-        crypt_grate::storage::Storage::read_at(&kernel::File(file.0), bytes.as_mut_slice(), 0)
-            .map_err(|errno| describe(Errno(errno.0)))?;
+    let read = crypt_grate::storage::Storage::read_at(
+        &kernel::File::to_read(file.0),
+        bytes.as_mut_slice(),
+        0,
+    )
+    .map_err(|errno| describe(Errno(errno.0)))?;
     if read != expected {
         return Err(format!("{path}: cut short while it was read"));
     }

@@ -1,6 +1,6 @@
 //! read, write and their kin, and lseek.
 
-use super::kernel::{File, pass};
+use super::kernel::pass;
 use super::state;
 use super::state::{OpenFile, State, lock};
 use grate_rs::constants::{SYS_LLSEEK, error, fs};
@@ -166,6 +166,7 @@ impl Transfer {
 
     /// Reads at `offset` into the cage's buffers, one after the other.
     fn scatter(&self, offset: u64, vectors: Vectors) -> Result<i32, Errno> {
+        let storage = self.open.storage(self.fd);
         let mut file = lock(&self.open.file);
         let mut buffer = Vec::new();
         let mut done = 0u64;
@@ -175,12 +176,7 @@ impl Transfer {
             while at < len {
                 let piece = (len - at).min(PIECE as u64) as usize;
                 buffer.resize(piece, 0);
-                let read = file.read(
-                    &File(self.fd),
-                    self.state.keys(),
-                    offset + done,
-                    &mut buffer,
-                );
+                let read = file.read(&storage, self.state.keys(), offset + done, &mut buffer);
                 let copied = match read {
                     Ok(0) => return Ok(done as i32),
                     Ok(read) => pointer.add(at).write(&buffer[..read]).map(|()| read),
@@ -211,48 +207,57 @@ impl Transfer {
             // Not even O_APPEND moves the offset then.
             return Ok((offset, 0));
         }
+        let storage = self.open.storage(self.fd);
         let mut file = lock(&self.open.file);
-        let start = if self.open.flags() & fs::O_APPEND != 0 {
-            self.state.size(self.fd, &mut file)?
-        } else {
-            offset
-        };
-        let mut buffer = Vec::new();
-        let mut source = vectors.into_iter();
-        let mut current = source.next();
-        let mut done = 0u64;
-        while done < total {
-            // Small vectors are joined, so that each does not become a chunk of its own.
-            buffer.clear();
-            let taken = take(
-                &mut buffer,
-                &mut current,
-                &mut source,
-                (total - done) as usize,
-            );
-            if buffer.is_empty() {
-                return taken
-                    .and(Ok((start, 0)))
-                    .or_else(|errno| partly(start, done, errno));
-            }
-            let written = self
-                .state
-                .sealing(|with| file.write(&File(self.fd), with, start + done, &buffer))
-                .map_err(|error| self.state.errno_of(error, self.fd));
-            match written {
-                Ok(written) => {
-                    done += written as u64;
-                    if written < buffer.len() {
-                        break;
+        let result = self.state.sealing(|with| {
+            // One lock for the whole call: its pieces stay together, also at a moving end.
+            let mut writer = file
+                .writer(&storage, with)
+                .map_err(|error| self.state.errno_of(error, self.fd))?;
+            let start = if self.open.flags() & fs::O_APPEND != 0 {
+                writer
+                    .len()
+                    .map_err(|error| self.state.errno_of(error, self.fd))?
+            } else {
+                offset
+            };
+            let mut buffer = Vec::new();
+            let mut source = vectors.into_iter();
+            let mut current = source.next();
+            let mut done = 0u64;
+            while done < total {
+                // Small vectors are joined, so that each does not become a chunk of its own.
+                buffer.clear();
+                let taken = take(
+                    &mut buffer,
+                    &mut current,
+                    &mut source,
+                    (total - done) as usize,
+                );
+                if buffer.is_empty() {
+                    return taken
+                        .and(Ok((start, 0)))
+                        .or_else(|errno| partly(start, done, errno));
+                }
+                match writer.write(start + done, &buffer) {
+                    Ok(written) => {
+                        done += written as u64;
+                        if written < buffer.len() {
+                            break;
+                        }
+                    }
+                    Err(error) => {
+                        return partly(start, done, self.state.errno_of(error, self.fd));
                     }
                 }
-                Err(errno) => return partly(start, done, errno),
+                if taken.is_err() {
+                    break;
+                }
             }
-            if taken.is_err() {
-                break;
-            }
-        }
-        Ok((start + done, done as i32))
+            Ok((start + done, done as i32))
+        });
+        self.state.tell_restored(&mut file, self.fd);
+        result
     }
 }
 
@@ -300,7 +305,7 @@ pub fn lseek(call: &Call) -> Result<i32, Errno> {
         return pass(call, 0);
     };
     let wanted = call.long(1);
-    let size = || state.size(fd, &mut lock(&open.file));
+    let size = || state.size(fd, &open);
     let mut offset = lock(&open.offset);
     let from = |start: u64| {
         (start as i64)

@@ -182,6 +182,12 @@ pub mod fs {
     pub const F_GETLK: i32 = 5;
     pub const F_SETLK: i32 = 6;
     pub const F_SETLKW: i32 = 7;
+    pub const F_OFD_GETLK: i32 = 36;
+    pub const F_OFD_SETLK: i32 = 37;
+    pub const F_OFD_SETLKW: i32 = 38;
+    pub const F_RDLCK: i16 = 0;
+    pub const F_WRLCK: i16 = 1;
+    pub const F_UNLCK: i16 = 2;
     pub const F_DUPFD_CLOEXEC: i32 = 1030;
     pub const FD_CLOEXEC: i32 = 1;
     pub const FIONREAD: u64 = 0x541B;

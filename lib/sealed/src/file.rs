@@ -1,10 +1,15 @@
 //! One open file: its header, its geometry and its AEAD, for random access.
 
+use alloc::vec;
+
 use rand_core::TryCryptoRng;
 use zeroize::Zeroize;
 
 use crate::aead::{Aead, Run, Software};
-use crate::{Error, FileKey, Header, Layout, MasterKey, Params, TAG_LEN};
+use crate::journal::Mark;
+use crate::{
+    ENTRY_LEN, Entry, Error, FileKey, Header, Layout, MasterKey, Params, Restore, TAG_LEN,
+};
 
 /// Nonces drawn from the RNG at a time: enough to make an RNG that costs a system call a time
 /// cheap, small enough for the stack.
@@ -25,6 +30,7 @@ const NONCE_BATCH_LEN: usize = 768;
 #[derive(Debug)]
 pub struct FileCipher<A = Software> {
     header: Header,
+    journal_mark: Mark,
     layout: Layout,
     aead: A,
 }
@@ -46,18 +52,59 @@ impl FileCipher {
 
     /// A file whose key is at hand, with the AEAD in software.
     pub fn new(key: &FileKey) -> Self {
-        Self::with_aead(key.header().clone(), Software::new(key))
+        Self::with_aead(key, Software::new(key))
     }
 }
 
 impl<A: Aead> FileCipher<A> {
-    /// A file with another implementation of its AEAD, made for the same file.
-    pub fn with_aead(header: Header, aead: A) -> Self {
+    /// A file with another implementation of its AEAD, made with the same key.
+    pub fn with_aead(key: &FileKey, aead: A) -> Self {
         Self {
-            layout: header.params().layout(),
-            header,
+            layout: key.header().params().layout(),
+            header: key.header().clone(),
+            journal_mark: *key.journal_mark(),
             aead,
         }
+    }
+
+    /// Reads the head of the journal, which follows the header.
+    pub fn parse_entry(&self, bytes: &[u8; ENTRY_LEN]) -> Entry {
+        Entry::parse(bytes, &self.journal_mark, &self.layout)
+    }
+
+    /// The head of the journal as it stands in the file.
+    pub fn encode_entry(&self, entry: &Entry) -> [u8; ENTRY_LEN] {
+        entry.encode(&self.journal_mark)
+    }
+
+    /// What restores a chunk of this file, given the chunk as it lies on disk.
+    pub fn restore_of(&self, index: u64, final_len: Option<usize>, sealed: &[u8]) -> Restore {
+        Restore::Chunk {
+            index,
+            final_len,
+            tag: sealed.last_chunk().copied().unwrap_or_default(),
+        }
+    }
+
+    /// Whether `sealed`, found behind a live entry, is the chunk that the entry is about. It is
+    /// another one when the writing of the journal itself was cut short; the entry is void then,
+    /// for nothing else had been changed yet.
+    pub fn is_restorable(&self, restore: &Restore, sealed: &[u8]) -> bool {
+        let Restore::Chunk {
+            index,
+            final_len,
+            tag,
+        } = *restore
+        else {
+            return true;
+        };
+        let mut plaintext = vec![0; final_len.unwrap_or_else(|| self.layout.chunk_size())];
+        let opened = match final_len {
+            None => self.open_run(index, sealed, &mut plaintext),
+            Some(_) => self.open_to_end(index, sealed, &mut plaintext),
+        };
+        plaintext.zeroize();
+        opened.is_ok() && sealed.ends_with(&tag)
     }
 
     /// The file's header.
@@ -192,12 +239,10 @@ impl<A: Aead> FileCipher<A> {
 
 #[cfg(test)]
 mod tests {
-    use alloc::collections::BTreeSet;
-    use alloc::vec;
-
     use super::*;
     use crate::testing::TestRng;
     use crate::{ChunkSize, Cipher};
+    use alloc::collections::BTreeSet;
 
     fn file(cipher: Cipher) -> (FileCipher, TestRng) {
         let mut rng = TestRng::new(1);

@@ -13,6 +13,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::header::{Header, MAC_LEN, Params, SALT_LEN};
+use crate::journal::Mark;
 use crate::{Error, VERSION};
 
 /// Bytes of a master key, and of every key derived from it.
@@ -24,6 +25,7 @@ const KEY_ID_LEN: usize = 16;
 const KEY_ID_LABEL: &[u8] = b"sealed key id";
 const HEADER_KEY_LABEL: &[u8] = b"sealed file header key";
 const CONTENT_KEY_LABEL: &[u8] = b"sealed file content key";
+const JOURNAL_MARK_LABEL: &[u8] = b"sealed file journal mark";
 
 type SecretKey = Zeroizing<[u8; KEY_LEN]>;
 
@@ -111,8 +113,8 @@ impl MasterKey {
         &self.secret
     }
 
-    /// The two keys of the file with this salt and these parameters: header key, content key.
-    fn file_keys(&self, params: Params, salt: &[u8; SALT_LEN]) -> (SecretKey, SecretKey) {
+    /// What belongs to the file with this salt and these parameters.
+    fn file_keys(&self, params: Params, salt: &[u8; SALT_LEN]) -> FileKeys {
         let pseudorandom = Hkdf::new(Some(salt), self.secret.as_slice());
         let bound = [VERSION, params.cipher.id(), params.chunk_size.log2()];
         let derive = |label| {
@@ -120,8 +122,24 @@ impl MasterKey {
             expand(&pseudorandom, &[label, &bound], key.as_mut_slice());
             key
         };
-        (derive(HEADER_KEY_LABEL), derive(CONTENT_KEY_LABEL))
+        let mut journal_mark = Mark::default();
+        expand(
+            &pseudorandom,
+            &[JOURNAL_MARK_LABEL, &bound],
+            &mut journal_mark,
+        );
+        FileKeys {
+            header: derive(HEADER_KEY_LABEL),
+            content: derive(CONTENT_KEY_LABEL),
+            journal_mark,
+        }
     }
+}
+
+struct FileKeys {
+    header: SecretKey,
+    content: SecretKey,
+    journal_mark: Mark,
 }
 
 impl fmt::Debug for MasterKey {
@@ -148,18 +166,20 @@ fn header_mac(header_key: &SecretKey, fields: &[u8]) -> Hmac<Sha256> {
 pub struct FileKey {
     header: Header,
     content_key: SecretKey,
+    journal_mark: Mark,
 }
 
 impl FileKey {
     /// The key and header of a new file. The salt must be random and never used before.
     pub fn new(master: &MasterKey, params: Params, salt: [u8; SALT_LEN]) -> Self {
-        let (header_key, content_key) = master.file_keys(params, &salt);
+        let keys = master.file_keys(params, &salt);
         let mut header = Header::unsigned(params, master.id(), salt);
-        let mac = header_mac(&header_key, &header.authenticated_fields()).finalize();
+        let mac = header_mac(&keys.header, &header.authenticated_fields()).finalize();
         header.set_mac(mac.into_bytes().into());
         Self {
             header,
-            content_key,
+            content_key: keys.content,
+            journal_mark: keys.journal_mark,
         }
     }
 
@@ -187,14 +207,15 @@ impl FileKey {
                 given: master.id(),
             });
         }
-        let (header_key, content_key) = master.file_keys(header.params(), header.salt());
+        let keys = master.file_keys(header.params(), header.salt());
         // Compares in constant time.
-        header_mac(&header_key, &header.authenticated_fields())
+        header_mac(&keys.header, &header.authenticated_fields())
             .verify_slice(mac)
             .map_err(|_| Error::HeaderCorrupt)?;
         Ok(Self {
             header,
-            content_key,
+            content_key: keys.content,
+            journal_mark: keys.journal_mark,
         })
     }
 
@@ -207,6 +228,11 @@ impl FileKey {
     /// is made from.
     pub fn content_key(&self) -> &[u8; KEY_LEN] {
         &self.content_key
+    }
+
+    /// What a live journal entry of the file begins with.
+    pub(crate) fn journal_mark(&self) -> &Mark {
+        &self.journal_mark
     }
 }
 

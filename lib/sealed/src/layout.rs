@@ -1,8 +1,8 @@
 //! Where the bytes lie: arithmetic between plaintext offsets and physical ones, and nothing else.
 //!
 //! ```text
-//! | header | nonce ct tag | nonce ct tag | ... | nonce short-ct tag |
-//!          '- chunk 0 ----'- chunk 1 ----'     '- final chunk ------'
+//! | header | journal | nonce ct tag | nonce ct tag | ... | nonce short-ct tag |
+//!                    '- chunk 0 ----'- chunk 1 ----'     '- final chunk ------'
 //! ```
 //!
 //! Every chunk but the final one holds exactly one chunk size of plaintext; the final one always
@@ -11,6 +11,7 @@
 
 use core::ops::Range;
 
+use crate::journal::ENTRY_LEN;
 use crate::{Cipher, Error, HEADER_LEN, TAG_LEN};
 
 /// Largest size of a sealed file: what a signed 64-bit file offset can express.
@@ -104,11 +105,22 @@ impl Layout {
         self.chunk_size() + self.overhead()
     }
 
+    /// Bytes of the journal, which lies between the header and the first chunk: an entry, and
+    /// room for one full chunk.
+    pub fn journal_len(&self) -> usize {
+        ENTRY_LEN + self.sealed_chunk_len()
+    }
+
+    /// Physical offset of the first chunk.
+    pub fn data_start(&self) -> u64 {
+        (HEADER_LEN + self.journal_len()) as u64
+    }
+
     /// Plaintext size of a file of this physical size.
     ///
     /// A file of zero bytes is an empty file. Otherwise fails with [`Error::Truncated`] for the
-    /// sizes that no writer leaves behind: too short for header and final chunk, or ending inside
-    /// a nonce or tag, or exactly at a chunk boundary.
+    /// sizes that no writer leaves behind: too short for header, journal and final chunk, or
+    /// ending inside a nonce or tag, or exactly at a chunk boundary.
     pub fn plaintext_size(&self, physical: u64) -> Result<u64, Error> {
         if physical == 0 {
             return Ok(0);
@@ -117,7 +129,7 @@ impl Layout {
             return Err(Error::TooLarge);
         }
         let body = physical
-            .checked_sub(HEADER_LEN as u64)
+            .checked_sub(self.data_start())
             .ok_or(Error::Truncated)?;
         let sealed_chunk = self.sealed_chunk_len() as u64;
         let in_final = (body % sealed_chunk)
@@ -126,7 +138,7 @@ impl Layout {
         Ok(((body / sealed_chunk) << self.chunk_size.log2) + in_final)
     }
 
-    /// Physical size of a file of this plaintext size, header and final chunk included.
+    /// Physical size of a file of this plaintext size, all included.
     pub fn physical_size(&self, plaintext: u64) -> Result<u64, Error> {
         let last = self.final_chunk(plaintext);
         self.chunk_offset(last.index)?
@@ -176,7 +188,7 @@ impl Layout {
     pub fn chunk_offset(&self, index: u64) -> Result<u64, Error> {
         index
             .checked_mul(self.sealed_chunk_len() as u64)
-            .and_then(|offset| offset.checked_add(HEADER_LEN as u64))
+            .and_then(|offset| offset.checked_add(self.data_start()))
             .filter(|&offset| offset <= MAX_PHYSICAL_SIZE)
             .ok_or(Error::TooLarge)
     }
@@ -264,13 +276,16 @@ mod tests {
         let layout = default_layout();
         assert_eq!(layout.overhead(), 40);
         assert_eq!(layout.sealed_chunk_len(), 4136);
+        assert_eq!(layout.journal_len(), 64 + 4136);
+        let start = 96 + 64 + 4136;
+        assert_eq!(layout.data_start(), start);
         for (plaintext, physical) in [
-            (0, 96 + 40),
-            (1, 96 + 41),
-            (4095, 96 + 4135),
-            (4096, 96 + 4136 + 40),
-            (4097, 96 + 4136 + 41),
-            (8192, 96 + 2 * 4136 + 40),
+            (0, start + 40),
+            (1, start + 41),
+            (4095, start + 4135),
+            (4096, start + 4136 + 40),
+            (4097, start + 4136 + 41),
+            (8192, start + 2 * 4136 + 40),
         ] {
             assert_eq!(layout.physical_size(plaintext), Ok(physical));
             assert_eq!(layout.plaintext_size(physical), Ok(plaintext));
@@ -281,7 +296,18 @@ mod tests {
     #[test]
     fn impossible_sizes() {
         let layout = default_layout();
-        for physical in [1, 95, 96, 97, 135, 96 + 4136, 96 + 4136 + 39] {
+        let start = layout.data_start();
+        for physical in [
+            1,
+            95,
+            96,
+            97,
+            160,
+            start,
+            start + 39,
+            start + 4136,
+            start + 4136 + 39,
+        ] {
             assert_eq!(layout.plaintext_size(physical), Err(Error::Truncated));
         }
         assert_eq!(
@@ -313,8 +339,9 @@ mod tests {
     #[test]
     fn runs() {
         let layout = default_layout();
-        assert_eq!(layout.run_range(0, 1), Ok(96..96 + 4136));
-        assert_eq!(layout.run_range(2, 0), Ok(96 + 8272..96 + 8272));
+        let start = layout.data_start();
+        assert_eq!(layout.run_range(0, 1), Ok(start..start + 4136));
+        assert_eq!(layout.run_range(2, 0), Ok(start + 8272..start + 8272));
         assert_eq!(layout.run_range(1, u64::MAX), Err(Error::TooLarge));
         assert_eq!(layout.chunks_of(4095, 2), Ok(0..2));
         assert_eq!(layout.chunks_of(4096, 4096), Ok(1..2));
@@ -379,7 +406,7 @@ mod tests {
             prop_assert_eq!(layout.opened_len_to_end(sealed), Ok(len));
             prop_assert_eq!(
                 layout.physical_size(len as u64).unwrap(),
-                (HEADER_LEN + sealed) as u64
+                layout.data_start() + sealed as u64
             );
         }
     }

@@ -1,4 +1,4 @@
-//! The sealed file format, version 1: a file cut into chunks, each sealed on its own by an AEAD,
+//! The sealed file format, version 2: a file cut into chunks, each sealed on its own by an AEAD,
 //! so that any part of it can be read and rewritten without touching the rest.
 //!
 //! The crate does no I/O and asks for no randomness of its own: bytes come in as slices, sealed
@@ -13,6 +13,8 @@
 //!   [`seal_to_end`](FileCipher::seal_to_end) and their inverses on runs of chunks exactly as they
 //!   lie on disk.
 //! - [`Layout`]: where a plaintext offset lies on disk, and which sizes are possible.
+//! - [`Entry`]: what the journal of a file says, by which a change that was cut short is undone or
+//!   completed.
 //! - [`Sealer`] and [`Opener`]: a whole file from beginning to end.
 //!
 //! # Example
@@ -58,6 +60,7 @@ pub mod aead;
 mod error;
 mod file;
 mod header;
+mod journal;
 mod keys;
 mod layout;
 mod stream;
@@ -68,6 +71,7 @@ mod testing;
 pub use error::Error;
 pub use file::FileCipher;
 pub use header::{HEADER_LEN, Header, MAGIC, Params, SALT_LEN, UnverifiedHeader, VERSION};
+pub use journal::{ENTRY_LEN, Entry, Restore, Stamp};
 pub use keys::{FileKey, KEY_LEN, KeyId, MasterKey};
 pub use layout::{ChunkSize, FinalChunk, Layout, MAX_PHYSICAL_SIZE};
 pub use stream::{Opener, Sealer};

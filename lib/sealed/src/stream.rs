@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use rand_core::TryCryptoRng;
 use zeroize::Zeroize;
 
-use crate::{Error, FileCipher, HEADER_LEN, Header, MasterKey, Params};
+use crate::{Error, FileCipher, HEADER_LEN, Header, MasterKey, Params, Restore};
 
 /// Seals a stream of plaintext into a sealed file.
 ///
@@ -96,6 +96,7 @@ impl<R: TryCryptoRng> Sealer<R> {
     fn put_header(&mut self, out: &mut Vec<u8>) {
         if core::mem::take(&mut self.header_due) {
             out.extend_from_slice(&self.file.header().encode());
+            extend(out, self.file.layout().journal_len());
         }
     }
 }
@@ -111,15 +112,35 @@ impl<R> Drop for Sealer<R> {
 /// Only authenticated plaintext is ever appended to the output. Plaintext that has come out is
 /// authentic at its place in the file, but that the file is whole is known only when
 /// [`finish`](Self::finish) succeeds. After an error every further call fails with the same one.
+///
+/// A file whose last change was cut short opens in the state that its journal restores.
 #[derive(Debug)]
 pub struct Opener<'k> {
     master: &'k MasterKey,
     /// None until the header has been read and verified.
     file: Option<FileCipher>,
+    journal: Journal,
     next: u64,
-    /// Sealed bytes that do not fill a header or chunk yet.
+    /// Sealed bytes that do not fill a header, journal or chunk yet.
     pending: Vec<u8>,
     failed: Option<Error>,
+}
+
+/// What the journal of a file that is being read told.
+#[derive(Debug)]
+enum Journal {
+    /// Nothing yet: it has not been read.
+    Unread,
+    /// The file is whole as it is.
+    Clear,
+    /// One chunk is to be read from here, not from its place.
+    Chunk {
+        index: u64,
+        is_final: bool,
+        sealed: Vec<u8>,
+    },
+    /// The file ended; what follows is the rest of a change that was cut short.
+    Ended,
 }
 
 impl<'k> Opener<'k> {
@@ -128,6 +149,7 @@ impl<'k> Opener<'k> {
         Self {
             master,
             file: None,
+            journal: Journal::Unread,
             next: 0,
             pending: Vec::new(),
             failed: None,
@@ -139,6 +161,12 @@ impl<'k> Opener<'k> {
         self.file.as_ref().map(FileCipher::header)
     }
 
+    /// Whether the file's last change was cut short, so that the file opens in the state that its
+    /// journal restores. Known as soon as plaintext comes out.
+    pub fn is_restored(&self) -> bool {
+        matches!(self.journal, Journal::Chunk { .. } | Journal::Ended)
+    }
+
     /// Takes sealed bytes and appends to `out` the plaintext of the chunks they complete.
     pub fn push(&mut self, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), Error> {
         self.latched(|opener| opener.take(sealed, out))
@@ -147,12 +175,22 @@ impl<'k> Opener<'k> {
     /// Says that no more bytes come: appends the plaintext of the final chunk, or fails if the
     /// file does not end here.
     pub fn finish(mut self, out: &mut Vec<u8>) -> Result<(), Error> {
-        self.latched(|opener| match &opener.file {
-            None if opener.pending.is_empty() => Ok(()),
-            None => Err(Header::parse(&opener.pending)
+        self.latched(|opener| match (&opener.file, &opener.journal) {
+            (None, _) if opener.pending.is_empty() => Ok(()),
+            (None, _) => Err(Header::parse(&opener.pending)
                 .err()
                 .unwrap_or(Error::Truncated)),
-            Some(file) => {
+            (Some(file), Journal::Unread) => {
+                // A file that was just being begun can end inside its journal.
+                match opener.pending.first_chunk() {
+                    Some(entry) if file.parse_entry(entry).restore == Some(Restore::Empty) => {
+                        Ok(())
+                    }
+                    _ => Err(Error::Truncated),
+                }
+            }
+            (Some(_), Journal::Ended) => Ok(()),
+            (Some(file), Journal::Clear | Journal::Chunk { .. }) => {
                 let len = file.layout().opened_len_to_end(opener.pending.len())?;
                 append_opened(out, len, |plaintext| {
                     file.open_to_end(opener.next, &opener.pending, plaintext)
@@ -183,19 +221,79 @@ impl<'k> Opener<'k> {
             self.pending.clear();
             return self.take(sealed, out);
         };
-        let sealed_chunk = file.layout().sealed_chunk_len();
-        if !self.pending.is_empty() {
-            top_up(&mut self.pending, &mut sealed, sealed_chunk);
-            if self.pending.len() < sealed_chunk {
+        if let Journal::Unread = self.journal {
+            let len = file.layout().journal_len();
+            top_up(&mut self.pending, &mut sealed, len);
+            if self.pending.len() < len {
                 return Ok(());
             }
-            open_run(file, &mut self.next, &self.pending, out)?;
+            self.journal = read_journal(file, &self.pending);
             self.pending.clear();
         }
-        let (full, rest) = sealed.split_at(sealed.len() - sealed.len() % sealed_chunk);
-        open_run(file, &mut self.next, full, out)?;
-        self.pending.extend_from_slice(rest);
-        Ok(())
+        let sealed_chunk = file.layout().sealed_chunk_len();
+        loop {
+            let runs_to = match &self.journal {
+                Journal::Ended => return Ok(()),
+                Journal::Chunk {
+                    index,
+                    is_final,
+                    sealed,
+                } if *index == self.next => {
+                    if *is_final {
+                        let len = file.layout().opened_len_to_end(sealed.len())?;
+                        append_opened(out, len, |plaintext| {
+                            file.open_to_end(*index, sealed, plaintext)
+                        })?;
+                        self.journal = Journal::Ended;
+                        return Ok(());
+                    }
+                    None
+                }
+                Journal::Chunk { index, .. } if *index > self.next => Some(*index),
+                Journal::Unread | Journal::Clear | Journal::Chunk { .. } => Some(u64::MAX),
+            };
+            // Whole chunks are opened where they are; one that comes in pieces is collected first.
+            let whole = if self.pending.is_empty() && sealed.len() >= sealed_chunk {
+                let most = runs_to.map_or(1, |end| end - self.next);
+                let count = ((sealed.len() / sealed_chunk) as u64).min(most);
+                let (run, rest) = sealed.split_at(count as usize * sealed_chunk);
+                sealed = rest;
+                run
+            } else {
+                top_up(&mut self.pending, &mut sealed, sealed_chunk);
+                if self.pending.len() < sealed_chunk {
+                    return Ok(());
+                }
+                self.pending.as_slice()
+            };
+            let run = match &self.journal {
+                Journal::Chunk { sealed, .. } if runs_to.is_none() => sealed.as_slice(),
+                _ => whole,
+            };
+            open_run(file, &mut self.next, run, out)?;
+            self.pending.clear();
+        }
+    }
+}
+
+fn read_journal(file: &FileCipher, journal: &[u8]) -> Journal {
+    let Some((entry, body)) = journal.split_first_chunk() else {
+        return Journal::Clear;
+    };
+    let Some(restore) = file.parse_entry(entry).restore else {
+        return Journal::Clear;
+    };
+    let sealed = &body[..restore.sealed_len(file.layout())];
+    match restore {
+        Restore::Empty => Journal::Ended,
+        Restore::Chunk {
+            index, final_len, ..
+        } if file.is_restorable(&restore, sealed) => Journal::Chunk {
+            index,
+            is_final: final_len.is_some(),
+            sealed: sealed.to_vec(),
+        },
+        Restore::Chunk { .. } => Journal::Clear,
     }
 }
 
@@ -255,6 +353,9 @@ mod tests {
         chunk_size: ChunkSize::MIN,
     };
 
+    /// Header, journal entry, room for a chunk.
+    const DATA_START: usize = 96 + 64 + 552;
+
     fn key() -> MasterKey {
         MasterKey::from_bytes([8; 32])
     }
@@ -278,7 +379,7 @@ mod tests {
         opener.push(&[], &mut Vec::new()).unwrap();
         assert_eq!(opener.finish(&mut Vec::new()), Ok(()));
         let sealed = seal_whole(&key, PARAMS, b"", TestRng::new(1));
-        assert_eq!(sealed.len(), 96 + 40);
+        assert_eq!(sealed.len(), DATA_START + 40);
         assert_eq!(open_in_pieces(&sealed, 7), Ok(vec![]));
     }
 
@@ -297,13 +398,13 @@ mod tests {
     fn a_failure_sticks_and_gives_nothing() {
         let key = key();
         let mut sealed = seal_whole(&key, PARAMS, &[1; 2000], TestRng::new(1));
-        sealed[96 + 552 + 30] ^= 1;
+        sealed[DATA_START + 552 + 30] ^= 1;
         let mut opener = Opener::new(&key);
         let mut out = Vec::new();
-        opener.push(&sealed[..96 + 552], &mut out).unwrap();
+        opener.push(&sealed[..DATA_START + 552], &mut out).unwrap();
         assert_eq!(out, [1; 512]);
         let failure = Err(Error::ChunkCorrupt { index: 1 });
-        assert_eq!(opener.push(&sealed[96 + 552..], &mut out), failure);
+        assert_eq!(opener.push(&sealed[DATA_START + 552..], &mut out), failure);
         assert_eq!(out, [1; 512]);
         assert_eq!(opener.push(&[], &mut out), failure);
         assert_eq!(opener.finish(&mut out), failure);

@@ -149,9 +149,9 @@ fn fcntl(call: &Call<'_>) -> Result<i32, Errno> {
             // SAFETY: no memory is involved.
             answer(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, number) })
         }
-        libc::F_GETLK => lock(call, &file, libc::F_OFD_GETLK),
-        libc::F_SETLK => lock(call, &file, libc::F_OFD_SETLK),
-        libc::F_SETLKW => lock(call, &file, libc::F_OFD_SETLKW),
+        libc::F_GETLK | libc::F_OFD_GETLK => lock(call, &file, libc::F_OFD_GETLK),
+        libc::F_SETLK | libc::F_OFD_SETLK => lock(call, &file, libc::F_OFD_SETLK),
+        libc::F_SETLKW | libc::F_OFD_SETLKW => lock(call, &file, libc::F_OFD_SETLKW),
         _ => Err(Errno::INVAL),
     }
 }

@@ -99,7 +99,7 @@ fn independent_reader() -> anyhow::Result<()> {
     let key = fixture.make_key("k.bin")?;
     let reader = repository().join("tests/sealed_reader.py");
     let python = python()?;
-    let vectors = repository().join("tests/vectors/sealed-v1.json");
+    let vectors = repository().join("tests/vectors/sealed-v2.json");
     let self_test = [
         reader.as_os_str(),
         OsStr::new("--self-test"),

@@ -1,7 +1,7 @@
 //! The fuzz entry points, for a moment each, on any stable toolchain.
 
 use proptest::prelude::*;
-use sealed::MAGIC;
+use sealed::{MAGIC, VERSION};
 
 use crate::entry;
 
@@ -19,7 +19,7 @@ proptest! {
     fn header_past_the_magic(
         cipher in 0u8..4, log2 in 7u8..18, rest in bytes(200),
     ) {
-        entry::header(&[&MAGIC[..], &[1, cipher, log2, 0, 0, 0, 0, 0], &rest].concat());
+        entry::header(&[&MAGIC[..], &[VERSION, cipher, log2, 0, 0, 0, 0, 0], &rest].concat());
     }
 
     #[test]
@@ -42,6 +42,11 @@ proptest! {
     #[test]
     fn whole_file(data in bytes(3000)) {
         entry::whole_file(&data);
+    }
+
+    #[test]
+    fn journal(data in bytes(3000)) {
+        entry::journal(&data);
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::convert::Infallible;
 
 use rand_core::{TryCryptoRng, TryRng};
-use sealed::{ChunkSize, Cipher, Error, FileCipher, FileKey, MasterKey, Opener, Params};
+use sealed::{
+    ChunkSize, Cipher, Entry, Error, FileCipher, FileKey, HEADER_LEN, MasterKey, Opener, Params,
+    Restore, Stamp,
+};
 
 /// A repeatable source of bytes: SplitMix64, no cryptographic generator, for test data only.
 pub struct TestRng(pub u64);
@@ -53,7 +56,7 @@ pub fn sample(len: usize) -> Vec<u8> {
 pub fn seal(key: &FileKey, plaintext: &[u8], rng: &mut TestRng) -> Vec<u8> {
     let file = FileCipher::new(key);
     let mut sealed = file.header().encode().to_vec();
-    let body = sealed.len();
+    let body = file.layout().data_start() as usize;
     sealed.resize(
         body + file.layout().sealed_len_to_end(plaintext.len()).unwrap(),
         0,
@@ -77,7 +80,19 @@ pub fn open_stream(master: &MasterKey, sealed: &[u8], piece: usize) -> (Vec<u8>,
     (out, error)
 }
 
-/// Opens a whole file by its size and header, as a file system would.
+/// A live journal entry in the file, with the chunk it restores.
+pub fn set_journal(file: &FileCipher, sealed: &mut Vec<u8>, restore: Restore, chunk: &[u8]) {
+    let entry = Entry {
+        stamp: Stamp::from_bytes([0x33; Stamp::LEN]),
+        restore: Some(restore),
+    };
+    let journal = [file.encode_entry(&entry).as_slice(), chunk].concat();
+    let end = (HEADER_LEN + journal.len()).max(sealed.len());
+    sealed.resize(end, 0);
+    sealed[HEADER_LEN..HEADER_LEN + journal.len()].copy_from_slice(&journal);
+}
+
+/// Opens a whole file by its size and header, as a file system would; its journal has to be clear.
 pub fn open_random_access(master: &MasterKey, sealed: &[u8]) -> Result<Vec<u8>, Error> {
     if sealed.is_empty() {
         return Ok(Vec::new());
@@ -85,7 +100,8 @@ pub fn open_random_access(master: &MasterKey, sealed: &[u8]) -> Result<Vec<u8>, 
     let file = FileCipher::open(master, sealed)?;
     let size = file.layout().plaintext_size(sealed.len() as u64)?;
     let mut out = vec![0xFF; size as usize];
-    let outcome = file.open_to_end(0, &sealed[sealed::HEADER_LEN..], &mut out);
+    let data = &sealed[file.layout().data_start() as usize..];
+    let outcome = file.open_to_end(0, data, &mut out);
     if let Err(error) = outcome {
         assert!(out.iter().all(|&byte| byte == 0), "wiped on failure");
         return Err(error);

@@ -1,4 +1,4 @@
-//! The fixed vectors in `tests/vectors/sealed-v1.json`, which every implementation of the format
+//! The fixed vectors in `tests/vectors/sealed-v2.json`, which every implementation of the format
 //! is held to.
 //!
 //! They are made by this file from fixed inputs and compared with what is checked in. After an
@@ -8,12 +8,13 @@ use std::path::Path;
 
 use hkdf::Hkdf;
 use sealed::{
-    ChunkSize, Cipher, Error, FileCipher, FileKey, HEADER_LEN, Header, MasterKey, Params,
+    ChunkSize, Cipher, Error, FileCipher, FileKey, HEADER_LEN, Header, MasterKey, Params, Restore,
+    VERSION,
 };
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::support::{TestRng, open_random_access, open_stream, sample, seal};
+use crate::support::{TestRng, open_random_access, open_stream, sample, seal, set_journal};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Vectors {
@@ -24,7 +25,7 @@ struct Vectors {
 }
 
 /// A file that opens.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Good {
     name: String,
     key: String,
@@ -81,7 +82,7 @@ fn good(cipher: Cipher, chunk_size: usize, len: usize) -> Good {
     // Derived here once more by hand, for the crate does not give the header key away.
     let derive = |label: &[u8]| {
         let mut derived = [0; 32];
-        let bound = [1, cipher.id(), params.chunk_size.log2()];
+        let bound = [VERSION, cipher.id(), params.chunk_size.log2()];
         Hkdf::<Sha256>::new(Some(key.header().salt()), master().expose_secret())
             .expand_multi_info(&[label, &bound], &mut derived)
             .unwrap();
@@ -103,6 +104,79 @@ fn good(cipher: Cipher, chunk_size: usize, len: usize) -> Good {
     }
 }
 
+/// Files whose last change was cut short, each with what it opens to.
+fn cut_short() -> Vec<Good> {
+    let original = good(Cipher::default(), 512, 1031);
+    let key = Header::parse(&unhex(&original.sealed))
+        .unwrap()
+        .verify(&master())
+        .unwrap();
+    let file = FileCipher::new(&key);
+    let layout = *file.layout();
+    let sealed = unhex(&original.sealed);
+    let start = layout.data_start() as usize;
+    let case = |name: &str, restore, chunk: &[u8], mut sealed: Vec<u8>, plaintext: &[u8]| {
+        set_journal(&file, &mut sealed, restore, chunk);
+        Good {
+            name: name.into(),
+            plaintext: hex(plaintext),
+            sealed: hex(&sealed),
+            ..original.clone()
+        }
+    };
+
+    let mut new_chunk = vec![0; 552];
+    file.seal_run(1, &[b'n'; 512], &mut new_chunk, &mut TestRng(7))
+        .unwrap();
+    let mut half_new = sealed.clone();
+    half_new[start + 552..start + 552 + 100].copy_from_slice(&new_chunk[..100]);
+    let overwritten = [&sample(1031)[..512], &[b'n'; 512], &sample(1031)[1024..]].concat();
+
+    let old_end = &sealed[start + 2 * 552..];
+    let mut half_grown = sealed.clone();
+    half_grown[start + 2 * 552..][..40].fill(b'g');
+    half_grown.extend_from_slice(&[b'g'; 300]);
+
+    let mut new_end = vec![0; 45];
+    file.seal_to_end(1, b"short", &mut new_end, &mut TestRng(8))
+        .unwrap();
+    let shrunk = [&sample(1031)[..512], b"short"].concat();
+
+    let mut begun = sealed[..HEADER_LEN].to_vec();
+    begun.extend_from_slice(&[0; 100]);
+    vec![
+        case(
+            "cut short: a chunk being overwritten",
+            file.restore_of(1, None, &new_chunk),
+            &new_chunk,
+            half_new,
+            &overwritten,
+        ),
+        case(
+            "cut short: growing",
+            file.restore_of(2, Some(7), old_end),
+            old_end,
+            half_grown,
+            &sample(1031),
+        ),
+        case(
+            "cut short: shrinking",
+            file.restore_of(1, Some(5), &new_end),
+            &new_end,
+            sealed.clone(),
+            &shrunk,
+        ),
+        case("cut short: being begun", Restore::Empty, &[], begun, b""),
+        case(
+            "cut short: the journal itself",
+            file.restore_of(1, None, &new_chunk),
+            &new_chunk[..300],
+            sealed.clone(),
+            &sample(1031),
+        ),
+    ]
+}
+
 fn bad_files() -> Vec<Bad> {
     let mut rng = TestRng(99);
     let params = params(Cipher::default(), 512);
@@ -112,7 +186,8 @@ fn bad_files() -> Vec<Bad> {
     };
     let (sealed, key) = version(&sample(1031));
     let (other, _) = version(&sample(1031));
-    let chunk = |i: usize| HEADER_LEN + i * 552..(HEADER_LEN + (i + 1) * 552).min(sealed.len());
+    let start = params.layout().data_start() as usize;
+    let chunk = |i: usize| start + i * 552..(start + (i + 1) * 552).min(sealed.len());
 
     let with = |at: usize, value: u8| {
         let mut altered = sealed.clone();
@@ -131,7 +206,7 @@ fn bad_files() -> Vec<Bad> {
     let mut spliced = sealed.clone();
     spliced[chunk(1)].copy_from_slice(&other[chunk(1)]);
 
-    let header = &sealed[..HEADER_LEN];
+    let header = &sealed[..start];
     let end = sealed.len();
     [
         (
@@ -145,7 +220,8 @@ fn bad_files() -> Vec<Bad> {
             "NotSealed",
             with(7, b'\r'),
         ),
-        ("version 2", "UnsupportedVersion", with(8, 2)),
+        ("version 1", "UnsupportedVersion", with(8, 1)),
+        ("version 3", "UnsupportedVersion", with(8, 3)),
         ("version 0", "UnsupportedVersion", with(8, 0)),
         ("cipher 0", "UnknownCipher", with(9, 0)),
         ("cipher 3", "UnknownCipher", with(9, 3)),
@@ -160,7 +236,8 @@ fn bad_files() -> Vec<Bad> {
         ("header MAC altered", "HeaderCorrupt", flipped(95)),
         ("magic alone", "Truncated", sealed[..8].to_vec()),
         ("header cut short", "Truncated", sealed[..95].to_vec()),
-        ("header alone", "Truncated", header.to_vec()),
+        ("header alone", "Truncated", sealed[..HEADER_LEN].to_vec()),
+        ("header and journal alone", "Truncated", header.to_vec()),
         (
             "cut at the first chunk's end",
             "Truncated",
@@ -220,7 +297,7 @@ fn bad_files() -> Vec<Bad> {
         (
             "header from another file",
             "ChunkCorrupt",
-            parts(&[&other[..HEADER_LEN], &sealed[HEADER_LEN..]]),
+            parts(&[&other[..start], &sealed[start..]]),
         ),
         (
             "final chunk of a longer file moved up",
@@ -259,14 +336,15 @@ fn make() -> Vectors {
     let sizes = [0, 1, 511, 512, 513, 1031];
     Vectors {
         format: "sealed".into(),
-        version: 1,
+        version: VERSION,
         files: Cipher::ALL
             .into_iter()
             .flat_map(|cipher| sizes.map(|len| good(cipher, 512, len)))
             .chain([
                 good(Cipher::XChaCha20Poly1305, 4096, 4100),
-                good(Cipher::Aes256Gcm, 65536, 3),
+                good(Cipher::Aes256Gcm, 8192, 3),
             ])
+            .chain(cut_short())
             .collect(),
         refused: bad_files(),
     }
@@ -279,7 +357,7 @@ fn path(from_root: &str) -> std::path::PathBuf {
 }
 
 fn read() -> Vectors {
-    let path = path("tests/vectors/sealed-v1.json");
+    let path = path("tests/vectors/sealed-v2.json");
     if std::env::var_os("SEALED_WRITE_VECTORS").is_some() {
         let text = serde_json::to_string_pretty(&make()).unwrap() + "\n";
         std::fs::write(&path, text).unwrap();
@@ -313,8 +391,14 @@ fn the_vectors_open() {
         let key = Header::parse(&sealed).unwrap().verify(&master).unwrap();
         assert_eq!(key.header().key_id().to_string(), vector.key_id);
         assert_eq!(key.header().params().cipher.name(), vector.cipher);
-        assert_eq!(open_random_access(&master, &sealed).unwrap(), plaintext);
-        assert_eq!(open_stream(&master, &sealed, 50), (plaintext, None));
+        if !vector.name.starts_with("cut short") {
+            assert_eq!(open_random_access(&master, &sealed).unwrap(), plaintext);
+        }
+        for piece in [1, 50, sealed.len()] {
+            let (opened, error) = open_stream(&master, &sealed, piece);
+            assert_eq!(error, None, "{}", vector.name);
+            assert_eq!(opened, plaintext, "{}", vector.name);
+        }
     }
 }
 
@@ -338,7 +422,8 @@ fn the_document_shows_the_vectors() {
     let files = read().files;
     let examples = files
         .iter()
-        .filter(|vector| vector.chunk_size == 512 && vector.plaintext.len() <= 2);
+        .filter(|vector| vector.chunk_size == 512 && vector.plaintext.len() <= 2)
+        .filter(|vector| !vector.name.starts_with("cut short"));
     for vector in examples {
         for field in [
             &vector.key,
@@ -346,9 +431,20 @@ fn the_document_shows_the_vectors() {
             &vector.salt,
             &vector.header_key,
             &vector.content_key,
-            &vector.sealed,
         ] {
             assert!(shown.contains(field.as_str()), "{}: {field}", vector.name);
+        }
+        // The journal between them is zeros.
+        let cipher = Cipher::ALL
+            .into_iter()
+            .find(|cipher| cipher.name() == vector.cipher)
+            .unwrap();
+        let journal = params(cipher, vector.chunk_size).layout().journal_len();
+        let (header, rest) = vector.sealed.split_at(2 * HEADER_LEN);
+        let (zeros, chunk) = rest.split_at(2 * journal);
+        assert!(zeros.bytes().all(|digit| digit == b'0'));
+        for part in [header, chunk] {
+            assert!(shown.contains(part), "{}: {part}", vector.name);
         }
     }
 }

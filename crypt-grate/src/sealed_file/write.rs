@@ -1,0 +1,394 @@
+//! Changing a sealed file.
+
+use super::{Error, RUN_LEN, SealedFile, Sealing, Tail};
+use crate::storage::{Errno, LockMode, Locked, Storage, write_all};
+use rand_core::TryCryptoRng;
+use sealed::{Entry, FileKey, HEADER_LEN, Layout, Restore, Stamp};
+use std::ops::Range;
+
+/// A sealed file that nobody else changes: its lock is held as long as this lives.
+pub struct Writer<'a, 's, S: Storage, R: TryCryptoRng + ?Sized> {
+    file: &'a mut SealedFile,
+    storage: &'a S,
+    with: &'a mut Sealing<'s, R>,
+    physical: u64,
+    _locked: Locked<'a, S>,
+}
+
+impl SealedFile {
+    /// Waits for the file's lock, and repairs what was cut short.
+    ///
+    /// # Errors
+    /// As for every call here: the storage's, or that the file is not authentic.
+    pub fn writer<'a, 's, S: Storage, R: TryCryptoRng + ?Sized>(
+        &'a mut self,
+        storage: &'a S,
+        with: &'a mut Sealing<'s, R>,
+    ) -> Result<Writer<'a, 's, S, R>, Error> {
+        let locked = Locked::new(storage, LockMode::Exclusive)?;
+        let physical = self.settle(storage, with.keys)?;
+        Ok(Writer {
+            file: self,
+            storage,
+            with,
+            physical,
+            _locked: locked,
+        })
+    }
+
+    /// As [`Writer::write`].
+    ///
+    /// # Errors
+    /// As [`SealedFile::writer`]; then nothing was written.
+    pub fn write<R: TryCryptoRng + ?Sized>(
+        &mut self,
+        storage: &impl Storage,
+        with: &mut Sealing<'_, R>,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<usize, Error> {
+        self.writer(storage, with)?.write(offset, data)
+    }
+
+    /// As [`Writer::set_len`].
+    ///
+    /// # Errors
+    /// As [`SealedFile::writer`].
+    pub fn set_len<R: TryCryptoRng + ?Sized>(
+        &mut self,
+        storage: &impl Storage,
+        with: &mut Sealing<'_, R>,
+        len: u64,
+    ) -> Result<(), Error> {
+        if len == 0 {
+            return self.empty(storage);
+        }
+        self.writer(storage, with)?.set_len(len)
+    }
+
+    /// Cuts the file to nothing: also the way out for one that is damaged, or not sealed at all.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub fn empty(&mut self, storage: &impl Storage) -> Result<(), Error> {
+        let _locked = Locked::new(storage, LockMode::Exclusive)?;
+        storage.set_size(0)?;
+        self.forget();
+        Ok(())
+    }
+}
+
+impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
+    /// Size of the plaintext.
+    ///
+    /// # Errors
+    /// That no sealed file has the file's size.
+    pub fn len(&self) -> Result<u64, Error> {
+        self.file.plaintext_size(self.physical)
+    }
+
+    /// Whether there is nothing in the file.
+    ///
+    /// # Errors
+    /// As [`Writer::len`].
+    pub fn is_empty(&self) -> Result<bool, Error> {
+        self.len().map(|len| len == 0)
+    }
+
+    fn layout(&self) -> Layout {
+        match &self.file.cipher {
+            Some(cipher) => *cipher.layout(),
+            None => self.with.params.layout(),
+        }
+    }
+
+    /// Writes at `offset`; a gap before it is filled with sealed zeros. Answers how much was
+    /// written, which is less than asked only when the storage failed after a part.
+    ///
+    /// # Errors
+    /// The storage's, or that the file is not authentic; then nothing was written.
+    pub fn write(&mut self, offset: u64, data: &[u8]) -> Result<usize, Error> {
+        if data.is_empty() {
+            return Ok(0);
+        }
+        let size = self.len()?;
+        let end = offset
+            .checked_add(data.len() as u64)
+            .ok_or(Error::Storage(Errno::EFBIG))?;
+        self.layout().physical_size(end)?;
+        // A short gap is written in one piece with the data behind it.
+        let filled = offset > size && offset - size > RUN_LEN as u64;
+        if filled {
+            self.fill(size..offset)?;
+        }
+        let mut done = 0;
+        while done < data.len() {
+            let at = offset + done as u64;
+            // Up to a chunk's edge, so that none is written twice.
+            let most = RUN_LEN - self.layout().offset_in_chunk(at);
+            let piece = &data[done..][..(data.len() - done).min(most)];
+            match self.write_piece(at, piece) {
+                Ok(written) => done += written,
+                Err(error) if done == 0 => {
+                    if filled {
+                        // The gap alone would be a longer file that nobody asked for.
+                        self.set_len(size)?;
+                    }
+                    return Err(error);
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    /// Makes the file longer with zeros, or not at all.
+    fn fill(&mut self, gap: Range<u64>) -> Result<(), Error> {
+        let zeros = vec![0; (gap.end - gap.start).min(RUN_LEN as u64) as usize];
+        let mut at = gap.start;
+        while at < gap.end {
+            let most = RUN_LEN - self.layout().offset_in_chunk(at);
+            let piece = &zeros[..(gap.end - at).min(most as u64) as usize];
+            match self.write_piece(at, piece) {
+                Ok(written) => at += written as u64,
+                Err(error) => {
+                    self.set_len(gap.start)?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts the file, or extends it with sealed zeros.
+    ///
+    /// # Errors
+    /// The storage's, or that the file is not authentic.
+    pub fn set_len(&mut self, len: u64) -> Result<(), Error> {
+        let size = self.len()?;
+        if len == 0 {
+            self.storage.set_size(0)?;
+            self.file.forget();
+            self.physical = 0;
+            return Ok(());
+        }
+        if len > size {
+            self.layout().physical_size(len)?;
+            return self.fill(size..len);
+        }
+        if len == size {
+            // As a plain file: the time of change moves.
+            return Ok(self.storage.set_size(self.physical)?);
+        }
+        self.shrink(len)
+    }
+
+    /// Writes a piece of at most a run, from no farther behind the end than that. Answers how much
+    /// of it was written.
+    fn write_piece(&mut self, at: u64, piece: &[u8]) -> Result<usize, Error> {
+        if self.physical == 0 {
+            let gap = vec![0; at as usize];
+            return self
+                .begin(&[gap.as_slice(), piece].concat())
+                .map(|()| piece.len());
+        }
+        let size = self.len()?;
+        let last = self.layout().final_chunk(size);
+        let last_start = self.layout().chunk_start(last.index)?;
+        if at < last_start {
+            let len = (piece.len() as u64).min(last_start - at) as usize;
+            return self.overwrite(at, &piece[..len]);
+        }
+        // From the final chunk on: what stays of it before and behind the piece.
+        let head = (at - last_start) as usize;
+        let end = head + piece.len();
+        let tail = &self.file.tail(self.storage, self.physical)?.plaintext;
+        let mut plaintext = Vec::with_capacity(end.max(tail.len()));
+        plaintext.extend_from_slice(&tail[..head.min(tail.len())]);
+        plaintext.resize(head, 0);
+        plaintext.extend_from_slice(piece);
+        plaintext.extend_from_slice(tail.get(end..).unwrap_or_default());
+        let grows = plaintext.len() > tail.len();
+        self.replace_end(last.index, &plaintext, grows)?;
+        Ok(piece.len())
+    }
+
+    /// A fresh stamp.
+    fn stamp(&mut self) -> Result<Stamp, Error> {
+        let mut bytes = [0; Stamp::LEN];
+        self.with
+            .rng
+            .try_fill_bytes(&mut bytes)
+            .map_err(|_| sealed::Error::Randomness)?;
+        Ok(Stamp::from_bytes(bytes))
+    }
+
+    fn announce(&mut self, restore: Restore, chunk: &[u8]) -> Result<Entry, Error> {
+        let entry = Entry {
+            stamp: self.stamp()?,
+            restore: Some(restore),
+        };
+        if let Err(error) = self.file.announce(self.storage, &entry, chunk) {
+            self.recover()?;
+            return Err(error);
+        }
+        Ok(entry)
+    }
+
+    /// After a change that failed on the way: completes or undoes it.
+    fn recover(&mut self) -> Result<(), Error> {
+        self.file.forget();
+        self.physical = self.file.settle(self.storage, self.with.keys)?;
+        self.file.restored = false;
+        Ok(())
+    }
+
+    /// Overwrites bytes of full chunks, one chunk after the other.
+    fn overwrite(&mut self, at: u64, piece: &[u8]) -> Result<usize, Error> {
+        let layout = self.layout();
+        let end = at + piece.len() as u64;
+        let (first, edge) = (layout.chunk_index(at), layout.chunk_index(end - 1));
+        let before = 0..layout.offset_in_chunk(at);
+        let after = (end - layout.chunk_start(edge)?) as usize..layout.chunk_size();
+        let before = self
+            .file
+            .plain_chunk(self.storage, self.physical, first, before)?;
+        let after = self
+            .file
+            .plain_chunk(self.storage, self.physical, edge, after)?;
+        let assembled;
+        let plaintext = if before.is_empty() && after.is_empty() {
+            piece
+        } else {
+            assembled = [before.as_slice(), piece, after.as_slice()].concat();
+            assembled.as_slice()
+        };
+        let mut sealed = vec![0; layout.sealed_run_len(plaintext.len())?];
+        let cipher = self.file.cipher()?;
+        cipher.seal_run(first, plaintext, &mut sealed, self.with.rng)?;
+        self.file.window.drop_from(&layout, first..edge + 1);
+        let mut last = None;
+        for (index, chunk) in (first..).zip(sealed.chunks_exact(layout.sealed_chunk_len())) {
+            let restore = self.file.cipher()?.restore_of(index, None, chunk);
+            let replaced = self.announce(restore, chunk).and_then(|entry| {
+                let offset = layout.chunk_offset(index)?;
+                if write_all(self.storage, chunk, offset).is_err() {
+                    // The journal has the new chunk: it may be written yet.
+                    self.recover()?;
+                }
+                Ok(entry)
+            });
+            match replaced {
+                Ok(entry) => last = Some(entry),
+                Err(error) if index == first => return Err(error),
+                Err(_) => return Ok((layout.chunk_start(index)? - at) as usize),
+            }
+        }
+        if let Some(entry) = last {
+            self.file.clear(self.storage, entry, self.physical)?;
+        }
+        Ok(piece.len())
+    }
+
+    /// Writes everything from the final chunk on, which has that index, anew.
+    fn replace_end(&mut self, index: u64, plaintext: &[u8], grows: bool) -> Result<(), Error> {
+        let layout = self.layout();
+        let mut sealed = vec![0; layout.sealed_len_to_end(plaintext.len())?];
+        let cipher = self.file.cipher()?;
+        cipher.seal_to_end(index, plaintext, &mut sealed, self.with.rng)?;
+        let old = self.file.tail(self.storage, self.physical)?;
+        let kept = if grows {
+            old.sealed.clone()
+        } else {
+            sealed.clone()
+        };
+        let final_len = old.plaintext.len();
+        let restore = self
+            .file
+            .cipher()?
+            .restore_of(index, Some(final_len), &kept);
+        let entry = self.announce(restore, &kept)?;
+        let offset = layout.chunk_offset(index)?;
+        if let Err(error) = write_all(self.storage, &sealed, offset) {
+            self.recover()?;
+            // An end that did not grow is what the journal has, and is written now.
+            return if grows { Err(error.into()) } else { Ok(()) };
+        }
+        self.physical = offset + sealed.len() as u64;
+        self.remember_tail(plaintext, &sealed);
+        self.file.clear(self.storage, entry, self.physical)
+    }
+
+    /// Gives the file a new final chunk before its present end.
+    fn shrink(&mut self, len: u64) -> Result<(), Error> {
+        let layout = self.layout();
+        let last = layout.final_chunk(len);
+        let plaintext =
+            self.file
+                .plain_chunk(self.storage, self.physical, last.index, 0..last.len)?;
+        let mut sealed = vec![0; layout.sealed_len_to_end(plaintext.len())?];
+        let cipher = self.file.cipher()?;
+        cipher.seal_to_end(last.index, &plaintext, &mut sealed, self.with.rng)?;
+        let restore = self
+            .file
+            .cipher()?
+            .restore_of(last.index, Some(last.len), &sealed);
+        let entry = self.announce(restore, &sealed)?;
+        let offset = layout.chunk_offset(last.index)?;
+        let physical = offset + sealed.len() as u64;
+        self.file.window.plaintext.clear();
+        let cut =
+            write_all(self.storage, &sealed, offset).and_then(|()| self.storage.set_size(physical));
+        if cut.is_err() {
+            // The journal has all it takes.
+            return self.recover();
+        }
+        self.physical = physical;
+        self.remember_tail(&plaintext, &sealed);
+        self.file.clear(self.storage, entry, physical)
+    }
+
+    /// Writes the first bytes of a file that has none.
+    fn begin(&mut self, plaintext: &[u8]) -> Result<(), Error> {
+        let key = FileKey::generate(self.with.keys.master, self.with.params, self.with.rng)?;
+        let cipher = self.with.keys.cipher(&key);
+        let layout = *cipher.layout();
+        let mut sealed = vec![0; layout.sealed_len_to_end(plaintext.len())?];
+        cipher.seal_to_end(0, plaintext, &mut sealed, self.with.rng)?;
+        let entry = Entry {
+            stamp: self.stamp()?,
+            restore: Some(Restore::Empty),
+        };
+        let mut head = [0; super::HEAD_LEN];
+        head[..HEADER_LEN].copy_from_slice(&cipher.header().encode());
+        head[HEADER_LEN..].copy_from_slice(&cipher.encode_entry(&entry));
+        self.file.forget();
+        let written = write_all(self.storage, &head, 0)
+            .and_then(|()| write_all(self.storage, &sealed, layout.data_start()));
+        if let Err(error) = written {
+            self.storage.set_size(0)?;
+            return Err(error.into());
+        }
+        self.file.cipher = Some(cipher);
+        self.physical = layout.data_start() + sealed.len() as u64;
+        self.remember_tail(plaintext, &sealed);
+        self.file.clear(self.storage, entry, self.physical)
+    }
+
+    /// Keeps the final chunk of what was just written up to the end.
+    fn remember_tail(&mut self, plaintext: &[u8], sealed: &[u8]) {
+        let layout = self.layout();
+        let len = layout.offset_in_chunk(plaintext.len() as u64);
+        let tail = self.file.tail.get_or_insert_with(|| Tail {
+            plaintext: Vec::new(),
+            sealed: Vec::new(),
+        });
+        // `Vec::clear` keeps the room: an append of a few bytes allocates nothing here.
+        tail.plaintext.clear();
+        tail.plaintext
+            .extend_from_slice(&plaintext[plaintext.len() - len..]);
+        tail.sealed.clear();
+        tail.sealed
+            .extend_from_slice(&sealed[sealed.len() - (len + layout.overhead())..]);
+    }
+}
