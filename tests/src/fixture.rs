@@ -73,7 +73,21 @@ pub struct Run<'a> {
     pub input: &'a [u8],
     /// Most time it may take; a minute if not named.
     pub timeout: Option<Duration>,
+    /// Kill the runtime (SIGKILL) after that time, unless it has ended by then.
+    pub kill_after: Option<Duration>,
 }
+
+/// What happens to a process that does not end by itself.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    /// It counts as hung.
+    Hangs(Duration),
+    /// It is killed, as was the intention.
+    IsKilled(Duration),
+}
+
+/// Exit status, as a shell shows it, of a process that was killed.
+pub const KILLED: i32 = 128 + 9;
 
 impl Fixture {
     /// A new root.
@@ -107,6 +121,16 @@ impl Fixture {
     /// A path of the host inside the root.
     pub fn path(&self, inside: &str) -> PathBuf {
         self.root.path().join(inside.trim_start_matches('/'))
+    }
+
+    /// Adds a program that is not among the built ones.
+    ///
+    /// # Errors
+    /// When it can't be linked.
+    pub fn add_program(&self, program: &Path) -> anyhow::Result<()> {
+        let name = program.file_name().unwrap_or_default();
+        fs::hard_link(program, self.path("bin").join(name))
+            .with_context(|| format!("cannot link {}", program.display()))
     }
 
     /// Makes a key file with `keys gen`.
@@ -144,8 +168,11 @@ impl Fixture {
             command.arg("--env").arg(variable);
         }
         command.args(&run.args);
-        let timeout = run.timeout.unwrap_or(Duration::from_secs(60));
-        let ran = finish(command, run.input, timeout)?;
+        let limit = match run.kill_after {
+            Some(time) => Limit::IsKilled(time),
+            None => Limit::Hangs(run.timeout.unwrap_or(Duration::from_secs(60))),
+        };
+        let ran = finish(command, run.input, limit)?;
         anyhow::ensure!(
             !ran.err.contains("panicked") && !ran.text().contains("panicked"),
             "something panicked:\n{}",
@@ -207,10 +234,12 @@ pub fn command<S: AsRef<OsStr>>(
 ) -> anyhow::Result<Ran> {
     let mut command = Command::new(program);
     command.args(args);
-    finish(command, b"", Duration::from_secs(60))
+    finish(command, b"", Limit::Hangs(Duration::from_secs(60)))
 }
 
-fn finish(mut command: Command, input: &[u8], timeout: Duration) -> anyhow::Result<Ran> {
+fn finish(mut command: Command, input: &[u8], limit: Limit) -> anyhow::Result<Ran> {
+    const PATIENCE: Duration = Duration::from_millis(2);
+    let (Limit::Hangs(time) | Limit::IsKilled(time)) = limit;
     let shown = format!("{command:?}");
     let mut child = command
         .stdin(Stdio::piped())
@@ -239,12 +268,13 @@ fn finish(mut command: Command, input: &[u8], timeout: Duration) -> anyhow::Resu
             if let Some(status) = child.try_wait()? {
                 break Some(status);
             }
-            if started.elapsed() > timeout {
+            let left = time.saturating_sub(started.elapsed());
+            if left.is_zero() {
                 child.kill()?;
-                child.wait()?;
-                break None;
+                let status = child.wait()?;
+                break matches!(limit, Limit::IsKilled(_)).then_some(status);
             }
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(left.min(PATIENCE));
         };
         let join = |thread: std::thread::ScopedJoinHandle<'_, std::io::Result<Vec<u8>>>| {
             thread
@@ -254,8 +284,7 @@ fn finish(mut command: Command, input: &[u8], timeout: Duration) -> anyhow::Resu
         };
         let (out, err) = (join(out)?, join(err)?);
         let err = String::from_utf8_lossy(&err).into_owned();
-        let status =
-            status.with_context(|| format!("{shown} did not end in {timeout:?}\n{err}"))?;
+        let status = status.with_context(|| format!("{shown} did not end in {time:?}\n{err}"))?;
         Ok(Ran {
             code: status
                 .code()

@@ -1,8 +1,10 @@
 //! Tests that look at more than one run, or at what lies on the disk.
 
 pub mod crypt;
+pub mod kills;
 pub mod model;
 pub mod runtime;
+pub mod sqlite;
 pub mod stacks;
 pub mod wasi;
 
@@ -21,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         crypt::trials(),
         model::trials(),
         runtime::trials(),
+        sqlite::trials(),
         stacks::trials(),
         wasi::trials(),
     ]
