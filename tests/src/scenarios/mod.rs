@@ -21,6 +21,7 @@ fn trial(name: String, test: impl FnOnce() -> anyhow::Result<()> + Send + 'stati
 pub fn trials() -> Vec<Trial> {
     [
         crypt::trials(),
+        kills::trials(),
         model::trials(),
         runtime::trials(),
         sqlite::trials(),

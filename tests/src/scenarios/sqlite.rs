@@ -21,13 +21,13 @@ const MOST_TRANSACTIONS: u64 = 400;
 const DATABASE: &str = "/work/load.db";
 
 const GRATES: &[(&str, &[&str])] = &[
-    ("plain", &[]),
+    ("wasi/SQLite", &[]),
     (
-        "under crypt-grate",
+        "crypt-grate/SQLite, defaults",
         &["crypt-grate.cwasm", "--key", "/k.bin"],
     ),
     (
-        "under crypt-grate, aes-256-gcm, chunks of 512",
+        "crypt-grate/SQLite, aes-256-gcm, chunks of 512",
         &[
             "crypt-grate.cwasm",
             "--key",
@@ -39,7 +39,7 @@ const GRATES: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "under crypt-grate, chunks of 65536",
+        "crypt-grate/SQLite, chunks of 65536",
         &[
             "crypt-grate.cwasm",
             "--key",
@@ -53,11 +53,11 @@ const GRATES: &[(&str, &[&str])] = &[
 pub(super) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for &(name, grates) in GRATES {
-        trials.push(trial(format!("sqlite/a workload, {name}"), move || {
+        trials.push(trial(format!("{name}: a workload"), move || {
             undisturbed(grates)
         }));
         trials.push(trial(
-            format!("sqlite/killed and started again, {name}"),
+            format!("{name}: killed and started again"),
             move || killed(grates),
         ));
     }
