@@ -75,6 +75,29 @@ pub struct Run<'a> {
     pub timeout: Option<Duration>,
     /// Kill the runtime (SIGKILL) after that time, unless it has ended by then.
     pub kill_after: Option<Duration>,
+    /// No file may become longer: the kernel writes up to there, then answers EFBIG.
+    pub file_limit: Option<FileLimit>,
+}
+
+/// The most that a file may hold, in blocks of 512 bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct FileLimit(pub u64);
+
+impl FileLimit {
+    /// Bytes of a block.
+    pub const BLOCK: u64 = 512;
+
+    /// A command that starts `program` under this limit.
+    fn command(self, program: &Path) -> Command {
+        let mut command = Command::new("sh");
+        // The signal that comes with the error would end the program.
+        let script = "trap '' XFSZ && ulimit -f \"$1\" && shift && exec \"$@\"";
+        command
+            .args(["-c", script, "sh"])
+            .arg(self.0.to_string())
+            .arg(program);
+        command
+    }
 }
 
 /// What happens to a process that does not end by itself.
@@ -159,7 +182,11 @@ impl Fixture {
     /// # Errors
     /// As [`Fixture::run`].
     pub fn start(&self, run: &Run<'_>) -> anyhow::Result<Ran> {
-        let mut command = Command::new(host_command("lind-wasm"));
+        let runtime = host_command("lind-wasm");
+        let mut command = match run.file_limit {
+            Some(limit) => limit.command(&runtime),
+            None => Command::new(runtime),
+        };
         command.arg("--root").arg(self.root.path());
         if run.strict {
             command.arg("--strict-lind");

@@ -1,8 +1,8 @@
-//! Programs that write at random, and the runtime killed at random: whatever call had returned is
-//! in the files afterwards, and of the one that had not only what it was about to do.
+//! Programs that write at random until the runtime is killed or a file can't grow: whatever call had
+//! returned is in the files afterwards, and of the one that had not only what it was about to do.
 
 use super::trial;
-use crate::fixture::{Fixture, KILLED, Ran, Run, command, host_command};
+use crate::fixture::{FileLimit, Fixture, KILLED, Ran, Run, command, host_command};
 use anyhow::{Context, ensure};
 use libtest_mimic::Trial;
 use std::collections::BTreeMap;
@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// Kills in one test; `E2E_KILLS` names another number, for a long search.
 const KILLS: u64 = 14;
+/// Limits of file size in one test, where nothing else is said.
+const LIMITS: u64 = 8;
 /// Programs that write at the same time.
 const CAGES: u64 = 2;
 /// Their folder.
@@ -21,6 +23,7 @@ const FOLDER: &str = "/work";
 
 /// A grate, and what it does to a write that is cut.
 struct Setting {
+    group: &'static str,
     name: &'static str,
     grates: &'static [&'static str],
     /// Bytes that a write replaces together or not at all.
@@ -32,19 +35,22 @@ struct Setting {
 const SETTINGS: &[Setting] = &[
     // The control: whatever the kernel by itself may do to a file is allowed.
     Setting {
-        name: "runtime/random kills",
+        group: "runtime",
+        name: "no grate",
         grates: &[],
         chunk: 1,
         secret: false,
     },
     Setting {
-        name: "crypt-grate/random kills, defaults",
+        group: "crypt-grate",
+        name: "defaults",
         grates: &["crypt-grate.cwasm", "--key", "/k.bin"],
         chunk: 4096,
         secret: true,
     },
     Setting {
-        name: "crypt-grate/random kills, aes-256-gcm, chunks of 512",
+        group: "crypt-grate",
+        name: "aes-256-gcm, chunks of 512",
         grates: &[
             "crypt-grate.cwasm",
             "--key",
@@ -58,7 +64,8 @@ const SETTINGS: &[Setting] = &[
         secret: true,
     },
     Setting {
-        name: "crypt-grate/random kills, chunks of 65536",
+        group: "crypt-grate",
+        name: "chunks of 65536",
         grates: &[
             "crypt-grate.cwasm",
             "--key",
@@ -72,10 +79,15 @@ const SETTINGS: &[Setting] = &[
 ];
 
 pub(super) fn trials() -> Vec<Trial> {
-    SETTINGS
-        .iter()
-        .map(|setting| trial(setting.name.to_owned(), || killed(setting)))
-        .collect()
+    let mut trials = Vec::new();
+    for setting in SETTINGS {
+        let Setting { group, name, .. } = setting;
+        let kills = format!("{group}/random kills, {name}");
+        trials.push(trial(kills, || killed(setting)));
+        let limits = format!("{group}/files that can't grow, {name}");
+        trials.push(trial(limits, || limited(setting)));
+    }
+    trials
 }
 
 /// Kills in one test: so many, or what `E2E_KILLS` says.
@@ -96,72 +108,140 @@ fn variable(name: &str) -> Option<u64> {
 /// Files by name with their contents.
 type Files = BTreeMap<String, Vec<u8>>;
 
-fn killed(setting: &Setting) -> anyhow::Result<()> {
+fn killed(setting: &'static Setting) -> anyhow::Result<()> {
+    let mut place = Place::new(setting)?;
     let kills = count(KILLS);
-    let first = seed();
-    let mut dice = fastrand::Rng::with_seed(first);
-    let fixture = Fixture::new()?;
-    fixture.make_key("k.bin")?;
-    fs::create_dir(fixture.path(FOLDER))?;
-    let mut files = Files::new();
-    let mut returned = 0;
     for kill in 1..=kills {
         // From before the first file is there to some hundred calls later.
-        let delay = Duration::from_micros(dice.u64(4_000..80_000));
-        // Of its own each time, so that no two writes write the same.
-        let workload = first * 1_000_000 + kill;
-        returned += round(&fixture, setting, workload, delay, &mut files)
-            .with_context(|| format!("seed {first}, kill {kill} of {kills} after {delay:?}"))?;
+        let delay = Duration::from_micros(place.dice.u64(4_000..80_000));
+        place
+            .round(CAGES, End::Killed(delay))
+            .with_context(|| format!("seed {}, kill {kill} of {kills} after {delay:?}", seed()))?;
     }
     ensure!(
-        returned as u64 > kills,
-        "only {returned} calls returned in {kills} runs"
+        place.returned as u64 > kills,
+        "only {} calls returned in {kills} runs",
+        place.returned
     );
     Ok(())
 }
 
-/// A run that is killed and a check of the files. Answers how many calls had returned.
-fn round(
-    fixture: &Fixture,
-    setting: &Setting,
-    workload: u64,
-    delay: Duration,
-    files: &mut Files,
-) -> anyhow::Result<usize> {
-    let ran = write_and_die(fixture, setting, workload, delay)?;
-    let said = Said::parse(&ran.text(), workload)?;
-    for call in &said.returned {
-        call.apply(files.entry(call.file()).or_default());
+fn limited(setting: &'static Setting) -> anyhow::Result<()> {
+    let mut place = Place::new(setting)?;
+    let limits = count(LIMITS);
+    for number in 1..=limits {
+        let longest = place.longest()? / FileLimit::BLOCK;
+        let limit = FileLimit(longest + place.dice.u64(1..300));
+        place
+            .round(1, End::Limited(limit))
+            .with_context(|| format!("seed {}, {limit:?}, {number} of {limits}", seed()))?;
     }
-    let found = read(fixture, setting)?;
-    check(files, &said.in_flight, &found, setting.chunk)?;
-    *files = found;
-    Ok(said.returned.len())
+    Ok(())
 }
 
-fn write_and_die(
-    fixture: &Fixture,
-    setting: &Setting,
-    workload: u64,
-    delay: Duration,
-) -> anyhow::Result<Ran> {
-    /// In every line that is written.
-    const SECRET: &[u8] = b" is kept secret\n";
-    let chunk = setting.chunk.max(512);
-    let program = ["file_load.cwasm", FOLDER].map(str::to_owned);
-    let numbers = [workload, chunk as u64, CAGES].map(|number| number.to_string());
-    let grates = setting.grates.iter().map(|&arg| arg.to_owned());
-    let ran = fixture.start(&Run {
-        args: grates.chain(program).chain(numbers).collect(),
-        kill_after: Some(delay),
-        ..Run::default()
-    })?;
-    ensure!(ran.err.is_empty(), "it ended by itself: {}", ran.err);
-    let ran = ran.expect(KILLED)?;
-    if setting.secret {
-        fixture.ensure_nowhere(SECRET)?;
+/// How a run ends.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// After that time.
+    Killed(Duration),
+    /// By the first call that a limit cuts.
+    Limited(FileLimit),
+}
+
+/// A root, and what is known of the files in it.
+struct Place {
+    fixture: Fixture,
+    setting: &'static Setting,
+    dice: fastrand::Rng,
+    files: Files,
+    runs: u64,
+    /// Calls that have returned in all runs.
+    returned: usize,
+}
+
+impl Place {
+    fn new(setting: &'static Setting) -> anyhow::Result<Self> {
+        let fixture = Fixture::new()?;
+        fixture.make_key("k.bin")?;
+        fs::create_dir(fixture.path(FOLDER))?;
+        Ok(Self {
+            fixture,
+            setting,
+            dice: fastrand::Rng::with_seed(seed()),
+            files: Files::new(),
+            runs: 0,
+            returned: 0,
+        })
     }
-    Ok(ran)
+
+    /// A run, and a check of the files it leaves.
+    fn round(&mut self, cages: u64, end: End) -> anyhow::Result<()> {
+        const EFBIG: i32 = 27;
+        self.runs += 1;
+        // Of its own each time, so that no two writes write the same.
+        let workload = seed() * 1_000_000 + self.runs;
+        let ran = self.run(workload, cages, end)?;
+        let said = Said::parse(&ran.text(), workload)?;
+        if let End::Limited(_) = end {
+            ensure!(
+                matches!(
+                    said.last[..],
+                    [(_, Outcome::Did(_) | Outcome::Failed(EFBIG))]
+                ),
+                "a limit that can't be told: {:?}",
+                said.last
+            );
+        }
+        for call in &said.returned {
+            call.apply(self.files.entry(call.file()).or_default());
+        }
+        let found = read(&self.fixture, self.setting)?;
+        check(&self.files, &said.last, &found, self.setting.chunk)?;
+        self.files = found;
+        self.returned += said.returned.len();
+        Ok(())
+    }
+
+    fn run(&self, workload: u64, cages: u64, end: End) -> anyhow::Result<Ran> {
+        /// In every line that is written.
+        const SECRET: &[u8] = b" is kept secret\n";
+        /// Edges between chunks, or for the control what could be some.
+        const SMALLEST_CHUNK: usize = 512;
+        let chunk = self.setting.chunk.max(SMALLEST_CHUNK);
+        let program = ["file_load.cwasm", FOLDER].map(str::to_owned);
+        let numbers = [workload, chunk as u64, cages].map(|number| number.to_string());
+        let grates = self.setting.grates.iter().map(|&arg| arg.to_owned());
+        let mut run = Run {
+            args: grates.chain(program).chain(numbers).collect(),
+            ..Run::default()
+        };
+        let code = match end {
+            End::Killed(delay) => {
+                run.kill_after = Some(delay);
+                KILLED
+            }
+            End::Limited(limit) => {
+                run.file_limit = Some(limit);
+                1
+            }
+        };
+        let ran = self.fixture.start(&run)?;
+        ensure!(ran.err.is_empty(), "it complains: {}", ran.err);
+        ensure!(ran.code == code, "it ended with {}", ran.code);
+        if self.setting.secret {
+            self.fixture.ensure_nowhere(SECRET)?;
+        }
+        Ok(ran)
+    }
+
+    /// Size on the disk of the longest file.
+    fn longest(&self) -> anyhow::Result<u64> {
+        let mut longest = 0;
+        for entry in fs::read_dir(self.fixture.path(FOLDER))? {
+            longest = longest.max(entry?.metadata()?.len());
+        }
+        Ok(longest)
+    }
 }
 
 /// All files, as programs see them after the kill and before anything was written again. With a
@@ -281,19 +361,37 @@ impl Call {
     /// Does to a file what the call does.
     fn apply(&self, file: &mut Vec<u8>) {
         match self.what {
-            What::Write { offset, len } => {
-                let end = offset + len;
-                file.resize(file.len().max(end), 0);
-                file[offset..end].copy_from_slice(&self.text(len));
-            }
+            What::Write { len, .. } => self.apply_part(file, len),
             What::Truncate { len } => file.resize(len, 0),
         }
+    }
+
+    /// Does to a file what a write does whose first `done` bytes were written.
+    fn apply_part(&self, file: &mut Vec<u8>, done: usize) {
+        if let What::Write { offset, len } = self.what
+            && done > 0
+        {
+            let end = offset + done;
+            file.resize(file.len().max(end), 0);
+            file[offset..end].copy_from_slice(&self.text(len)[..done]);
+        }
+    }
+
+    /// Whether a file may be `found` when it was `old` and this call ended so.
+    fn may_leave(&self, outcome: Outcome, old: &[u8], found: &[u8], chunk: usize) -> bool {
+        let mut new = old.to_vec();
+        match outcome {
+            Outcome::Unknown => return self.may_leave_cut(old, found, chunk),
+            Outcome::Did(done) => self.apply_part(&mut new, done),
+            Outcome::Failed(_) => {}
+        }
+        found == new
     }
 
     /// Whether a file may be `found` when it was `old` and this call was cut short: what was there
     /// is old or new, chunk by chunk; what the call adds is there up to some byte. A cut is a cut
     /// as a whole.
-    fn may_leave(&self, old: &[u8], found: &[u8], chunk: usize) -> bool {
+    fn may_leave_cut(&self, old: &[u8], found: &[u8], chunk: usize) -> bool {
         let mut new = old.to_vec();
         self.apply(&mut new);
         if new.len() < old.len() {
@@ -318,61 +416,106 @@ impl Call {
     }
 }
 
-/// What a run has said about itself before it was killed.
+/// How a call ended that did not do what it was asked for.
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    /// It was under way, or about to be, or had just returned.
+    Unknown,
+    /// It wrote less.
+    Did(usize),
+    /// Nothing was to happen then.
+    Failed(i32),
+}
+
+impl Outcome {
+    /// Answers the cage too.
+    fn parse(line: &str) -> Option<(u64, Self)> {
+        let words: Vec<&str> = line.split(' ').collect();
+        let outcome = match words[..] {
+            [_, _, "did", len] => Self::Did(len.parse().ok()?),
+            [_, _, "failed", errno] => Self::Failed(errno.parse().ok()?),
+            _ => return None,
+        };
+        Some((words[0].parse().ok()?, outcome))
+    }
+}
+
+/// What a run has said about itself.
 #[derive(Debug, Default)]
 struct Said {
+    /// Calls that did what they were asked for.
     returned: Vec<Call>,
-    /// The last call of each cage, which may have returned or not.
-    in_flight: Vec<Call>,
+    /// The last call of each cage.
+    last: Vec<(Call, Outcome)>,
 }
 
 impl Said {
     fn parse(text: &str, seed: u64) -> anyhow::Result<Self> {
         let mut said = Self::default();
-        let mut last: BTreeMap<u64, Call> = BTreeMap::new();
+        let mut last: BTreeMap<u64, (Call, Outcome)> = BTreeMap::new();
         for line in text.split_inclusive('\n') {
             // Cut by the kill, before its call was made.
             let Some(line) = line.strip_suffix('\n') else {
                 break;
             };
-            let call =
-                Call::parse(line, seed).with_context(|| format!("not understood: {line}"))?;
-            if let Some(before) = last.insert(call.cage, call) {
+            let strange = || format!("not understood: {line}");
+            if let Some((cage, outcome)) = Outcome::parse(line) {
+                last.get_mut(&cage).with_context(strange)?.1 = outcome;
+                continue;
+            }
+            let call = Call::parse(line, seed).with_context(strange)?;
+            if let Some((before, _)) = last.insert(call.cage, (call, Outcome::Unknown)) {
                 said.returned.push(before);
             }
         }
-        said.in_flight = last.into_values().collect();
+        said.last = last.into_values().collect();
         Ok(said)
     }
 }
 
-/// Compares the files with what was made of them, calls in flight aside.
-fn check(expected: &Files, in_flight: &[Call], found: &Files, chunk: usize) -> anyhow::Result<()> {
+/// Compares the files with what was made of them by the calls before the last ones.
+fn check(
+    expected: &Files,
+    last: &[(Call, Outcome)],
+    found: &Files,
+    chunk: usize,
+) -> anyhow::Result<()> {
     for name in expected.keys() {
         ensure!(found.contains_key(name), "{name} is lost");
     }
     for (name, found) in found {
         // A file may have been made whose first write was not begun.
         let old = expected.get(name).map_or(&[][..], Vec::as_slice);
-        let call = in_flight.iter().find(|call| call.file() == *name);
-        let fits = found == old || call.is_some_and(|call| call.may_leave(old, found, chunk));
+        let last = last.iter().find(|(call, _)| call.file() == *name);
+        let fits = match last {
+            Some((call, outcome)) => call.may_leave(*outcome, old, found, chunk),
+            None => found == old,
+        };
+        let last = last.map(|(call, outcome)| format!("{call} ({outcome:?})"));
         ensure!(
             fits,
-            "{name}: {}; in flight: {}",
+            "{name}: {}; last call: {}",
             difference(old, found),
-            call.map_or("nothing".to_owned(), Call::to_string)
+            last.unwrap_or_else(|| "to another file".to_owned())
         );
     }
     Ok(())
 }
 
-fn difference(expected: &[u8], found: &[u8]) -> String {
-    let at = expected.iter().zip(found).position(|(one, two)| one != two);
-    let at = at.map_or_else(|| "none".to_owned(), |at| at.to_string());
+/// Says where contents differ.
+pub(super) fn difference(expected: &[u8], found: &[u8]) -> String {
+    const SHOWN: usize = 8;
+    let pairs = expected.iter().zip(found).enumerate();
+    let unlike: Vec<usize> = pairs
+        .filter(|(_, (one, two))| one != two)
+        .map(|(at, _)| at)
+        .collect();
     format!(
-        "{} bytes were expected, {} found, first difference within both: {at}",
+        "{} bytes were expected, {} found; of both {} differ, at {:?}",
         expected.len(),
-        found.len()
+        found.len(),
+        unlike.len(),
+        &unlike[..unlike.len().min(SHOWN)]
     )
 }
 
@@ -405,16 +548,16 @@ mod tests {
         });
         let new = after(&append, &old);
         for len in 100..=160 {
-            assert!(append.may_leave(&old, &new[..len], 64), "{len}");
+            assert!(append.may_leave_cut(&old, &new[..len], 64), "{len}");
         }
-        assert!(!append.may_leave(&old, &new[..99], 64));
-        assert!(!append.may_leave(&old, &[&new[..], b"x"].concat(), 64));
+        assert!(!append.may_leave_cut(&old, &new[..99], 64));
+        assert!(!append.may_leave_cut(&old, &[&new[..], b"x"].concat(), 64));
         let mut zeros = new.clone();
         zeros[120..].fill(0);
-        assert!(!append.may_leave(&old, &zeros, 64));
+        assert!(!append.may_leave_cut(&old, &zeros, 64));
         let mut damaged = new;
         damaged[50] ^= 1;
-        assert!(!append.may_leave(&old, &damaged, 64));
+        assert!(!append.may_leave_cut(&old, &damaged, 64));
     }
 
     #[test]
@@ -432,25 +575,45 @@ mod tests {
                 .collect()
         };
         for fine in [&[0][..], &[], &[64], &[0, 128], &[128], &[60, 192]] {
-            assert!(write.may_leave(&old, &mixed(fine), 64), "{fine:?}");
+            assert!(write.may_leave_cut(&old, &mixed(fine), 64), "{fine:?}");
         }
         for torn in [&[70][..], &[0, 127], &[62]] {
-            assert!(!write.may_leave(&old, &mixed(torn), 64), "{torn:?}");
-            assert!(write.may_leave(&old, &mixed(torn), 1), "{torn:?}");
+            assert!(!write.may_leave_cut(&old, &mixed(torn), 64), "{torn:?}");
+            assert!(write.may_leave_cut(&old, &mixed(torn), 1), "{torn:?}");
         }
-        assert!(!write.may_leave(&old, &new[..150], 64));
+        assert!(!write.may_leave_cut(&old, &new[..150], 64));
     }
 
     #[test]
     fn a_cut_truncate_happens_or_not() {
         let old = [b'o'; 100];
         let shrink = call(What::Truncate { len: 40 });
-        assert!(shrink.may_leave(&old, &old, 64) && shrink.may_leave(&old, &old[..40], 64));
-        assert!(!shrink.may_leave(&old, &old[..64], 64));
+        assert!(shrink.may_leave_cut(&old, &old, 64) && shrink.may_leave_cut(&old, &old[..40], 64));
+        assert!(!shrink.may_leave_cut(&old, &old[..64], 64));
         let grow = call(What::Truncate { len: 150 });
         let new = after(&grow, &old);
-        assert!(grow.may_leave(&old, &new, 64) && grow.may_leave(&old, &new[..120], 64));
-        assert!(!grow.may_leave(&old, &[b'o'; 120], 64));
+        assert!(grow.may_leave_cut(&old, &new, 64) && grow.may_leave_cut(&old, &new[..120], 64));
+        assert!(!grow.may_leave_cut(&old, &[b'o'; 120], 64));
+    }
+
+    #[test]
+    fn a_call_that_says_how_it_ended_has_ended_so() {
+        let old = [b'o'; 100];
+        let write = call(What::Write {
+            offset: 90,
+            len: 60,
+        });
+        let new = after(&write, &old);
+        for done in 1..=60 {
+            let found = &new[..(90 + done).max(100)];
+            let exact = write.may_leave(Outcome::Did(done), &old, found, 64);
+            assert_eq!(exact, done >= 10, "{done}");
+        }
+        assert!(write.may_leave(Outcome::Failed(27), &old, &old, 64));
+        assert!(!write.may_leave(Outcome::Failed(27), &old, &new, 64));
+        let said = Said::parse("0 0 write 1 0 50\n0 0 failed 27\n", 3).unwrap();
+        assert!(matches!(said.last[..], [(_, Outcome::Failed(27))]));
+        assert!(Said::parse("0 0 failed 27\n", 3).is_err());
     }
 
     #[test]
@@ -460,19 +623,19 @@ mod tests {
             3,
         );
         let said = said.unwrap();
-        assert_eq!((said.returned.len(), said.in_flight.len()), (1, 2));
+        assert_eq!((said.returned.len(), said.last.len()), (1, 2));
         let mut expected = Files::new();
         said.returned[0].apply(expected.entry(said.returned[0].file()).or_default());
         let content = expected["0-1"].clone();
         let found = |len: usize| Files::from([("0-1".to_owned(), content[..len].to_vec())]);
         for len in [20, 50] {
-            check(&expected, &said.in_flight, &found(len), 512).unwrap();
+            check(&expected, &said.last, &found(len), 512).unwrap();
         }
         for lost in [found(0), found(49), Files::new()] {
-            assert!(check(&expected, &said.in_flight, &lost, 512).is_err());
+            assert!(check(&expected, &said.last, &lost, 512).is_err());
         }
         let other = Files::from([("0-0".to_owned(), vec![1])]);
         let both: Files = found(50).into_iter().chain(other).collect();
-        assert!(check(&expected, &said.in_flight, &both, 512).is_err());
+        assert!(check(&expected, &said.last, &both, 512).is_err());
     }
 }

@@ -8,10 +8,15 @@
 //! ```
 //!
 //! FILE of cage CAGE is `DIR/CAGE-FILE`. What a write writes is [`text`] of the numbers in its line
-//! and of SEED. Sizes and places gather around multiples of CHUNK. Ends with 1 when a call fails or
-//! does less than it was asked for.
+//! and of SEED. Sizes and places gather around multiples of CHUNK. A cage ends with 1 when a call
+//! fails or does less than it was asked for, and says so:
+//!
+//! ```text
+//! CAGE NUMBER did LEN
+//! CAGE NUMBER failed ERRNO
+//! ```
 
-use cage_libc::sys::{self, address, nr};
+use cage_libc::sys::{self, Errno, address, nr};
 use std::io::Write;
 
 /// Files of each cage.
@@ -54,14 +59,10 @@ impl Dice {
     }
 }
 
-/// Makes a call and ends this program unless it answers `expected`.
-fn call(what: &str, nr: u32, args: &[u64], expected: usize) {
+/// Answers how many bytes were written.
+fn call(nr: u32, args: &[u64]) -> Result<usize, Errno> {
     // SAFETY: every address comes from a live buffer.
-    let result = unsafe { sys::syscall(nr, args) };
-    if result.map(|done| done as usize) != Ok(expected) {
-        eprintln!("file_load: {what}: {result:?} instead of {expected}");
-        sys::exit(1)
-    }
+    unsafe { sys::syscall(nr, args) }.map(|done| done as usize)
 }
 
 /// An open file.
@@ -103,7 +104,7 @@ impl File {
 
     /// Writes with one call: with one buffer or with three, at the end by a descriptor that does
     /// nothing else, or anywhere.
-    fn write(&mut self, offset: u64, data: &[u8], how: u64) {
+    fn write(&mut self, offset: u64, data: &[u8], how: u64) -> Result<usize, Errno> {
         const PWRITEV: u32 = 296;
         let at_end = offset == self.size && how & 1 == 0;
         let third = data.len() / 3;
@@ -114,20 +115,29 @@ impl File {
         let (bytes, list) = (address(data.as_ptr()), address(vectors.as_ptr()));
         let (end, any) = (self.appending as u64, self.anywhere as u64);
         let len = data.len() as u64;
-        match (at_end, how & 2 == 0) {
-            (true, true) => call("write", nr::WRITE, &[end, bytes, len], data.len()),
-            (true, false) => call("writev", nr::WRITEV, &[end, list, 3], data.len()),
-            (false, true) => call("pwrite", nr::PWRITE, &[any, bytes, len, offset], data.len()),
-            (false, false) => call("pwritev", PWRITEV, &[any, list, 3, offset], data.len()),
-        }
         self.size = self.size.max(offset + len);
+        match (at_end, how & 2 == 0) {
+            (true, true) => call(nr::WRITE, &[end, bytes, len]),
+            (true, false) => call(nr::WRITEV, &[end, list, 3]),
+            (false, true) => call(nr::PWRITE, &[any, bytes, len, offset]),
+            (false, false) => call(PWRITEV, &[any, list, 3, offset]),
+        }
     }
 
-    fn truncate(&mut self, len: u64) {
-        let args = [self.anywhere as u64, len];
-        call("ftruncate", nr::FTRUNCATE, &args, 0);
+    fn truncate(&mut self, len: u64) -> Result<usize, Errno> {
         self.size = len;
+        call(nr::FTRUNCATE, &[self.anywhere as u64, len])
     }
+}
+
+/// Goes on if a call has done what it was asked for.
+fn check(cage: u64, number: u64, result: Result<usize, Errno>, expected: usize) {
+    match result {
+        Ok(done) if done == expected => return,
+        Ok(done) => println!("{cage} {number} did {done}"),
+        Err(Errno(errno)) => println!("{cage} {number} failed {errno}"),
+    }
+    sys::exit(1)
 }
 
 fn work(dir: &str, seed: u64, chunk: u64, cage: u64) -> ! {
@@ -151,7 +161,7 @@ fn work(dir: &str, seed: u64, chunk: u64, cage: u64) -> ! {
         };
         if let Some(len) = truncate_to {
             println!("{cage} {number} truncate {index} {len}");
-            file.truncate(len);
+            check(cage, number, file.truncate(len), 0);
             continue;
         }
         let offset = match dice.roll(8) {
@@ -167,7 +177,8 @@ fn work(dir: &str, seed: u64, chunk: u64, cage: u64) -> ! {
         };
         let data = text(seed, cage, number, len as usize);
         println!("{cage} {number} write {index} {offset} {len}");
-        file.write(offset, &data, dice.roll(4));
+        let result = file.write(offset, &data, dice.roll(4));
+        check(cage, number, result, data.len());
     }
     sys::exit(0)
 }
