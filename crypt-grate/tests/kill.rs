@@ -16,7 +16,7 @@ use std::fmt;
 /// All that is known here of the engine under test.
 mod engine {
     use super::{Change, Disk};
-    use crypt_grate::sealed_file::{Error, Keys, SealedFile, Sealing, software};
+    use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, identify, software};
     use crypt_grate::storage::Storage;
     use rand_core::{TryCryptoRng, TryRng};
     use sealed::{ChunkSize, Cipher, MasterKey, Params};
@@ -101,6 +101,15 @@ mod engine {
                 }
                 Change::SetLen(len) => self.file.set_len(disk, &mut with, len as u64).map(|()| len),
             }
+        }
+
+        /// Whether the file would be taken for one that is not sealed.
+        pub fn looks_plain(&self, disk: &impl Storage) -> Result<bool, Error> {
+            let keys = Keys {
+                master: &self.key,
+                aead: software,
+            };
+            Ok(identify(disk, keys)? == Content::Plain)
         }
 
         /// All of the file.
@@ -396,7 +405,11 @@ impl Scene {
             Fault::Kill => disk.left(),
             _ => disk,
         };
-        let found = File::open(self.chunks, 3)
+        let mut next = File::open(self.chunks, 3);
+        if next.looks_plain(&ReadOnly(&disk)) != Ok(false) {
+            return Err("it can't be opened, or passes for a plain file".to_owned());
+        }
+        let found = next
             .content(&ReadOnly(&disk))
             .map_err(|error| format!("it can't be read: {error:?}"))?;
         if !self.change.may_leave(&old, &found, self.chunks.size) {

@@ -11,9 +11,9 @@ use std::fs;
 use std::time::Duration;
 
 /// Kills in one test; `E2E_KILLS` names another number, for a long search.
-const KILLS: u64 = 8;
+const KILLS: u64 = 6;
 /// Transactions of the tests without kills.
-const TRANSACTIONS: u64 = 100;
+const TRANSACTIONS: u64 = 50;
 /// Transactions that a database gets before the test goes on with a new one. Checking it takes as
 /// long as making it did.
 const MOST_TRANSACTIONS: u64 = 200;
