@@ -3,12 +3,13 @@
 # Looked up when needed, after setup may have installed it.
 CARGO = $(shell scripts/setup.sh --cargo)
 
-.PHONY: help setup build run test list bench clean
+.PHONY: help setup build run test test-long list bench clean
 
 help:
 	@echo 'make run               set up, build, and show the main job'
 	@echo 'make build             the runtime, the keys command, all grates and programs'
 	@echo 'make test [GRATE=name] all tests, or the end-to-end tests of one grate'
+	@echo 'make test-long         the searches among them for longer: kills, random file calls'
 	@echo 'make list              the grates and programs'
 	@echo 'make rust/NAME         build one grate or program written in Rust'
 	@echo 'make c/NAME            build one grate written in C'
@@ -38,8 +39,16 @@ test: setup
 	$(CARGO) test --release --no-run
 	$(CARGO) xtask guests
 	$(CARGO) test --release
-	$(CARGO) test --release --package crypt-grate --lib --test model
+	$(CARGO) test --release --package crypt-grate --lib --test model --test kill
 endif
+
+# What is random in the tests, hundreds of times over; about half an hour on two processors.
+test-long: build
+	@scripts/setup.sh --tests
+	$(CARGO) test --release --package crypt-grate --test model --test kill
+	E2E_KILLS=500 $(CARGO) test --release --package e2e --test e2e -- 'random kills'
+	E2E_KILLS=500 $(CARGO) test --release --package e2e --test e2e -- 'killed and started again'
+	E2E_MODEL_SEEDS=1000 $(CARGO) test --release --package e2e --test e2e -- 'random file calls'
 
 list: setup
 	@$(CARGO) --quiet xtask list

@@ -73,7 +73,44 @@ pub struct Run<'a> {
     pub input: &'a [u8],
     /// Most time it may take; a minute if not named.
     pub timeout: Option<Duration>,
+    /// Kill the runtime (SIGKILL) after that time, unless it has ended by then.
+    pub kill_after: Option<Duration>,
+    /// No file may become longer: the kernel writes up to there, then answers EFBIG.
+    pub file_limit: Option<FileLimit>,
 }
+
+/// The most that a file may hold, in blocks of 512 bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct FileLimit(pub u64);
+
+impl FileLimit {
+    /// Bytes of a block.
+    pub const BLOCK: u64 = 512;
+
+    /// A command that starts `program` under this limit.
+    fn command(self, program: &Path) -> Command {
+        let mut command = Command::new("sh");
+        // The signal that comes with the error would end the program.
+        let script = "trap '' XFSZ && ulimit -f \"$1\" && shift && exec \"$@\"";
+        command
+            .args(["-c", script, "sh"])
+            .arg(self.0.to_string())
+            .arg(program);
+        command
+    }
+}
+
+/// What happens to a process that does not end by itself.
+#[derive(Clone, Copy, Debug)]
+enum Limit {
+    /// It counts as hung.
+    Hangs(Duration),
+    /// It is killed, as was the intention.
+    IsKilled(Duration),
+}
+
+/// Exit status, as a shell shows it, of a process that was killed.
+pub const KILLED: i32 = 128 + 9;
 
 impl Fixture {
     /// A new root.
@@ -109,6 +146,16 @@ impl Fixture {
         self.root.path().join(inside.trim_start_matches('/'))
     }
 
+    /// Adds a program that is not among the built ones.
+    ///
+    /// # Errors
+    /// When it can't be linked.
+    pub fn add_program(&self, program: &Path) -> anyhow::Result<()> {
+        let name = program.file_name().unwrap_or_default();
+        fs::hard_link(program, self.path("bin").join(name))
+            .with_context(|| format!("cannot link {}", program.display()))
+    }
+
     /// Makes a key file with `keys gen`.
     ///
     /// # Errors
@@ -135,7 +182,11 @@ impl Fixture {
     /// # Errors
     /// As [`Fixture::run`].
     pub fn start(&self, run: &Run<'_>) -> anyhow::Result<Ran> {
-        let mut command = Command::new(host_command("lind-wasm"));
+        let runtime = host_command("lind-wasm");
+        let mut command = match run.file_limit {
+            Some(limit) => limit.command(&runtime),
+            None => Command::new(runtime),
+        };
         command.arg("--root").arg(self.root.path());
         if run.strict {
             command.arg("--strict-lind");
@@ -144,8 +195,11 @@ impl Fixture {
             command.arg("--env").arg(variable);
         }
         command.args(&run.args);
-        let timeout = run.timeout.unwrap_or(Duration::from_secs(60));
-        let ran = finish(command, run.input, timeout)?;
+        let limit = match run.kill_after {
+            Some(time) => Limit::IsKilled(time),
+            None => Limit::Hangs(run.timeout.unwrap_or(Duration::from_secs(60))),
+        };
+        let ran = finish(command, run.input, limit)?;
         anyhow::ensure!(
             !ran.err.contains("panicked") && !ran.text().contains("panicked"),
             "something panicked:\n{}",
@@ -207,10 +261,12 @@ pub fn command<S: AsRef<OsStr>>(
 ) -> anyhow::Result<Ran> {
     let mut command = Command::new(program);
     command.args(args);
-    finish(command, b"", Duration::from_secs(60))
+    finish(command, b"", Limit::Hangs(Duration::from_secs(60)))
 }
 
-fn finish(mut command: Command, input: &[u8], timeout: Duration) -> anyhow::Result<Ran> {
+fn finish(mut command: Command, input: &[u8], limit: Limit) -> anyhow::Result<Ran> {
+    const PATIENCE: Duration = Duration::from_millis(2);
+    let (Limit::Hangs(time) | Limit::IsKilled(time)) = limit;
     let shown = format!("{command:?}");
     let mut child = command
         .stdin(Stdio::piped())
@@ -239,12 +295,13 @@ fn finish(mut command: Command, input: &[u8], timeout: Duration) -> anyhow::Resu
             if let Some(status) = child.try_wait()? {
                 break Some(status);
             }
-            if started.elapsed() > timeout {
+            let left = time.saturating_sub(started.elapsed());
+            if left.is_zero() {
                 child.kill()?;
-                child.wait()?;
-                break None;
+                let status = child.wait()?;
+                break matches!(limit, Limit::IsKilled(_)).then_some(status);
             }
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(left.min(PATIENCE));
         };
         let join = |thread: std::thread::ScopedJoinHandle<'_, std::io::Result<Vec<u8>>>| {
             thread
@@ -254,8 +311,7 @@ fn finish(mut command: Command, input: &[u8], timeout: Duration) -> anyhow::Resu
         };
         let (out, err) = (join(out)?, join(err)?);
         let err = String::from_utf8_lossy(&err).into_owned();
-        let status =
-            status.with_context(|| format!("{shown} did not end in {timeout:?}\n{err}"))?;
+        let status = status.with_context(|| format!("{shown} did not end in {time:?}\n{err}"))?;
         Ok(Ran {
             code: status
                 .code()

@@ -3,3 +3,4 @@
 pub mod fixture;
 pub mod manifest;
 pub mod scenarios;
+pub mod sqlite;

@@ -1,8 +1,10 @@
 //! Tests that look at more than one run, or at what lies on the disk.
 
 pub mod crypt;
+pub mod kills;
 pub mod model;
 pub mod runtime;
+pub mod sqlite;
 pub mod stacks;
 pub mod wasi;
 
@@ -19,8 +21,10 @@ fn trial(name: String, test: impl FnOnce() -> anyhow::Result<()> + Send + 'stati
 pub fn trials() -> Vec<Trial> {
     [
         crypt::trials(),
+        kills::trials(),
         model::trials(),
         runtime::trials(),
+        sqlite::trials(),
         stacks::trials(),
         wasi::trials(),
     ]
