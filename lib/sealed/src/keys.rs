@@ -25,6 +25,9 @@ const KEY_ID_LABEL: &[u8] = b"sealed key id";
 const HEADER_KEY_LABEL: &[u8] = b"sealed file header key";
 const CONTENT_KEY_LABEL: &[u8] = b"sealed file content key";
 
+#[cfg(feature = "wire")]
+const STREAM_PSK_LABEL: &[u8] = b"sealed stream psk";
+
 type SecretKey = Zeroizing<[u8; KEY_LEN]>;
 
 /// The public name of a master key: tells keys apart and reveals nothing of them.
@@ -121,6 +124,23 @@ impl MasterKey {
             key
         };
         (derive(HEADER_KEY_LABEL), derive(CONTENT_KEY_LABEL))
+    }
+
+    /// What both ends of a sealed stream of this version prove to each other that they have.
+    #[cfg(feature = "wire")]
+    pub(crate) fn stream_psk(&self, version: u8) -> SecretKey {
+        self.wire_key(None, STREAM_PSK_LABEL, version)
+    }
+
+    #[cfg(feature = "wire")]
+    fn wire_key(&self, salt: Option<&[u8]>, label: &[u8], version: u8) -> SecretKey {
+        let mut key = SecretKey::default();
+        expand(
+            &Hkdf::new(salt, self.secret.as_slice()),
+            &[label, &[version]],
+            key.as_mut_slice(),
+        );
+        key
     }
 }
 

@@ -15,6 +15,8 @@
 //! - [`Layout`]: where a plaintext offset lies on disk, and which sizes are possible.
 //! - [`Sealer`] and [`Opener`]: a whole file from beginning to end.
 //!
+//! With the feature `wire`, the module `wire` has the state machines of sealed connections.
+//!
 //! # Example
 //!
 //! ```
@@ -61,6 +63,9 @@ mod header;
 mod keys;
 mod layout;
 mod stream;
+
+#[cfg(feature = "wire")]
+pub mod wire;
 
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,5 @@
+//! Tests of sealed connections from outside: two ends joined in memory, and who sits between.
+
+mod exchange;
+mod support;
+mod tamper;
