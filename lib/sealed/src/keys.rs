@@ -27,6 +27,8 @@ const CONTENT_KEY_LABEL: &[u8] = b"sealed file content key";
 
 #[cfg(feature = "wire")]
 const STREAM_PSK_LABEL: &[u8] = b"sealed stream psk";
+#[cfg(feature = "wire")]
+const DATAGRAM_KEY_LABEL: &[u8] = b"sealed datagram key";
 
 type SecretKey = Zeroizing<[u8; KEY_LEN]>;
 
@@ -130,6 +132,12 @@ impl MasterKey {
     #[cfg(feature = "wire")]
     pub(crate) fn stream_psk(&self, version: u8) -> SecretKey {
         self.wire_key(None, STREAM_PSK_LABEL, version)
+    }
+
+    /// The key of all sealed datagrams of this version from the sender with this salt.
+    #[cfg(feature = "wire")]
+    pub(crate) fn datagram_key(&self, version: u8, sender_salt: &[u8]) -> SecretKey {
+        self.wire_key(Some(sender_salt), DATAGRAM_KEY_LABEL, version)
     }
 
     #[cfg(feature = "wire")]

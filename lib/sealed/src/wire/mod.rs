@@ -7,6 +7,7 @@
 //!
 //! - [`Connection`]: one end of a sealed stream. A Noise `NNpsk0` handshake, then records, then an
 //!   authenticated end for each direction.
+//! - [`Datagrams`]: the datagrams of one socket, each sealed by itself, with a replay window.
 //! - [`Keys`]: the key or key ring both are made from.
 //! - [`aead`]: the AEAD of all that comes after the handshake, behind a trait.
 //!
@@ -54,6 +55,7 @@
 //! ```
 
 pub mod aead;
+mod datagram;
 mod error;
 mod handshake;
 mod queue;
@@ -66,6 +68,10 @@ use core::iter;
 
 use crate::MasterKey;
 
+pub use datagram::{
+    DATAGRAM_MAGIC, DATAGRAM_OVERHEAD, DatagramError, Datagrams, MAX_DATAGRAM_LEN, REPLAY_WINDOW,
+    SENDER_LIMIT, SENDER_SALT_LEN, payload_room,
+};
 pub use error::Error;
 pub use handshake::{INITIATOR_FLIGHT_LEN, RESPONDER_FLIGHT_LEN, STREAM_MAGIC};
 pub use record::{HEADER_LEN, MAX_RECORD_LEN, MAX_RECORD_PLAINTEXT, OVERHEAD, REKEY_INTERVAL};
