@@ -5,6 +5,11 @@ use core::fmt;
 
 use zeroize::Zeroize;
 
+use super::record::MAX_RECORD_LEN;
+
+/// A queue does not grow beyond this for the sake of what may come later.
+const GROWTH_LIMIT: usize = 4 * MAX_RECORD_LEN;
+
 /// A queue of bytes that takes no memory while it is empty, for most connections are idle most of
 /// the time.
 pub struct Queue {
@@ -84,10 +89,17 @@ impl Queue {
 
     /// Makes room without leaving a copy behind, as the growth of a vector would.
     fn make_room(&mut self, additional: usize) {
-        if self.bytes.capacity() - self.bytes.len() >= additional {
+        let len = self.len() + additional;
+        if self.taken + len <= self.bytes.capacity() {
             return;
         }
-        let mut larger = Vec::with_capacity(self.len() + additional);
+        if len <= self.bytes.capacity() {
+            self.bytes.drain(..self.taken);
+            self.taken = 0;
+            return;
+        }
+        // Doubled, so that many small pieces are not moved for each of them.
+        let mut larger = Vec::with_capacity(len.max(GROWTH_LIMIT.min(2 * self.len())));
         larger.extend_from_slice(self.as_slice());
         let old = core::mem::replace(&mut self.bytes, larger);
         self.taken = 0;
@@ -96,7 +108,8 @@ impl Queue {
 
     fn dispose(&self, mut old: Vec<u8>) {
         if self.secret {
-            old.as_mut_slice().zeroize();
+            // All of its capacity.
+            old.zeroize();
         }
     }
 }
@@ -133,6 +146,36 @@ mod tests {
         assert_eq!(queue.as_slice(), b"dxyz");
         queue.consume(usize::MAX);
         assert!(queue.is_empty());
+    }
+
+    /// Against a plain vector, over all ways to find room.
+    #[test]
+    fn any_sequence_of_pieces() {
+        let mut queue = Queue::secret();
+        let mut expected = Vec::new();
+        for step in 0..2000usize {
+            let piece = [step as u8; 50];
+            let len = step * 7 % 50;
+            queue.extend_from_slice(&piece[..len]);
+            expected.extend_from_slice(&piece[..len]);
+            let taken = (step * 11 % 45).min(expected.len());
+            queue.consume(taken);
+            expected.drain(..taken);
+            assert_eq!(queue.as_slice(), expected);
+        }
+        assert!(expected.len() > 1000, "it grew");
+    }
+
+    #[test]
+    fn small_pieces_are_not_moved_each_time() {
+        let mut queue = Queue::public();
+        let mut moved = 0;
+        for _ in 0..10_000 {
+            let capacity = queue.bytes.capacity();
+            queue.extend_from_slice(b"small");
+            moved += usize::from(queue.bytes.capacity() != capacity);
+        }
+        assert!(moved < 20);
     }
 
     #[test]
