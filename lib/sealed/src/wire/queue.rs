@@ -68,7 +68,7 @@ impl Queue {
     /// Takes back the last `len` bytes.
     pub fn retract(&mut self, len: usize) {
         let keep = self.bytes.len().saturating_sub(len).max(self.taken);
-        self.bytes.truncate(keep);
+        self.truncate(keep);
         self.consume(0);
     }
 
@@ -94,7 +94,8 @@ impl Queue {
             return;
         }
         if len <= self.bytes.capacity() {
-            self.bytes.drain(..self.taken);
+            self.bytes.copy_within(self.taken.., 0);
+            self.truncate(self.len());
             self.taken = 0;
             return;
         }
@@ -106,10 +107,18 @@ impl Queue {
         self.dispose(old);
     }
 
+    /// Leaves nothing behind in the capacity that is not in use: what is in use is all that
+    /// [`dispose`](Self::dispose) wipes.
+    fn truncate(&mut self, len: usize) {
+        if self.secret {
+            self.bytes[len..].zeroize();
+        }
+        self.bytes.truncate(len);
+    }
+
     fn dispose(&self, mut old: Vec<u8>) {
         if self.secret {
-            // All of its capacity.
-            old.zeroize();
+            old.as_mut_slice().zeroize();
         }
     }
 }

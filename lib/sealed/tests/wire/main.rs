@@ -7,3 +7,4 @@ mod hostile;
 mod memory;
 mod support;
 mod tamper;
+mod vectors;

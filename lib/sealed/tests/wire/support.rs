@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use rand_core::{TryCryptoRng, TryRng};
 use sealed::MasterKey;
+use sealed::wire::aead::MessageAead;
 use sealed::wire::{Connection, Error, INITIATOR_FLIGHT_LEN, Incoming, Keys};
 
 /// A repeatable source of bytes: SplitMix64, no cryptographic generator, for test data only.
@@ -71,7 +72,10 @@ pub fn connected() -> (Connection, Connection) {
 }
 
 /// Everything that one end wants sent goes to the other.
-pub fn carry(from: &mut Connection, to: &mut Connection) -> Result<(), Error> {
+pub fn carry<A: MessageAead>(
+    from: &mut Connection<A>,
+    to: &mut Connection<A>,
+) -> Result<(), Error> {
     while from.wants_write() {
         let taken = to.read_wire(from.wire_output())?;
         from.wire_sent(taken);
