@@ -139,7 +139,7 @@ fn independent_reader() -> anyhow::Result<()> {
 }
 
 /// The Python that has the packages of `tests/requirements.txt`.
-fn python() -> anyhow::Result<std::path::PathBuf> {
+pub(super) fn python() -> anyhow::Result<std::path::PathBuf> {
     let own = repository().join("target/python/bin/python3");
     Ok(if own.exists() { own } else { "python3".into() })
 }

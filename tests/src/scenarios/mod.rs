@@ -5,6 +5,7 @@ pub mod model;
 pub mod runtime;
 pub mod stacks;
 pub mod wasi;
+pub mod wire;
 
 use libtest_mimic::{Failed, Trial};
 
@@ -23,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         runtime::trials(),
         stacks::trials(),
         wasi::trials(),
+        wire::trials(),
     ]
     .into_iter()
     .flatten()
