@@ -53,6 +53,13 @@ pub enum Incoming<'a> {
 ///
 /// A small write is a record at once: nothing waits for more to come.
 ///
+/// # Latency
+///
+/// The initiator's confirmation is there to be sent as soon as the responder's flight has been
+/// read. Where the program's first write follows at once, send both together. Over TCP set
+/// `TCP_NODELAY` while the handshake lasts: otherwise that write may be held back until the peer
+/// has acknowledged the confirmation sent before it.
+///
 /// # Errors
 ///
 /// An error other than [`Error::WriteClosed`] ends the connection: keys and whatever was still to
@@ -374,8 +381,6 @@ impl<A: MessageAead> Connection<A> {
             self.open_records(&mut &partial[..])?;
         }
         self.open_records(&mut wire)?;
-        // An impossible length is found out before its record is waited for.
-        record::record_len(wire)?;
         self.partial.extend_from_slice(wire);
         Ok(())
     }
@@ -418,8 +423,7 @@ impl<A: MessageAead> Connection<A> {
             if self.incoming_ended && !wire.is_empty() {
                 return Err(Error::AfterEnd);
             }
-            let most = if *confirmed { receiving.run_limit() } else { 1 };
-            let Some(run) = RecordRun::split_off(wire, most)? else {
+            let Some(run) = RecordRun::split_off(wire, receiving.run_limit())? else {
                 return Ok(());
             };
             let is_empty = run.plaintext_len() == 0;

@@ -425,7 +425,7 @@ fn refused_datagrams() -> Vec<BadDatagram> {
         altered[at] ^= value;
         altered
     };
-    let refused = |name: &str, keys: &[MasterKey], received: &[Vec<u8>], sealed: Vec<u8>| {
+    let refused = |name: &str, keys: &[MasterKey], received: &[&[u8]], sealed: Vec<u8>| {
         let bad = BadDatagram {
             name: name.into(),
             keys: keys.iter().map(|key| hex(key.expose_secret())).collect(),
@@ -450,14 +450,14 @@ fn refused_datagrams() -> Vec<BadDatagram> {
         refused("payload altered", &one, &[], altered(26, 1)),
         refused("tag altered", &one, &[], altered(first.len() - 1, 1)),
         refused("another key", &[key(0xEE)], &[], first.clone()),
-        refused("repeated", &one, &[first.clone()], first.clone()),
+        refused("repeated", &one, &[&first], first.clone()),
         refused(
             "repeated later",
             &one,
-            &[first.clone(), sealed(1023)],
+            &[&first, &sealed(1023)],
             first.clone(),
         ),
-        refused("too old", &one, &[sealed(1024)], first.clone()),
+        refused("too old", &one, &[&sealed(1024)], first.clone()),
     ]
 }
 
