@@ -301,6 +301,7 @@ pub const CALLS: &[Class] = {
         ),
         class(327, "preadv2", Refuse, "ENOSYS: programs use preadv then"),
         class(328, "pwritev2", Refuse, "ENOSYS: programs use pwritev then"),
+        class(332, "statx", Translate, "shows a size"),
         class(
             425,
             "io_uring_setup",

@@ -67,6 +67,7 @@ table! {
     SYS_COPY_FILE_RANGE => copy_file_range: files::copy_file_range,
     SYS_LLSEEK => llseek: transfer::lseek,
     SYS_SYNC_FILE_RANGE => sync_file_range: files::sync_file_range,
+    SYS_STATX => statx: stat::statx,
     SYS_SENDFILE => sendfile: files::refuse,
     SYS_SPLICE => splice: files::refuse,
     SYS_TEE => tee: files::refuse,

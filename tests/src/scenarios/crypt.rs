@@ -188,7 +188,7 @@ fn made_good() -> anyhow::Result<()> {
         let ran = fixture.run(&args)?.expect(0)?;
         anyhow::ensure!(ran.out == content, "not as it was");
         let told = ran.err.contains("/tmp/file: its last change was cut short");
-        anyhow::ensure!(told == !options.is_empty(), "told or not");
+        anyhow::ensure!(told != options.is_empty(), "told or not");
         anyhow::ensure!(
             fs::read(&path)?[CHUNKS..] == whole[CHUNKS..],
             "not repaired"
@@ -284,7 +284,7 @@ fn independent_reader() -> anyhow::Result<()> {
 }
 
 /// The Python that has the packages of `tests/requirements.txt`.
-fn python() -> anyhow::Result<std::path::PathBuf> {
+pub(super) fn python() -> anyhow::Result<std::path::PathBuf> {
     let own = repository().join("target/python/bin/python3");
     Ok(if own.exists() { own } else { "python3".into() })
 }

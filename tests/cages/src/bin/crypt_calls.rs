@@ -50,6 +50,7 @@ fn differences(checks: &mut Checks) -> Result<(), Errno> {
     let fd = open(path, O_CREAT_RDWR)?;
     checks.equal("write", write(fd, &[7; 5000]), Ok(5000));
     checks.equal("O_DIRECT", open(path, O_DIRECT | 2), Err(EINVAL));
+    statx_sizes(checks, path, fd);
     mappings(checks, fd)?;
     record_locks(checks, path, fd)?;
     let other = open(c"/tmp/other", O_CREAT_RDWR)?;
@@ -101,6 +102,37 @@ fn differences(checks: &mut Checks) -> Result<(), Errno> {
     let null = open(c"/dev/null", 1)?;
     checks.equal("/dev/null", write(null, b"gone"), Ok(4));
     Ok(())
+}
+
+/// statx shows the size of the plaintext, by path and by descriptor.
+fn statx_sizes(checks: &mut Checks, path: &core::ffi::CStr, fd: i32) {
+    const STATX: u32 = 332;
+    const CWD: u64 = -100i64 as u64;
+    const EMPTY_PATH: u64 = 0x1000;
+    const BASIC: u64 = 0x7ff;
+    let ask = |directory: u64, path: &core::ffi::CStr, flags: u64| {
+        let mut stat = [0u8; 256];
+        let buffer = address(stat.as_mut_ptr());
+        let args = [directory, address(path.as_ptr()), flags, BASIC, buffer];
+        call(STATX, &args).map(|_| u64::from_le_bytes(stat[40..48].try_into().unwrap_or_default()))
+    };
+    if sys::base() != 0 {
+        // Lind has no such call.
+        return;
+    }
+    let by_path = ask(CWD, path, 0);
+    checks.equal("statx of a path", by_path, Ok(5000));
+    checks.equal(
+        "statx of a descriptor",
+        ask(fd as u64, c"", EMPTY_PATH),
+        Ok(5000),
+    );
+    checks.equal(
+        "statx of nothing",
+        ask(CWD, c"/tmp/nothing", 0),
+        Err(Errno(2)),
+    );
+    checks.equal("statx with unknown flags", ask(CWD, path, 1), Err(EINVAL));
 }
 
 /// A mapping shows the plaintext, and is written out to see it: its address is only a number here.
