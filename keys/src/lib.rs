@@ -1,11 +1,34 @@
-//! Key files, and whole sealed files in and out of ordinary ones.
+//! Key files and key rings, and offline work on sealed files.
 //!
-//! [`key_file`] reads and makes the files that hold master keys. [`transfer`] seals and opens from
-//! any reader to any writer. [`output`] writes a file whole or not at all. The command `keys` is a
-//! thin face on these.
+//! # Without the feature `command`
+//!
+//! Bytes in, keys out: no files, no clock, no randomness of its own. [`key_file`] tells what the
+//! contents of a key file are, [`wrapped`] has keys under a passphrase, [`ring_file`] the files
+//! that name several keys, and [`KeyRing`] is what comes of them.
+//!
+//! # With it
+//!
+//! [`files`] reads and makes key files. [`transfer`] seals and opens from any reader to any writer,
+//! and [`output`] writes a file whole or not at all. The command `keys` is a thin face on these.
 
 #![forbid(unsafe_code)]
 
 pub mod key_file;
+pub mod passphrase;
+pub mod ring;
+pub mod ring_file;
+pub mod wrapped;
+
+#[cfg(feature = "command")]
+pub mod files;
+#[cfg(feature = "command")]
 pub mod output;
+#[cfg(feature = "command")]
 pub mod transfer;
+
+#[cfg(test)]
+mod testing;
+
+pub use key_file::KeyFile;
+pub use passphrase::Passphrase;
+pub use ring::KeyRing;

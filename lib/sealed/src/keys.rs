@@ -42,7 +42,8 @@ impl KeyId {
     /// Bytes of a key id.
     pub const LEN: usize = KEY_ID_LEN;
 
-    pub(crate) fn from_bytes(bytes: [u8; KEY_ID_LEN]) -> Self {
+    /// The id of these bytes, from where it was stored.
+    pub fn from_bytes(bytes: [u8; KEY_ID_LEN]) -> Self {
         Self(bytes)
     }
 
