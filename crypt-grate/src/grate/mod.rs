@@ -2,6 +2,7 @@
 
 mod files;
 mod kernel;
+mod keyring;
 mod mapping;
 mod names;
 mod native;

@@ -182,7 +182,8 @@ fn flock(call: &Call<'_>) -> Result<i32, Errno> {
     answer(unsafe { libc::flock(file.as_raw_fd(), call.int(1)) })
 }
 
-/// Only requests that do no more than the cage's own calls could, or tell of the terminal.
+/// Only requests that do no more than the cage's own calls could, or that any program may make of
+/// its terminal.
 fn ioctl(call: &Call<'_>) -> Result<i32, Errno> {
     /// `struct winsize`.
     const WINDOW_SIZE: usize = 8;
@@ -200,6 +201,10 @@ fn ioctl(call: &Call<'_>) -> Result<i32, Errno> {
         libc::FIONREAD => tell::<4>(call, &file, libc::FIONREAD),
         libc::TIOCGWINSZ => tell::<WINDOW_SIZE>(call, &file, libc::TIOCGWINSZ),
         libc::TCGETS => tell::<TERMINAL>(call, &file, libc::TCGETS),
+        code @ (libc::TCSETS | libc::TCSETSW | libc::TCSETSF) => {
+            let mut settings: [u8; TERMINAL] = call.get(2)?;
+            request(&file, code, &mut settings)
+        }
         _ => Err(Errno::NOTTY),
     }
 }
