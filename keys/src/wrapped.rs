@@ -421,9 +421,8 @@ mod tests {
     #[test]
     fn what_is_wrapped_is_unwrapped() {
         for cost in [CHEAP, Cost::new(64, 2, 3).unwrap()] {
-            let made =
-                WrappedKey::wrap(&master(), &passphrase("open"), cost, &mut TestRng::new(1))
-                    .unwrap();
+            let made = WrappedKey::wrap(&master(), &passphrase("open"), cost, &mut TestRng::new(1))
+                .unwrap();
             let read = WrappedKey::parse(&made.encode()).unwrap();
             assert_eq!(read, made);
             assert_eq!((read.cost(), read.key_id()), (cost, master().id()));
@@ -477,10 +476,7 @@ mod tests {
         };
         assert_eq!(parse(b""), WrappedKeyError::NotWrapped);
         assert_eq!(parse(&with(0, 0)), WrappedKeyError::NotWrapped);
-        assert_eq!(
-            parse(&with(8, 2)),
-            WrappedKeyError::UnsupportedVersion(2)
-        );
+        assert_eq!(parse(&with(8, 2)), WrappedKeyError::UnsupportedVersion(2));
         assert_eq!(parse(&whole[..8]), WrappedKeyError::WrongLength(8));
         assert_eq!(parse(&whole[..127]), WrappedKeyError::WrongLength(127));
         assert_eq!(
@@ -512,7 +508,10 @@ mod tests {
         assert_eq!(asks(7, 1, 1), refused(CostError::Memory(7)));
         assert_eq!(asks(15, 1, 2), refused(CostError::Memory(15)));
         assert_eq!(asks(8, 1, 0), refused(CostError::Lanes(0)));
-        assert_eq!(asks(1 << 20, 1, u32::MAX), refused(CostError::Lanes(u32::MAX)));
+        assert_eq!(
+            asks(1 << 20, 1, u32::MAX),
+            refused(CostError::Lanes(u32::MAX))
+        );
         for (memory, passes) in [(8, 0), (8, u32::MAX), (1 << 20, 5)] {
             assert_eq!(
                 asks(memory, passes, 1),
