@@ -3,6 +3,9 @@
 #[path = "../../lib/sealed/tests/it/entry.rs"]
 pub mod sealed_entry;
 
+#[path = "../../lib/sealed/tests/wire/entry.rs"]
+pub mod wire_entry;
+
 pub mod keys_entry {
     //! Entry points of the `keys` library.
 

@@ -276,11 +276,11 @@ fn faults_are_told_apart() {
     };
     let cases = [
         (b"just some text".to_vec(), "not a sealed file"),
-        (with(8, 2), "format version 2"),
+        (with(8, 3), "format version 3"),
         (with(9, 77), "unknown cipher (number 77)"),
         (with(60, sealed[60] ^ 1), "header is damaged"),
-        (with(300, sealed[300] ^ 1), "chunk 0 is damaged"),
-        (with(4300, sealed[4300] ^ 1), "chunk 1 is damaged"),
+        (with(4596, sealed[4596] ^ 1), "chunk 0 is damaged"),
+        (with(8596, sealed[8596] ^ 1), "chunk 1 is damaged"),
         (sealed[..50].to_vec(), "cut short"),
         (sealed[..96 + 64 + 4136 + 4136].to_vec(), "cut short"),
     ];

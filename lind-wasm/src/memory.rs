@@ -391,11 +391,9 @@ impl GuestMemory {
             return Ok(());
         }
         let mut flags = MprotectFlags::empty();
-        flags.set(MprotectFlags::READ, prot.contains(Prot::READ));
-        flags.set(
-            MprotectFlags::READ | MprotectFlags::WRITE,
-            prot.contains(Prot::WRITE),
-        );
+        // The processor has no write-only pages.
+        flags.set(MprotectFlags::READ, !prot.is_empty());
+        flags.set(MprotectFlags::WRITE, prot.contains(Prot::WRITE));
         // SAFETY: the range lies in this linear memory, whole pages. Wasm code that touches a
         // page without access traps; host code only touches pages that `regions` grants.
         unsafe {

@@ -172,8 +172,11 @@ fn mapped_memory_opens_and_closes() {
       (local.set $p (call $mmap (i64.const 8192) (i64.const 3) (i64.const 0x22)))
       (i32.store offset=4096 (local.get $p) (i32.const 42))
       (call $expect (i32.const 1) (i32.load offset=4096 (local.get $p)) (i32.const 42))
-      ;; read-only: the kernel may not write there
+      ;; read-only: the kernel may read a path there, and may not write
+      (i32.store (local.get $p) (i32.const 0x2f))
       (call $expect (i32.const 2) (call $call (i32.const 10) (call $at (local.get $p)) (i64.const 4096) (i64.const 1)) (i32.const 0))
+      (call $expect (i32.const 13) (i32.load (local.get $p)) (i32.const 0x2f))
+      (call $expect (i32.const 14) (call $call (i32.const 80) (call $at (local.get $p)) (i64.const 0) (i64.const 0)) (i32.const 0))
       (call $expect (i32.const 3) (call $call (i32.const 228) (i64.const 0) (call $at (local.get $p)) (i64.const 0)) (i32.const -14))
       (call $expect (i32.const 4) (i32.load offset=4096 (local.get $p)) (i32.const 42))
       ;; brk grows from the end of the data

@@ -229,7 +229,8 @@ impl Fixture {
         Ok(files)
     }
 
-    /// Fails when any 16 bytes of `plaintext` stand in a file of the root.
+    /// Fails when any 16 bytes of `plaintext` stand in a file of the root. Those that are zeros for
+    /// the most part tell nothing: an entry of a journal looks like that too.
     ///
     /// # Errors
     /// Names the file.
@@ -238,6 +239,7 @@ impl Fixture {
         let blocks: std::collections::HashSet<&[u8]> = plaintext
             .windows(BLOCK)
             .filter(|block| block.iter().any(|&byte| byte != block[0]))
+            .filter(|block| block.iter().filter(|&&byte| byte != 0).count() > BLOCK / 2)
             .collect();
         anyhow::ensure!(!blocks.is_empty(), "the plaintext has no block to look for");
         for (path, bytes) in self.files()? {

@@ -6,7 +6,7 @@ use super::state;
 use super::state::{OpenFile, State, lock};
 use crypt_grate::locks;
 use crypt_grate::sealed_file::{Content, Error};
-use grate_rs::constants::{error, fs, mman};
+use grate_rs::constants::{error, fs};
 use grate_rs::{CageFd, Call, Errno, own_buffer};
 
 /// Calls that only move descriptors about.
@@ -23,7 +23,7 @@ macro_rules! follow {
 
 follow!(close dup dup2 dup3 clone_cage execve exit wait4);
 
-/// fcntl: descriptor, command, number.
+/// fcntl: descriptor, command, number, address.
 pub fn fcntl(call: &Call) -> Result<i32, Errno> {
     let state = state();
     let from = CageFd::of(call, 0);
@@ -62,7 +62,7 @@ pub fn fcntl(call: &Call) -> Result<i32, Errno> {
 /// Record locks: their ranges count from the plaintext offset and size, which the kernel does not
 /// know, and must leave the lock of the grates alone.
 fn record_lock(call: &Call, state: &State, fd: CageFd, open: &OpenFile) -> Result<i32, Errno> {
-    let mut lock_ = Flock::from_bytes(&call.pointer(2).read()?);
+    let mut lock_ = Flock::from_bytes(&call.pointer(3).read()?);
     let base = match i32::from(lock_.whence) {
         fs::SEEK_SET => 0,
         fs::SEEK_CUR => *lock(&open.offset) as i64,
@@ -79,7 +79,7 @@ fn record_lock(call: &Call, state: &State, fd: CageFd, open: &OpenFile) -> Resul
     };
     let mut bytes = lock_.to_bytes();
     let mut args = *call.args();
-    args[2] = own_buffer(bytes.as_mut_ptr());
+    args[3] = own_buffer(bytes.as_mut_ptr());
     let result = call.forward_with(fd.cage, &args)?;
     if matches!(call.int(1), fs::F_GETLK | fs::F_OFD_GETLK) {
         let mut found = Flock::from_bytes(&bytes);
@@ -90,10 +90,10 @@ fn record_lock(call: &Call, state: &State, fd: CageFd, open: &OpenFile) -> Resul
             // Nothing but the kind is changed then.
             found = Flock {
                 kind: fs::F_UNLCK,
-                ..Flock::from_bytes(&call.pointer(2).read()?)
+                ..Flock::from_bytes(&call.pointer(3).read()?)
             };
         }
-        call.pointer(2).write(&found.to_bytes())?;
+        call.pointer(3).write(&found.to_bytes())?;
     }
     Ok(result)
 }
@@ -182,16 +182,6 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
     set_len(state, fd, &open, end)
 }
 
-/// mmap: the descriptor is the fifth argument. A mapping would show ciphertext.
-pub fn mmap(call: &Call) -> Result<i32, Errno> {
-    let fd = CageFd::of(call, 4);
-    let anonymous = call.int(3) & mman::MAP_ANONYMOUS != 0;
-    if !anonymous && state().open_file(fd).is_some() {
-        return Err(Errno(error::ENODEV));
-    }
-    call.forward(call.cage_of(1))
-}
-
 /// copy_file_range: descriptor, offset, descriptor, offset, length, flags. Programs fall back to
 /// read and write.
 pub fn copy_file_range(call: &Call) -> Result<i32, Errno> {
@@ -234,4 +224,24 @@ pub fn fadvise(call: &Call) -> Result<i32, Errno> {
     args[1] = value(fd.cage, 0);
     args[2] = value(fd.cage, 0);
     call.forward_with(fd.cage, &args)
+}
+
+/// sync_file_range: descriptor, offset, length, flags. All of the file is written out.
+pub fn sync_file_range(call: &Call) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    if state().open_file(fd).is_none() {
+        return pass(call, 0);
+    }
+    if call.long(1) < 0 || call.long(2) < 0 {
+        return Err(Errno(error::EINVAL));
+    }
+    let mut args = *call.args();
+    args[1] = value(fd.cage, 0);
+    args[2] = value(fd.cage, 0);
+    call.forward_with(fd.cage, &args)
+}
+
+/// A call that moves data past the grate: programs do without it.
+pub fn refuse(_: &Call) -> Result<i32, Errno> {
+    Err(Errno(error::ENOSYS))
 }

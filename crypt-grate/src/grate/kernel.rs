@@ -42,6 +42,7 @@ impl File {
         let args = [
             self.fd.arg(),
             int(own, fs::F_OFD_SETLKW),
+            int(own, 0),
             own_buffer(bytes.as_ptr()),
         ];
         loop {

@@ -2,6 +2,7 @@
 
 mod files;
 mod kernel;
+mod mapping;
 mod names;
 mod native;
 mod nonces;

@@ -1,7 +1,8 @@
-//! Which function serves which call. Calls that are not here pass untouched: they move no file
-//! data and show no size (see the README for those that are left).
+//! Which function serves which call. Calls that are not here pass untouched; [`crypt_grate::calls`]
+//! says of every call why it may, or may not.
 
-use super::{files, names, open, stat, transfer};
+use super::{files, mapping, names, open, stat, transfer};
+use crypt_grate::calls::{self, CALLS, Decision};
 use grate_rs::constants as nr;
 use grate_rs::{SyscallHandler, handler};
 
@@ -11,6 +12,8 @@ macro_rules! table {
 
         /// Number and handler.
         pub static HANDLERS: &[(u64, SyscallHandler)] = &[$((nr::$constant, $name)),*];
+
+        const NUMBERS: &[u64] = &[$(nr::$constant),*];
     };
 }
 
@@ -23,7 +26,7 @@ table! {
     SYS_FSTAT => fstat: stat::fstat,
     SYS_LSTAT => lstat: stat::lstat,
     SYS_LSEEK => lseek: transfer::lseek,
-    SYS_MMAP => mmap: files::mmap,
+    SYS_MMAP => mmap: mapping::mmap,
     SYS_IOCTL => ioctl: files::ioctl,
     SYS_PREAD => pread: transfer::pread,
     SYS_PWRITE => pwrite: transfer::pwrite,
@@ -63,4 +66,42 @@ table! {
     SYS_RENAMEAT2 => renameat2: names::two_links_at,
     SYS_COPY_FILE_RANGE => copy_file_range: files::copy_file_range,
     SYS_LLSEEK => llseek: transfer::lseek,
+    SYS_SYNC_FILE_RANGE => sync_file_range: files::sync_file_range,
+    SYS_STATX => statx: stat::statx,
+    SYS_SENDFILE => sendfile: files::refuse,
+    SYS_SPLICE => splice: files::refuse,
+    SYS_TEE => tee: files::refuse,
+    SYS_VMSPLICE => vmsplice: files::refuse,
+    SYS_NAME_TO_HANDLE_AT => name_to_handle_at: files::refuse,
+    SYS_OPEN_BY_HANDLE_AT => open_by_handle_at: files::refuse,
+    SYS_PROCESS_VM_READV => process_vm_readv: files::refuse,
+    SYS_PROCESS_VM_WRITEV => process_vm_writev: files::refuse,
+    SYS_MEMFD_CREATE => memfd_create: files::refuse,
+    SYS_PREADV2 => preadv2: files::refuse,
+    SYS_PWRITEV2 => pwritev2: files::refuse,
+    SYS_IO_URING_SETUP => io_uring_setup: files::refuse,
+    SYS_IO_URING_ENTER => io_uring_enter: files::refuse,
+    SYS_IO_URING_REGISTER => io_uring_register: files::refuse,
+    SYS_OPENAT2 => openat2: files::refuse,
 }
+
+/// A call has a handler if and only if it is not to pass untouched.
+const _: () = {
+    let mut i = 0;
+    while i < NUMBERS.len() {
+        assert!(!matches!(
+            calls::decision(NUMBERS[i]),
+            None | Some(Decision::Pass)
+        ));
+        i += 1;
+    }
+    let mut i = 0;
+    let mut handled = 0;
+    while i < CALLS.len() {
+        if !matches!(CALLS[i].decision, Decision::Pass) {
+            handled += 1;
+        }
+        i += 1;
+    }
+    assert!(handled == NUMBERS.len());
+};

@@ -312,6 +312,10 @@ impl SealedFile {
         keys: Keys<'_>,
         mut work: impl FnMut(&mut Self, &Patched<'_, S>, u64) -> Result<T, Error>,
     ) -> Result<T, Error> {
+        if self.patch.is_some() && storage.is_writable() {
+            // It can be repaired now.
+            self.forget();
+        }
         let attempt = match self.refresh(storage, keys) {
             Ok(Some(physical)) => {
                 let patched = Patched::new(storage, self.patch.clone());

@@ -27,6 +27,11 @@ const HEADER_KEY_LABEL: &[u8] = b"sealed file header key";
 const CONTENT_KEY_LABEL: &[u8] = b"sealed file content key";
 const JOURNAL_MARK_LABEL: &[u8] = b"sealed file journal mark";
 
+#[cfg(feature = "wire")]
+const STREAM_PSK_LABEL: &[u8] = b"sealed stream psk";
+#[cfg(feature = "wire")]
+const DATAGRAM_KEY_LABEL: &[u8] = b"sealed datagram key";
+
 type SecretKey = Zeroizing<[u8; KEY_LEN]>;
 
 /// The public name of a master key: tells keys apart and reveals nothing of them.
@@ -134,6 +139,29 @@ impl MasterKey {
             content: derive(CONTENT_KEY_LABEL),
             journal_mark,
         }
+    }
+
+    /// What both ends of a sealed stream of this version prove to each other that they have.
+    #[cfg(feature = "wire")]
+    pub(crate) fn stream_psk(&self, version: u8) -> SecretKey {
+        self.wire_key(None, STREAM_PSK_LABEL, version)
+    }
+
+    /// The key of all sealed datagrams of this version from the sender with this salt.
+    #[cfg(feature = "wire")]
+    pub(crate) fn datagram_key(&self, version: u8, sender_salt: &[u8]) -> SecretKey {
+        self.wire_key(Some(sender_salt), DATAGRAM_KEY_LABEL, version)
+    }
+
+    #[cfg(feature = "wire")]
+    fn wire_key(&self, salt: Option<&[u8]>, label: &[u8], version: u8) -> SecretKey {
+        let mut key = SecretKey::default();
+        expand(
+            &Hkdf::new(salt, self.secret.as_slice()),
+            &[label, &[version]],
+            key.as_mut_slice(),
+        );
+        key
     }
 }
 

@@ -17,6 +17,8 @@
 //!   completed.
 //! - [`Sealer`] and [`Opener`]: a whole file from beginning to end.
 //!
+//! With the feature `wire`, the module `wire` has the state machines of sealed connections.
+//!
 //! # Example
 //!
 //! ```
@@ -64,6 +66,9 @@ mod journal;
 mod keys;
 mod layout;
 mod stream;
+
+#[cfg(feature = "wire")]
+pub mod wire;
 
 #[cfg(test)]
 mod testing;

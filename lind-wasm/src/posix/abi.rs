@@ -1,9 +1,11 @@
 //! Layouts of the structures that calls take and fill, little-endian as the guest has them.
 
-use rustix::fs::{Stat, StatFs};
+use rustix::fs::{Stat, StatFs, Statx, StatxFlags};
 
 /// Bytes of a `struct stat`.
 pub(super) const STAT_LEN: usize = 104;
+/// Bytes of a `struct statx`.
+pub(super) const STATX_LEN: usize = 256;
 /// Bytes of a `struct statfs`.
 pub(super) const STATFS_LEN: usize = 112;
 /// Bytes of a `struct iovec`: base and length, 64 bits each.
@@ -57,6 +59,39 @@ pub(super) fn stat(stat: &Stat) -> [u8; STAT_LEN] {
         out.field(56 + 16 * index, seconds.to_le_bytes());
         out.field(64 + 16 * index, nanoseconds.to_le_bytes());
     }
+    out.0
+}
+
+/// A `struct statx`, which is the same on every architecture. What the kernel
+/// added after the device numbers is left out, and the mask says so.
+pub(super) fn statx(stat: &Statx) -> [u8; STATX_LEN] {
+    let mut out = Layout::new();
+    let known = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    out.field(0, (stat.stx_mask & known.bits()).to_le_bytes());
+    out.field(4, stat.stx_blksize.to_le_bytes());
+    out.field(8, stat.stx_attributes.bits().to_le_bytes());
+    out.field(16, stat.stx_nlink.to_le_bytes());
+    out.field(20, stat.stx_uid.to_le_bytes());
+    out.field(24, stat.stx_gid.to_le_bytes());
+    out.field(28, stat.stx_mode.to_le_bytes());
+    out.field(32, stat.stx_ino.to_le_bytes());
+    out.field(40, stat.stx_size.to_le_bytes());
+    out.field(48, stat.stx_blocks.to_le_bytes());
+    out.field(56, stat.stx_attributes_mask.bits().to_le_bytes());
+    let times = [
+        stat.stx_atime,
+        stat.stx_btime,
+        stat.stx_ctime,
+        stat.stx_mtime,
+    ];
+    for (index, time) in times.into_iter().enumerate() {
+        out.field(64 + 16 * index, time.tv_sec.to_le_bytes());
+        out.field(72 + 16 * index, time.tv_nsec.to_le_bytes());
+    }
+    out.field(128, stat.stx_rdev_major.to_le_bytes());
+    out.field(132, stat.stx_rdev_minor.to_le_bytes());
+    out.field(136, stat.stx_dev_major.to_le_bytes());
+    out.field(140, stat.stx_dev_minor.to_le_bytes());
     out.0
 }
 

@@ -5,7 +5,7 @@ use super::lookup::{self, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, Dir, Lookup};
 use super::{Call, Entry, UNUSED, abi, fds};
 use crate::cage::FsContext;
 use crate::path::{self, proc_path};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -38,6 +38,7 @@ pub(super) const CALLS: &[Entry] = &[
     Entry::new(268, "fchmodat", 4, fchmodat),
     Entry::new(269, "faccessat", 4, faccessat),
     Entry::new(280, "utimensat", 4, utimensat),
+    Entry::extra(332, "statx", 5, statx),
 ];
 
 /// Check with the effective instead of the real ids.
@@ -130,6 +131,22 @@ fn newfstatat(call: &Call<'_>) -> Result<i32, Errno> {
     let known = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_STATX_SYNC_TYPE;
     let flags = known_flags(call, 3, known)?;
     stat_path(call, Dir::Target(0), 1, flags)
+}
+
+/// statx: directory, path, flags, what is wanted, buffer.
+fn statx(call: &Call<'_>) -> Result<i32, Errno> {
+    const RESERVED: u32 = 0x8000_0000;
+    let known = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_STATX_SYNC_TYPE;
+    let wanted = call.uint(3);
+    let flags = known_flags(call, 2, known)?;
+    if wanted & RESERVED != 0 || flags & AT_STATX_SYNC_TYPE == AT_STATX_SYNC_TYPE {
+        return Err(Errno::INVAL);
+    }
+    let node = lookup::seen(call, Dir::Target(0), 1, flags)?;
+    let wanted = StatxFlags::from_bits_truncate(wanted);
+    let stat = rustix::fs::statx(&*node, "", AtFlags::EMPTY_PATH, wanted)?;
+    call.put(4, &abi::statx(&stat))?;
+    Ok(0)
 }
 
 fn fstat(call: &Call<'_>) -> Result<i32, Errno> {

@@ -39,6 +39,10 @@ pub(super) fn trials() -> Vec<Trial> {
         ("the exit status is the program's", exit_status),
         ("files that are not sealed", plaintext_policy),
         ("--encrypt names what is sealed", subtrees),
+        ("every call is decided on", every_call_is_decided_on),
+        ("several runs write one file", several_runs),
+        ("several keys open, the first seals", key_rings),
+        ("a change that was cut short is made good", made_good),
     ] {
         trials.push(trial(format!("crypt-grate/{name}"), test));
     }
@@ -50,6 +54,147 @@ fn text() -> Vec<u8> {
     (0..3000)
         .flat_map(|line| format!("line {line}: the quick brown fox jumps\n").into_bytes())
         .collect()
+}
+
+/// The grate's table of calls covers what the runtime serves, and nothing that passes is a
+/// surprise to it.
+fn every_call_is_decided_on() -> anyhow::Result<()> {
+    let known = |nr: u32| {
+        crypt_grate::calls::CALLS
+            .iter()
+            .find(|call| call.nr == u64::from(nr))
+    };
+    for entry in lind_wasm::posix::served() {
+        let call = known(entry.nr)
+            .with_context(|| format!("{} ({}) is not decided on", entry.name, entry.nr))?;
+        anyhow::ensure!(
+            call.name == entry.name,
+            "{} is called {} in the grate",
+            entry.name,
+            call.name
+        );
+    }
+    Ok(())
+}
+
+/// Runs that know nothing of each other change the same chunks: no update is lost.
+fn several_runs() -> anyhow::Result<()> {
+    const STRANDS: usize = 3;
+    const COUNT: usize = 150;
+    let fixture = &Fixture::new()?;
+    fixture.make_key("/k.bin")?;
+    std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..STRANDS)
+            .map(|strand| {
+                scope.spawn(move || {
+                    let (strand, strands) = (strand.to_string(), STRANDS.to_string());
+                    let args = ["crypt-grate.cwasm", "--key", "/k.bin", "weave.cwasm"];
+                    let own = ["/tmp/cloth", &strand, &strands, &COUNT.to_string()];
+                    fixture.run(&[args, own].concat())?.expect(0)
+                })
+            })
+            .collect();
+        for run in runs {
+            run.join()
+                .map_err(|_| anyhow::anyhow!("a run panicked"))??;
+        }
+        anyhow::Ok(())
+    })?;
+    let show = |path: &str| {
+        let args = ["crypt-grate.cwasm", "--key", "/k.bin", "show.cwasm", path];
+        anyhow::Ok(fixture.run(&args)?.expect(0)?.out)
+    };
+    anyhow::ensure!(show("/tmp/cloth")? == b"abc".repeat(COUNT), "a lost update");
+    let log = String::from_utf8(show("/tmp/cloth.log")?)?;
+    for letter in ["a", "b", "c"] {
+        let line = letter.repeat(30);
+        let lines = log.lines().filter(|seen| *seen == line).count();
+        anyhow::ensure!(lines == COUNT, "{lines} lines of {letter}");
+    }
+    anyhow::ensure!(log.lines().count() == STRANDS * COUNT, "a torn line");
+    Ok(())
+}
+
+fn key_rings() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    for key in ["/k.bin", "/new.bin"] {
+        fixture.make_key(key)?;
+    }
+    keep(&fixture, &[], "/tmp/old", b"sealed long ago", false)?;
+    let both = ["--key", "/new.bin", "--key", "/k.bin"];
+    fixture
+        .start(&Run {
+            args: [
+                "crypt-grate.cwasm",
+                "--key",
+                "/new.bin",
+                "keep.cwasm",
+                "/tmp/new",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            input: b"sealed today",
+            ..Run::default()
+        })?
+        .expect(0)?;
+    let show = |keys: &[&str], path: &str| {
+        let args = [&["crypt-grate.cwasm"], keys, &["show.cwasm", path]].concat();
+        fixture.run(&args)
+    };
+    for (path, content) in [
+        ("/tmp/old", "sealed long ago"),
+        ("/tmp/new", "sealed today"),
+    ] {
+        let seen = show(&both, path)?.expect(0)?.out;
+        anyhow::ensure!(seen == content.as_bytes(), "{path} reads as something else");
+    }
+    show(&["--key", "/new.bin"], "/tmp/new")?.expect(0)?;
+    let refused = show(&["--key", "/new.bin"], "/tmp/old")?;
+    anyhow::ensure!(refused.code != 0, "opened without its key");
+    // No key of the ring is within reach.
+    for key in ["/k.bin", "/new.bin"] {
+        let stolen = show(&both, key)?;
+        anyhow::ensure!(stolen.code != 0, "{key} was read");
+    }
+    Ok(())
+}
+
+/// A live journal entry, as a kill leaves one, is worked off at the next open, and told about.
+fn made_good() -> anyhow::Result<()> {
+    const ENTRY: usize = 96;
+    const CHUNKS: usize = 96 + 64 + 4136;
+    let fixture = Fixture::new()?;
+    let key = fixture.make_key("/k.bin")?;
+    let content = text();
+    keep(&fixture, &[], "/tmp/file", &content, false)?;
+    let path = fixture.path("/tmp/file");
+    let whole = fs::read(&path)?;
+    // Chunk 1 as it was, announced; and half of it written over.
+    let master = sealed::MasterKey::from_slice(&fs::read(&key)?)?;
+    let file = sealed::FileCipher::open(&master, &whole)?;
+    let chunk = &whole[CHUNKS + 4136..CHUNKS + 2 * 4136];
+    let entry = file.encode_entry(&sealed::Entry {
+        stamp: sealed::Stamp::from_bytes([1; 16]),
+        restore: Some(file.restore_of(1, None, chunk)),
+    });
+    let mut torn = whole.clone();
+    torn[ENTRY..ENTRY + 64].copy_from_slice(&entry);
+    torn[ENTRY + 64..CHUNKS].copy_from_slice(chunk);
+    torn[CHUNKS + 4136..][..2000].fill(0x55);
+    for options in [&["--verbose"][..], &[]] {
+        fs::write(&path, &torn)?;
+        let key = ["crypt-grate.cwasm", "--key", "/k.bin"];
+        let args = [&key, options, &["show.cwasm", "/tmp/file"]].concat();
+        let ran = fixture.run(&args)?.expect(0)?;
+        anyhow::ensure!(ran.out == content, "not as it was");
+        let told = ran.err.contains("/tmp/file: its last change was cut short");
+        anyhow::ensure!(told != options.is_empty(), "told or not");
+        anyhow::ensure!(
+            fs::read(&path)?[CHUNKS..] == whole[CHUNKS..],
+            "not repaired"
+        );
+    }
+    Ok(())
 }
 
 fn keep(
@@ -139,7 +284,7 @@ fn independent_reader() -> anyhow::Result<()> {
 }
 
 /// The Python that has the packages of `tests/requirements.txt`.
-fn python() -> anyhow::Result<std::path::PathBuf> {
+pub(super) fn python() -> anyhow::Result<std::path::PathBuf> {
     let own = repository().join("target/python/bin/python3");
     Ok(if own.exists() { own } else { "python3".into() })
 }
@@ -201,7 +346,7 @@ fn damage(strict: bool) -> anyhow::Result<()> {
         bytes
     };
     let mut newer = good.clone();
-    newer[8] = 2;
+    newer[8] = 3;
     // What is damaged, and whether an append comes across it: it looks at header and end only.
     let cases = [
         (

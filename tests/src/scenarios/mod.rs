@@ -7,6 +7,7 @@ pub mod runtime;
 pub mod sqlite;
 pub mod stacks;
 pub mod wasi;
+pub mod wire;
 
 use libtest_mimic::{Failed, Trial};
 
@@ -27,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         sqlite::trials(),
         stacks::trials(),
         wasi::trials(),
+        wire::trials(),
     ]
     .into_iter()
     .flatten()

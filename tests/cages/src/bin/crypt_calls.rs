@@ -7,6 +7,8 @@ const EINVAL: Errno = Errno(22);
 const ENXIO: Errno = Errno(6);
 const EXDEV: Errno = Errno(18);
 const ENODEV: Errno = Errno(19);
+const EFAULT: Errno = Errno(14);
+const EAGAIN: Errno = Errno(11);
 const EBADF: Errno = Errno(9);
 const ENOTSUP: Errno = Errno(95);
 
@@ -48,9 +50,9 @@ fn differences(checks: &mut Checks) -> Result<(), Errno> {
     let fd = open(path, O_CREAT_RDWR)?;
     checks.equal("write", write(fd, &[7; 5000]), Ok(5000));
     checks.equal("O_DIRECT", open(path, O_DIRECT | 2), Err(EINVAL));
-    let map = |flags: u64| call(9, &[0, 4096, 1, flags, fd as u64, 0]);
-    checks.equal("a private mapping", map(2), Err(ENODEV));
-    checks.equal("a shared mapping", map(1), Err(ENODEV));
+    statx_sizes(checks, path, fd);
+    mappings(checks, fd)?;
+    record_locks(checks, path, fd)?;
     let other = open(c"/tmp/other", O_CREAT_RDWR)?;
     let copied = call(326, &[fd as u64, 0, other as u64, 0, 10, 0]);
     checks.equal("copy_file_range", copied, Err(EXDEV));
@@ -100,6 +102,163 @@ fn differences(checks: &mut Checks) -> Result<(), Errno> {
     let null = open(c"/dev/null", 1)?;
     checks.equal("/dev/null", write(null, b"gone"), Ok(4));
     Ok(())
+}
+
+/// statx shows the size of the plaintext, by path and by descriptor.
+fn statx_sizes(checks: &mut Checks, path: &core::ffi::CStr, fd: i32) {
+    const STATX: u32 = 332;
+    const CWD: u64 = -100i64 as u64;
+    const EMPTY_PATH: u64 = 0x1000;
+    const BASIC: u64 = 0x7ff;
+    let ask = |directory: u64, path: &core::ffi::CStr, flags: u64| {
+        let mut stat = [0u8; 256];
+        let buffer = address(stat.as_mut_ptr());
+        let args = [directory, address(path.as_ptr()), flags, BASIC, buffer];
+        call(STATX, &args).map(|_| u64::from_le_bytes(stat[40..48].try_into().unwrap_or_default()))
+    };
+    if sys::base() != 0 {
+        // Lind has no such call.
+        return;
+    }
+    let by_path = ask(CWD, path, 0);
+    checks.equal("statx of a path", by_path, Ok(5000));
+    checks.equal(
+        "statx of a descriptor",
+        ask(fd as u64, c"", EMPTY_PATH),
+        Ok(5000),
+    );
+    checks.equal(
+        "statx of nothing",
+        ask(CWD, c"/tmp/nothing", 0),
+        Err(Errno(2)),
+    );
+    checks.equal("statx with unknown flags", ask(CWD, path, 1), Err(EINVAL));
+}
+
+/// A mapping shows the plaintext, and is written out to see it: its address is only a number here.
+fn mappings(checks: &mut Checks, fd: i32) -> Result<(), Errno> {
+    const READ: u64 = 1;
+    const READ_WRITE: u64 = 3;
+    const SHARED: u64 = 1;
+    const PRIVATE: u64 = 2;
+    let map = |protection: u64, flags: u64, offset: u64| {
+        call(9, &[0, 8192, protection, flags, fd as u64, offset]).map(|place| place as u32)
+    };
+    if sys::base() != 0 {
+        // Lind does not say where a mapping of a cage lies for its grate.
+        checks.equal("a mapping", map(READ, PRIVATE, 0), Err(ENODEV));
+        return Ok(());
+    }
+    let other = open(c"/tmp/mapped", 0o102)?;
+    for (what, protection, flags) in [
+        ("a private mapping", READ, PRIVATE),
+        ("a private mapping to write", READ_WRITE, PRIVATE),
+        ("a shared mapping", READ, SHARED),
+    ] {
+        let place = map(protection, flags, 4096)? as u64;
+        checks.equal(what, call(18, &[other as u64, place, 8192, 0]), Ok(8192));
+        let mut seen = vec![1u8; 8192];
+        let args = [other as u64, address(seen.as_mut_ptr()), 8192, 0];
+        checks.equal(what, call(17, &args), Ok(8192));
+        let expected = [vec![7; 904], vec![0; 8192 - 904]].concat();
+        let differs = seen
+            .iter()
+            .zip(&expected)
+            .position(|(got, wanted)| got != wanted);
+        checks.equal(what, differs, None);
+        // Reading into it needs leave to write, which changes no file.
+        let into = call(17, &[other as u64, place, 10, 1000]);
+        let allowed = if protection == READ_WRITE {
+            Ok(10)
+        } else {
+            Err(EFAULT)
+        };
+        checks.equal("reading into it", into, allowed);
+        checks.equal("unmapped", call(11, &[place, 8192]), Ok(0));
+    }
+    checks.equal(
+        "writable and shared",
+        map(READ_WRITE, SHARED, 0),
+        Err(ENODEV),
+    );
+    checks.equal("no page's offset", map(READ, PRIVATE, 100), Err(EINVAL));
+    Ok(())
+}
+
+/// Record locks count from the plaintext offset and size, and leave writes alone.
+fn record_locks(checks: &mut Checks, path: &core::ffi::CStr, fd: i32) -> Result<(), Errno> {
+    const SET: u64 = 6;
+    const GET: u64 = 5;
+    const WRITE: i16 = 1;
+    const UNLOCK: i16 = 2;
+    let ask = |fd: i32, command: u64, kind: i16, whence: i16, start: i64, len: i64| {
+        let mut lock = [0u8; 32];
+        lock[..2].copy_from_slice(&kind.to_le_bytes());
+        lock[2..4].copy_from_slice(&whence.to_le_bytes());
+        lock[8..16].copy_from_slice(&start.to_le_bytes());
+        lock[16..24].copy_from_slice(&len.to_le_bytes());
+        let done = call(72, &[fd as u64, command, 0, address(lock.as_mut_ptr())]);
+        let word = |at: usize| i64::from_le_bytes(lock[at..at + 8].try_into().unwrap_or_default());
+        done.map(|_| (i16::from_le_bytes([lock[0], lock[1]]), word(8), word(16)))
+    };
+    let other = open(path, 2)?;
+    // The last 100 bytes of 5000, by way of the end; then 10 from the offset on, which is 5000.
+    checks.equal(
+        "locks the end",
+        ask(fd, SET, WRITE, 2, -100, 100).is_ok(),
+        true,
+    );
+    checks.equal(
+        "seen at",
+        ask(other, GET, WRITE, 0, 0, 0),
+        Ok((WRITE, 4900, 100)),
+    );
+    checks.equal("kept out", ask(other, SET, WRITE, 0, 4950, 1), Err(EAGAIN));
+    checks.equal(
+        "beside it",
+        ask(other, SET, WRITE, 0, 4899, 1).is_ok(),
+        true,
+    );
+    checks.equal("unlocks", ask(fd, SET, UNLOCK, 0, 0, 0).is_ok(), true);
+    checks.equal(
+        "locks from here",
+        ask(fd, SET, WRITE, 1, 0, 10).is_ok(),
+        true,
+    );
+    checks.equal(
+        "seen there",
+        ask(other, GET, WRITE, 0, 4900, 0),
+        Ok((WRITE, 5000, 10)),
+    );
+    checks.equal(
+        "before the file",
+        ask(fd, SET, WRITE, 0, -1, 1),
+        Err(EINVAL),
+    );
+    checks.equal(
+        "a whence of its own",
+        ask(fd, SET, WRITE, 7, 0, 1),
+        Err(EINVAL),
+    );
+    checks.equal(
+        "unlocks both",
+        ask(other, SET, UNLOCK, 0, 0, 0).is_ok(),
+        true,
+    );
+    checks.equal("all of it", ask(fd, SET, WRITE, 0, 0, 0).is_ok(), true);
+    checks.equal(
+        "seen without an end",
+        ask(other, GET, WRITE, 0, 9, 1),
+        Ok((WRITE, 0, 0)),
+    );
+    // Locks are advice: a write through another descriptor goes on.
+    checks.equal(
+        "writes",
+        call(18, &[other as u64, address([7u8].as_ptr()), 1, 9]),
+        Ok(1),
+    );
+    checks.equal("unlocks all", ask(fd, SET, UNLOCK, 0, 0, 0).is_ok(), true);
+    call(3, &[other as u64]).map(drop)
 }
 
 /// Several cages append lines to one file, each through a descriptor of its own: no line is lost
