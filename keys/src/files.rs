@@ -1,24 +1,23 @@
-//! The file that holds a master key: its 32 raw bytes and nothing else, for its owner alone.
+//! Key files on the disk: for their owner alone, never overwritten, replaced whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use getrandom::SysRng;
-use sealed::{KEY_LEN, MasterKey};
 use zeroize::Zeroizing;
 
-use crate::output::sync_parent;
-
-/// What a key file of this kind is called where its kind is shown.
-pub const KIND: &str = "raw 32-byte master key";
+use crate::key_file::{self, FormatError, KeyFile, MAX_LEN};
+use crate::output::{Output, sync_parent};
 
 /// Permission bits of a new key file.
 const OWNER_ONLY: u32 = 0o600;
 
 /// Permission bits that let anyone but the owner at a file.
 const OTHERS: u32 = 0o077;
+
+/// Permission bits that let anyone but the owner change a file.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// Why a key file cannot be used. Each message names the file and the way out.
 #[derive(Debug, thiserror::Error)]
@@ -53,17 +52,39 @@ pub enum KeyFileError {
         /// Its permission bits.
         mode: u32,
     },
-    /// Not exactly 32 bytes.
+    /// Others than the owner can put other keys into a ring.
     #[error(
-        "{path}: {length}, but a key is exactly {KEY_LEN} raw bytes; \
-         restore it from a copy or make a new one with `keys gen`",
+        "{path}: others than its owner can change this key ring (mode {mode:04o}); \
+         fix it with `chmod go-w {path}`",
         path = .path.display()
     )]
-    WrongLength {
+    RingExposed {
+        /// The ring file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Its contents are not those of a key file.
+    #[error(
+        "{path}: {cause}; restore it from a copy or make a new one with `keys gen`",
+        path = .path.display()
+    )]
+    Malformed {
         /// The key file.
         path: PathBuf,
-        /// How long it is.
-        length: Length,
+        /// What is wrong.
+        cause: FormatError,
+    },
+    /// A ring names another ring.
+    #[error(
+        "{path}: a key ring, named in the ring {ring}; a ring names keys only",
+        path = .path.display(), ring = .ring.display()
+    )]
+    Nested {
+        /// The ring file that is named.
+        path: PathBuf,
+        /// The ring file that names it.
+        ring: PathBuf,
     },
     /// A new key was to be put where a file already is.
     #[error(
@@ -79,46 +100,22 @@ pub enum KeyFileError {
         /// What the system said.
         cause: io::Error,
     },
-    /// The system gave no randomness for a new key.
-    #[error("{path}: cannot make a key: {cause}", path = .path.display())]
-    Randomness {
+    /// A key file cannot be replaced.
+    #[error("{path}: cannot replace the key file ({cause})", path = .path.display())]
+    Irreplaceable {
         /// The key file.
         path: PathBuf,
-        /// Why not.
-        cause: sealed::Error,
+        /// What the system said.
+        cause: io::Error,
     },
 }
 
-/// The length of what should have been a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Length {
-    /// Shorter, by how much is known.
-    Short(usize),
-    /// Longer. The rest was not read.
-    Long,
-}
-
-impl std::fmt::Display for Length {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Short(0) => f.write_str("empty"),
-            Self::Short(1) => f.write_str("only 1 byte"),
-            Self::Short(length) => write!(f, "only {length} bytes"),
-            Self::Long => write!(f, "more than {KEY_LEN} bytes"),
-        }
-    }
-}
-
-/// The key in the contents of a key file.
-pub fn parse(contents: &[u8]) -> Result<MasterKey, Length> {
-    MasterKey::from_slice(contents).map_err(|_| match contents.len() {
-        length @ ..KEY_LEN => Length::Short(length),
-        _ => Length::Long,
-    })
-}
-
-/// Reads a key file. Refuses one that others than its owner have access to.
-pub fn read(path: &Path) -> Result<MasterKey, KeyFileError> {
+/// Reads a key file. Refuses one that others than its owner have access to, and a ring that others
+/// can change.
+///
+/// # Errors
+/// As [`KeyFileError`] lists.
+pub fn read(path: &Path) -> Result<KeyFile, KeyFileError> {
     let unreadable = |cause: io::Error| match cause.kind() {
         io::ErrorKind::NotFound => KeyFileError::Missing(path.to_owned()),
         _ => KeyFileError::Unreadable {
@@ -132,32 +129,38 @@ pub fn read(path: &Path) -> Result<MasterKey, KeyFileError> {
     if metadata.is_dir() {
         return Err(KeyFileError::Directory(path.to_owned()));
     }
-    // A pipe has no file permissions to speak of: `--key <(...)` is fine.
-    let mode = metadata.permissions().mode() & 0o7777;
-    if metadata.is_file() && mode & OTHERS != 0 {
-        return Err(KeyFileError::Exposed {
-            path: path.to_owned(),
-            mode,
-        });
-    }
-
-    // One byte more than a key tells a longer file, however long.
-    let mut contents = Zeroizing::new(Vec::with_capacity(KEY_LEN + 1));
-    file.take(KEY_LEN as u64 + 1)
+    // One byte more than the longest tells a longer file, however long. The buffer never moves and
+    // leaves a copy behind.
+    let mut contents = Zeroizing::new(Vec::with_capacity(MAX_LEN + 1));
+    file.take(MAX_LEN as u64 + 1)
         .read_to_end(&mut contents)
         .map_err(unreadable)?;
-    parse(&contents).map_err(|length| KeyFileError::WrongLength {
-        path: path.to_owned(),
-        length,
+    let read = key_file::parse(&contents);
+
+    let mode = metadata.permissions().mode() & 0o7777;
+    let path = || path.to_owned();
+    // A pipe has no file permissions to speak of: `--key <(...)` is fine.
+    match &read {
+        _ if !metadata.is_file() => {}
+        Ok(KeyFile::Ring(_)) if mode & OTHERS_WRITE != 0 => {
+            return Err(KeyFileError::RingExposed { path: path(), mode });
+        }
+        Ok(KeyFile::Raw(_) | KeyFile::Wrapped(_)) if mode & OTHERS != 0 => {
+            return Err(KeyFileError::Exposed { path: path(), mode });
+        }
+        _ => {}
+    }
+    read.map_err(|cause| KeyFileError::Malformed {
+        path: path(),
+        cause,
     })
 }
 
-/// Makes a new random key and its file. Never touches a file that is there already.
-pub fn generate(path: &Path) -> Result<MasterKey, KeyFileError> {
-    let key = MasterKey::generate(&mut SysRng).map_err(|cause| KeyFileError::Randomness {
-        path: path.to_owned(),
-        cause,
-    })?;
+/// Makes a new key file. Never touches a file that is there already.
+///
+/// # Errors
+/// Where one is there, or it can't be written.
+pub fn create(path: &Path, contents: &[u8]) -> Result<(), KeyFileError> {
     let unwritable = |cause| KeyFileError::Unwritable {
         path: path.to_owned(),
         cause,
@@ -173,7 +176,7 @@ pub fn generate(path: &Path) -> Result<MasterKey, KeyFileError> {
         })?;
     // A key that is not safely on disk must not be used: what it sealed would be lost with it.
     let written = file
-        .write_all(key.expose_secret())
+        .write_all(contents)
         .and_then(|()| file.sync_all())
         .and_then(|()| sync_parent(path));
     if let Err(cause) = written {
@@ -181,49 +184,91 @@ pub fn generate(path: &Path) -> Result<MasterKey, KeyFileError> {
         let _ = fs::remove_file(path);
         return Err(unwritable(cause));
     }
-    Ok(key)
+    Ok(())
+}
+
+/// Gives a key file other contents: in one step, so that one of the two is there at any moment.
+/// The file keeps its owner, and its name a symbolic link if it is one.
+///
+/// # Errors
+/// Where it can't be written; then it is as it was.
+pub fn replace(path: &Path, contents: &[u8]) -> Result<(), KeyFileError> {
+    let replaced = fs::metadata(path).and_then(|old| {
+        let mut output = Output::to_path(path, true, OWNER_ONLY)?;
+        output.write_all(contents)?;
+        output.give_to_owner_of(&old)?;
+        output.commit()
+    });
+    replaced.map_err(|cause| KeyFileError::Irreplaceable {
+        path: path.to_owned(),
+        cause,
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::os::unix::fs::MetadataExt;
 
     use super::*;
 
-    proptest! {
-        #[test]
-        fn any_bytes_are_a_key_exactly_when_32(
-            contents in prop::collection::vec(any::<u8>(), 0..80),
-        ) {
-            match parse(&contents) {
-                Ok(key) => prop_assert_eq!(key.expose_secret().as_slice(), contents),
-                Err(Length::Short(length)) => {
-                    prop_assert!(length == contents.len() && length < KEY_LEN);
-                }
-                Err(Length::Long) => prop_assert!(contents.len() > KEY_LEN),
-            }
-        }
+    fn key_of(path: &Path) -> [u8; 32] {
+        let KeyFile::Raw(key) = read(path).unwrap() else {
+            panic!("a raw key");
+        };
+        *key.expose_secret()
     }
 
     #[test]
     fn what_is_made_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("k.bin");
-        let made = generate(&path).unwrap();
+        create(&path, &[1; 32]).unwrap();
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
             0o600
         );
-        assert_eq!(read(&path).unwrap().id(), made.id());
-        assert!(matches!(generate(&path), Err(KeyFileError::Exists(_))));
-        assert_eq!(read(&path).unwrap().id(), made.id());
+        assert_eq!(key_of(&path), [1; 32]);
+        assert!(matches!(
+            create(&path, &[2; 32]),
+            Err(KeyFileError::Exists(_))
+        ));
+        assert_eq!(key_of(&path), [1; 32]);
     }
 
     #[test]
-    fn two_keys_differ() {
+    fn what_is_replaced_is_another_file() {
         let dir = tempfile::tempdir().unwrap();
-        let a = generate(&dir.path().join("a")).unwrap();
-        let b = generate(&dir.path().join("b")).unwrap();
-        assert_ne!(a.id(), b.id());
+        let path = dir.path().join("k.bin");
+        create(&path, &[1; 32]).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("k.bin", &link).unwrap();
+        let before = fs::metadata(&path).unwrap();
+        replace(&link, &[2; 32]).unwrap();
+        let after = fs::metadata(&path).unwrap();
+        assert_ne!(before.ino(), after.ino());
+        assert_eq!(after.permissions().mode() & 0o777, 0o600);
+        assert!(link.is_symlink());
+        assert_eq!(key_of(&link), [2; 32]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+        assert!(matches!(
+            replace(&dir.path().join("none"), &[2; 32]),
+            Err(KeyFileError::Irreplaceable { .. })
+        ));
+    }
+
+    #[test]
+    fn a_ring_may_be_read_by_all_but_changed_by_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ring");
+        let contents = format!("{}\nk.bin\n", crate::ring_file::FIRST_LINE);
+        create(&path, contents.as_bytes()).unwrap();
+        let set_mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        set_mode(0o644);
+        assert!(matches!(read(&path), Ok(KeyFile::Ring(_))));
+        set_mode(0o664);
+        assert!(matches!(
+            read(&path),
+            Err(KeyFileError::RingExposed { mode: 0o664, .. })
+        ));
     }
 }

@@ -26,7 +26,7 @@ pub enum KeyFile {
 /// name and a colon.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum KeyFileError {
+pub enum FormatError {
     /// Nothing that says what it is, and not as long as a raw key.
     #[error("{0}, but a key is exactly {KEY_LEN} raw bytes")]
     WrongLength(Length),
@@ -62,7 +62,7 @@ impl std::fmt::Display for Length {
 ///
 /// # Errors
 /// Where they are none.
-pub fn parse(contents: &[u8]) -> Result<KeyFile, KeyFileError> {
+pub fn parse(contents: &[u8]) -> Result<KeyFile, FormatError> {
     if let Ok(key) = MasterKey::from_slice(contents) {
         return Ok(KeyFile::Raw(key));
     }
@@ -72,7 +72,7 @@ pub fn parse(contents: &[u8]) -> Result<KeyFile, KeyFileError> {
     if RingFile::is_one(contents) {
         return Ok(KeyFile::Ring(RingFile::parse(contents)?));
     }
-    Err(KeyFileError::WrongLength(match contents.len() {
+    Err(FormatError::WrongLength(match contents.len() {
         length @ ..KEY_LEN => Length::Short(length),
         _ => Length::Long,
     }))
@@ -108,10 +108,10 @@ mod tests {
         fn any_other_bytes_are_none(contents in prop::collection::vec(any::<u8>(), 0..80)) {
             prop_assume!(contents.len() != KEY_LEN);
             match parse(&contents) {
-                Err(KeyFileError::WrongLength(Length::Short(length))) => {
+                Err(FormatError::WrongLength(Length::Short(length))) => {
                     prop_assert!(length == contents.len() && length < KEY_LEN);
                 }
-                Err(KeyFileError::WrongLength(Length::Long)) => {
+                Err(FormatError::WrongLength(Length::Long)) => {
                     prop_assert!(contents.len() > KEY_LEN);
                 }
                 other => prop_assert!(false, "{:?}", other),
@@ -129,11 +129,11 @@ mod tests {
         assert!(matches!(parse(ring.as_bytes()), Ok(KeyFile::Ring(_))));
         assert!(matches!(
             parse(&made.encode()[..100]),
-            Err(KeyFileError::Wrapped(WrappedKeyError::WrongLength(100)))
+            Err(FormatError::Wrapped(WrappedKeyError::WrongLength(100)))
         ));
         assert!(matches!(
             parse(ring_file::FIRST_LINE.as_bytes()),
-            Err(KeyFileError::Ring(RingFileError::Empty))
+            Err(FormatError::Ring(RingFileError::Empty))
         ));
     }
 }

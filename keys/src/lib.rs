@@ -8,7 +8,7 @@
 //!
 //! # With it
 //!
-//! [`files`] reads and makes key files. [`transfer`] seals and opens from any reader to any writer,
+//! [`files`] reads and makes key files, [`sources`] makes rings of them. [`transfer`] seals and opens from any reader to any writer,
 //! and [`output`] writes a file whole or not at all. The command `keys` is a thin face on these.
 
 #![forbid(unsafe_code)]
@@ -23,6 +23,8 @@ pub mod wrapped;
 pub mod files;
 #[cfg(feature = "command")]
 pub mod output;
+#[cfg(feature = "command")]
+pub mod sources;
 #[cfg(feature = "command")]
 pub mod transfer;
 

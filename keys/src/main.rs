@@ -3,14 +3,13 @@
 #![forbid(unsafe_code)]
 
 mod command;
-mod options;
-mod progress;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use options::{Command, Options};
+use command::Wrapping;
+use command::options::{Command, Options};
 
 /// Exit status for wrong usage.
 const USAGE: u8 = 64;
@@ -30,15 +29,47 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match options.command {
-        Command::Gen { file } => command::generate(&file),
+        Command::Gen {
+            file,
+            passphrase,
+            passphrase_fd,
+            argon2,
+        } => {
+            let wrapping = if passphrase || passphrase_fd.is_some() {
+                Wrapping::Passphrase {
+                    fd: passphrase_fd,
+                    cost: argon2.unwrap_or_default(),
+                }
+            } else {
+                Wrapping::None
+            };
+            command::generate(&file, &wrapping)
+        }
+        Command::Passwd {
+            file,
+            passphrase_fd,
+            new_passphrase_fd,
+            remove,
+            argon2,
+        } => {
+            let wrapping = if remove {
+                Wrapping::None
+            } else {
+                Wrapping::Passphrase {
+                    fd: new_passphrase_fd,
+                    cost: argon2.unwrap_or_default(),
+                }
+            };
+            command::passwd(&file, passphrase_fd, &wrapping)
+        }
         Command::Show { file } => command::show(&file),
         Command::Seal {
-            key,
+            keys,
             transfer,
             params,
-        } => command::seal(&key, &transfer, params.into()),
-        Command::Open { key, transfer } => command::open(&key, &transfer),
-        Command::Verify { key, files } => command::verify(&key, &files),
+        } => command::seal(&keys, &transfer, params.into()),
+        Command::Open { keys, transfer } => command::open(&keys, &transfer),
+        Command::Verify { keys, files } => command::verify(&keys, &files),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

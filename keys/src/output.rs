@@ -1,8 +1,8 @@
 //! Where results go: a file that appears whole or not at all, or a stream.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -50,6 +50,21 @@ impl Output {
             path,
             replace,
         })
+    }
+
+    /// Has a file belong to who owns another one.
+    ///
+    /// # Errors
+    /// Where this process may not give files away.
+    pub fn give_to_owner_of(&self, other: &Metadata) -> io::Result<()> {
+        let Self::File { temporary, .. } = self else {
+            return Ok(());
+        };
+        let own = temporary.as_file().metadata()?;
+        if (own.uid(), own.gid()) != (other.uid(), other.gid()) {
+            std::os::unix::fs::fchown(temporary.as_file(), Some(other.uid()), Some(other.gid()))?;
+        }
+        Ok(())
     }
 
     /// Makes the output final: for a file, gives it its name once its contents are on disk.

@@ -3,8 +3,10 @@
 use std::io::{self, Read, Write};
 
 use getrandom::SysRng;
-use sealed::{MasterKey, Opener, Params, Sealer};
+use sealed::{HEADER_LEN, Header, KeyId, MasterKey, Opener, Params, Sealer};
 use zeroize::Zeroizing;
+
+use crate::ring::{KeyRing, UnknownKey};
 
 /// Bytes read at a time: many chunks of any size, so that the cost per call vanishes.
 const READ_LEN: usize = 1 << 20;
@@ -25,6 +27,52 @@ pub enum TransferError {
     /// The contents could not be sealed or opened.
     #[error("{0}")]
     Sealed(#[from] sealed::Error),
+    /// The contents were sealed with a key that is not at hand.
+    #[error("{0}")]
+    Key(#[from] UnknownKey),
+}
+
+/// A sealed file that is about to be read, of which the beginning has been: enough to ask for the
+/// key that opens it.
+#[derive(Debug)]
+pub struct SealedInput<R> {
+    head: Vec<u8>,
+    rest: R,
+}
+
+impl<R: Read> SealedInput<R> {
+    /// Reads the beginning.
+    ///
+    /// # Errors
+    /// As the reader.
+    pub fn new(mut reader: R) -> io::Result<Self> {
+        let mut head = Vec::with_capacity(HEADER_LEN);
+        reader
+            .by_ref()
+            .take(HEADER_LEN as u64)
+            .read_to_end(&mut head)?;
+        Ok(Self { head, rest: reader })
+    }
+
+    /// The key it says it was sealed with; `None` for what is no sealed file.
+    pub fn key_id(&self) -> Option<KeyId> {
+        Header::parse(&self.head).ok().map(|header| header.key_id())
+    }
+
+    /// Whether there is nothing in it at all.
+    pub fn is_empty(&self) -> bool {
+        self.head.is_empty()
+    }
+}
+
+/// What was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Bytes read: zero for a file that is empty and carries no seal.
+    pub read: u64,
+    /// Whether the file's last change was cut short, so that it was read as its journal restores
+    /// it.
+    pub restored: bool,
 }
 
 /// Seals all of `input` into `output`. `progress` is told the length of each piece of input.
@@ -48,21 +96,30 @@ pub fn seal(
 
 /// Opens all of `input` into `output`, which is given authenticated bytes only; but that the file
 /// is whole is certain only on success. `progress` is told the length of each piece of input.
-/// Returns the number of bytes read, zero for a file that is empty and carries no seal.
+///
+/// # Errors
+/// Where reading or writing fails, the key is not in the ring, or the file is not authentic.
 pub fn open(
-    key: &MasterKey,
-    input: impl Read,
+    ring: &KeyRing,
+    input: SealedInput<impl Read>,
     mut output: impl Write,
     progress: impl FnMut(u64),
-) -> Result<u64, TransferError> {
+) -> Result<Opened, TransferError> {
+    // What is no sealed file gets its error from the opener, which any key is right for.
+    let key = match input.key_id() {
+        Some(id) => ring.for_file(id)?,
+        None => ring.sealing(),
+    };
     let mut opener = Opener::new(key);
     let mut out = Zeroizing::new(Vec::with_capacity(OUT_CAPACITY));
+    let input = input.head.as_slice().chain(input.rest);
     let read = pump(input, &mut output, progress, &mut out, |bytes, out| {
         opener.push(bytes, out)
     })?;
+    let restored = opener.is_restored();
     opener.finish(&mut out)?;
     output.write_all(&out).map_err(TransferError::Write)?;
-    Ok(read)
+    Ok(Opened { read, restored })
 }
 
 /// Reads to the end, passes each piece through `push` and writes what comes of it.
@@ -100,6 +157,16 @@ mod tests {
         MasterKey::from_bytes([6; 32])
     }
 
+    fn open(
+        input: impl Read,
+        output: impl Write,
+        progress: impl FnMut(u64),
+    ) -> Result<Opened, TransferError> {
+        let mut ring = KeyRing::new("first", MasterKey::from_bytes([5; 32]));
+        ring.add("second", key());
+        super::open(&ring, SealedInput::new(input).unwrap(), output, progress)
+    }
+
     fn sealed(plaintext: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         let params = Params {
@@ -116,10 +183,10 @@ mod tests {
         let mut seen = 0;
         let mut opened = Vec::new();
         let sealed = sealed(&plaintext);
-        let read = open(&key(), &sealed[..], &mut opened, |len| seen += len).unwrap();
-        assert!(opened == plaintext);
-        assert_eq!(read, sealed.len() as u64);
-        assert_eq!(seen, read);
+        let done = open(&sealed[..], &mut opened, |len| seen += len).unwrap();
+        assert!(opened == plaintext && !done.restored);
+        assert_eq!(done.read, sealed.len() as u64);
+        assert_eq!(seen, done.read);
     }
 
     #[test]
@@ -127,12 +194,23 @@ mod tests {
         let plaintext = vec![9; 2 * READ_LEN];
         let sealed = sealed(&plaintext);
         let mut opened = Vec::new();
-        let error = open(&key(), &sealed[..sealed.len() - 1], &mut opened, |_| ()).unwrap_err();
+        let error = open(&sealed[..sealed.len() - 1], &mut opened, |_| ()).unwrap_err();
         assert!(matches!(
             error,
             TransferError::Sealed(Error::Truncated | Error::ChunkCorrupt { .. })
         ));
         assert!(plaintext.starts_with(&opened));
+    }
+
+    #[test]
+    fn the_key_is_chosen_by_the_header() {
+        let sealed = sealed(b"x");
+        let input = SealedInput::new(&sealed[..]).unwrap();
+        assert_eq!(input.key_id(), Some(key().id()));
+        let ring = KeyRing::new("other", MasterKey::from_bytes([5; 32]));
+        let error = super::open(&ring, input, io::sink(), |_| ()).unwrap_err();
+        assert!(matches!(error, TransferError::Key(_)));
+        assert_eq!(SealedInput::new(&b"text"[..]).unwrap().key_id(), None);
     }
 
     #[test]

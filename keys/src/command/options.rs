@@ -3,7 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use keys::wrapped::Cost;
 use sealed::{ChunkSize, Cipher, Params};
+
+/// The notation of [`cost`].
+const COST: &str = "m=N,t=N,p=N";
 
 /// Make and show keys; seal, open and verify files.
 ///
@@ -21,8 +25,38 @@ pub enum Command {
     Gen {
         /// Where the key goes; readable by its owner alone
         file: PathBuf,
+        /// Wrap the key by a passphrase, asked for twice at the terminal
+        #[arg(long, group = "wrap")]
+        passphrase: bool,
+        /// Wrap the key by a passphrase: the first line of descriptor N
+        #[arg(long, group = "wrap", value_name = "N")]
+        passphrase_fd: Option<u32>,
+        /// What one try of the passphrase costs: KiB of memory, passes over it, lanes
+        #[arg(long, value_name = COST, value_parser = cost, requires = "wrap")]
+        argon2: Option<Cost>,
     },
-    /// Show the id and kind of the key in FILE, never the key
+    /// Give the key in FILE a passphrase, another one, or none
+    ///
+    /// The file is replaced in one step and the key stays the same. Copies of the file, and its old
+    /// blocks on the disk, still open with the old passphrase: where that got known, move the files
+    /// to a new key.
+    Passwd {
+        /// The key file
+        file: PathBuf,
+        /// Read the present passphrase from the first line of descriptor N
+        #[arg(long, value_name = "N")]
+        passphrase_fd: Option<u32>,
+        /// Read the new passphrase from the first line of descriptor N
+        #[arg(long, value_name = "N")]
+        new_passphrase_fd: Option<u32>,
+        /// Take the passphrase away: the file holds the raw key then
+        #[arg(long, conflicts_with_all = ["new_passphrase_fd", "argon2"])]
+        remove: bool,
+        /// What one try of the new passphrase costs: KiB of memory, passes over it, lanes
+        #[arg(long, value_name = COST, value_parser = cost)]
+        argon2: Option<Cost>,
+    },
+    /// Show the id and kind of the key in FILE, or of those in a ring, never the key
     Show {
         /// The key file
         file: PathBuf,
@@ -30,7 +64,7 @@ pub enum Command {
     /// Seal a file
     Seal {
         #[command(flatten)]
-        key: Key,
+        keys: KeyOptions,
         #[command(flatten)]
         transfer: Transfer,
         #[command(flatten)]
@@ -39,14 +73,14 @@ pub enum Command {
     /// Open a sealed file
     Open {
         #[command(flatten)]
-        key: Key,
+        keys: KeyOptions,
         #[command(flatten)]
         transfer: Transfer,
     },
     /// Check that sealed files are whole and unaltered, without writing anything
     Verify {
         #[command(flatten)]
-        key: Key,
+        keys: KeyOptions,
         /// The sealed files; `-` is standard input
         #[arg(value_name = "FILE", required = true)]
         files: Vec<PathBuf>,
@@ -54,10 +88,13 @@ pub enum Command {
 }
 
 #[derive(Debug, Args)]
-pub struct Key {
-    /// The key file
-    #[arg(long = "key", short = 'k', value_name = "K")]
-    pub path: PathBuf,
+pub struct KeyOptions {
+    /// A key file, or a ring of them; several may be given. The first key seals, all open
+    #[arg(long = "key", short = 'k', value_name = "K", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Read the passphrase of wrapped keys from the first line of descriptor N
+    #[arg(long, value_name = "N")]
+    pub passphrase_fd: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -104,6 +141,21 @@ enum CipherName {
     Aes256Gcm,
 }
 
+/// Reads the notation that Argon2 hashes have their parameters in.
+fn cost(text: &str) -> Result<Cost, String> {
+    let parameter = |text: &str, name: &str| -> Option<u32> {
+        text.strip_prefix(name)?.strip_prefix('=')?.parse().ok()
+    };
+    let mut parts = text.split(',');
+    let mut next = |name| parts.next().and_then(|part| parameter(part, name));
+    let (Some(memory), Some(passes), Some(lanes), None) =
+        (next("m"), next("t"), next("p"), parts.next())
+    else {
+        return Err(format!("not of the form m={},t=3,p=1", 64 << 10));
+    };
+    Cost::new(memory, passes, lanes).map_err(|error| error.to_string())
+}
+
 fn chunk_size(text: &str) -> Result<ChunkSize, String> {
     text.parse()
         .ok()
@@ -126,5 +178,22 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Options::command().debug_assert();
+    }
+
+    #[test]
+    fn the_cost_is_read() {
+        assert_eq!(cost("m=8,t=2,p=1").ok(), Cost::new(8, 2, 1).ok());
+        for wrong in [
+            "",
+            "8,2,1",
+            "m=8",
+            "m=8,t=2",
+            "t=2,m=8,p=1",
+            "m=8,t=2,p=1,",
+            "m=8,t=2,p=-1",
+            "m=7,t=1,p=1",
+        ] {
+            assert!(cost(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -1,0 +1,285 @@
+//! What each subcommand does.
+
+pub mod options;
+mod passphrases;
+mod progress;
+
+use std::fs::{File, Metadata};
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use getrandom::SysRng;
+use keys::files::{self, KeyFileError};
+use keys::output::Output;
+use keys::sources::{Key, Sources, Wanted};
+use keys::transfer::{self, Opened, SealedInput, TransferError};
+use keys::wrapped::{Cost, WrappedKey};
+use keys::{KeyFile, KeyRing, Passphrase};
+use sealed::{MasterKey, Params};
+
+use options::{KeyOptions, Transfer};
+use passphrases::{Passphrases, new_passphrase};
+use progress::Progress;
+
+/// Permission bits of what was secret before, and of what came from a pipe.
+const OWNER_ONLY: u32 = 0o600;
+
+/// What wraps a new key.
+pub enum Wrapping {
+    /// Nothing.
+    None,
+    /// A passphrase: from a descriptor, or asked for.
+    Passphrase {
+        /// The descriptor.
+        fd: Option<u32>,
+        /// What one try is to cost.
+        cost: Cost,
+    },
+}
+
+pub fn generate(path: &Path, wrapping: &Wrapping) -> Result<()> {
+    // Before a passphrase is asked for in vain.
+    if path.symlink_metadata().is_ok() {
+        return Err(KeyFileError::Exists(path.to_owned()).into());
+    }
+    let key = MasterKey::generate(&mut SysRng)
+        .map_err(|cause| anyhow!("{}: cannot make a key: {cause}", path.display()))?;
+    match wrapping {
+        Wrapping::None => files::create(path, key.expose_secret())?,
+        Wrapping::Passphrase { fd, cost } => {
+            let passphrase = new_passphrase(path, *fd)?;
+            files::create(path, &wrap(path, &key, &passphrase, *cost)?.encode())?;
+        }
+    }
+    println!("{}: new key {}", path.display(), key.id());
+    Ok(())
+}
+
+fn wrap(path: &Path, key: &MasterKey, passphrase: &Passphrase, cost: Cost) -> Result<WrappedKey> {
+    WrappedKey::wrap(key, passphrase, cost, &mut SysRng).with_context(|| path.display().to_string())
+}
+
+pub fn passwd(path: &Path, fd: Option<u32>, wrapping: &Wrapping) -> Result<()> {
+    let shown = path.display();
+    let (key, was_raw) = match files::read(path)? {
+        KeyFile::Raw(key) => (key, true),
+        KeyFile::Wrapped(key) => (Passphrases::new(fd).unlock(path, &key)?, false),
+        KeyFile::Ring(_) => bail!("{shown}: a key ring, which has no passphrase; name a key of it"),
+    };
+    let id = key.id();
+    match wrapping {
+        Wrapping::None if was_raw => bail!("{shown}: has no passphrase that could be removed"),
+        Wrapping::None => {
+            files::replace(path, key.expose_secret())?;
+            println!("{shown}: key {id} has no passphrase any more");
+        }
+        Wrapping::Passphrase { fd, cost } => {
+            let passphrase = new_passphrase(path, *fd)?;
+            files::replace(path, &wrap(path, &key, &passphrase, *cost)?.encode())?;
+            println!("{shown}: key {id} has a new passphrase");
+        }
+    }
+    Ok(())
+}
+
+pub fn show(path: &Path) -> Result<()> {
+    match files::read(path)? {
+        KeyFile::Raw(key) => print_key(&Key::Raw(key)),
+        KeyFile::Wrapped(key) => print_key(&Key::Wrapped(key)),
+        KeyFile::Ring(_) => {
+            let sources = Sources::read(&[path])?;
+            println!("kind:   ring of keys; the first seals, all open");
+            for source in sources.iter() {
+                println!("\n{}", source.path.display());
+                print_key(&source.key);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn print_key(key: &Key) {
+    println!("key id: {}", key.id());
+    match key {
+        Key::Raw(_) => println!("kind:   raw 32-byte master key"),
+        Key::Wrapped(key) => println!(
+            "kind:   master key wrapped by a passphrase (argon2id: {})",
+            key.cost()
+        ),
+    }
+}
+
+/// The wanted ones of the keys that were named.
+fn ring(options: &KeyOptions, wanted: impl FnOnce() -> Wanted) -> Result<KeyRing> {
+    let sources = Sources::read(&options.paths)?;
+    let mut passphrases = Passphrases::new(options.passphrase_fd);
+    sources.ring(wanted(), |path, key| passphrases.unlock(path, key))
+}
+
+pub fn seal(keys: &KeyOptions, files: &Transfer, params: Params) -> Result<()> {
+    let ring = ring(keys, || Wanted::First)?;
+    let input = Input::open(&files.input)?;
+    // What could be read before may be read sealed, and by nobody else.
+    let mode = input
+        .metadata
+        .as_ref()
+        .map_or(OWNER_ONLY, |metadata| metadata.permissions().mode());
+    let len = input.len();
+    transfer(files, len, mode, |output, progress| {
+        transfer::seal(ring.sealing(), params, input.reader, output, progress)
+    })
+    .map(drop)
+}
+
+pub fn open(keys: &KeyOptions, files: &Transfer) -> Result<()> {
+    let sources = Sources::read(&keys.paths)?;
+    let mut passphrases = Passphrases::new(keys.passphrase_fd);
+    let input = Input::open(&files.input)?;
+    let len = input.len();
+    let input = input.sealed(&files.input)?;
+    let wanted = input.key_id().map_or(Wanted::First, Wanted::Id);
+    let ring = sources
+        .ring::<anyhow::Error>(wanted, |path, key| passphrases.unlock(path, key))
+        .with_context(|| name(&files.input))?;
+    let opened = transfer(files, len, OWNER_ONLY, |output, progress| {
+        transfer::open(&ring, input, output, progress)
+    })?;
+    for note in notes(opened) {
+        eprintln!("keys: {}: {note}", name(&files.input));
+    }
+    Ok(())
+}
+
+/// What is to be said of a file that opened.
+fn notes(opened: Opened) -> impl Iterator<Item = &'static str> {
+    let empty = (opened.read == 0).then_some(UNSEALED_EMPTY);
+    let restored = opened.restored.then_some(RESTORED);
+    empty.into_iter().chain(restored)
+}
+
+/// Said of a file of zero bytes, which anyone can make.
+const UNSEALED_EMPTY: &str = "zero bytes, taken as an empty file; nothing vouches for it";
+
+/// Said of a file whose journal is live.
+const RESTORED: &str = "its last change was cut short; read as it was before or after it";
+
+pub fn verify(keys: &KeyOptions, files: &[impl AsRef<Path>]) -> Result<()> {
+    let ring = ring(keys, || Wanted::All)?;
+    let mut failure: Option<anyhow::Error> = None;
+    for path in files {
+        let path = path.as_ref();
+        match verify_one(&ring, path) {
+            Ok(Opened { read: 0, .. }) => println!("{}: {UNSEALED_EMPTY}", name(path)),
+            Ok(_) => println!("{}: whole and unaltered", name(path)),
+            Err(error) => {
+                // One line for each file; the last one is the caller's to print.
+                if let Some(earlier) = failure.replace(error) {
+                    eprintln!("keys: {earlier:#}");
+                }
+            }
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+fn verify_one(ring: &KeyRing, path: &Path) -> Result<Opened> {
+    let input = Input::open(path)?;
+    let progress = Progress::new(input.len());
+    let input = input.sealed(path)?;
+    transfer::open(ring, input, io::sink(), |len| progress.advance(len)).with_context(|| name(path))
+}
+
+/// Reads the input, writes the output whole or not at all, and says which of them failed.
+fn transfer<T>(
+    files: &Transfer,
+    input_len: Option<u64>,
+    mode: u32,
+    run: impl FnOnce(&mut Output, &mut dyn FnMut(u64)) -> Result<T, TransferError>,
+) -> Result<T> {
+    let output_failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => anyhow!(
+            "{}: already exists; replace it with --force",
+            name(&files.output)
+        ),
+        _ => anyhow!("{}: cannot write: {error}", output_name(&files.output)),
+    };
+    let mut output = if is_standard(&files.output) {
+        Output::Stdout(io::stdout())
+    } else {
+        Output::to_path(&files.output, files.force, mode).map_err(output_failed)?
+    };
+    let progress = Progress::new(input_len);
+    let done = run(&mut output, &mut |len| progress.advance(len));
+    drop(progress);
+    let done = done.map_err(|error| match error {
+        TransferError::Write(error) => output_failed(error),
+        TransferError::Read(error) => cannot_read(&files.input, &error),
+        TransferError::Sealed(_) | TransferError::Key(_) => {
+            anyhow!("{}: {error}", name(&files.input))
+        }
+    })?;
+    output.commit().map_err(output_failed)?;
+    Ok(done)
+}
+
+/// What is read: a file or standard input.
+struct Input {
+    reader: Box<dyn Read>,
+    /// Of a regular file.
+    metadata: Option<Metadata>,
+}
+
+impl Input {
+    fn open(path: &Path) -> Result<Self> {
+        if is_standard(path) {
+            return Ok(Self {
+                reader: Box::new(io::stdin().lock()),
+                metadata: None,
+            });
+        }
+        let (file, metadata) = File::open(path)
+            .and_then(|file| file.metadata().map(|metadata| (file, metadata)))
+            .map_err(|error| cannot_read(path, &error))?;
+        if metadata.is_dir() {
+            bail!("{}: a directory, not a file", name(path));
+        }
+        Ok(Self {
+            reader: Box::new(file),
+            metadata: metadata.is_file().then_some(metadata),
+        })
+    }
+
+    fn len(&self) -> Option<u64> {
+        self.metadata.as_ref().map(Metadata::len)
+    }
+
+    fn sealed(self, path: &Path) -> Result<SealedInput<Box<dyn Read>>> {
+        SealedInput::new(self.reader).map_err(|error| cannot_read(path, &error))
+    }
+}
+
+fn cannot_read(path: &Path, error: &io::Error) -> anyhow::Error {
+    anyhow!("{}: cannot read: {error}", name(path))
+}
+
+fn is_standard(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn name(path: &Path) -> String {
+    if is_standard(path) {
+        "standard input".to_owned()
+    } else {
+        path.display().to_string()
+    }
+}
+
+fn output_name(path: &Path) -> String {
+    if is_standard(path) {
+        "standard output".to_owned()
+    } else {
+        path.display().to_string()
+    }
+}
