@@ -40,7 +40,10 @@ impl Reader {
     fn add(&mut self, path: &str, may_be_ring: bool) -> Result<(), String> {
         let (contents, inode) = contents(path)?;
         self.inodes.push(inode);
-        let key = match key_file::parse(&contents).map_err(|why| format!("{path}: {why}"))? {
+        let unusable = |why| {
+            format!("{path}: {why}; restore it from a copy, or make a new one with `keys gen`")
+        };
+        let key = match key_file::parse(&contents).map_err(unusable)? {
             KeyFile::Raw(key) => key,
             KeyFile::Wrapped(wrapped) => self.unwrap(path, &wrapped)?,
             KeyFile::Ring(ring) if may_be_ring => {
