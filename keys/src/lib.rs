@@ -22,9 +22,17 @@ pub mod wrapped;
 #[cfg(feature = "command")]
 pub mod files;
 #[cfg(feature = "command")]
+pub mod forest;
+#[cfg(feature = "command")]
+pub mod lock;
+#[cfg(feature = "command")]
 pub mod output;
 #[cfg(feature = "command")]
+pub mod parallel;
+#[cfg(feature = "command")]
 pub mod sources;
+#[cfg(feature = "command")]
+pub mod stat;
 #[cfg(feature = "command")]
 pub mod transfer;
 

@@ -13,6 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use getrandom::SysRng;
 use keys::files::{self, KeyFileError};
 use keys::output::Output;
+use keys::ring::UnknownKey;
 use keys::sources::{Key, Sources, Wanted};
 use keys::transfer::{self, Opened, SealedInput, TransferError};
 use keys::wrapped::{Cost, WrappedKey};
@@ -142,7 +143,10 @@ pub fn open(keys: &KeyOptions, files: &Transfer) -> Result<()> {
     let wanted = input.key_id().map_or(Wanted::First, Wanted::Id);
     let ring = sources
         .ring::<anyhow::Error>(wanted, |path, key| passphrases.unlock(path, key))
-        .with_context(|| name(&files.input))?;
+        .map_err(|error| match error.downcast::<UnknownKey>() {
+            Ok(unknown) => anyhow!("{}: {unknown}", name(&files.input)),
+            Err(error) => error,
+        })?;
     let opened = transfer(files, len, OWNER_ONLY, |output, progress| {
         transfer::open(&ring, input, output, progress)
     })?;
