@@ -3,6 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use lind_wasm::artifact::ArtifactKey;
+use lind_wasm::net::Net;
 use lind_wasm::path::Root;
 use lind_wasm::runtime::{Runtime, Settings};
 use lind_wasm::{EXIT_FILE, EXIT_USAGE, cage, engine, program};
@@ -39,6 +40,10 @@ struct Options {
     /// Be as narrow as the public Lind runtime, to test that a program will run there
     #[arg(long)]
     strict_lind: bool,
+
+    /// What programs reach by IPv4 and IPv6
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    net: Net,
 
     /// Compile FILE.wasm (a path outside the root) to FILE.cwasm beside it, and run nothing
     #[arg(long, value_name = "FILE.wasm", conflicts_with = "program")]
@@ -78,6 +83,7 @@ fn run(options: Options) -> anyhow::Result<i32> {
         key,
         env: environment(options.env),
         strict: options.strict_lind,
+        net: options.net,
     })?;
     let args = options
         .program

@@ -7,10 +7,12 @@ use crate::fds::FdTable;
 use crate::host::{self, HostLinker, HostState};
 use crate::image::Image;
 use crate::memory::GuestMemory;
+use crate::net::Net;
 use crate::path::Root;
 use crate::program::{Kind, Program};
 use crate::run::{self, Start};
 use crate::threei::HandlerTable;
+use crate::unix_names::UnixNames;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fmt;
@@ -34,6 +36,10 @@ pub struct Runtime {
     pub root: Root,
     /// As narrow as the public Lind runtime.
     pub strict: bool,
+    /// What cages reach by IPv4 and IPv6.
+    pub net: Net,
+    /// Names of UNIX sockets.
+    pub unix_names: UnixNames,
     /// Parents and children.
     pub family: Family,
     /// What a program starts with whose parent names no environment.
@@ -63,6 +69,8 @@ pub struct Settings {
     pub env: Vec<Vec<u8>>,
     /// See [`Runtime::strict`].
     pub strict: bool,
+    /// See [`Runtime::net`].
+    pub net: Net,
 }
 
 impl Runtime {
@@ -78,6 +86,8 @@ impl Runtime {
             engine,
             root: settings.root,
             strict: settings.strict,
+            net: settings.net,
+            unix_names: UnixNames::new()?,
             env: settings.env,
             key: settings.key,
             umask: crate::posix::take_over_umask(),

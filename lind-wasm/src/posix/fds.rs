@@ -90,22 +90,36 @@ fn make_pipe(call: &Call<'_>, flags: u32) -> Result<i32, Errno> {
         .ok_or(Errno::INVAL)?;
     let cloexec = flags.contains(PipeFlags::CLOEXEC);
     let (input, output) = rustix::pipe::pipe_with(flags | PipeFlags::CLOEXEC)?;
-    let (read, write) = {
+    put_pair(call, (0, call.raw(0)), (input, output), cloexec)
+}
+
+/// Gives two new descriptors to the target, and their numbers to the guest at an address that
+/// argument `index` named.
+///
+/// # Errors
+/// `EMFILE`, `EFAULT`; then there is neither.
+pub(super) fn put_pair(
+    call: &Call<'_>,
+    (index, at): (usize, u64),
+    (one, other): (OwnedFd, OwnedFd),
+    cloexec: bool,
+) -> Result<i32, Errno> {
+    let image = call.image_of(index)?;
+    let (first, second) = {
         let mut fds = call.target.fds();
-        let read = fds.insert(0, Arc::new(input), cloexec)?;
-        let write = fds
-            .insert(0, Arc::new(output), cloexec)
-            .inspect_err(|_| drop(fds.remove(read)))?;
-        (read, write)
+        let first = fds.insert(0, Arc::new(one), cloexec)?;
+        let second = fds
+            .insert(0, Arc::new(other), cloexec)
+            .inspect_err(|_| drop(fds.remove(first)))?;
+        (first, second)
     };
     let mut pair = [0; 8];
-    let (first, second) = pair.split_at_mut(4);
-    first.copy_from_slice(&read.to_le_bytes());
-    second.copy_from_slice(&write.to_le_bytes());
-    call.put(0, &pair).inspect_err(|_| {
+    pair[..4].copy_from_slice(&first.to_le_bytes());
+    pair[4..].copy_from_slice(&second.to_le_bytes());
+    image.memory.write(at, &pair).inspect_err(|_| {
         let mut fds = call.target.fds();
-        let _ = fds.remove(read);
-        let _ = fds.remove(write);
+        let _ = fds.remove(first);
+        let _ = fds.remove(second);
     })?;
     Ok(0)
 }

@@ -1,6 +1,7 @@
 //! System calls served by the kernel: one module a family, one table from number to function.
 
 mod abi;
+mod addresses;
 mod aead;
 mod devices;
 mod fds;
@@ -8,12 +9,17 @@ mod files;
 mod io;
 mod lookup;
 mod memory;
+mod messages;
 mod names;
+mod options;
 mod poll;
 mod process;
+mod sockets;
 #[cfg(test)]
 mod testing;
 mod time;
+
+pub(crate) use io::last_error;
 
 use crate::cage::Cage;
 use crate::image::Image;
@@ -74,9 +80,12 @@ const FAMILIES: &[&[Entry]] = &[
     files::CALLS,
     io::CALLS,
     memory::CALLS,
+    messages::CALLS,
     names::CALLS,
+    options::CALLS,
     poll::CALLS,
     process::CALLS,
+    sockets::CALLS,
     time::CALLS,
 ];
 

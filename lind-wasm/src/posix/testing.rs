@@ -5,6 +5,7 @@ use crate::artifact::ArtifactKey;
 use crate::cage::{Cage, FsContext, Inheritance, NewImage};
 use crate::fds::FdTable;
 use crate::image::Image;
+use crate::net::Net;
 use crate::path::Root;
 use crate::program::Program;
 use crate::runtime::{Runtime, Settings};
@@ -55,6 +56,7 @@ impl Fixture {
             key: key_in(dir.path()),
             env: Vec::new(),
             strict: false,
+            net: Net::All,
         })
         .unwrap();
         let cage = rt
