@@ -133,6 +133,39 @@ pub(super) fn pollfd(bytes: &[u8; POLLFD_LEN]) -> (i32, i16) {
 /// Where a `struct pollfd` has its answer.
 pub(super) const POLLFD_REVENTS: u64 = 6;
 
+/// Bytes of a `struct epoll_event`, which is packed.
+pub(super) const EPOLL_EVENT_LEN: usize = 12;
+
+/// A `struct epoll_event`.
+pub(super) fn epoll_event(bytes: &[u8; EPOLL_EVENT_LEN]) -> libc::epoll_event {
+    libc::epoll_event {
+        events: u32::from_le_bytes(field(bytes, 0)),
+        u64: u64::from_le_bytes(field(bytes, 4)),
+    }
+}
+
+/// Bytes of a `struct timeval` and of a `struct timespec` in kernel form.
+pub(super) const TIME_LEN: usize = 16;
+
+/// A `struct timeval` in kernel form, seconds and microseconds, as a timespec. `None` for what is
+/// no length of time.
+pub(super) fn timeval(bytes: &[u8; TIME_LEN]) -> Option<libc::timespec> {
+    let microseconds = i64::from_le_bytes(field(bytes, 8));
+    // Whole seconds among them count, as in the kernel.
+    Some(libc::timespec {
+        tv_sec: i64::from_le_bytes(field::<8>(bytes, 0)).checked_add(microseconds / 1_000_000)?,
+        tv_nsec: microseconds % 1_000_000 * 1000,
+    })
+}
+
+/// Seconds and a part of them as the kernel lays out times.
+pub(super) fn time_bytes(seconds: i64, part: i64) -> [u8; TIME_LEN] {
+    let mut out = Layout::new();
+    out.field(0, seconds.to_le_bytes());
+    out.field(8, part.to_le_bytes());
+    out.0
+}
+
 /// A `struct msghdr`, as far as it is an input. Its addresses are of the cage that it lies in.
 pub(super) struct MsgHdr {
     pub(super) name: u64,

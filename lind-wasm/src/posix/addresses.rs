@@ -45,9 +45,10 @@ impl Address {
         address
     }
 
+    /// A path of a UNIX socket. The kernel takes it up to the address's end.
     fn unix(path: &[u8]) -> Self {
         let family = AddressFamily::UNIX.as_raw().to_ne_bytes();
-        Self::new(&[&family[..], path, b"\0"].concat())
+        Self::new(&[&family[..], path].concat())
     }
 
     /// The one at a guest's address.
@@ -116,7 +117,8 @@ impl Address {
     fn shown(&self, call: &Call<'_>) -> Self {
         match self.name() {
             Some(Name::Path(path)) => match call.rt.unix_names.shown(&call.rt.root, path) {
-                Some(path) => Self::unix(&path),
+                // With a NUL, which may be one byte more than fits a `struct sockaddr_un`.
+                Some(path) => Self::unix(&[&path[..], b"\0"].concat()),
                 // It is a socket of the host, whose names are none of the cage's business.
                 None => Self::new(&self.bytes[..PATH]),
             },

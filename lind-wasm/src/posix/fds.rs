@@ -49,9 +49,15 @@ fn close(call: &Call<'_>) -> Result<i32, Errno> {
     Ok(0)
 }
 
+/// Another descriptor of the host for the same open file. Numbers of one cage do not share the
+/// host's, as epoll keeps what is registered by that.
+fn duplicate(file: &OwnedFd) -> Result<Arc<OwnedFd>, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(file, 0).map(Arc::new)
+}
+
 fn dup(call: &Call<'_>) -> Result<i32, Errno> {
     let mut fds = call.target.fds();
-    let file = fds.get(call.int(0))?.file.clone();
+    let file = duplicate(&fds.get(call.int(0))?.file)?;
     fds.insert(0, file, false)
 }
 
@@ -59,7 +65,7 @@ fn dup(call: &Call<'_>) -> Result<i32, Errno> {
 /// close can take its time.
 fn put_at(call: &Call<'_>, old: i32, new: i32, cloexec: bool) -> Result<i32, Errno> {
     let mut fds = call.target.fds();
-    let file = fds.get(old)?.file.clone();
+    let file = duplicate(&fds.get(old)?.file)?;
     let before = fds.set(new, file, cloexec)?;
     drop(fds);
     drop(before);
@@ -150,7 +156,7 @@ fn fcntl(call: &Call<'_>) -> Result<i32, Errno> {
     match command {
         libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
             let cloexec = command == libc::F_DUPFD_CLOEXEC;
-            call.target.fds().insert(number, file, cloexec)
+            call.target.fds().insert(number, duplicate(&file)?, cloexec)
         }
         libc::F_GETFD => {
             let cloexec = call.target.fds().get(fd)?.cloexec;

@@ -4,6 +4,7 @@ mod abi;
 mod addresses;
 mod aead;
 mod devices;
+mod epoll;
 mod fds;
 mod files;
 mod io;
@@ -76,6 +77,7 @@ impl Entry {
 
 const FAMILIES: &[&[Entry]] = &[
     aead::CALLS,
+    epoll::CALLS,
     fds::CALLS,
     files::CALLS,
     io::CALLS,
