@@ -6,6 +6,7 @@ mod keyring;
 mod mapping;
 mod names;
 mod native;
+mod network;
 mod nonces;
 mod open;
 mod options;

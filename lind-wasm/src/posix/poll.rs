@@ -3,6 +3,9 @@
 use super::io::answer;
 use super::{Call, Entry, abi};
 use crate::fds::MAX_FDS;
+use crate::memory::GuestMemory;
+use crate::regions::Prot;
+use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::os::fd::AsRawFd;
 
@@ -10,6 +13,8 @@ pub(super) const CALLS: &[Entry] = &[
     Entry::new(7, "poll", 3, poll),
     // The third argument is milliseconds, as on Lind. Cages catch no signals: the mask is moot.
     Entry::new(271, "ppoll", 4, poll),
+    Entry::new(23, "select", 5, select),
+    Entry::extra(270, "pselect6", 6, pselect6),
 ];
 
 fn poll(call: &Call<'_>) -> Result<i32, Errno> {
@@ -54,6 +59,155 @@ fn poll(call: &Call<'_>) -> Result<i32, Errno> {
         memory.write(at, &events.to_le_bytes())?;
     }
     Ok(ready + invalid)
+}
+
+/// Checks a mask of signals to be blocked. Cages catch none, so nothing else is done with it.
+pub(super) fn check_mask(memory: &GuestMemory, at: u64, len: u64) -> Result<(), Errno> {
+    const MASK_LEN: u64 = 8;
+    match at {
+        0 => Ok(()),
+        _ if len != MASK_LEN => Err(Errno::INVAL),
+        _ => memory.exact(at, MASK_LEN, Prot::READ).map(drop),
+    }
+}
+
+/// Sets of descriptors, of a cage or of the host: a bit each, in words of 64.
+type Set = Vec<u64>;
+
+fn words(count: usize) -> usize {
+    count.div_ceil(u64::BITS as usize)
+}
+
+fn bit(fd: usize) -> (usize, u64) {
+    (fd / u64::BITS as usize, 1 << (fd % u64::BITS as usize))
+}
+
+fn has(set: &[u64], fd: usize) -> bool {
+    let (word, bit) = bit(fd);
+    set.get(word).is_some_and(|word| word & bit != 0)
+}
+
+fn put(set: &mut [u64], fd: usize) {
+    let (word, bit) = bit(fd);
+    set[word] |= bit;
+}
+
+/// The sets in arguments 1 to 3, each of which may be left out.
+fn sets(call: &Call<'_>, count: usize) -> Result<[Option<Set>; 3], Errno> {
+    let mut sets = [None, None, None];
+    for (index, set) in (1..).zip(&mut sets) {
+        if call.raw(index) == 0 {
+            continue;
+        }
+        let mut bytes = vec![0; 8 * words(count)];
+        call.image_of(index)?
+            .memory
+            .read(call.raw(index), &mut bytes)?;
+        let (words, _) = bytes.as_chunks();
+        *set = Some(words.iter().map(|&word| u64::from_le_bytes(word)).collect());
+    }
+    Ok(sets)
+}
+
+/// Waits for descriptors in sets; `timeout` becomes what is left of it. The kernel is asked with
+/// sets of the host's descriptors, however many those are, so that what counts as ready is the
+/// kernel's own choice.
+fn wait_for_sets(call: &Call<'_>, timeout: Option<&mut libc::timespec>) -> Result<i32, Errno> {
+    let count = usize::try_from(call.int(0)).map_err(|_| Errno::INVAL)?;
+    let count = count.min(MAX_FDS);
+    let wanted = sets(call, count)?;
+    let mut files = Vec::new();
+    {
+        let fds = call.target.fds();
+        for fd in (0..count).filter(|&fd| wanted.iter().flatten().any(|set| has(set, fd))) {
+            files.push((fd, fds.get(fd as i32)?.file.clone()));
+        }
+    }
+    let host = |file: &OwnedFd| file.as_raw_fd() as usize; // Open: not negative.
+    let host_count = files
+        .iter()
+        .map(|(_, file)| host(file) + 1)
+        .max()
+        .unwrap_or(0);
+    let mut asked = wanted.clone().map(|wanted| {
+        let wanted = wanted?;
+        let mut set = vec![0; words(host_count)];
+        for (_, file) in files.iter().filter(|(fd, _)| has(&wanted, *fd)) {
+            put(&mut set, host(file));
+        }
+        Some(set)
+    });
+    let [read, write, except] = asked
+        .each_mut()
+        .map(|set| set.as_mut().map_or(std::ptr::null_mut(), Vec::as_mut_ptr));
+    let timeout = timeout.map_or(std::ptr::null_mut(), std::ptr::from_mut);
+    // SAFETY: each set has a bit for every number below `host_count`; the timeout is the caller's
+    // or null; there is no mask.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_pselect6,
+            host_count as libc::c_int,
+            read,
+            write,
+            except,
+            timeout,
+            std::ptr::null::<libc::c_void>(),
+        )
+    };
+    answer(result as libc::c_int)?;
+    let mut ready = 0;
+    for (index, (wanted, found)) in (1..).zip(wanted.iter().zip(&asked)) {
+        let (Some(wanted), Some(found)) = (wanted, found) else {
+            continue;
+        };
+        let mut set = vec![0; wanted.len()];
+        for (fd, file) in &files {
+            if has(wanted, *fd) && has(found, host(file)) {
+                put(&mut set, *fd);
+                ready += 1;
+            }
+        }
+        let bytes: Vec<u8> = set.iter().flat_map(|word| word.to_le_bytes()).collect();
+        call.put(index, &bytes)?;
+    }
+    Ok(ready)
+}
+
+/// A time to wait as the kernel takes it.
+fn valid(time: libc::timespec) -> Result<libc::timespec, Errno> {
+    if time.tv_sec < 0 || !(0..1_000_000_000).contains(&time.tv_nsec) {
+        return Err(Errno::INVAL);
+    }
+    Ok(time)
+}
+
+/// The timeout becomes what is left of it, as on Linux. On Lind it stays.
+fn select(call: &Call<'_>) -> Result<i32, Errno> {
+    if call.raw(4) == 0 {
+        return wait_for_sets(call, None);
+    }
+    let time = abi::timeval(&call.get(4)?).ok_or(Errno::INVAL)?;
+    let mut time = valid(time)?;
+    let result = wait_for_sets(call, Some(&mut time));
+    // A place that can't be written is none of the caller's business any more.
+    let _ = call.put(4, &abi::time_bytes(time.tv_sec, time.tv_nsec / 1000));
+    result
+}
+
+/// The mask's address and length are in a structure.
+fn pselect6(call: &Call<'_>) -> Result<i32, Errno> {
+    if call.raw(5) != 0 {
+        let memory = &call.image_of(5)?.memory;
+        let (at, len) = abi::iovec(&memory.read_array(call.raw(5))?);
+        check_mask(memory, at, len)?;
+    }
+    if call.raw(4) == 0 {
+        return wait_for_sets(call, None);
+    }
+    let mut time = valid(abi::timespec(&call.get::<{ abi::TIME_LEN }>(4)?))?;
+    let result = wait_for_sets(call, Some(&mut time));
+    let _ = call.put(4, &abi::time_bytes(time.tv_sec, time.tv_nsec));
+    result
 }
 
 #[cfg(test)]

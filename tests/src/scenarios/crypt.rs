@@ -43,6 +43,7 @@ pub(super) fn trials() -> Vec<Trial> {
         ("several runs write one file", several_runs),
         ("several keys open, the first seals", key_rings),
         ("a passphrase opens a wrapped key", passphrases),
+        ("the network is closed", network_is_closed),
         ("a change that was cut short is made good", made_good),
     ] {
         trials.push(trial(format!("crypt-grate/{name}"), test));
@@ -157,6 +158,25 @@ fn key_rings() -> anyhow::Result<()> {
         let stolen = show(&both, key)?;
         anyhow::ensure!(stolen.code != 0, "{key} was read");
     }
+    Ok(())
+}
+
+/// What is not sealed must not leave: a program that makes a connection gets none.
+fn network_is_closed() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_key("/k.bin")?;
+    fixture.run(&["tcp_echo.cwasm"])?.expect(0)?;
+    let ran = fixture.run(&[
+        "crypt-grate.cwasm",
+        "--key",
+        "/k.bin",
+        "--verbose",
+        "tcp_echo.cwasm",
+    ])?;
+    anyhow::ensure!(
+        ran.code != 0 && ran.err.contains("the network would see plaintext"),
+        "{ran:?}"
+    );
     Ok(())
 }
 
