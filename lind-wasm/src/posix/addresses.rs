@@ -70,12 +70,6 @@ impl Address {
         self.bytes.as_mut_ptr().cast()
     }
 
-    /// Puts it into the header of a message to be sent, which must not outlive it.
-    pub(super) fn name_in(&self, header: &mut libc::msghdr) {
-        header.msg_name = self.as_ptr().cast_mut().cast();
-        header.msg_namelen = self.len();
-    }
-
     /// For the kernel to read [`Address::len`] bytes of.
     pub(super) fn as_ptr(&self) -> *const libc::sockaddr {
         self.bytes.as_ptr().cast()

@@ -19,6 +19,9 @@ pub(super) const CALLS: &[Entry] = &[
     Entry::new(291, "epoll_create1", 1, epoll_create1),
 ];
 
+/// Most events that can be asked for.
+const MAX_EVENTS: i32 = i32::MAX / abi::EPOLL_EVENT_LEN as i32;
+
 fn create(call: &Call<'_>, cloexec: bool) -> Result<i32, Errno> {
     let instance = rustix::event::epoll::create(CreateFlags::CLOEXEC)?;
     call.target.fds().insert(0, Arc::new(instance), cloexec)
@@ -72,10 +75,11 @@ fn epoll_wait(call: &Call<'_>) -> Result<i32, Errno> {
         .prefix(call.raw(1), len, Prot::WRITE)
         .ok()
         .map(|room| (room.ptr() as usize, room.len() / abi::EPOLL_EVENT_LEN))
-        .filter(|&(_, count)| count > 0);
+        .filter(|&(_, count)| count > 0 && wanted <= MAX_EVENTS);
     let (place, count) = match room {
         Some((place, count)) => (place, count as i32),
-        None => (OUT_OF_REACH.0, wanted.min(1)),
+        // The kernel finds what is wrong, be it the number or the place.
+        None => (OUT_OF_REACH.0, wanted),
     };
     // SAFETY: the place is guest memory with room for that many events, which `image` keeps
     // mapped, or no memory at all.
@@ -92,4 +96,141 @@ fn epoll_wait(call: &Call<'_>) -> Result<i32, Errno> {
 fn epoll_pwait(call: &Call<'_>) -> Result<i32, Errno> {
     check_mask(&call.image_of(4)?.memory, call.raw(4), call.raw(5))?;
     epoll_wait(call)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{A, Fixture, Twins, UNMAPPED};
+    use super::*;
+
+    const ZERO: A<'_> = A::I(0);
+    const ADD: i64 = 1;
+    const DELETE: i64 = 2;
+    const MODIFY: i64 = 3;
+
+    /// An event as it lies in memory.
+    fn event(events: u32, data: u64) -> Vec<u8> {
+        [&events.to_le_bytes()[..], &data.to_le_bytes()].concat()
+    }
+
+    #[test]
+    fn registrations_are_the_kernels() {
+        let (mut twins, fds) = Twins::with_sockets();
+        twins.descriptor(213, &[A::I(1)]).unwrap();
+        twins.descriptor(291, &[A::I(0o2_000_000)]).unwrap();
+        for (nr, arg) in [(213, 0), (213, -1), (291, 1), (291, -1)] {
+            assert_eq!(twins.agree(nr, &[A::I(arg)]), Err(Errno::INVAL));
+        }
+        let (instance, other) = (A::Fd(twins.count() - 2), A::Fd(twins.count() - 1));
+        let given = event(0x2001_d, 7);
+        for &fd in fds.iter().chain(&[instance, other]) {
+            for operation in [MODIFY, DELETE, ADD, ADD, MODIFY, 9] {
+                for event in [A::In(&given), A::Nowhere] {
+                    let _ = twins.agree(233, &[instance, A::I(operation), fd, event]);
+                    let _ = twins.agree(233, &[fd, A::I(operation), other, event]);
+                }
+            }
+            for room in [A::Out(12 * 20), A::Nowhere] {
+                for count in [-1, 0, 20, i64::from(i32::MAX)] {
+                    let wait = [fd, room, A::I(count), ZERO];
+                    let _ = twins.agree(232, &wait);
+                    let pwait = [wait[0], room, A::I(count), ZERO];
+                    for (mask, len) in [
+                        (ZERO, 0),
+                        (ZERO, 9),
+                        (A::In(&[0; 8]), 8),
+                        (A::In(&[0; 8]), 4),
+                        (A::Nowhere, 8),
+                    ] {
+                        let _ = twins.agree(281, &[&pwait[..], &[mask, A::I(len)]].concat());
+                    }
+                }
+            }
+            let _ = twins.agree(233, &[instance, A::I(DELETE), fd, A::Nowhere]);
+        }
+    }
+
+    #[test]
+    fn readiness_is_the_kernels() {
+        const IN: u32 = 1;
+        const OUT: u32 = 4;
+        const EDGE: u32 = 1 << 31;
+        const ONCE: u32 = 1 << 30;
+        for mode in [0, EDGE, ONCE, EDGE | ONCE] {
+            let mut twins = Twins::new();
+            twins.pair(53, &[A::I(1), A::I(0x801), ZERO]).unwrap();
+            twins.descriptor(291, &[ZERO]).unwrap();
+            twins.descriptor(32, &[A::Fd(0)]).unwrap();
+            let (one, other, instance, copy) = (A::Fd(0), A::Fd(1), A::Fd(2), A::Fd(3));
+            // The open file is registered by two numbers of the cage.
+            let first = event(IN | mode, 0x1122_3344_5566_7788);
+            let second = event(IN | OUT | mode, u64::MAX);
+            for (fd, event) in [(one, &first), (copy, &second)] {
+                let add = [instance, A::I(ADD), fd, A::In(event)];
+                assert_eq!(twins.agree(233, &add), Ok(0));
+                assert_eq!(twins.agree(233, &add), Err(Errno::EXIST));
+            }
+            let wait = || twins.agree(232, &[instance, A::Out(120), A::I(10), A::I(10)]);
+            let send = || assert_eq!(twins.agree(1, &[other, A::In(b"ab"), A::I(2)]), Ok(2));
+            let take = || twins.agree(0, &[one, A::Out(1), A::I(1)]);
+            assert_eq!(wait(), Ok(1));
+            send();
+            for _ in 0..3 {
+                let _ = wait();
+                let _ = take();
+                let _ = wait();
+            }
+            send();
+            let _ = wait();
+            let modify = [instance, A::I(MODIFY), one, A::In(&second)];
+            assert_eq!(twins.agree(233, &modify), Ok(0));
+            let _ = wait();
+            assert_eq!(twins.agree(48, &[other, A::I(1)]), Ok(0));
+            let _ = wait();
+            assert_eq!(
+                twins.agree(233, &[instance, A::I(DELETE), copy, ZERO]),
+                Ok(0)
+            );
+            let _ = wait();
+        }
+    }
+
+    #[test]
+    fn a_registration_ends_with_the_last_number_of_its_file() {
+        let mut twins = Twins::new();
+        twins.pair(53, &[A::I(1), A::I(1), ZERO]).unwrap();
+        twins.descriptor(291, &[ZERO]).unwrap();
+        twins.descriptor(32, &[A::Fd(0)]).unwrap();
+        let given = event(4, 5);
+        assert_eq!(
+            twins.agree(233, &[A::Fd(2), A::I(ADD), A::Fd(0), A::In(&given)]),
+            Ok(0)
+        );
+        twins.close(0);
+        let wait = |twins: &Twins| twins.agree(232, &[A::Fd(2), A::Out(12), A::I(1), ZERO]);
+        assert_eq!(wait(&twins), Ok(1));
+        twins.close(3);
+        assert_eq!(wait(&twins), Ok(0));
+    }
+
+    #[test]
+    fn events_stay_when_there_is_no_room() {
+        let cage = Fixture::new();
+        assert_eq!(cage.call(53, &[1, 1, 0, 0x1000]), Ok(0));
+        assert_eq!(cage.call(291, &[0]), Ok(2));
+        cage.put(0x1000, &event(4 | 1 << 31, 5));
+        assert_eq!(cage.call(233, &[2, 1, 0, 0x1000]), Ok(0));
+        assert_eq!(cage.call(233, &[2, 1, 1, 0x1000]), Ok(0));
+        assert_eq!(cage.call(232, &[2, UNMAPPED, 10, 0]), Err(Errno::FAULT));
+        // Room for one and a half.
+        let edge = super::super::testing::MAPPED_END - 18;
+        assert_eq!(cage.call(232, &[2, edge, 10, 0]), Ok(1));
+        assert_eq!(cage.get(edge, 12), event(4, 5));
+        assert_eq!(
+            cage.call(232, &[2, 0x1000, i32::MAX as u64, 0]),
+            Err(Errno::INVAL)
+        );
+        assert_eq!(cage.call(232, &[2, 0x1000, 10, 0]), Ok(1));
+        assert_eq!(cage.call(232, &[2, 0x1000, 10, 0]), Ok(0));
+    }
 }

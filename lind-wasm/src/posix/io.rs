@@ -35,7 +35,7 @@ pub(super) const CALLS: &[Entry] = &[
 ];
 
 /// Most bytes that one call moves, as Linux's `MAX_RW_COUNT`.
-const MAX_RW: u64 = 0x7fff_f000;
+pub(super) const MAX_RW: u64 = 0x7fff_f000;
 /// Most parts of a vector, as Linux's `UIO_MAXIOV`.
 pub(super) const MAX_PARTS: usize = 1024;
 /// Start and length of memory that no process has: the first page.
@@ -160,7 +160,7 @@ impl<'a> Parts<'a> {
     }
 
     /// The only part, when there is just one.
-    fn single(&self) -> Option<&libc::iovec> {
+    pub(super) fn single(&self) -> Option<&libc::iovec> {
         match self.parts.as_slice() {
             [single] => Some(single),
             _ => None,

@@ -212,7 +212,7 @@ fn pselect6(call: &Call<'_>) -> Result<i32, Errno> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Fixture, UNMAPPED};
+    use super::super::testing::{A, Fixture, SOCKETS, Twins, UNMAPPED, inet};
     use super::*;
     use std::time::{Duration, Instant};
 
@@ -267,5 +267,151 @@ mod tests {
         assert_eq!(cage.call(7, &[0x2000, 1 << 20, 0]), Err(Errno::INVAL));
         assert_eq!(cage.call(7, &[u64::MAX, 3, 0]), Err(Errno::FAULT));
         assert_eq!(cage.call(7, &[UNMAPPED, 0, 0]), Ok(0));
+    }
+
+    /// Sockets that are ready for this and that, among others.
+    fn busy() -> (Twins, Vec<usize>) {
+        let (twins, fds) = Twins::with_sockets();
+        let nobody = inet("127.0.0.1:1");
+        let _ = twins.agree(42, &[A::Fd(0), A::In(&nobody), A::I(16)]);
+        // Text waits at one end of the pair.
+        let end = A::Fd(SOCKETS + 1);
+        assert_eq!(twins.agree(1, &[end, A::In(b"x"), A::I(1)]), Ok(1));
+        let open = |fd: &A<'_>| match fd {
+            A::Fd(index) => Some(*index),
+            _ => None,
+        };
+        let fds = fds.iter().filter_map(open).collect();
+        (twins, fds)
+    }
+
+    #[test]
+    fn sockets_are_ready_as_the_kernel_has_it() {
+        let (twins, fds) = busy();
+        for index in fds {
+            for events in [0i16, 1, 2, 4, 0x2000, 0x7fff, -1] {
+                let entry =
+                    |fd: i32| [&fd.to_le_bytes()[..], &events.to_le_bytes(), &[9, 9]].concat();
+                let (mine, its) = twins.numbers(index);
+                let entries = A::ChangeEach(&entry(mine), &entry(its));
+                let rooms = twins.rooms(7, &[entries, A::I(1), A::I(0)]);
+                assert_eq!(rooms[0].0[4..], rooms[0].1[4..], "{index} {events}");
+            }
+        }
+    }
+
+    /// Bytes of the sets below, and descriptors that fit them.
+    const SET_LEN: usize = 512;
+    const SET_COUNT: A<'_> = A::I(8 * SET_LEN as i64);
+
+    fn set_of(fd: i32) -> Vec<u8> {
+        let mut set = vec![0; SET_LEN];
+        set[fd as usize / 8] = 1 << (fd % 8);
+        set
+    }
+
+    #[test]
+    fn sets_are_answered_as_the_kernel_does() {
+        let (twins, fds) = busy();
+        let now = A::Change(&[0; 16]);
+        for index in fds {
+            let (mine, its) = twins.numbers(index);
+            let (mine_set, its_set) = (set_of(mine), set_of(its));
+            let set = A::ChangeEach(&mine_set, &its_set);
+            let none = A::I(0);
+            for sets in [
+                [set, none, none],
+                [none, set, none],
+                [none, none, set],
+                [set, set, set],
+            ] {
+                for nr in [23, 270] {
+                    let mut args = vec![SET_COUNT, sets[0], sets[1], sets[2], now];
+                    if nr == 270 {
+                        args.push(none);
+                    }
+                    let rooms = twins.rooms(nr, &args);
+                    for (cage, host) in &rooms[..rooms.len() - 1] {
+                        let (mine, its) = (*cage == mine_set, *host == its_set);
+                        let empty = |set: &[u8]| set.iter().all(|&byte| byte == 0);
+                        assert!(mine || empty(cage), "{index}");
+                        assert_eq!(mine, its, "{index}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_sets_and_times_fail_as_the_kernels_do() {
+        let twins = Twins::new();
+        let none = A::I(0);
+        let closed = set_of(800);
+        let time = |seconds: i64, part: i64| [seconds.to_le_bytes(), part.to_le_bytes()].concat();
+        for nr in [23, 270] {
+            for (seconds, part) in [(-1, 0), (0, -1), (0, 1 << 40), (i64::MAX, i64::MAX), (0, 0)] {
+                let time = time(seconds, part);
+                let mut args = vec![A::I(-1), none, none, none, A::In(&time)];
+                args.extend((nr == 270).then_some(none));
+                assert_eq!(twins.agree(nr, &args), Err(Errno::INVAL));
+            }
+            for args in [
+                [SET_COUNT, A::Nowhere, none, none, none],
+                [SET_COUNT, none, none, none, A::Nowhere],
+                [none, A::Nowhere, none, none, A::In(&[0; 16])],
+            ] {
+                let mut args = args.to_vec();
+                args.extend((nr == 270).then_some(none));
+                let _ = twins.agree(nr, &args);
+            }
+        }
+        for mask in [
+            A::Nowhere,
+            A::Struct(&[A::Nowhere, A::I(8)]),
+            A::Struct(&[A::In(&[0; 8]), A::I(4)]),
+            A::Struct(&[A::In(&[0; 8]), A::I(8)]),
+            A::Struct(&[none, A::I(4)]),
+        ] {
+            let args = [none, none, none, none, A::Change(&[0; 16]), mask];
+            let (cage, host) = twins.each(270, &args);
+            assert_eq!(cage, host, "{mask:?}");
+        }
+        let cage = Fixture::new();
+        cage.put(0x1000, &closed);
+        assert_eq!(cage.call(23, &[1024, 0x1000, 0, 0, 0]), Err(Errno::BADF));
+    }
+
+    #[test]
+    fn what_is_left_of_a_timeout_is_told() {
+        let cage = Fixture::new();
+        assert_eq!(cage.call(22, &[0x1000]), Ok(0));
+        cage.put(0x2000, &[1, 0, 0, 0, 0, 0, 0, 0]);
+        for (nr, unit) in [(23, 1_000), (270, 1_000_000)] {
+            let left = || {
+                let time = cage.get(0x3000, 16);
+                let part = u64::from_le_bytes(time[8..].try_into().unwrap());
+                (time[0], part)
+            };
+            cage.put(0x3000, &[0; 16]);
+            cage.put(0x3008, &(30 * unit as u64).to_le_bytes());
+            let start = Instant::now();
+            let args = [1, 0x2000, 0, 0, 0x3000, 0];
+            assert_eq!(cage.call(nr, &args), Ok(0));
+            assert!(start.elapsed() >= Duration::from_millis(30));
+            assert_eq!((left(), cage.get(0x2000, 1)), ((0, 0), vec![0]));
+            cage.put(0x2000, &[1]);
+            assert_eq!(cage.call(1, &[1, 0x2000, 1]), Ok(1));
+            cage.put(0x3000, &[60]);
+            assert_eq!(cage.call(nr, &args), Ok(1));
+            let (seconds, part) = left();
+            assert!((50..60).contains(&seconds) && part > 0);
+            assert_eq!(cage.call(0, &[0, 0x4000, 9]), Ok(1));
+        }
+        // Not ready for what is asked, but with an error: it waits, and does not spin.
+        assert_eq!(cage.call(3, &[0]), Ok(0));
+        cage.put(0x2000, &[2]);
+        cage.put(0x3000, &[0; 16]);
+        cage.put(0x3008, &30_000u64.to_le_bytes());
+        assert_eq!(cage.call(23, &[2, 0, 0, 0x2000, 0x3000]), Ok(0));
     }
 }

@@ -244,7 +244,7 @@ fn name(call: &Call<'_>, ask: NameFn) -> Result<i32, Errno> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{A, Fixture, Twins, UNMAPPED, inet, unix};
+    use super::super::testing::{A, Fixture, SOCKETS, Twins, UNMAPPED, inet, unix};
     use super::*;
     use crate::net::Net;
     use std::fs;
@@ -362,41 +362,6 @@ mod tests {
         assert_eq!(cage.call(41, &[1, 1, 0]), Ok(0));
     }
 
-    /// Descriptors that are sockets in several states, and some that are none.
-    fn assortment() -> (Twins, Vec<A<'static>>) {
-        let mut twins = Twins::new();
-        let kind = |kind: i64| A::I(kind | NONBLOCK);
-        for (family, of) in [
-            (INET, 1),
-            (INET, 2),
-            (INET6, 1),
-            (INET6, 2),
-            (UNIX, 1),
-            (UNIX, 2),
-            (UNIX, 5),
-        ] {
-            twins.descriptor(41, &[family, kind(of), ZERO]).unwrap();
-        }
-        let sockets = 7;
-        // One that listens.
-        twins.descriptor(41, &[INET, kind(1), ZERO]).unwrap();
-        let any = inet("127.0.0.1:0");
-        let listener = A::Fd(sockets);
-        let bound = twins.agree(49, &[listener, A::In(&any), A::I(16)]);
-        assert_eq!(bound, Ok(0));
-        assert_eq!(twins.agree(50, &[listener, A::I(5)]), Ok(0));
-        twins.pair(53, &[UNIX, kind(1), ZERO]).unwrap();
-        // No sockets: a file, a path, a pipe.
-        let mode = A::I(0o644);
-        let file = A::Path("/file");
-        twins.descriptor(2, &[file, A::I(0o102), mode]).unwrap();
-        twins.descriptor(2, &[file, A::I(0o10_000_000)]).unwrap();
-        twins.pair(22, &[]).unwrap();
-        let mut all: Vec<A<'_>> = (0..sockets + 7).map(A::Fd).collect();
-        all.extend([A::I(-1), A::I(900_000)]);
-        (twins, all)
-    }
-
     #[test]
     fn calls_fail_as_the_kernels_do() {
         let none = unix(b"/no/such/folder/socket");
@@ -427,14 +392,14 @@ mod tests {
         // Connecting and binding change what comes after: fresh sockets for each address.
         for nr in [42, 49] {
             for &(address, len) in &addresses {
-                let (twins, fds) = assortment();
+                let (twins, fds) = Twins::with_sockets();
                 for fd in fds {
                     let _ = twins.agree(nr, &[fd, address, A::I(len)]);
                     let _ = twins.agree(nr, &[fd, address, A::I(len)]);
                 }
             }
         }
-        let (twins, fds) = assortment();
+        let (twins, fds) = Twins::with_sockets();
         for fd in fds {
             for how in [-1, 0, 1, 2, 3] {
                 let _ = twins.agree(48, &[fd, A::I(how)]);
@@ -466,10 +431,10 @@ mod tests {
 
     #[test]
     fn addresses_come_cut_to_the_room_and_with_their_length() {
-        let (twins, _) = assortment();
+        let (twins, _) = Twins::with_sockets();
         for room in [0i32, 1, 2, 4, 15, 16, 17, 1000, -1] {
             let room = room.to_le_bytes();
-            for fd in (0..7).map(A::Fd) {
+            for fd in (0..SOCKETS).map(A::Fd) {
                 // No port in these: both worlds have the same.
                 let args = [fd, A::Out(128), A::Change(&room)];
                 let rooms = twins.rooms(51, &args);

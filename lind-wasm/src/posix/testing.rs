@@ -161,13 +161,20 @@ pub(super) enum A<'a> {
     Room(usize),
     /// As [`A::Room`], with bytes in it.
     Change(&'a [u8]),
+    /// As [`A::Change`], with bytes that differ from the start.
+    ChangeEach(&'a [u8], &'a [u8]),
     /// The descriptor that the so-manieth successful `descriptor` gave.
     Fd(usize),
     /// An array of buffers.
     Vector(&'a [A<'a>]),
+    /// A structure of words: numbers, which must come out the same, and addresses.
+    Struct(&'a [A<'a>]),
     /// An address where nothing is.
     Nowhere,
 }
+
+/// Fresh sockets among those of [`Twins::with_sockets`].
+pub(super) const SOCKETS: usize = 7;
 
 /// A cage and the kernel, asked the same.
 pub(super) struct Twins {
@@ -224,9 +231,44 @@ impl Twins {
         }
     }
 
+    /// Descriptors that are sockets in several states, none of which waits for anything, and some
+    /// that are no sockets, or not open. The first [`SOCKETS`] are fresh: streams and datagrams by
+    /// IPv4, IPv6 and UNIX, and a connection of messages. A listener and a pair follow.
+    pub(super) fn with_sockets() -> (Self, Vec<A<'static>>) {
+        const NONBLOCK: i64 = 0o4000;
+        let mut twins = Self::new();
+        let zero = A::I(0);
+        let families = [(2, 1), (2, 2), (10, 1), (10, 2), (1, 1), (1, 2), (1, 5)];
+        for (family, kind) in families {
+            let args = [A::I(family), A::I(kind | NONBLOCK), zero];
+            twins.descriptor(41, &args).unwrap();
+        }
+        assert_eq!(twins.count(), SOCKETS);
+        let stream = A::I(1 | NONBLOCK);
+        twins.descriptor(41, &[A::I(2), stream, zero]).unwrap();
+        let (listener, any) = (A::Fd(SOCKETS), inet("127.0.0.1:0"));
+        let bind = [listener, A::In(&any), A::I(any.len() as i64)];
+        assert_eq!(twins.agree(49, &bind), Ok(0));
+        assert_eq!(twins.agree(50, &[listener, A::I(5)]), Ok(0));
+        twins.pair(53, &[A::I(1), stream, zero]).unwrap();
+        // No sockets: a file, a path, a pipe.
+        let (file, mode) = (A::Path("/file"), A::I(0o644));
+        twins.descriptor(2, &[file, A::I(0o102), mode]).unwrap();
+        twins.descriptor(2, &[file, A::I(0o10_000_000)]).unwrap();
+        twins.pair(22, &[]).unwrap();
+        let mut all: Vec<A<'_>> = (0..twins.count()).map(A::Fd).collect();
+        all.extend([A::I(-1), A::I(900_000)]);
+        (twins, all)
+    }
+
     /// The root that the kernel is asked about.
     pub(super) fn host(&self) -> &Path {
         self.host.path()
+    }
+
+    /// The numbers of a descriptor: the cage's, the host's.
+    pub(super) fn numbers(&self, index: usize) -> (i32, i32) {
+        self.fds[index]
     }
 
     /// How many descriptors there were.
@@ -289,7 +331,9 @@ impl Twins {
                 buffers.rooms.push((at, len));
                 at
             }
-            A::Change(bytes) => {
+            A::Change(bytes) => self.argument(inside, buffers, A::ChangeEach(bytes, bytes)),
+            A::ChangeEach(mine, its) => {
+                let bytes = if inside { mine } else { its };
                 let at = self.place(inside, buffers, bytes);
                 buffers.rooms.push((at, bytes.len()));
                 at
@@ -316,6 +360,20 @@ impl Twins {
                     entries.extend_from_slice(&(len as u64).to_le_bytes());
                 }
                 self.place(inside, buffers, &entries)
+            }
+            A::Struct(words) => {
+                let values: Vec<u64> = words
+                    .iter()
+                    .map(|&word| self.argument(inside, buffers, word))
+                    .collect();
+                let bytes: Vec<u8> = values.iter().flat_map(|word| word.to_le_bytes()).collect();
+                let at = self.place(inside, buffers, &bytes);
+                for (word, place) in words.iter().zip((at..).step_by(8)) {
+                    if let A::I(_) = word {
+                        buffers.out.push((place, 8));
+                    }
+                }
+                at
             }
             A::Nowhere if inside => UNMAPPED,
             A::Nowhere => 16,
