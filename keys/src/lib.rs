@@ -35,6 +35,10 @@ pub mod sources;
 pub mod stat;
 #[cfg(feature = "command")]
 pub mod transfer;
+#[cfg(feature = "command")]
+pub mod verify;
+#[cfg(feature = "command")]
+pub mod verify_state;
 
 #[cfg(test)]
 mod testing;

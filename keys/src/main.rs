@@ -8,8 +8,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use command::Wrapping;
 use command::options::{Command, Options};
+use command::{Outcome, Wrapping};
 
 /// Exit status for wrong usage.
 const USAGE: u8 = 64;
@@ -69,10 +69,17 @@ fn main() -> ExitCode {
             params,
         } => command::seal(&keys, &transfer, params.into()),
         Command::Open { keys, transfer } => command::open(&keys, &transfer),
-        Command::Verify { keys, files } => command::verify(&keys, &files),
+        Command::Verify { keys, options } => {
+            return finish(command::verify(&keys, &options));
+        }
     };
+    finish(outcome.map(|()| Outcome::Success))
+}
+
+fn finish(outcome: anyhow::Result<Outcome>) -> ExitCode {
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Outcome::Success) => ExitCode::SUCCESS,
+        Ok(Outcome::Failure) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("keys: {error:#}");
             ExitCode::FAILURE

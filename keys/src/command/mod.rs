@@ -3,7 +3,10 @@
 pub mod options;
 mod passphrases;
 mod progress;
+mod summary;
+mod verify;
 
+use std::collections::HashSet;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -12,6 +15,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 use getrandom::SysRng;
 use keys::files::{self, KeyFileError};
+use keys::forest::Found;
 use keys::output::Output;
 use keys::ring::UnknownKey;
 use keys::sources::{Key, Sources, Wanted};
@@ -23,6 +27,16 @@ use sealed::{MasterKey, Params};
 use options::{KeyOptions, Transfer};
 use passphrases::{Passphrases, new_passphrase};
 use progress::Progress;
+pub use verify::verify;
+
+/// How a command that ran to its end came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All is well.
+    Success,
+    /// Something is not, and has been told.
+    Failure,
+}
 
 /// Permission bits of what was secret before, and of what came from a pipe.
 const OWNER_ONLY: u32 = 0o600;
@@ -114,7 +128,7 @@ fn print_key(key: &Key) {
 
 /// The wanted ones of the keys that were named.
 fn ring(options: &KeyOptions, wanted: impl FnOnce() -> Wanted) -> Result<KeyRing> {
-    let sources = Sources::read(&options.paths)?;
+    let sources = Sources::read(&options.key_files)?;
     let mut passphrases = Passphrases::new(options.passphrase_fd);
     sources.ring(wanted(), |path, key| passphrases.unlock(path, key))
 }
@@ -135,7 +149,7 @@ pub fn seal(keys: &KeyOptions, files: &Transfer, params: Params) -> Result<()> {
 }
 
 pub fn open(keys: &KeyOptions, files: &Transfer) -> Result<()> {
-    let sources = Sources::read(&keys.paths)?;
+    let sources = Sources::read(&keys.key_files)?;
     let mut passphrases = Passphrases::new(keys.passphrase_fd);
     let input = Input::open(&files.input)?;
     let len = input.len();
@@ -169,36 +183,18 @@ const UNSEALED_EMPTY: &str = "zero bytes, taken as an empty file; nothing vouche
 /// Said of a file whose journal is live.
 const RESTORED: &str = "its last change was cut short; read as it was before or after it";
 
-pub fn verify(keys: &KeyOptions, files: &[impl AsRef<Path>]) -> Result<()> {
-    let ring = ring(keys, || Wanted::All)?;
-    let mut failure: Option<anyhow::Error> = None;
-    for path in files {
-        let path = path.as_ref();
-        match verify_one(&ring, path) {
-            Ok(Opened { read: 0, .. }) => println!("{}: {UNSEALED_EMPTY}", name(path)),
-            Ok(_) => println!("{}: whole and unaltered", name(path)),
-            Err(error) => {
-                // One line for each file; the last one is the caller's to print.
-                if let Some(earlier) = failure.replace(error) {
-                    eprintln!("keys: {earlier:#}");
-                }
-            }
-        }
-    }
-    failure.map_or(Ok(()), Err)
-}
-
-fn verify_one(ring: &KeyRing, path: &Path) -> Result<Opened> {
-    let input = Input::open(path)?;
-    let progress = Progress::new(input.len());
-    let input = input.sealed(path)?;
-    transfer::open(ring, input, io::sink(), |len| progress.advance(len)).with_context(|| name(path))
+/// The files found, each once: of several names of one file the first.
+fn distinct(files: Vec<Found>) -> impl Iterator<Item = Found> {
+    let mut seen = HashSet::new();
+    files
+        .into_iter()
+        .filter(move |found| found.stat.links == 1 || seen.insert(found.stat.inode()))
 }
 
 /// Reads the input, writes the output whole or not at all, and says which of them failed.
 fn transfer<T>(
     files: &Transfer,
-    input_len: Option<u64>,
+    input_len: u64,
     mode: u32,
     run: impl FnOnce(&mut Output, &mut dyn FnMut(u64)) -> Result<T, TransferError>,
 ) -> Result<T> {
@@ -255,8 +251,9 @@ impl Input {
         })
     }
 
-    fn len(&self) -> Option<u64> {
-        self.metadata.as_ref().map(Metadata::len)
+    /// Bytes of a regular file; 0 where that is not known.
+    fn len(&self) -> u64 {
+        self.metadata.as_ref().map_or(0, Metadata::len)
     }
 
     fn sealed(self, path: &Path) -> Result<SealedInput<Box<dyn Read>>> {

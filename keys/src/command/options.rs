@@ -1,8 +1,11 @@
 //! The command line.
 
+use std::num::NonZero;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use keys::parallel::default_threads;
 use keys::wrapped::Cost;
 use sealed::{ChunkSize, Cipher, Params};
 
@@ -78,20 +81,68 @@ pub enum Command {
         transfer: Transfer,
     },
     /// Check that sealed files are whole and unaltered, without writing anything
+    ///
+    /// Every chunk of each file is read and authenticated. Of a directory, all regular files below
+    /// it are checked; those that are not sealed are counted. Symbolic links in it are not followed.
     Verify {
         #[command(flatten)]
         keys: KeyOptions,
-        /// The sealed files; `-` is standard input
-        #[arg(value_name = "FILE", required = true)]
-        files: Vec<PathBuf>,
+        #[command(flatten)]
+        options: VerifyOptions,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyOptions {
+    /// Sealed files and directories of them; `-` is standard input
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Have files that are not sealed, and those of zero bytes, count as bad
+    #[arg(long)]
+    pub strict: bool,
+    /// Go on with the check of directories that was interrupted, as FILE has it, and keep it there
+    ///
+    /// A file found whole is passed over if size, times and inode are what they were. Gone when the
+    /// check has come to its end.
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    #[command(flatten)]
+    pub wait: Wait,
+    #[command(flatten)]
+    pub jobs: Jobs,
+}
+
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// How long to wait for a file that is being changed
+    #[arg(long = "wait", value_name = "SECONDS", default_value_t = 10)]
+    seconds: u32,
+}
+
+impl Wait {
+    pub fn get(&self) -> Duration {
+        Duration::from_secs(self.seconds.into())
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Jobs {
+    /// Files to work on at once [default: one for each processor, 16 at most]
+    #[arg(long = "jobs", short = 'j', value_name = "N")]
+    jobs: Option<NonZero<usize>>,
+}
+
+impl Jobs {
+    pub fn get(&self) -> NonZero<usize> {
+        self.jobs.unwrap_or_else(default_threads)
+    }
 }
 
 #[derive(Debug, Args)]
 pub struct KeyOptions {
     /// A key file, or a ring of them; several may be given. The first key seals, all open
     #[arg(long = "key", short = 'k', value_name = "K", required = true)]
-    pub paths: Vec<PathBuf>,
+    pub key_files: Vec<PathBuf>,
     /// Read the passphrase of wrapped keys from the first line of descriptor N
     #[arg(long, value_name = "N")]
     pub passphrase_fd: Option<u32>,

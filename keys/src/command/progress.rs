@@ -11,10 +11,10 @@ const WORTH_A_BAR: u64 = 64 << 20;
 pub struct Progress(ProgressBar);
 
 impl Progress {
-    /// For an input of this length, if it is known.
-    pub fn new(len: Option<u64>) -> Self {
+    /// For an input of this length; 0 if it is not known.
+    pub fn new(len: u64) -> Self {
         match len {
-            Some(len) if len >= WORTH_A_BAR && io::stderr().is_terminal() => {
+            WORTH_A_BAR.. if io::stderr().is_terminal() => {
                 let style = "{wide_bar} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}";
                 let style = ProgressStyle::with_template(style)
                     .unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -22,6 +22,11 @@ impl Progress {
             }
             _ => Self(ProgressBar::hidden()),
         }
+    }
+
+    /// Prints something while the bar is out of the way.
+    pub fn suspend(&self, print: impl FnOnce()) {
+        self.0.suspend(print);
     }
 
     /// This much more of the input is done.
