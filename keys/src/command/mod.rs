@@ -3,6 +3,7 @@
 pub mod options;
 mod passphrases;
 mod progress;
+mod rekey;
 mod summary;
 mod verify;
 
@@ -27,6 +28,7 @@ use sealed::{MasterKey, Params};
 use options::{KeyOptions, Transfer};
 use passphrases::{Passphrases, new_passphrase};
 use progress::Progress;
+pub use rekey::rekey;
 pub use verify::verify;
 
 /// How a command that ran to its end came out.

@@ -90,6 +90,35 @@ pub enum Command {
         #[command(flatten)]
         options: VerifyOptions,
     },
+    /// Move sealed files to another key: seal them anew with the first key that is given
+    ///
+    /// All files below PATH that were sealed with another of the keys are moved, one by one, each in
+    /// a single step; it may be interrupted at any time and run again. Permissions, owner, times and
+    /// extended attributes stay; symbolic links are not followed. Programs must not have the files
+    /// open: one that has gets errors from then on.
+    Rekey {
+        #[command(flatten)]
+        keys: KeyOptions,
+        #[command(flatten)]
+        options: RekeyOptions,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct RekeyOptions {
+    /// A key file or ring that only opens; several may be given
+    #[arg(long, value_name = "OLD")]
+    pub from: Vec<PathBuf>,
+    /// Sealed files and directories of them
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Change nothing, and tell how many files would be moved
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub wait: Wait,
+    #[command(flatten)]
+    pub jobs: Jobs,
 }
 
 #[derive(Debug, Args)]
