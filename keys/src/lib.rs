@@ -30,6 +30,10 @@ pub mod output;
 #[cfg(feature = "command")]
 pub mod parallel;
 #[cfg(feature = "command")]
+pub mod recover;
+#[cfg(feature = "command")]
+pub mod rekey;
+#[cfg(feature = "command")]
 pub mod sources;
 #[cfg(feature = "command")]
 pub mod stat;

@@ -72,6 +72,12 @@ fn main() -> ExitCode {
         Command::Verify { keys, options } => {
             return finish(command::verify(&keys, &options));
         }
+        Command::Recover { keys, options } => {
+            return finish(command::recover(&keys, &options));
+        }
+        Command::Rekey { keys, options } => {
+            return finish(command::rekey(&keys, &options));
+        }
     };
     finish(outcome.map(|()| Outcome::Success))
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 
 use getrandom::SysRng;
-use sealed::{HEADER_LEN, Header, KeyId, MasterKey, Opener, Params, Sealer};
+use sealed::{HEADER_LEN, Header, KeyId, MasterKey, Opener, Params, Sealer, UnverifiedHeader};
 use zeroize::Zeroizing;
 
 use crate::ring::{KeyRing, UnknownKey};
@@ -54,9 +54,17 @@ impl<R: Read> SealedInput<R> {
         Ok(Self { head, rest: reader })
     }
 
+    /// The header, not authenticated yet.
+    ///
+    /// # Errors
+    /// Where it is none, or of another version, or damaged.
+    pub fn header(&self) -> Result<UnverifiedHeader, sealed::Error> {
+        Header::parse(&self.head)
+    }
+
     /// The key it says it was sealed with; `None` for what is no sealed file.
     pub fn key_id(&self) -> Option<KeyId> {
-        Header::parse(&self.head).ok().map(|header| header.key_id())
+        self.header().ok().map(|header| header.key_id())
     }
 
     /// Whether there is nothing in it at all.
@@ -120,6 +128,36 @@ pub fn open(
     opener.finish(&mut out)?;
     output.write_all(&out).map_err(TransferError::Write)?;
     Ok(Opened { read, restored })
+}
+
+/// Opens all of `input` and seals it again, with the key of the ring that seals, into a new file of
+/// the same cipher and chunk size. `progress` is told the length of each piece of input.
+///
+/// # Errors
+/// As [`open`]; what was written then is of no use.
+pub fn reseal(
+    ring: &KeyRing,
+    input: SealedInput<impl Read>,
+    mut output: impl Write,
+    progress: impl FnMut(u64),
+) -> Result<(), TransferError> {
+    let header = input.header()?;
+    let mut opener = Opener::new(ring.for_file(header.key_id())?);
+    // The opener finds out if the header says anything that is not authentic.
+    let mut sealer = Sealer::new(ring.sealing(), header.params(), SysRng)?;
+    let mut plaintext = Zeroizing::new(Vec::with_capacity(OUT_CAPACITY));
+    let mut out = Vec::with_capacity(OUT_CAPACITY);
+    let input = input.head.as_slice().chain(input.rest);
+    pump(input, &mut output, progress, &mut out, |bytes, out| {
+        opener.push(bytes, &mut plaintext)?;
+        sealer.push(&plaintext, out)?;
+        plaintext.clear();
+        Ok(())
+    })?;
+    opener.finish(&mut plaintext)?;
+    sealer.push(&plaintext, &mut out)?;
+    sealer.finish(&mut out)?;
+    output.write_all(&out).map_err(TransferError::Write)
 }
 
 /// Reads to the end, passes each piece through `push` and writes what comes of it.

@@ -3,6 +3,8 @@
 pub mod options;
 mod passphrases;
 mod progress;
+mod recover;
+mod rekey;
 mod summary;
 mod verify;
 
@@ -27,6 +29,8 @@ use sealed::{MasterKey, Params};
 use options::{KeyOptions, Transfer};
 use passphrases::{Passphrases, new_passphrase};
 use progress::Progress;
+pub use recover::recover;
+pub use rekey::rekey;
 pub use verify::verify;
 
 /// How a command that ran to its end came out.
@@ -198,30 +202,40 @@ fn transfer<T>(
     mode: u32,
     run: impl FnOnce(&mut Output, &mut dyn FnMut(u64)) -> Result<T, TransferError>,
 ) -> Result<T> {
-    let output_failed = |error: io::Error| match error.kind() {
-        io::ErrorKind::AlreadyExists => anyhow!(
-            "{}: already exists; replace it with --force",
-            name(&files.output)
-        ),
-        _ => anyhow!("{}: cannot write: {error}", output_name(&files.output)),
-    };
-    let mut output = if is_standard(&files.output) {
-        Output::Stdout(io::stdout())
-    } else {
-        Output::to_path(&files.output, files.force, mode).map_err(output_failed)?
-    };
+    let mut output = open_output(files, mode)?;
     let progress = Progress::new(input_len);
     let done = run(&mut output, &mut |len| progress.advance(len));
     drop(progress);
     let done = done.map_err(|error| match error {
-        TransferError::Write(error) => output_failed(error),
+        TransferError::Write(error) => cannot_write(files, &error),
         TransferError::Read(error) => cannot_read(&files.input, &error),
         TransferError::Sealed(_) | TransferError::Key(_) => {
             anyhow!("{}: {error}", name(&files.input))
         }
     })?;
-    output.commit().map_err(output_failed)?;
+    commit(output, files)?;
     Ok(done)
+}
+
+fn open_output(files: &Transfer, mode: u32) -> Result<Output> {
+    if is_standard(&files.output) {
+        return Ok(Output::Stdout(io::stdout()));
+    }
+    Output::to_path(&files.output, files.force, mode).map_err(|error| cannot_write(files, &error))
+}
+
+fn commit(output: Output, files: &Transfer) -> Result<()> {
+    output.commit().map_err(|error| cannot_write(files, &error))
+}
+
+fn cannot_write(files: &Transfer, error: &io::Error) -> anyhow::Error {
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => anyhow!(
+            "{}: already exists; replace it with --force",
+            name(&files.output)
+        ),
+        _ => anyhow!("{}: cannot write: {error}", output_name(&files.output)),
+    }
 }
 
 /// What is read: a file or standard input.

@@ -9,6 +9,9 @@ use keys::parallel::default_threads;
 use keys::wrapped::Cost;
 use sealed::{ChunkSize, Cipher, Params};
 
+/// Farther from its place nobody waits for a chunk to be found.
+const MOST_SEARCHED: u64 = 256 << 20;
+
 /// The notation of [`cost`].
 const COST: &str = "m=N,t=N,p=N";
 
@@ -90,6 +93,57 @@ pub enum Command {
         #[command(flatten)]
         options: VerifyOptions,
     },
+    /// Save what is authentic of a damaged file, and tell what is lost
+    ///
+    /// Every chunk that authenticates comes to its offset in OUT, and what is lost is filled up.
+    /// Exits with 1 if anything is lost.
+    Recover {
+        #[command(flatten)]
+        keys: KeyOptions,
+        #[command(flatten)]
+        options: RecoverOptions,
+    },
+    /// Move sealed files to another key: seal them anew with the first key that is given
+    ///
+    /// All files below PATH that were sealed with another of the keys are moved, one by one, each in
+    /// a single step; it may be interrupted at any time and run again. Permissions, owner, times and
+    /// extended attributes stay; symbolic links are not followed. Programs must not have the files
+    /// open: one that has gets errors from then on.
+    Rekey {
+        #[command(flatten)]
+        keys: KeyOptions,
+        #[command(flatten)]
+        options: RekeyOptions,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct RecoverOptions {
+    #[command(flatten)]
+    pub transfer: Transfer,
+    /// What stands for each lost byte, from 0 to 255
+    #[arg(long, value_name = "BYTE", default_value_t = 0)]
+    pub fill: u8,
+    /// How many bytes from its place a chunk is looked for, where some were put in or taken out
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10, value_parser = clap::value_parser!(u64).range(..=MOST_SEARCHED))]
+    pub search: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct RekeyOptions {
+    /// A key file or ring that only opens; several may be given
+    #[arg(long, value_name = "OLD")]
+    pub from: Vec<PathBuf>,
+    /// Sealed files and directories of them
+    #[arg(value_name = "PATH", required = true)]
+    pub paths: Vec<PathBuf>,
+    /// Change nothing, and tell how many files would be moved
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub wait: Wait,
+    #[command(flatten)]
+    pub jobs: Jobs,
 }
 
 #[derive(Debug, Args)]

@@ -19,6 +19,12 @@ impl Summary {
             None => self.0.push((what, count as u64)),
         }
     }
+
+    /// How many there are of that.
+    pub fn count(&self, what: &str) -> u64 {
+        let known = self.0.iter().find(|(known, _)| *known == what);
+        known.map_or(0, |(_, count)| *count)
+    }
 }
 
 impl fmt::Display for Summary {

@@ -84,7 +84,7 @@ pub fn verify(keys: &KeyOptions, options: &VerifyOptions) -> Result<Outcome> {
             Item::Found(found) => report.found(&forest.shown(&found.place), checked),
         },
     );
-    let (summary, fails) = (report.summary, report.fails);
+    let summary = report.summary;
     let Check {
         state,
         state_failed,
@@ -100,9 +100,9 @@ pub fn verify(keys: &KeyOptions, options: &VerifyOptions) -> Result<Outcome> {
     if let Some(state) = into_inner(state) {
         state.finish()?;
     }
-    Ok(match fails {
-        false => Outcome::Success,
-        true => Outcome::Failure,
+    Ok(match summary.count(BAD) {
+        0 => Outcome::Success,
+        _ => Outcome::Failure,
     })
 }
 
@@ -197,7 +197,6 @@ struct Report<'a> {
     strict: bool,
     progress: &'a Progress,
     summary: Summary,
-    fails: bool,
 }
 
 impl<'a> Report<'a> {
@@ -209,14 +208,12 @@ impl<'a> Report<'a> {
             strict,
             progress,
             summary,
-            fails: false,
         }
     }
 
     fn bad(&mut self, path: impl Display, why: &dyn Display) {
         self.progress.suspend(|| eprintln!("keys: {path}: {why}"));
         self.summary.add(BAD);
-        self.fails = true;
     }
 
     /// A file that was named by itself is expected to be sealed.
