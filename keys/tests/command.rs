@@ -1,110 +1,14 @@
 //! The command from outside: exit status, messages, and what it leaves on disk.
 
-use std::fs::{self, Permissions};
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+mod room;
 
-use tempfile::TempDir;
+use std::fs;
+use std::path::Path;
 
-/// A directory to work in, with the key `k.bin`.
-struct Room(TempDir);
-
-impl Room {
-    fn new() -> Self {
-        let room = Self(tempfile::tempdir().unwrap());
-        room.ok(&["gen", "k.bin"]);
-        room
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, contents: &[u8]) {
-        fs::write(self.path(name), contents).unwrap();
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).unwrap()
-    }
-
-    fn set_mode(&self, name: &str, mode: u32) {
-        fs::set_permissions(self.path(name), Permissions::from_mode(mode)).unwrap();
-    }
-
-    fn mode(&self, name: &str) -> u32 {
-        fs::metadata(self.path(name)).unwrap().permissions().mode() & 0o7777
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_keys"));
-        command.args(args).current_dir(self.0.path());
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    fn run_with_input(&self, args: &[&str], input: &[u8]) -> Output {
-        let mut child = self
-            .command(args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        std::thread::scope(|scope| {
-            // A command that fails early closes the pipe on the writer.
-            scope.spawn(move || drop(stdin.write_all(input)));
-            child.wait_with_output().unwrap()
-        })
-    }
-
-    #[track_caller]
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert_eq!(output.status.code(), Some(0), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Fails with status 1 and a single line that says all of this.
-    #[track_caller]
-    fn fails(&self, args: &[&str], says: &[&str]) {
-        assert_failure(&self.run(args), says);
-    }
-
-    fn entries(&self) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(self.0.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        names.sort();
-        names
-    }
-}
-
-#[track_caller]
-fn assert_failure(output: &Output, says: &[&str]) {
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert_eq!(message.lines().count(), 1, "{message}");
-    for part in says {
-        assert!(message.contains(part), "{part:?} in {message:?}");
-    }
-}
+use room::{Room, assert_failure, is_root};
 
 const SEAL: [&str; 6] = ["seal", "--key", "k.bin", "in", "-o", "out"];
 const OPEN: [&str; 6] = ["open", "--key", "k.bin", "out", "-o", "back"];
-
-/// Root reads everything, so that nothing is unreadable to it.
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    fs::metadata("/proc/self").unwrap().uid() == 0
-}
 
 #[test]
 fn gen_makes_a_private_key_and_never_overwrites() {
