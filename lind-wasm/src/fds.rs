@@ -10,7 +10,8 @@ pub const MAX_FDS: usize = 1024;
 /// A descriptor: an open file, which others may share, and its own close-on-exec flag.
 #[derive(Clone, Debug)]
 pub struct Descriptor {
-    /// The open file. Descriptors made by dup and fork share one.
+    /// The open file. A cage and its forked children share one;
+    /// dup makes another for the same open file.
     pub file: Arc<OwnedFd>,
     /// Closed by exec.
     pub cloexec: bool,

@@ -12,6 +12,7 @@ pub mod host;
 pub mod image;
 pub mod memory;
 pub mod module;
+pub mod net;
 pub mod path;
 pub mod posix;
 pub mod program;
@@ -19,6 +20,7 @@ pub mod regions;
 pub mod run;
 pub mod runtime;
 pub mod threei;
+pub mod unix_names;
 pub mod wasi;
 
 /// Exit status for a failure of the runtime itself.

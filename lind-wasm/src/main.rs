@@ -3,12 +3,18 @@
 use anyhow::Context;
 use clap::Parser;
 use lind_wasm::artifact::ArtifactKey;
+use lind_wasm::net::{self, Net};
 use lind_wasm::path::Root;
 use lind_wasm::runtime::{Runtime, Settings};
 use lind_wasm::{EXIT_FILE, EXIT_USAGE, cage, engine, program};
 use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+
+/// Says how many sockets a program was handed, as systemd has it.
+const LISTEN_FDS: &str = "LISTEN_FDS";
 
 /// Run a WebAssembly program as a cage, grates first.
 ///
@@ -39,6 +45,15 @@ struct Options {
     /// Be as narrow as the public Lind runtime, to test that a program will run there
     #[arg(long)]
     strict_lind: bool,
+
+    /// What programs reach by IPv4 and IPv6
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    net: Net,
+
+    /// Listen there by TCP, and hand the socket to the program as descriptor 3 (4 for the second
+    /// address, and so on); LISTEN_FDS in its environment says how many there are
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Vec<SocketAddr>,
 
     /// Compile FILE.wasm (a path outside the root) to FILE.cwasm beside it, and run nothing
     #[arg(long, value_name = "FILE.wasm", conflicts_with = "program")]
@@ -73,11 +88,20 @@ fn run(options: Options) -> anyhow::Result<i32> {
     cage::install_kick_handler();
     raise_descriptor_limit();
     let key = ArtifactKey::load(&options.root)?;
+    let listeners = options.listen.into_iter().map(net::listen);
+    let listeners: Vec<OwnedFd> = listeners.collect::<anyhow::Result<_>>()?;
+    let mut env = environment(options.env);
+    if !listeners.is_empty() {
+        env.retain(|entry| !entry.starts_with(format!("{LISTEN_FDS}=").as_bytes()));
+        env.push(format!("{LISTEN_FDS}={}", listeners.len()).into_bytes());
+    }
     let runtime = Runtime::new(Settings {
         root: Root::open(&options.root)?,
         key,
-        env: environment(options.env),
+        env,
         strict: options.strict_lind,
+        net: options.net,
+        listeners,
     })?;
     let args = options
         .program

@@ -81,15 +81,19 @@ impl Root {
         if path.ends_with(b" (deleted)") && stat(directory)?.st_nlink == 0 {
             return Err(Errno::NOENT);
         }
+        self.inside(&path).map(<[u8]>::to_vec).ok_or(Errno::NOENT)
+    }
+
+    /// An absolute path of the host as cages see it; `None` when it is not inside the root.
+    pub fn inside<'p>(&self, host: &'p [u8]) -> Option<&'p [u8]> {
         let inside = if self.host_path == b"/" {
-            Some(&path[..])
+            host
         } else {
-            path.strip_prefix(self.host_path.as_slice())
+            host.strip_prefix(self.host_path.as_slice())?
         };
         match inside {
-            Some(b"") => Ok(b"/".to_vec()),
-            Some(inside) if inside.starts_with(b"/") => Ok(inside.to_vec()),
-            _ => Err(Errno::NOENT),
+            b"" => Some(b"/"),
+            _ => inside.starts_with(b"/").then_some(inside),
         }
     }
 

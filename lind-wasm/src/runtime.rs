@@ -7,15 +7,18 @@ use crate::fds::FdTable;
 use crate::host::{self, HostLinker, HostState};
 use crate::image::Image;
 use crate::memory::GuestMemory;
+use crate::net::Net;
 use crate::path::Root;
 use crate::program::{Kind, Program};
 use crate::run::{self, Start};
 use crate::threei::HandlerTable;
+use crate::unix_names::UnixNames;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 use wasmtime::{Engine, Store, UpdateDeadline};
 
@@ -26,6 +29,9 @@ const STRICT_STRIDE: u64 = 8 << 30;
 /// How long a condemned cage may take to notice before it is reported ended without its help.
 const LAST_RITES: Duration = Duration::from_secs(2);
 
+/// The descriptor of the first listening socket, after the standard streams.
+const FIRST_LISTENER: i32 = 3;
+
 /// Everything that the cages of a run share.
 pub struct Runtime {
     /// The engine that all programs are compiled for.
@@ -34,6 +40,10 @@ pub struct Runtime {
     pub root: Root,
     /// As narrow as the public Lind runtime.
     pub strict: bool,
+    /// What cages reach by IPv4 and IPv6.
+    pub net: Net,
+    /// Names of UNIX sockets.
+    pub unix_names: UnixNames,
     /// Parents and children.
     pub family: Family,
     /// What a program starts with whose parent names no environment.
@@ -45,6 +55,9 @@ pub struct Runtime {
     wasi: HostLinker,
     cages: RwLock<HashMap<CageId, Arc<Cage>>>,
     next_id: AtomicU32,
+    /// Sockets that the first cage gets, until it has them.
+    listeners: Mutex<Vec<OwnedFd>>,
+    listener_count: usize,
 }
 
 impl fmt::Debug for Runtime {
@@ -63,6 +76,10 @@ pub struct Settings {
     pub env: Vec<Vec<u8>>,
     /// See [`Runtime::strict`].
     pub strict: bool,
+    /// See [`Runtime::net`].
+    pub net: Net,
+    /// Sockets that the first program finds as descriptors 3, 4, ...
+    pub listeners: Vec<OwnedFd>,
 }
 
 impl Runtime {
@@ -78,12 +95,16 @@ impl Runtime {
             engine,
             root: settings.root,
             strict: settings.strict,
+            net: settings.net,
+            unix_names: UnixNames::new()?,
             env: settings.env,
             key: settings.key,
             umask: crate::posix::take_over_umask(),
             family: Family::default(),
             cages: RwLock::default(),
             next_id: AtomicU32::new(CageId::FIRST.pid() as u32),
+            listener_count: settings.listeners.len(),
+            listeners: Mutex::new(settings.listeners),
         }))
     }
 
@@ -96,10 +117,16 @@ impl Runtime {
         let cwd = self.root.top();
         let shown = String::from_utf8_lossy(name).into_owned();
         let program = self.load(&cwd, name).map_err(|e| e.describe(&shown))?;
+        let mut fds = FdTable::with_standard_streams()?;
+        let listeners =
+            std::mem::take(&mut *self.listeners.lock().unwrap_or_else(|e| e.into_inner()));
+        for (fd, socket) in (FIRST_LISTENER..).zip(listeners) {
+            fds.set(fd, Arc::new(socket), false)?;
+        }
         let cage = self.enrol(Inheritance {
             ancestors: Vec::new(),
             handlers: HandlerTable::default(),
-            fds: FdTable::with_standard_streams()?,
+            fds,
             fs: FsContext {
                 cwd,
                 umask: self.umask,
@@ -168,6 +195,11 @@ impl Runtime {
     /// Whether `maker` made the living cage `id`, directly or not.
     pub fn is_made_by(&self, id: CageId, maker: CageId) -> bool {
         id != maker && self.cage(id).is_some_and(|cage| cage.answers_to(maker))
+    }
+
+    /// How many listening sockets the run handed out.
+    pub fn listeners(&self) -> usize {
+        self.listener_count
     }
 
     /// The environment for a program whose parent names none.

@@ -261,9 +261,21 @@ pub fn command<S: AsRef<OsStr>>(
     program: &Path,
     args: impl IntoIterator<Item = S>,
 ) -> anyhow::Result<Ran> {
+    command_with_input(program, args, b"")
+}
+
+/// As [`command`], with that on standard input.
+///
+/// # Errors
+/// When it can't be started or hangs.
+pub fn command_with_input<S: AsRef<OsStr>>(
+    program: &Path,
+    args: impl IntoIterator<Item = S>,
+    input: &[u8],
+) -> anyhow::Result<Ran> {
     let mut command = Command::new(program);
     command.args(args);
-    finish(command, b"", Limit::Hangs(Duration::from_secs(60)))
+    finish(command, input, Limit::Hangs(Duration::from_secs(60)))
 }
 
 fn finish(mut command: Command, input: &[u8], limit: Limit) -> anyhow::Result<Ran> {

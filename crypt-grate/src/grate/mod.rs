@@ -2,9 +2,11 @@
 
 mod files;
 mod kernel;
+mod keyring;
 mod mapping;
 mod names;
 mod native;
+mod network;
 mod nonces;
 mod open;
 mod options;

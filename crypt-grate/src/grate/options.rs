@@ -14,10 +14,16 @@ use sealed::{ChunkSize, Cipher, Params};
 #[derive(Parser, Debug)]
 #[command(name = "crypt-grate", version)]
 pub struct Options {
-    /// File with the key, made by `keys gen FILE`, closed to group and others. Repeatable: the
-    /// first key seals new files, all open those that were sealed with them
+    /// File with the key, made by `keys gen FILE`, closed to group and others: a raw key, one
+    /// wrapped by a passphrase, or a key ring that names others. Repeatable: the first key seals
+    /// new files, all open those that were sealed with them
     #[arg(long, value_name = "FILE", required = true)]
     pub key: Vec<String>,
+
+    /// Read the passphrases of wrapped keys from descriptor N, a line each; 0 leaves what follows
+    /// to the program [default: ask at the terminal]
+    #[arg(long, value_name = "N")]
+    pub passphrase_fd: Option<i32>,
 
     /// Cipher of new files; existing ones are read with the cipher that they name
     #[arg(long, value_enum, default_value = "xchacha20poly1305")]

@@ -1,26 +1,23 @@
 //! What the grate keeps: the key, open files by cage and descriptor, sealed files by inode.
 
 use super::kernel::{self, Inode};
+use super::keyring;
 use super::native;
 use super::nonces::{HostRandom, Shared};
 use super::options::{Options, Plaintext};
 use super::policy::Subtrees;
 use crypt_grate::sealed_file::{Error, Keys, SealedFile, Sealing};
 use grate_rs::constants::{error, fs};
-use grate_rs::{CageFd, Descriptors, Errno, own_buffer};
-use sealed::{MasterKey, Params};
+use grate_rs::{CageFd, Descriptors, Errno};
+use keys::KeyRing;
+use sealed::Params;
 use std::collections::HashMap;
-use std::ffi::CString;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
-use zeroize::Zeroizing;
 
 /// Everything that handlers share.
 pub struct State {
-    /// Seals new files.
-    key: MasterKey,
-    /// Open files too.
-    other_keys: Vec<MasterKey>,
+    keys: KeyRing,
     /// The inodes of the key files.
     key_inodes: Vec<Inode>,
     /// What new files are made with.
@@ -110,23 +107,14 @@ impl State {
     /// # Errors
     /// A line that names the file and says what to do.
     pub fn new(options: &Options) -> Result<Self, String> {
-        let mut keys = Vec::new();
-        let mut key_inodes = Vec::new();
-        for path in &options.key {
-            let (key, inode) = read_key(path)?;
-            key_inodes.push(inode);
-            keys.push(key);
-        }
-        let other_keys = keys.split_off(1.min(keys.len()));
-        let key = keys.pop().ok_or("no key: name one with --key")?;
+        let (keys, key_inodes) = keyring::read(&options.key, options.passphrase_fd)?;
         let default = if options.encrypt.is_empty() {
             Plaintext::Read
         } else {
             Plaintext::Deny
         };
         Ok(Self {
-            key,
-            other_keys,
+            keys,
             key_inodes,
             params: options.params(),
             subtrees: Subtrees::new(&options.encrypt)?,
@@ -141,8 +129,8 @@ impl State {
     /// The key, with the AEAD to use.
     pub fn keys(&self) -> Keys<'_> {
         Keys {
-            master: &self.key,
-            others: &self.other_keys,
+            master: self.keys.sealing(),
+            others: self.keys.others(),
             aead: native::aead,
         }
     }
@@ -248,46 +236,4 @@ impl State {
             Opened::File(_) => None,
         }
     }
-}
-
-fn read_key(path: &str) -> Result<(MasterKey, Inode), String> {
-    let describe = |errno: Errno| {
-        let text = error::name(errno.0).unwrap_or("cannot be read");
-        match errno.0 {
-            error::ENOENT => {
-                format!("{path}: no such key file; make one with `keys gen` inside the cages' root")
-            }
-            _ => format!("{path}: {text}"),
-        }
-    };
-    let name = CString::new(path).map_err(|_| format!("{path:?}: not a file name"))?;
-    let file =
-        kernel::open_for_grate(None, own_buffer(name.as_ptr()), fs::O_RDONLY).map_err(describe)?;
-    let stat = file.0.stat().map_err(describe)?;
-    if !stat.is_regular() {
-        return Err(format!("{path}: not a regular file"));
-    }
-    if stat.mode & 0o077 != 0 {
-        return Err(format!(
-            "{path}: others can read this key: chmod 600 it on the host"
-        ));
-    }
-    let expected = sealed::KEY_LEN;
-    if stat.size != expected as u64 {
-        return Err(format!(
-            "{path}: a key file has {expected} bytes, this one has {}; make one with `keys gen`",
-            stat.size
-        ));
-    }
-    let mut bytes = Zeroizing::new([0; sealed::KEY_LEN]);
-    let read = crypt_grate::storage::Storage::read_at(
-        &kernel::File::to_read(file.0),
-        bytes.as_mut_slice(),
-        0,
-    )
-    .map_err(|errno| describe(Errno(errno.0)))?;
-    if read != expected {
-        return Err(format!("{path}: cut short while it was read"));
-    }
-    Ok((MasterKey::from_bytes(*bytes), stat.inode()))
 }

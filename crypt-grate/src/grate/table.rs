@@ -1,7 +1,7 @@
 //! Which function serves which call. Calls that are not here pass untouched; [`crypt_grate::calls`]
 //! says of every call why it may, or may not.
 
-use super::{files, mapping, names, open, stat, transfer};
+use super::{files, mapping, names, network, open, stat, transfer};
 use crypt_grate::calls::{self, CALLS, Decision};
 use grate_rs::constants as nr;
 use grate_rs::{SyscallHandler, handler};
@@ -68,6 +68,9 @@ table! {
     SYS_LLSEEK => llseek: transfer::lseek,
     SYS_SYNC_FILE_RANGE => sync_file_range: files::sync_file_range,
     SYS_STATX => statx: stat::statx,
+    SYS_SOCKET => socket: network::socket,
+    SYS_ACCEPT => accept: network::accept,
+    SYS_ACCEPT4 => accept4: network::accept,
     SYS_SENDFILE => sendfile: files::refuse,
     SYS_SPLICE => splice: files::refuse,
     SYS_TEE => tee: files::refuse,

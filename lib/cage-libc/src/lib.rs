@@ -2,7 +2,7 @@
 //! over Lind system calls, so that a guest imports nothing but Lind's host functions.
 //!
 //! A guest links it with `use cage_libc as _;`. [`sys`] has the system calls themselves, for
-//! programs that need more than `std` offers (fork, exec, pipes, raw numbers).
+//! programs that need more than `std` offers (fork, exec, pipes, raw numbers), [`net`] sockets.
 //!
 //! `std` and the `libc` crate believe in WASI's numbers for errors and flags and in wasi-libc's
 //! structures; the kernel speaks Linux. The modules here translate both ways.
@@ -19,6 +19,7 @@ mod environment;
 mod errno;
 mod file;
 mod heap;
+pub mod net;
 mod paths;
 mod start;
 mod string;

@@ -206,6 +206,8 @@ pub mod fs {
     pub const F_DUPFD_CLOEXEC: i32 = 1030;
     pub const FD_CLOEXEC: i32 = 1;
     pub const FIONREAD: u64 = 0x541B;
+    pub const TCGETS: u64 = 0x5401;
+    pub const TCSETS: u64 = 0x5402;
     pub const FIOCLEX: u64 = 0x5451;
     pub const FIONCLEX: u64 = 0x5450;
 }

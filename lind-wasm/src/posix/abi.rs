@@ -1,6 +1,7 @@
 //! Layouts of the structures that calls take and fill, little-endian as the guest has them.
 
 use rustix::fs::{Stat, StatFs, Statx, StatxFlags};
+use rustix::io::Errno;
 
 /// Bytes of a `struct stat`.
 pub(super) const STAT_LEN: usize = 104;
@@ -166,6 +167,96 @@ pub(super) fn pollfd(bytes: &[u8; POLLFD_LEN]) -> (i32, i16) {
 
 /// Where a `struct pollfd` has its answer.
 pub(super) const POLLFD_REVENTS: u64 = 6;
+
+/// Bytes of a `struct epoll_event`, which is packed.
+pub(super) const EPOLL_EVENT_LEN: usize = 12;
+
+/// A `struct epoll_event`.
+pub(super) fn epoll_event(bytes: &[u8; EPOLL_EVENT_LEN]) -> libc::epoll_event {
+    libc::epoll_event {
+        events: u32::from_le_bytes(field(bytes, 0)),
+        u64: u64::from_le_bytes(field(bytes, 4)),
+    }
+}
+
+/// Bytes of a `struct timeval` and of a `struct timespec` in kernel form.
+pub(super) const TIME_LEN: usize = 16;
+
+/// A `struct timeval` in kernel form, seconds and microseconds, as a timespec. `None` for what is
+/// no length of time.
+pub(super) fn timeval(bytes: &[u8; TIME_LEN]) -> Option<libc::timespec> {
+    let microseconds = i64::from_le_bytes(field(bytes, 8));
+    // Whole seconds among them count, as in the kernel.
+    Some(libc::timespec {
+        tv_sec: i64::from_le_bytes(field::<8>(bytes, 0)).checked_add(microseconds / 1_000_000)?,
+        tv_nsec: microseconds % 1_000_000 * 1000,
+    })
+}
+
+/// Seconds and a part of them as the kernel lays out times.
+pub(super) fn time_bytes(seconds: i64, part: i64) -> [u8; TIME_LEN] {
+    let mut out = Layout::new();
+    out.field(0, seconds.to_le_bytes());
+    out.field(8, part.to_le_bytes());
+    out.0
+}
+
+/// A `struct msghdr`, as far as it is an input. Its addresses are of the cage that it lies in.
+pub(super) struct MsgHdr {
+    pub(super) name: u64,
+    pub(super) name_len: i32,
+    pub(super) iov: u64,
+    pub(super) iov_len: u64,
+    pub(super) control: u64,
+    pub(super) control_len: u64,
+}
+
+/// Bytes of a `struct msghdr`.
+pub(super) const MSGHDR_LEN: usize = 56;
+/// Where a `struct msghdr` has what recvmsg changes.
+pub(super) const MSGHDR_NAME_LEN: u64 = 8;
+pub(super) const MSGHDR_CONTROL_LEN: u64 = 40;
+pub(super) const MSGHDR_FLAGS: u64 = 48;
+
+/// A `struct msghdr`.
+pub(super) fn msghdr(bytes: &[u8; MSGHDR_LEN]) -> MsgHdr {
+    MsgHdr {
+        name: u64::from_le_bytes(field(bytes, 0)),
+        name_len: i32::from_le_bytes(field(bytes, 8)),
+        iov: u64::from_le_bytes(field(bytes, 16)),
+        iov_len: u64::from_le_bytes(field(bytes, 24)),
+        control: u64::from_le_bytes(field(bytes, 32)),
+        control_len: u64::from_le_bytes(field(bytes, 40)),
+    }
+}
+
+/// Bytes of a `struct cmsghdr`.
+pub(super) const CMSGHDR_LEN: usize = 16;
+
+/// Level, type and data of each control message; an error at the first malformed one.
+pub(super) fn control_messages(
+    mut bytes: &[u8],
+) -> impl Iterator<Item = Result<(i32, i32, &[u8]), Errno>> {
+    std::iter::from_fn(move || {
+        // A rest that is too short for a header is not looked at, as in the kernel.
+        if bytes.len() < CMSGHDR_LEN {
+            return None;
+        }
+        let len = usize::try_from(u64::from_le_bytes(field(bytes, 0))).unwrap_or(usize::MAX);
+        let (level, kind) = (field(bytes, 8), field(bytes, 12));
+        let Some(data) = bytes.get(CMSGHDR_LEN..len) else {
+            bytes = &[];
+            return Some(Err(Errno::INVAL));
+        };
+        let next = len.next_multiple_of(8);
+        bytes = bytes.get(next..).unwrap_or_default();
+        Some(Ok((
+            i32::from_le_bytes(level),
+            i32::from_le_bytes(kind),
+            data,
+        )))
+    })
+}
 
 #[cfg(test)]
 mod tests {

@@ -49,9 +49,15 @@ fn close(call: &Call<'_>) -> Result<i32, Errno> {
     Ok(0)
 }
 
+/// Another descriptor of the host for the same open file. Numbers of one cage do not share the
+/// host's, as epoll keeps what is registered by that.
+fn duplicate(file: &OwnedFd) -> Result<Arc<OwnedFd>, Errno> {
+    rustix::io::fcntl_dupfd_cloexec(file, 0).map(Arc::new)
+}
+
 fn dup(call: &Call<'_>) -> Result<i32, Errno> {
     let mut fds = call.target.fds();
-    let file = fds.get(call.int(0))?.file.clone();
+    let file = duplicate(&fds.get(call.int(0))?.file)?;
     fds.insert(0, file, false)
 }
 
@@ -59,7 +65,7 @@ fn dup(call: &Call<'_>) -> Result<i32, Errno> {
 /// close can take its time.
 fn put_at(call: &Call<'_>, old: i32, new: i32, cloexec: bool) -> Result<i32, Errno> {
     let mut fds = call.target.fds();
-    let file = fds.get(old)?.file.clone();
+    let file = duplicate(&fds.get(old)?.file)?;
     let before = fds.set(new, file, cloexec)?;
     drop(fds);
     drop(before);
@@ -90,22 +96,36 @@ fn make_pipe(call: &Call<'_>, flags: u32) -> Result<i32, Errno> {
         .ok_or(Errno::INVAL)?;
     let cloexec = flags.contains(PipeFlags::CLOEXEC);
     let (input, output) = rustix::pipe::pipe_with(flags | PipeFlags::CLOEXEC)?;
-    let (read, write) = {
+    put_pair(call, (0, call.raw(0)), (input, output), cloexec)
+}
+
+/// Gives two new descriptors to the target, and their numbers to the guest at an address that
+/// argument `index` named.
+///
+/// # Errors
+/// `EMFILE`, `EFAULT`; then there is neither.
+pub(super) fn put_pair(
+    call: &Call<'_>,
+    (index, at): (usize, u64),
+    (one, other): (OwnedFd, OwnedFd),
+    cloexec: bool,
+) -> Result<i32, Errno> {
+    let image = call.image_of(index)?;
+    let (first, second) = {
         let mut fds = call.target.fds();
-        let read = fds.insert(0, Arc::new(input), cloexec)?;
-        let write = fds
-            .insert(0, Arc::new(output), cloexec)
-            .inspect_err(|_| drop(fds.remove(read)))?;
-        (read, write)
+        let first = fds.insert(0, Arc::new(one), cloexec)?;
+        let second = fds
+            .insert(0, Arc::new(other), cloexec)
+            .inspect_err(|_| drop(fds.remove(first)))?;
+        (first, second)
     };
     let mut pair = [0; 8];
-    let (first, second) = pair.split_at_mut(4);
-    first.copy_from_slice(&read.to_le_bytes());
-    second.copy_from_slice(&write.to_le_bytes());
-    call.put(0, &pair).inspect_err(|_| {
+    pair[..4].copy_from_slice(&first.to_le_bytes());
+    pair[4..].copy_from_slice(&second.to_le_bytes());
+    image.memory.write(at, &pair).inspect_err(|_| {
         let mut fds = call.target.fds();
-        let _ = fds.remove(read);
-        let _ = fds.remove(write);
+        let _ = fds.remove(first);
+        let _ = fds.remove(second);
     })?;
     Ok(0)
 }
@@ -136,7 +156,7 @@ fn fcntl(call: &Call<'_>) -> Result<i32, Errno> {
     match command {
         libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
             let cloexec = command == libc::F_DUPFD_CLOEXEC;
-            call.target.fds().insert(number, file, cloexec)
+            call.target.fds().insert(number, duplicate(&file)?, cloexec)
         }
         libc::F_GETFD => {
             let cloexec = call.target.fds().get(fd)?.cloexec;
@@ -182,7 +202,8 @@ fn flock(call: &Call<'_>) -> Result<i32, Errno> {
     answer(unsafe { libc::flock(file.as_raw_fd(), call.int(1)) })
 }
 
-/// Only requests that do no more than the cage's own calls could, or tell of the terminal.
+/// Only requests that do no more than the cage's own calls could, or that any program may make of
+/// its terminal.
 fn ioctl(call: &Call<'_>) -> Result<i32, Errno> {
     /// `struct winsize`.
     const WINDOW_SIZE: usize = 8;
@@ -200,6 +221,10 @@ fn ioctl(call: &Call<'_>) -> Result<i32, Errno> {
         libc::FIONREAD => tell::<4>(call, &file, libc::FIONREAD),
         libc::TIOCGWINSZ => tell::<WINDOW_SIZE>(call, &file, libc::TIOCGWINSZ),
         libc::TCGETS => tell::<TERMINAL>(call, &file, libc::TCGETS),
+        code @ (libc::TCSETS | libc::TCSETSW | libc::TCSETSF) => {
+            let mut settings: [u8; TERMINAL] = call.get(2)?;
+            request(&file, code, &mut settings)
+        }
         _ => Err(Errno::NOTTY),
     }
 }

@@ -35,23 +35,23 @@ pub(super) const CALLS: &[Entry] = &[
 ];
 
 /// Most bytes that one call moves, as Linux's `MAX_RW_COUNT`.
-const MAX_RW: u64 = 0x7fff_f000;
+pub(super) const MAX_RW: u64 = 0x7fff_f000;
 /// Most parts of a vector, as Linux's `UIO_MAXIOV`.
-const MAX_PARTS: usize = 1024;
+pub(super) const MAX_PARTS: usize = 1024;
 /// Start and length of memory that no process has: the first page.
-const OUT_OF_REACH: (usize, usize) = (1, 4095);
+pub(super) const OUT_OF_REACH: (usize, usize) = (1, 4095);
 /// Lengths from here on the kernel refuses, as no process has that much memory.
 const TOO_LONG: u64 = 1 << 47;
 /// An address that the kernel refuses without a look at what there would be to copy.
 const IMPOSSIBLE: usize = usize::MAX;
 
 /// Why the last host call of this thread failed.
-pub(super) fn last_error() -> Errno {
+pub(crate) fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
 /// The result of a host call that counts bytes.
-fn moved(result: isize) -> Result<i32, Errno> {
+pub(super) fn moved(result: isize) -> Result<i32, Errno> {
     if result < 0 {
         Err(last_error())
     } else {
@@ -69,7 +69,7 @@ pub(super) fn answer(result: libc::c_int) -> Result<i32, Errno> {
 }
 
 /// Parts of guest memory as the kernel takes them.
-struct Parts<'a> {
+pub(super) struct Parts<'a> {
     parts: Vec<libc::iovec>,
     memory: PhantomData<&'a GuestMemory>,
 }
@@ -108,7 +108,7 @@ impl<'a> Parts<'a> {
     }
 
     /// The one buffer at `addr`.
-    fn buffer(memory: &'a GuestMemory, addr: u64, len: u64, need: Prot) -> Self {
+    pub(super) fn buffer(memory: &'a GuestMemory, addr: u64, len: u64, need: Prot) -> Self {
         let mut parts = Self::new(1);
         if len >= TOO_LONG {
             parts.parts.push(part(IMPOSSIBLE, 1));
@@ -119,7 +119,12 @@ impl<'a> Parts<'a> {
     }
 
     /// The buffers that the vector of `count` entries at `addr` of `memory` names.
-    fn vector(memory: &'a GuestMemory, addr: u64, count: u64, need: Prot) -> Result<Self, Errno> {
+    pub(super) fn vector(
+        memory: &'a GuestMemory,
+        addr: u64,
+        count: u64,
+        need: Prot,
+    ) -> Result<Self, Errno> {
         let count = usize::try_from(count)
             .ok()
             .filter(|&count| count <= MAX_PARTS)
@@ -155,18 +160,18 @@ impl<'a> Parts<'a> {
     }
 
     /// The only part, when there is just one.
-    fn single(&self) -> Option<&libc::iovec> {
+    pub(super) fn single(&self) -> Option<&libc::iovec> {
         match self.parts.as_slice() {
             [single] => Some(single),
             _ => None,
         }
     }
 
-    fn ptr(&self) -> *const libc::iovec {
+    pub(super) fn ptr(&self) -> *const libc::iovec {
         self.parts.as_ptr()
     }
 
-    fn count(&self) -> libc::c_int {
+    pub(super) fn count(&self) -> libc::c_int {
         self.parts.len() as libc::c_int // At most `MAX_PARTS`.
     }
 }

@@ -59,7 +59,16 @@ impl<'a> Lookup<'a> {
         Self::of(call, dir, index, call.path(index)?)
     }
 
-    fn of(call: &Call<'a>, dir: Dir, index: usize, path: Vec<u8>) -> Result<Self, Errno> {
+    /// A path that came with argument `index` in another form than a string.
+    ///
+    /// # Errors
+    /// As [`Lookup::new`].
+    pub(super) fn of(
+        call: &Call<'a>,
+        dir: Dir,
+        index: usize,
+        path: Vec<u8>,
+    ) -> Result<Self, Errno> {
         let root = &call.rt.root;
         let from = match path.first() {
             None => return Err(Errno::NOENT),

@@ -1,19 +1,26 @@
 //! System calls served by the kernel: one module a family, one table from number to function.
 
 mod abi;
+mod addresses;
 mod aead;
 mod devices;
+mod epoll;
 mod fds;
 mod files;
 mod io;
 mod lookup;
 mod memory;
+mod messages;
 mod names;
+mod options;
 mod poll;
 mod process;
+mod sockets;
 #[cfg(test)]
 mod testing;
 mod time;
+
+pub(crate) use io::last_error;
 
 use crate::cage::Cage;
 use crate::image::Image;
@@ -70,13 +77,17 @@ impl Entry {
 
 const FAMILIES: &[&[Entry]] = &[
     aead::CALLS,
+    epoll::CALLS,
     fds::CALLS,
     files::CALLS,
     io::CALLS,
     memory::CALLS,
+    messages::CALLS,
     names::CALLS,
+    options::CALLS,
     poll::CALLS,
     process::CALLS,
+    sockets::CALLS,
     time::CALLS,
 ];
 

@@ -5,12 +5,14 @@ use crate::artifact::ArtifactKey;
 use crate::cage::{Cage, FsContext, Inheritance, NewImage};
 use crate::fds::FdTable;
 use crate::image::Image;
+use crate::net::Net;
 use crate::path::Root;
 use crate::program::Program;
 use crate::runtime::{Runtime, Settings};
 use crate::threei::{Arg, HandlerTable, Request, UNUSED};
 use rustix::io::Errno;
 use std::ffi::CString;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -45,6 +47,11 @@ pub(super) struct Fixture {
 impl Fixture {
     /// A cage in an empty root, with an empty umask and no open files.
     pub(super) fn new() -> Self {
+        Self::with_net(Net::All)
+    }
+
+    /// The same, in a network.
+    pub(super) fn with_net(net: Net) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("root")).unwrap();
         std::fs::write(dir.path().join("secret"), "outside").unwrap();
@@ -55,6 +62,8 @@ impl Fixture {
             key: key_in(dir.path()),
             env: Vec::new(),
             strict: false,
+            net,
+            listeners: Vec::new(),
         })
         .unwrap();
         let cage = rt
@@ -144,23 +153,49 @@ pub(super) enum A<'a> {
     Text(&'a str),
     /// Bytes to read.
     In(&'a [u8]),
+    /// Bytes to read that differ between the worlds: the cage's, the host's.
+    Each(&'a [u8], &'a [u8]),
     /// Room for bytes, which must come out the same.
     Out(usize),
     /// Room for bytes that differ between the worlds.
     Room(usize),
+    /// As [`A::Room`], with bytes in it.
+    Change(&'a [u8]),
+    /// As [`A::Change`], with bytes that differ from the start.
+    ChangeEach(&'a [u8], &'a [u8]),
     /// The descriptor that the so-manieth successful `descriptor` gave.
     Fd(usize),
     /// An array of buffers.
     Vector(&'a [A<'a>]),
+    /// A structure of words: numbers, which must come out the same, and addresses.
+    Struct(&'a [A<'a>]),
     /// An address where nothing is.
     Nowhere,
 }
+
+/// Fresh sockets among those of [`Twins::with_sockets`].
+pub(super) const SOCKETS: usize = 7;
 
 /// A cage and the kernel, asked the same.
 pub(super) struct Twins {
     pub(super) cage: Fixture,
     host: tempfile::TempDir,
     fds: Vec<(i32, i32)>,
+}
+
+/// A `struct sockaddr_in` or `struct sockaddr_in6`.
+pub(super) fn inet(address: &str) -> Vec<u8> {
+    let address: SocketAddr = address.parse().unwrap();
+    let port = address.port().to_be_bytes();
+    match address.ip() {
+        IpAddr::V4(ip) => [&[2, 0], &port[..], &ip.octets(), &[0; 8]].concat(),
+        IpAddr::V6(ip) => [&[10, 0], &port[..], &[0; 4], &ip.octets(), &[0; 4]].concat(),
+    }
+}
+
+/// A `struct sockaddr_un` up to the NUL behind the path.
+pub(super) fn unix(path: &[u8]) -> Vec<u8> {
+    [&[1, 0], path, b"\0"].concat()
 }
 
 /// What `Twins` keeps of a closed pair of descriptors.
@@ -172,6 +207,18 @@ struct Buffers {
     held: Vec<Box<[u8]>>,
     /// Address and length of what must come out the same.
     out: Vec<(u64, usize)>,
+    /// Address and length of what may come out different.
+    rooms: Vec<(u64, usize)>,
+}
+
+/// What a call answered in both worlds.
+struct Answers {
+    cage: Result<i32, Errno>,
+    host: Result<i32, Errno>,
+    /// Whether the bytes that came out are the same.
+    same: bool,
+    /// The bytes in each [`A::Room`] and [`A::Change`], of the cage and of the host.
+    rooms: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Twins {
@@ -184,9 +231,49 @@ impl Twins {
         }
     }
 
+    /// Descriptors that are sockets in several states, none of which waits for anything, and some
+    /// that are no sockets, or not open. The first [`SOCKETS`] are fresh: streams and datagrams by
+    /// IPv4, IPv6 and UNIX, and a connection of messages. A listener and a pair follow.
+    pub(super) fn with_sockets() -> (Self, Vec<A<'static>>) {
+        const NONBLOCK: i64 = 0o4000;
+        let mut twins = Self::new();
+        let zero = A::I(0);
+        let families = [(2, 1), (2, 2), (10, 1), (10, 2), (1, 1), (1, 2), (1, 5)];
+        for (family, kind) in families {
+            let args = [A::I(family), A::I(kind | NONBLOCK), zero];
+            twins.descriptor(41, &args).unwrap();
+        }
+        assert_eq!(twins.count(), SOCKETS);
+        let stream = A::I(1 | NONBLOCK);
+        twins.descriptor(41, &[A::I(2), stream, zero]).unwrap();
+        let (listener, any) = (A::Fd(SOCKETS), inet("127.0.0.1:0"));
+        let bind = [listener, A::In(&any), A::I(any.len() as i64)];
+        assert_eq!(twins.agree(49, &bind), Ok(0));
+        assert_eq!(twins.agree(50, &[listener, A::I(5)]), Ok(0));
+        twins.pair(53, &[A::I(1), stream, zero]).unwrap();
+        // No sockets: a file, a path, a pipe.
+        let (file, mode) = (A::Path("/file"), A::I(0o644));
+        twins.descriptor(2, &[file, A::I(0o102), mode]).unwrap();
+        twins.descriptor(2, &[file, A::I(0o10_000_000)]).unwrap();
+        twins.pair(22, &[]).unwrap();
+        let mut all: Vec<A<'_>> = (0..twins.count()).map(A::Fd).collect();
+        all.extend([A::I(-1), A::I(900_000)]);
+        (twins, all)
+    }
+
     /// The root that the kernel is asked about.
     pub(super) fn host(&self) -> &Path {
         self.host.path()
+    }
+
+    /// The numbers of a descriptor: the cage's, the host's.
+    pub(super) fn numbers(&self, index: usize) -> (i32, i32) {
+        self.fds[index]
+    }
+
+    /// How many descriptors there were.
+    pub(super) fn count(&self) -> usize {
+        self.fds.len()
     }
 
     /// Empties both roots.
@@ -238,7 +325,19 @@ impl Twins {
                 self.place(inside, buffers, text.as_bytes_with_nul())
             }
             A::In(bytes) => self.place(inside, buffers, bytes),
-            A::Room(len) => self.place(inside, buffers, &vec![0; len]),
+            A::Each(mine, its) => self.place(inside, buffers, if inside { mine } else { its }),
+            A::Room(len) => {
+                let at = self.place(inside, buffers, &vec![0; len]);
+                buffers.rooms.push((at, len));
+                at
+            }
+            A::Change(bytes) => self.argument(inside, buffers, A::ChangeEach(bytes, bytes)),
+            A::ChangeEach(mine, its) => {
+                let bytes = if inside { mine } else { its };
+                let at = self.place(inside, buffers, bytes);
+                buffers.rooms.push((at, bytes.len()));
+                at
+            }
             A::Out(len) => {
                 let at = self.place(inside, buffers, &vec![0; len]);
                 buffers.out.push((at, len));
@@ -262,24 +361,38 @@ impl Twins {
                 }
                 self.place(inside, buffers, &entries)
             }
+            A::Struct(words) => {
+                let values: Vec<u64> = words
+                    .iter()
+                    .map(|&word| self.argument(inside, buffers, word))
+                    .collect();
+                let bytes: Vec<u8> = values.iter().flat_map(|word| word.to_le_bytes()).collect();
+                let at = self.place(inside, buffers, &bytes);
+                for (word, place) in words.iter().zip((at..).step_by(8)) {
+                    if let A::I(_) = word {
+                        buffers.out.push((place, 8));
+                    }
+                }
+                at
+            }
             A::Nowhere if inside => UNMAPPED,
             A::Nowhere => 16,
         }
     }
 
-    /// Both answers, and whether the bytes that came out are the same.
-    fn ask(&self, nr: u32, args: &[A<'_>]) -> (Result<i32, Errno>, Result<i32, Errno>, bool) {
+    fn ask(&self, nr: u32, args: &[A<'_>]) -> Answers {
         let buffers = |next| Buffers {
             next,
             held: Vec::new(),
             out: Vec::new(),
+            rooms: Vec::new(),
         };
         let (mut mine, mut its) = (buffers(0x1000), buffers(0));
         let inside: Vec<u64> = args
             .iter()
             .map(|&arg| self.argument(true, &mut mine, arg))
             .collect();
-        let answer = self.cage.call(nr, &inside);
+        let cage = self.cage.call(nr, &inside);
         let mut outside = [0u64; 6];
         for (place, &arg) in outside.iter_mut().zip(args) {
             *place = self.argument(false, &mut its, arg);
@@ -291,32 +404,53 @@ impl Twins {
             -1 => Err(super::io::last_error()),
             value => Ok(value as i32),
         };
-        let same = mine
-            .out
-            .iter()
-            .zip(&its.out)
-            .all(|(&(at, len), &(host, _))| {
-                // SAFETY: a buffer that `its` holds.
-                let bytes = unsafe { std::slice::from_raw_parts(host as *const u8, len) };
-                self.cage.get(at, len) == bytes
-            });
-        (answer, host, same)
+        // SAFETY: a buffer that `its` holds.
+        let of_host = |&(at, len): &(u64, usize)| unsafe {
+            std::slice::from_raw_parts(at as *const u8, len).to_vec()
+        };
+        let of_cage = |&(at, len): &(u64, usize)| self.cage.get(at, len);
+        let both = |mine: &[(u64, usize)], its: &[(u64, usize)]| -> Vec<_> {
+            let its = its.iter().map(of_host);
+            mine.iter().map(of_cage).zip(its).collect()
+        };
+        let out: Vec<(Vec<u8>, Vec<u8>)> = both(&mine.out, &its.out);
+        Answers {
+            cage,
+            host,
+            same: out.iter().all(|(mine, its)| mine == its),
+            rooms: both(&mine.rooms, &its.rooms),
+        }
     }
 
     /// Asks both, who must answer the same.
     #[track_caller]
     pub(super) fn agree(&self, nr: u32, args: &[A<'_>]) -> Result<i32, Errno> {
-        let (answer, host, same) = self.ask(nr, args);
-        assert_eq!(answer, host, "call {nr} with {args:?}");
-        assert!(same, "call {nr} with {args:?} gave other bytes");
-        answer
+        let answers = self.ask(nr, args);
+        assert_eq!(answers.cage, answers.host, "call {nr} with {args:?}");
+        assert!(answers.same, "call {nr} with {args:?} gave other bytes");
+        answers.cage
+    }
+
+    /// Both answers, which may differ: the cage's, the host's. Descriptors are the caller's to
+    /// close.
+    pub(super) fn each(&self, nr: u32, args: &[A<'_>]) -> (Result<i32, Errno>, Result<i32, Errno>) {
+        let answers = self.ask(nr, args);
+        (answers.cage, answers.host)
+    }
+
+    /// As [`Twins::agree`]; the bytes in each [`A::Room`] and [`A::Change`], of the cage and of the host.
+    #[track_caller]
+    pub(super) fn rooms(&self, nr: u32, args: &[A<'_>]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let answers = self.ask(nr, args);
+        assert_eq!(answers.cage, answers.host, "call {nr} with {args:?}");
+        answers.rooms
     }
 
     /// Asks both for a descriptor.
     #[track_caller]
     pub(super) fn descriptor(&mut self, nr: u32, args: &[A<'_>]) -> Result<(), Errno> {
-        let (answer, host, _) = self.ask(nr, args);
-        match (answer, host) {
+        let answers = self.ask(nr, args);
+        match (answers.cage, answers.host) {
             (Ok(mine), Ok(its)) => {
                 self.fds.push((mine, its));
                 Ok(())
@@ -326,6 +460,20 @@ impl Twins {
                 answer.map(|_| ())
             }
         }
+    }
+
+    /// Asks both for two descriptors, which they put where the argument after `args` says.
+    #[track_caller]
+    pub(super) fn pair(&mut self, nr: u32, args: &[A<'_>]) -> Result<(), Errno> {
+        let answers = self.ask(nr, &[args, &[A::Room(8)]].concat());
+        assert_eq!(answers.cage, answers.host, "call {nr} with {args:?}");
+        answers.cage?;
+        let (mine, its) = &answers.rooms[0];
+        let fd = |bytes: &[u8]| i32::from_ne_bytes(bytes.try_into().unwrap());
+        for at in [0, 4] {
+            self.fds.push((fd(&mine[at..at + 4]), fd(&its[at..at + 4])));
+        }
+        Ok(())
     }
 
     /// Closes a descriptor in both.

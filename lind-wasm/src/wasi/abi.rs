@@ -48,7 +48,6 @@ impl Errno {
     pub const NAMETOOLONG: Self = Self(37);
     pub const NODEV: Self = Self(43);
     pub const NOMEM: Self = Self(48);
-    pub const NOTSOCK: Self = Self(57);
     pub const NOTSUP: Self = Self(58);
     pub const PERM: Self = Self(63);
     pub const SPIPE: Self = Self(70);
@@ -165,6 +164,10 @@ pub mod nr {
     pub const SCHED_YIELD: u32 = 24;
     pub const DUP2: u32 = 33;
     pub const CLOCK_NANOSLEEP: u32 = 35;
+    pub const SENDMSG: u32 = 46;
+    pub const RECVMSG: u32 = 47;
+    pub const SHUTDOWN: u32 = 48;
+    pub const GETSOCKOPT: u32 = 55;
     pub const KILL: u32 = 62;
     pub const FCNTL: u32 = 72;
     pub const FSYNC: u32 = 74;
@@ -183,6 +186,7 @@ pub mod nr {
     pub const SYMLINKAT: u32 = 266;
     pub const READLINKAT: u32 = 267;
     pub const UTIMENSAT: u32 = 280;
+    pub const ACCEPT4: u32 = 288;
     pub const PREADV: u32 = 295;
     pub const PWRITEV: u32 = 296;
     pub const GETRANDOM: u32 = 318;
@@ -217,6 +221,14 @@ pub mod linux {
     pub const UTIME_NOW: i64 = 0x3fff_ffff;
     pub const UTIME_OMIT: i64 = 0x3fff_fffe;
     pub const TIMER_ABSTIME: u64 = 1;
+    pub const SOL_SOCKET: u64 = 1;
+    pub const SO_TYPE: u64 = 3;
+    pub const SOCK_DGRAM: u32 = 2;
+    pub const SOCK_NONBLOCK: u64 = 0o4000;
+    pub const MSG_PEEK: u64 = 0x2;
+    pub const MSG_TRUNC: u64 = 0x20;
+    pub const MSG_WAITALL: u64 = 0x100;
+    pub const MSG_NOSIGNAL: u64 = 0x4000;
 }
 
 /// `fdflags`.
@@ -317,7 +329,9 @@ pub mod rights {
         };
         match file {
             FileType::Directory => (DIRECTORY, DIRECTORY | READING | WRITING | POSITIONED),
-            FileType::Socket => (COMMON | READING | FD_WRITE | SOCKET, 0),
+            FileType::DatagramSocket | FileType::Socket => {
+                (COMMON | READING | FD_WRITE | SOCKET, 0)
+            }
             _ => (COMMON | access | POSITIONED, 0),
         }
     }
@@ -333,7 +347,9 @@ pub enum FileType {
     CharacterDevice = 2,
     Directory = 3,
     RegularFile = 4,
-    /// Any socket: WASI tells stream and datagram sockets apart, `stat` does not.
+    /// A socket of single messages, which `stat` does not tell from others.
+    DatagramSocket = 5,
+    /// Any other socket.
     Socket = 6,
     SymbolicLink = 7,
 }

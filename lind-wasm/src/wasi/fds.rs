@@ -2,17 +2,19 @@
 //! descriptor says of itself.
 //!
 //! Numbers are the same on both sides but for one pair. WASI programs look for preopened
-//! directories from 3 upwards, so the root has to be their 3, and a program may have inherited a
-//! 3 of its own: then the two numbers change places.
+//! directories from 3 upwards, so the root has to be their 3, or the first number after the
+//! listening sockets that the run hands out, which are looked for from 3 too. A program may have
+//! inherited a descriptor of that number: then the two change places.
 
 use super::abi::{Errno, Failure, FileType, Outcome, fdflags, linux, nr, rights};
 use super::context::Context;
 
-/// WASI's number of the preopened root.
-const ROOT: i32 = 3;
 const ROOT_NAME: &[u8] = b"/";
 /// Standard streams are below this, and never the root.
 const FIRST_FILE: i32 = 3;
+/// Kind of a preopen that is no directory. WASI has no number for one; a program that looks for
+/// directories passes over it.
+const NO_DIRECTORY: u8 = 1;
 
 /// The preopened root.
 #[derive(Debug, Default)]
@@ -27,16 +29,19 @@ pub enum Preopen {
 }
 
 impl Preopen {
-    /// The cage's number for WASI's, and the other way round.
-    fn exchange(&self, fd: i32) -> i32 {
+    /// The cage's number for WASI's, and the other way round, where WASI's number of the root is
+    /// `number`.
+    fn exchange(&self, number: i32, fd: i32) -> i32 {
         let root = match *self {
-            Preopen::Pending => ROOT,
+            Preopen::Pending => number,
             Preopen::Open(fd) | Preopen::Gone(fd) => fd,
         };
-        match fd {
-            ROOT => root,
-            _ if fd == root => ROOT,
-            _ => fd,
+        if fd == number {
+            root
+        } else if fd == root {
+            number
+        } else {
+            fd
         }
     }
 }
@@ -44,6 +49,16 @@ impl Preopen {
 impl Context<'_> {
     fn preopen(&mut self) -> &mut Preopen {
         &mut self.caller.data_mut().wasi.preopen
+    }
+
+    /// WASI's number of the preopened root.
+    fn root(&self) -> i32 {
+        FIRST_FILE + self.caller.data().rt.listeners() as i32
+    }
+
+    fn exchange(&mut self, fd: i32) -> i32 {
+        let root = self.root();
+        self.preopen().exchange(root, fd)
     }
 
     /// The cage's descriptor for WASI's.
@@ -56,7 +71,7 @@ impl Context<'_> {
         if fd >= FIRST_FILE && matches!(self.preopen(), Preopen::Pending) {
             self.open_root()?;
         }
-        Ok(self.preopen().exchange(fd) as u64)
+        Ok(self.exchange(fd) as u64)
     }
 
     fn open_root(&mut self) -> Outcome<()> {
@@ -68,7 +83,7 @@ impl Context<'_> {
         );
         *self.preopen() = match opened {
             Ok(fd) => Preopen::Open(fd as i32),
-            Err(Failure::Errno(_)) => Preopen::Gone(ROOT),
+            Err(Failure::Errno(_)) => Preopen::Gone(self.root()),
             Err(stop) => return Err(stop),
         };
         Ok(())
@@ -76,19 +91,22 @@ impl Context<'_> {
 
     /// WASI's descriptor for a new one of the cage.
     pub fn new_fd(&mut self, fd: u32) -> u32 {
-        self.preopen().exchange(fd as i32) as u32
+        self.exchange(fd as i32) as u32
     }
 
     /// Whether this descriptor of WASI's is the preopened root.
     pub fn is_root(&mut self, fd: u32) -> bool {
-        fd == ROOT as u32 && matches!(self.preopen(), Preopen::Open(_))
+        fd == self.root() as u32 && matches!(self.preopen(), Preopen::Open(_))
     }
 
     /// Notes that the root's number means something else from now on, or nothing.
     fn forget_root(&mut self, fd: u32) {
+        let number = self.root() as u32;
         let preopen = self.preopen();
-        if let (ROOT, Preopen::Open(root)) = (fd as i32, &*preopen) {
-            *preopen = Preopen::Gone(*root);
+        if let Preopen::Open(root) = *preopen
+            && fd == number
+        {
+            *preopen = Preopen::Gone(root);
         }
     }
 
@@ -112,13 +130,26 @@ impl Context<'_> {
     /// Type, flags of open, and rights.
     fn describe(&mut self, fd: u64) -> Outcome<(FileType, u32, (u64, u64))> {
         let flags = self.open_flags(fd)?;
-        let file = self.stat(fd)?.file_type();
+        let mut file = self.stat(fd)?.file_type();
+        if file == FileType::Socket && self.is_datagram(fd)? {
+            file = FileType::DatagramSocket;
+        }
         let (mut base, inheriting) = rights::of(file, flags);
         if file == FileType::CharacterDevice && self.is_terminal(fd)? {
             // How libc's isatty tells a terminal.
             base &= !(rights::FD_SEEK | rights::FD_TELL);
         }
         Ok((file, flags, (base, inheriting)))
+    }
+
+    fn is_datagram(&mut self, fd: u64) -> Outcome<bool> {
+        let kind = self.stage(&[0; 4])?;
+        let len = self.stage(&4u32.to_le_bytes())?;
+        self.call(
+            nr::GETSOCKOPT,
+            [fd, linux::SOL_SOCKET, linux::SO_TYPE, kind, len],
+        )?;
+        Ok(u32::from_le_bytes(self.staged(kind)?) == linux::SOCK_DGRAM)
     }
 
     fn is_terminal(&mut self, fd: u64) -> Outcome<bool> {
@@ -195,8 +226,12 @@ pub fn fd_fdstat_set_rights(
 
 /// Kind of a preopen, and the length of its name.
 pub fn fd_prestat_get(cx: &mut Context<'_>, fd: u32, prestat: u32) -> Outcome<()> {
-    cx.require_root(fd)?;
     let mut out = [0; 8];
+    if (FIRST_FILE..cx.root()).contains(&(fd as i32)) {
+        out[0] = NO_DIRECTORY;
+        return cx.put(prestat, &out);
+    }
+    cx.require_root(fd)?;
     out[4] = ROOT_NAME.len() as u8;
     cx.put(prestat, &out)
 }
@@ -215,21 +250,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_root_is_three_and_no_number_is_lost() {
-        for preopen in [
-            Preopen::Pending,
-            Preopen::Open(3),
-            Preopen::Open(7),
-            Preopen::Gone(0),
-        ] {
-            let mut seen: Vec<i32> = (0..10).map(|fd| preopen.exchange(fd)).collect();
-            for fd in 0..10 {
-                assert_eq!(preopen.exchange(preopen.exchange(fd)), fd);
+    fn the_root_has_its_number_and_none_is_lost() {
+        for number in [3, 5] {
+            for preopen in [
+                Preopen::Pending,
+                Preopen::Open(3),
+                Preopen::Open(7),
+                Preopen::Gone(0),
+            ] {
+                let exchange = |fd| preopen.exchange(number, fd);
+                let mut seen: Vec<i32> = (0..10).map(exchange).collect();
+                for fd in 0..10 {
+                    assert_eq!(exchange(exchange(fd)), fd);
+                }
+                seen.sort_unstable();
+                assert!(seen.into_iter().eq(0..10));
             }
-            seen.sort_unstable();
-            assert!(seen.into_iter().eq(0..10));
+            assert_eq!(Preopen::Open(7).exchange(number, number), 7);
+            assert_eq!(Preopen::Open(7).exchange(number, 7), number);
         }
-        assert_eq!(Preopen::Open(7).exchange(3), 7);
-        assert_eq!(Preopen::Open(7).exchange(7), 3);
     }
 }

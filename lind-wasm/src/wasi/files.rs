@@ -47,7 +47,10 @@ fn transfer(
 }
 
 /// The buffers of an iovec array that are not empty, all of them the program's.
-fn buffers(cx: &Context<'_>, iovs: u32, count: u32) -> Outcome<Vec<(u32, u32)>> {
+///
+/// # Errors
+/// `EINVAL` for too many, `EFAULT`.
+pub(super) fn buffers(cx: &Context<'_>, iovs: u32, count: u32) -> Outcome<Vec<(u32, u32)>> {
     if count > MAX_BUFFERS {
         return Err(Errno::INVAL.into());
     }

@@ -1,7 +1,7 @@
 //! crypt-grate: what lies on the disk, who may read it, and what happens to damaged files.
 
 use super::trial;
-use crate::fixture::{Fixture, Run, command, host_command, repository};
+use crate::fixture::{Fixture, Run, command, command_with_input, host_command, repository};
 use anyhow::Context;
 use libtest_mimic::Trial;
 use std::ffi::OsStr;
@@ -42,6 +42,8 @@ pub(super) fn trials() -> Vec<Trial> {
         ("every call is decided on", every_call_is_decided_on),
         ("several runs write one file", several_runs),
         ("several keys open, the first seals", key_rings),
+        ("a passphrase opens a wrapped key", passphrases),
+        ("the network is closed", network_is_closed),
         ("a change that was cut short is made good", made_good),
     ] {
         trials.push(trial(format!("crypt-grate/{name}"), test));
@@ -155,6 +157,73 @@ fn key_rings() -> anyhow::Result<()> {
     for key in ["/k.bin", "/new.bin"] {
         let stolen = show(&both, key)?;
         anyhow::ensure!(stolen.code != 0, "{key} was read");
+    }
+    Ok(())
+}
+
+/// What is not sealed must not leave: a program that makes a connection gets none.
+fn network_is_closed() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_key("/k.bin")?;
+    fixture.run(&["tcp_echo.cwasm"])?.expect(0)?;
+    let ran = fixture.run(&[
+        "crypt-grate.cwasm",
+        "--key",
+        "/k.bin",
+        "--verbose",
+        "tcp_echo.cwasm",
+    ])?;
+    anyhow::ensure!(
+        ran.code != 0 && ran.err.contains("the network would see plaintext"),
+        "{ran:?}"
+    );
+    Ok(())
+}
+
+/// A wrapped key, alone and in a ring: the passphrase is the first line of standard input, the
+/// rest the program's.
+fn passphrases() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_key("/k.bin")?;
+    let wrapped = fixture.path("/wrapped.bin");
+    let cheap = ["--argon2", "m=64,t=1,p=1", "--passphrase-fd", "0"];
+    let args = [&["gen"], &cheap[..], &[wrapped.to_str().context("a path")?]].concat();
+    command_with_input(&host_command("keys"), &args, b"open sesame\n")?.expect(0)?;
+    let ring = fixture.path("/ring");
+    fs::write(
+        &ring,
+        "sealed key ring, version 1: one key file a line\nwrapped.bin\n/k.bin\n",
+    )?;
+    fs::set_permissions(&ring, fs::Permissions::from_mode(0o600))?;
+    let run = |key: &str, program: &[&str], input: &[u8]| {
+        let options = ["crypt-grate.cwasm", "--key", key, "--passphrase-fd", "0"];
+        fixture.start(&Run {
+            args: [&options[..], program]
+                .concat()
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            input,
+            ..Run::default()
+        })
+    };
+    run(
+        "/wrapped.bin",
+        &["keep.cwasm", "/tmp/new"],
+        b"open sesame\nthe treasure",
+    )?
+    .expect(0)?;
+    keep(&fixture, &[], "/tmp/old", b"from before", false)?;
+    for (path, content) in [("/tmp/new", "the treasure"), ("/tmp/old", "from before")] {
+        let seen = run("/ring", &["show.cwasm", path], b"open sesame\n")?.expect(0)?;
+        anyhow::ensure!(seen.out == content.as_bytes(), "{path}: {}", seen.text());
+    }
+    for (input, message) in [
+        (&b"open barley\n"[..], "/wrapped.bin: wrong passphrase"),
+        (b"", "/wrapped.bin: the passphrase is empty"),
+    ] {
+        let refused = run("/wrapped.bin", &["show.cwasm", "/tmp/new"], input)?.expect(1)?;
+        anyhow::ensure!(refused.err.contains(message), "{}", refused.err);
     }
     Ok(())
 }
@@ -449,9 +518,9 @@ fn bad_keys() -> anyhow::Result<()> {
     fs::create_dir(fixture.path("folder"))?;
     for (name, hint) in [
         ("missing", "keys gen"),
-        ("short", "32 bytes"),
-        ("long", "32 bytes"),
-        ("empty", "32 bytes"),
+        ("short", "keys gen"),
+        ("long", "32 raw bytes"),
+        ("empty", "keys gen"),
         ("group", "chmod 600"),
         ("world", "chmod 600"),
         ("folder", "not a regular file"),

@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 /// Calls in one sequence.
 const CALLS: u32 = 300;
 /// Sequences in one test; `E2E_MODEL_SEEDS` names another number, for a long search.
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 150;
 
 /// What stands between the program and the kernel.
 const SETTINGS: &[(&str, &[&str])] = &[
