@@ -73,7 +73,7 @@ look() {
 # What the independent reader of sealed files imports.
 reader_python() {
     for python in target/python/bin/python3 python3; do
-        "$python" -c 'import cryptography, Crypto.Cipher' 2>/dev/null && return 0
+        "$python" -c 'import cryptography.hazmat.primitives.kdf.argon2, Crypto.Cipher' 2>/dev/null && return 0
     done
     return 1
 }

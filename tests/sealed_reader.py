@@ -2,7 +2,8 @@
 """Reads sealed files. Written from docs/format.md alone, sharing nothing with the Rust code, so
 that the two check each other.
 
-    sealed_reader.py --key K FILE [-o OUT]     writes the plaintext to OUT or standard output
+    sealed_reader.py --key K FILE [-o OUT]     writes the plaintext to OUT or standard output;
+                                               --passphrase-file F for a wrapped key
     sealed_reader.py --self-test VECTORS.json  checks this reader against the test vectors
 
 Exits with 1 and one line on standard error on any failure. Needs the packages in requirements.txt.
@@ -21,20 +22,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from key_file_reader import Refused, key_id, read_keys
+
 MAGIC = b"\xa7sealed\n"
 VERSION = 2
 HEADER_LEN = 96
 ENTRY_LEN = 64
 TAG_LEN = 16
-KEY_LEN = 32
-
-
-class Refused(Exception):
-    """The file cannot be opened. `kind` is the name the test vectors use."""
-
-    def __init__(self, kind, message):
-        super().__init__(message)
-        self.kind = kind
 
 
 def derive(master, length, salt, info):
@@ -158,12 +152,17 @@ def open_sealed(sealed, master):
     return bytes(plaintext)
 
 
-def read_key(path):
+def read_passphrase(path):
+    """The first line of a file; None where there is no file."""
+    if path is None:
+        return None
     with open(path, "rb") as file:
-        key = file.read(KEY_LEN + 1)
-    if len(key) != KEY_LEN:
-        raise Refused("KeyLength", f"a key file is {KEY_LEN} bytes long")
-    return key
+        return file.readline().removesuffix(b"\n")
+
+
+def key_for(sealed, keys):
+    """The key that the header names, or the first one for what names none of them."""
+    return next((key for key in keys if key_id(key) == sealed[16:32]), keys[0])
 
 
 def check_good(vector):
@@ -227,7 +226,8 @@ def write_whole(path, data):
 def main():
     parser = argparse.ArgumentParser(description="Reads sealed files (docs/format.md).")
     parser.add_argument("file", nargs="?", help="the sealed file")
-    parser.add_argument("--key", help="the key file")
+    parser.add_argument("--key", help="the key file: raw, wrapped or a ring")
+    parser.add_argument("--passphrase-file", help="what has the passphrase in its first line")
     parser.add_argument("-o", "--output", default="-", help="where the plaintext goes")
     parser.add_argument("--self-test", metavar="VECTORS", help="check against test vectors")
     options = parser.parse_args()
@@ -239,10 +239,11 @@ def main():
         if options.self_test:
             self_test(options.self_test)
         else:
-            master = read_key(options.key)
+            keys = read_keys(options.key, read_passphrase(options.passphrase_file))
             subject = options.file
             with open(options.file, "rb") as file:
-                plaintext = open_sealed(file.read(), master)
+                sealed = file.read()
+            plaintext = open_sealed(sealed, key_for(sealed, keys))
             subject = options.output
             write_whole(options.output, plaintext)
     except Refused as refused:

@@ -6,14 +6,5 @@ pub mod sealed_entry;
 #[path = "../../lib/sealed/tests/wire/entry.rs"]
 pub mod wire_entry;
 
-pub mod keys_entry {
-    //! Entry points of the `keys` library.
-
-    /// Any bytes as the contents of a key file.
-    pub fn key_file(data: &[u8]) {
-        match keys::key_file::parse(data) {
-            Ok(key) => assert_eq!(key.expose_secret().as_slice(), data),
-            Err(_) => assert_ne!(data.len(), 32),
-        }
-    }
-}
+#[path = "../../keys/tests/entry/mod.rs"]
+pub mod keys_entry;

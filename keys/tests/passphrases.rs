@@ -327,15 +327,14 @@ fn at_a_terminal(room: &Room, args: &[&str], typed: &[&str]) -> (bool, String) {
     let mut typed = typed.iter();
     let mut answered = 0;
     let started = Instant::now();
-    let mut ended = None;
+    let mut ended = false;
     loop {
         let mut buffer = [0; 4096];
         match terminal.read(&mut buffer) {
             Ok(len) => shown.push_str(&String::from_utf8_lossy(&buffer[..len])),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                if let Some(status) = ended {
-                    drop(kept_open);
-                    return (status, shown);
+                if ended {
+                    break;
                 }
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -348,12 +347,14 @@ fn at_a_terminal(room: &Room, args: &[&str], typed: &[&str]) -> (bool, String) {
                 writeln!(terminal, "{line}").unwrap();
             }
         }
-        ended = ended.or_else(|| child.try_wait().unwrap().map(|status| status.success()));
+        ended = child.try_wait().unwrap().is_some();
         assert!(
             started.elapsed() < Duration::from_secs(60),
             "stuck: {shown}"
         );
     }
+    drop(kept_open);
+    (child.wait().unwrap().success(), shown)
 }
 
 #[test]

@@ -17,6 +17,12 @@ use super::{Outcome, name};
 const MOVED: &str = "moved";
 const TO_MOVE: &str = "to be moved";
 const FAILED: &str = "failed";
+const BEFORE: &str = "sealed with it before";
+const EMPTY: &str = "of zero bytes";
+const NOT_SEALED: &str = "not sealed";
+const GONE: &str = "gone meanwhile";
+const REMOVED: &str = "left by a killed run and removed";
+const UNFINISHED: &str = "left behind unfinished";
 
 pub fn rekey(keys: &KeyOptions, options: &RekeyOptions) -> Result<Outcome> {
     let sources = Sources::read(&[&keys.key_files[..], &options.from].concat())?;
@@ -42,11 +48,12 @@ pub fn rekey(keys: &KeyOptions, options: &RekeyOptions) -> Result<Outcome> {
     let plan = rekey.plan(findings);
 
     let moved = if options.dry_run { TO_MOVE } else { MOVED };
-    let mut summary = Summary::default();
-    summary.add_many(moved, 0);
-    summary.add_many(FAILED, 0);
-    summary.add_many("left by a killed run and removed", plan.removed);
-    summary.add_many("left behind unfinished", plan.kept);
+    let counted = [
+        moved, FAILED, BEFORE, EMPTY, NOT_SEALED, GONE, REMOVED, UNFINISHED,
+    ];
+    let mut summary = Summary::of(&counted);
+    summary.add_many(REMOVED, plan.removed);
+    summary.add_many(UNFINISHED, plan.kept);
     let progress = Progress::new(plan.units.iter().map(Unit::len).sum());
     let fail = |summary: &mut Summary, path: &dyn Display, why: &dyn Display| {
         progress.suspend(|| eprintln!("keys: {path}: {why}"));
@@ -62,10 +69,10 @@ pub fn rekey(keys: &KeyOptions, options: &RekeyOptions) -> Result<Outcome> {
         |unit| rekey.unit(unit, |len| progress.advance(len)),
         |unit, outcome| match outcome {
             Ok(Moved::Now) => summary.add(moved),
-            Ok(Moved::Before) => summary.add("sealed with it before"),
-            Ok(Moved::Empty) => summary.add("of zero bytes"),
-            Ok(Moved::NotSealed) => summary.add("not sealed"),
-            Ok(Moved::Gone) => summary.add("gone meanwhile"),
+            Ok(Moved::Before) => summary.add(BEFORE),
+            Ok(Moved::Empty) => summary.add(EMPTY),
+            Ok(Moved::NotSealed) => summary.add(NOT_SEALED),
+            Ok(Moved::Gone) => summary.add(GONE),
             Err(error) => {
                 let path = forest.shown(unit.place());
                 fail(&mut summary, &path.display(), &error);

@@ -3,11 +3,16 @@
 use std::fmt;
 
 /// Counts with what they count. Those of nothing are left out, but for the first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Summary(Vec<(&'static str, u64)>);
 
 impl Summary {
-    /// One more of that. What is named first comes first.
+    /// What may be counted, in the order to tell it in.
+    pub fn of(whats: &[&'static str]) -> Self {
+        Self(whats.iter().map(|&what| (what, 0)).collect())
+    }
+
+    /// One more of that.
     pub fn add(&mut self, what: &'static str) {
         self.add_many(what, 1);
     }
@@ -44,9 +49,7 @@ mod tests {
 
     #[test]
     fn nothing_is_left_out_but_for_the_first() {
-        let mut summary = Summary::default();
-        summary.add_many("whole", 0);
-        summary.add_many("bad", 0);
+        let mut summary = Summary::of(&["whole", "bad"]);
         summary.add("not sealed");
         summary.add("not sealed");
         assert_eq!(summary.to_string(), "0 whole, 2 not sealed");

@@ -23,6 +23,11 @@ use super::{Outcome, RESTORED, UNSEALED_EMPTY, distinct, is_standard, name, ring
 
 const WHOLE: &str = "whole and unaltered";
 const BAD: &str = "bad";
+const KNOWN: &str = "of them checked before";
+const SETTLED: &str = "with a change that was cut short, undone or completed";
+const EMPTY: &str = "of zero bytes, which nothing vouches for";
+const NOT_SEALED: &str = "not sealed";
+const UNFINISHED: &str = "left behind unfinished";
 
 /// A file to check.
 enum Item {
@@ -66,7 +71,7 @@ pub fn verify(keys: &KeyOptions, options: &VerifyOptions) -> Result<Outcome> {
     }
     report
         .summary
-        .add_many("left behind unfinished", findings.temporary.len());
+        .add_many(UNFINISHED, findings.temporary.len());
     let check = Check {
         options,
         ring: &ring,
@@ -201,13 +206,11 @@ struct Report<'a> {
 
 impl<'a> Report<'a> {
     fn new(strict: bool, progress: &'a Progress) -> Self {
-        let mut summary = Summary::default();
-        summary.add_many(WHOLE, 0);
-        summary.add_many(BAD, 0);
+        let summary = [WHOLE, KNOWN, SETTLED, BAD, EMPTY, NOT_SEALED, UNFINISHED];
         Self {
             strict,
             progress,
-            summary,
+            summary: Summary::of(&summary),
         }
     }
 
@@ -251,16 +254,11 @@ impl<'a> Report<'a> {
             Checked::Verdict(Verdict::Whole { .. }) => self.summary.add(WHOLE),
             Checked::Known => {
                 self.summary.add(WHOLE);
-                self.summary.add("of them checked before");
+                self.summary.add(KNOWN);
             }
-            Checked::Verdict(Verdict::Restored) => {
-                self.summary
-                    .add("with a change that was cut short, undone or completed");
-            }
-            Checked::Verdict(Verdict::Empty) => {
-                self.summary.add("of zero bytes, which nothing vouches for");
-            }
-            Checked::Verdict(Verdict::NotSealed) => self.summary.add("not sealed"),
+            Checked::Verdict(Verdict::Restored) => self.summary.add(SETTLED),
+            Checked::Verdict(Verdict::Empty) => self.summary.add(EMPTY),
+            Checked::Verdict(Verdict::NotSealed) => self.summary.add(NOT_SEALED),
             Checked::Failed(_) => {}
         }
     }

@@ -80,6 +80,15 @@ impl Room {
         assert_failure(&self.run(args), says);
     }
 
+    /// Fails with status 1, a summary and a line that says this.
+    #[track_caller]
+    pub fn fails_with(&self, args: &[&str], says: &str) {
+        let output = self.run(args);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains(says), "{says:?} in {message:?}");
+    }
+
     /// With descriptors 3 and 4 reading the files `three` and `four`.
     pub fn run_with_fds(&self, args: &[&str]) -> Output {
         let mut shell = Command::new("sh");

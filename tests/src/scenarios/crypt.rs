@@ -320,6 +320,11 @@ fn independent_reader() -> anyhow::Result<()> {
         vectors.as_os_str(),
     ];
     command(&python, self_test)?.expect(0)?;
+    let key_file_test = [
+        "tests/key_file_reader.py",
+        "tests/vectors/key-files-v1.json",
+    ];
+    command(&python, key_file_test.map(|path| repository().join(path)))?.expect(0)?;
     let cases: [(&str, &[&str], Vec<u8>); 5] = [
         ("plain", &[], text()),
         (
