@@ -71,6 +71,11 @@ impl UnixNames {
         [&self.process, &b"/fd/"[..], number.as_bytes()].concat()
     }
 
+    /// What never exists, though the folder that it is in does.
+    pub fn nowhere(&self) -> Vec<u8> {
+        [&self.process, &b"/fd/none"[..]].concat()
+    }
+
     /// What leads to a name that a socket is to be bound to.
     ///
     /// # Errors

@@ -79,6 +79,7 @@ fn run_listed(grate: &Grate, test: &Test, strict: bool) -> anyhow::Result<()> {
             args,
             input: b"",
             timeout: Some(Duration::from_secs(test.timeout)),
+            ..Run::default()
         })?
         .expect(0)?;
     if let Some(expected) = &test.stdout {

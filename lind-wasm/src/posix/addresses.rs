@@ -225,10 +225,15 @@ impl Destination {
         }
         match address.name() {
             Some(Name::Path(path)) => {
+                let names = &call.rt.unix_names;
                 let lookup = Lookup::of(call, Dir::Cwd, index, path.to_vec())?;
-                let node = lookup.node(true)?;
+                let node = match lookup.node(true) {
+                    // The kernel says so itself, after what it checks before.
+                    Err(Errno::NOENT) => return Ok(Self::plain(Address::unix(&names.nowhere()))),
+                    other => other?,
+                };
                 Ok(Self {
-                    address: Address::unix(&call.rt.unix_names.path_to(&node)),
+                    address: Address::unix(&names.path_to(&node)),
                     _node: Some(node),
                 })
             }

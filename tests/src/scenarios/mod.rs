@@ -3,6 +3,7 @@
 pub mod crypt;
 pub mod model;
 pub mod runtime;
+pub mod sockets;
 pub mod stacks;
 pub mod wasi;
 
@@ -21,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         crypt::trials(),
         model::trials(),
         runtime::trials(),
+        sockets::trials(),
         stacks::trials(),
         wasi::trials(),
     ]
