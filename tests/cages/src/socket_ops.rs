@@ -65,6 +65,7 @@ struct Open {
     name: u32,
     fd: i32,
     kind: Kind,
+    listens: bool,
 }
 
 const UNIX: i32 = 1;
@@ -148,12 +149,13 @@ impl<'k> Player<'k> {
 
     fn step(&mut self) -> String {
         match self.dice.roll(64) {
-            0..=2 => self.socket(),
-            3..=5 => self.pair(),
-            6 => self.epoll_create(),
-            7..=8 => self.bind(),
-            9..=10 => self.listen(),
-            11..=14 => self.connect(),
+            0..=1 => self.socket(),
+            2..=3 => self.pair(),
+            4..=7 => self.connection(),
+            8 => self.epoll_create(),
+            9..=10 => self.bind(),
+            11 => self.listen(),
+            12..=14 => self.connect(),
             15..=17 => self.accept(),
             18..=25 => self.send(),
             26..=33 => self.receive(),
@@ -175,7 +177,12 @@ impl<'k> Player<'k> {
     fn opened(&mut self, fd: i32, kind: Kind) -> u32 {
         let name = self.next_name;
         self.next_name += 1;
-        self.open.push(Open { name, fd, kind });
+        self.open.push(Open {
+            name,
+            fd,
+            kind,
+            listens: false,
+        });
         let tcp = matches!(kind, Kind::Socket { family: INET | INET6, kind } if kind == STREAM);
         if tcp {
             // Without it, when bytes arrive would depend on timers.
@@ -268,7 +275,7 @@ impl<'k> Player<'k> {
         format!("epoll_create1() = {shown:?}")
     }
 
-    /// An address of some family, and what it is called.
+    /// An address of some family to go to, and what it is called.
     fn address(&mut self, family: i32) -> (Vec<u8>, String) {
         let known = !self.addresses.is_empty() && self.dice.roll(3) > 0;
         if known {
@@ -280,6 +287,12 @@ impl<'k> Player<'k> {
                 return (self.addresses[index].clone(), format!("address {index}"));
             }
         }
+        self.fresh_address(family)
+    }
+
+    /// An address to be bound to, and what it is called. Ports are the kernel's choice: one that
+    /// was in use here may be in use by others now.
+    fn fresh_address(&mut self, family: i32) -> (Vec<u8>, String) {
         match family {
             UNIX => {
                 let name = self.dice.pick(&PATHS);
@@ -302,12 +315,17 @@ impl<'k> Player<'k> {
         }
     }
 
-    /// An address for a socket: mostly of its family.
-    fn address_for(&mut self, fd: i32) -> (Vec<u8>, String) {
-        let family = match self.kind_of(fd) {
+    /// A family for a socket's address: mostly its own.
+    fn family_for(&mut self, fd: i32) -> i32 {
+        match self.kind_of(fd) {
             Some(Kind::Socket { family, .. }) if self.dice.roll(20) > 0 => family,
             _ => self.dice.pick(&[UNIX, INET, INET6]),
-        };
+        }
+    }
+
+    /// An address for a socket to go to.
+    fn address_for(&mut self, fd: i32) -> (Vec<u8>, String) {
+        let family = self.family_for(fd);
         self.address(family)
     }
 
@@ -334,17 +352,70 @@ impl<'k> Player<'k> {
 
     fn bind(&mut self) -> String {
         let (fd, shown) = self.some_socket();
-        let (address, named) = self.address_for(fd);
+        let family = self.family_for(fd);
+        let (address, named) = self.fresh_address(family);
         let result = self.call(49, &[int(fd), self.at(&address), address.len() as u64]);
         // So that others can find it.
         let own = self.ask_name(51, fd).1;
         format!("bind({shown}, {named}) = {result:?}, now {own}")
     }
 
+    /// A stream by way of a listener: three sockets, and all that it takes.
+    fn connection(&mut self) -> String {
+        if self.is_full() {
+            return self.close();
+        }
+        let family = self.dice.pick(&[UNIX, INET, INET6]);
+        let kind = match family {
+            UNIX => self.dice.pick(&[STREAM, SEQUENCED]),
+            _ => STREAM,
+        };
+        let what = Kind::Socket { family, kind };
+        let new = |player: &mut Self| {
+            let made = player.call(41, &[int(family), int(kind | NONBLOCK), 0]);
+            made.map(|fd| (fd, player.opened(fd, what)))
+        };
+        let (listener, client) = (new(self), new(self));
+        let (Ok((listener, first)), Ok((client, second))) = (listener, client) else {
+            return format!("connection({family}) failed: {listener:?} {client:?}");
+        };
+        let (address, named) = self.fresh_address(family);
+        if family == UNIX && self.dice.roll(2) == 0 {
+            let _ = self.call(87, &[self.at(&address[2..])]);
+        }
+        let bound = self.call(
+            49,
+            &[int(listener), self.at(&address), address.len() as u64],
+        );
+        let listens = self.call(50, &[int(listener), 5]);
+        let own = self.ask_name(51, listener).1;
+        let address = match family {
+            UNIX => address,
+            _ => self.addresses.last().cloned().unwrap_or(address),
+        };
+        let connected = self.call(42, &[int(client), self.at(&address), address.len() as u64]);
+        let accepted = self.call(288, &[int(listener), 0, 0, int(NONBLOCK)]);
+        let third = accepted.map(|fd| self.opened(fd, what));
+        // Others may connect, too, while it is there.
+        if self.dice.roll(2) == 0 {
+            let _ = self.call(3, &[int(listener)]);
+            self.open.retain(|open| open.fd != listener);
+        } else if let Some(open) = self.open.iter_mut().find(|open| open.fd == listener) {
+            open.listens = listens.is_ok();
+        }
+        format!(
+            "connection({family}, {kind}, {named}) = {first} {bound:?} {listens:?} {own}, \
+             {second} {connected:?}, {third:?}"
+        )
+    }
+
     fn listen(&mut self) -> String {
         let (fd, shown) = self.some_socket();
         let backlog = self.dice.pick(&[5, 5, 20]);
         let result = self.call(50, &[int(fd), int(backlog)]);
+        for open in self.open.iter_mut().filter(|open| open.fd == fd) {
+            open.listens |= result.is_ok();
+        }
         let own = self.ask_name(51, fd).1;
         format!("listen({shown}) = {result:?}, now {own}")
     }
@@ -364,7 +435,18 @@ impl<'k> Player<'k> {
         if self.is_full() {
             return self.close();
         }
-        let (fd, shown) = self.some_socket();
+        let listeners: Vec<Open> = self
+            .open
+            .iter()
+            .copied()
+            .filter(|open| open.listens)
+            .collect();
+        let (fd, shown) = if listeners.is_empty() || self.dice.roll(4) == 0 {
+            self.some_socket()
+        } else {
+            let open = self.dice.pick(&listeners);
+            (open.fd, format!("#{}", open.name))
+        };
         let kind = self.kind_of(fd);
         let mut address = [0u8; ADDRESS_ROOM];
         let mut len = (ADDRESS_ROOM as u32).to_le_bytes();
