@@ -1,8 +1,9 @@
 //! Runs programs written as WebAssembly text under the built `lind-wasm`.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// A lindfs root of its own, and a folder for the artifact key.
@@ -122,12 +123,18 @@ pub fn lind_program(more: &str, body: &str) -> String {
     )
 }
 
-/// An address of this machine that nobody listens on.
+/// An address of this machine that nobody listens on, nor is given by the kernel, which chooses
+/// higher ports for others that run at the same time.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let index = std::process::id().wrapping_mul(101) + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + index % 20_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port as u16));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// Connects as soon as someone listens.

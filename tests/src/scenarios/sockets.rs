@@ -6,8 +6,9 @@ use anyhow::Context;
 use libtest_mimic::Trial;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,9 +91,20 @@ fn run(fixture: &Fixture, strict: bool, options: &[&str], args: &[&str]) -> anyh
     })
 }
 
-/// An address of this machine that nobody listens on.
+/// An address of this machine that nobody listens on, nor is given by the kernel, which chooses
+/// higher ports for others that run at the same time.
 fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    const PORTS: std::ops::Range<u32> = 10_000..30_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    for _ in PORTS {
+        let index = std::process::id().wrapping_mul(101) + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = PORTS.start + index % (PORTS.end - PORTS.start);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port as u16));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    anyhow::bail!("all ports are in use")
 }
 
 /// Tries again and again until it works.
