@@ -71,6 +71,11 @@ impl UnixNames {
         [&self.process, &b"/fd/"[..], number.as_bytes()].concat()
     }
 
+    /// What never exists, though the folder that it is in does.
+    pub fn nowhere(&self) -> Vec<u8> {
+        [&self.process, &b"/fd/none"[..]].concat()
+    }
+
     /// What leads to a name that a socket is to be bound to.
     ///
     /// # Errors
@@ -86,7 +91,10 @@ impl UnixNames {
             |index| state.folders.remove(index).1,
         );
         if state.folders.len() == MAX_FOLDERS {
-            state.folders.remove(0);
+            // Its number may come to mean another folder, and so do paths by way of it.
+            let (_, gone) = state.folders.remove(0);
+            let gone = [&self.path_to(&gone)[..], b"/"].concat();
+            state.spelled.retain(|path, _| !path.starts_with(&gone));
         }
         state.folders.push((identity, folder.clone()));
         drop(state);
@@ -217,6 +225,7 @@ mod tests {
         let (dir, root, names) = fixture();
         let first = names.path_for(leaf(&root, "/a")).unwrap().path;
         let second = names.path_for(leaf(&root, "/b")).unwrap().path;
+        names.note(first.clone(), b"a".to_vec());
         assert_eq!(first[..first.len() - 1], second[..second.len() - 1]);
         for number in 0..MAX_FOLDERS {
             std::fs::create_dir(dir.path().join(format!("root/{number}"))).unwrap();

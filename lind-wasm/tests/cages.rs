@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::{Fixture, lind_program};
+use std::io::Read;
+use support::{Fixture, connect, free_address, lind_program};
 
 const SAY: &str = r#"(data (i32.const 1024) "hello from a cage\n")
   (func $say (drop (call $call (i32.const 1) (i64.const 1) (call $at (i32.const 1024)) (i64.const 18))))"#;
@@ -249,4 +250,54 @@ fn a_cage_can_end_itself_by_signal() {
         fixture.program(name, &lind_program("", &body));
         assert_eq!(fixture.run(&[name]).code, 128 + signal);
     }
+}
+
+#[test]
+fn listening_sockets_are_handed_to_the_program() {
+    let fixture = Fixture::new();
+    // Accepts from the second, then from the first, and says hello.
+    let accept = |listener: u32, connection: u32| {
+        format!(
+            "(call $expect (i32.const {listener}) (call $call (i32.const 43) (i64.const {listener}) (i64.const 0) (i64.const 0)) (i32.const {connection}))
+             (drop (call $call (i32.const 1) (i64.const {connection}) (call $at (i32.const 1024)) (i64.const 18)))
+             (drop (call $call (i32.const 3) (i64.const {connection}) (i64.const 0) (i64.const 0)))"
+        )
+    };
+    fixture.program(
+        "server.wasm",
+        &lind_program(SAY, &[accept(4, 5), accept(3, 5)].concat()),
+    );
+    let (first, second) = (free_address(), free_address());
+    let (first_text, second_text) = (first.to_string(), second.to_string());
+    for net in ["all", "loopback", "none"] {
+        for strict in [&[][..], &["--strict-lind"]] {
+            let options = [
+                "--net",
+                net,
+                "--listen",
+                &first_text,
+                "--listen",
+                &second_text,
+            ];
+            let run = fixture.start(&[&options[..], strict, &["server.wasm"]].concat());
+            for address in [second, first] {
+                let mut said = String::new();
+                connect(address).read_to_string(&mut said).unwrap();
+                assert_eq!(said, "hello from a cage\n");
+            }
+            let ran = Fixture::ended(run);
+            assert_eq!(ran.code, 0, "{}", ran.err);
+        }
+    }
+    let taken = std::net::TcpListener::bind(first).unwrap();
+    let ran = fixture.run(&["--listen", &first_text, "server.wasm"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains(&first_text), "{}", ran.err);
+    assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
+    drop(taken);
+    assert_eq!(
+        fixture.run(&["--listen", "nowhere", "server.wasm"]).code,
+        64
+    );
+    assert_eq!(fixture.run(&["--net", "some", "server.wasm"]).code, 64);
 }

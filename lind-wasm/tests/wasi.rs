@@ -2,8 +2,9 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
-use support::{Fixture, Ran, lind_program};
+use support::{Fixture, Ran, connect, free_address, lind_program};
 
 /// Imports of the programs below: name and types of the parameters.
 const FUNCTIONS: &[(&str, &str)] = &[
@@ -54,6 +55,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("sock_shutdown", "i32 i32"),
 ];
 
+const AGAIN: i32 = 6;
 const BADF: i32 = 8;
 const EXIST: i32 = 20;
 const FAULT: i32 = 21;
@@ -68,6 +70,7 @@ const NOTEMPTY: i32 = 55;
 const NOTSOCK: i32 = 57;
 const NOTSUP: i32 = 58;
 const PERM: i32 = 63;
+const PIPE: i32 = 64;
 const SPIPE: i32 = 70;
 
 /// The first byte that a memory of one page lacks.
@@ -958,4 +961,110 @@ fn no_function_has_a_way_around_3i() {
         ran.err
     );
     assert_eq!(ran.out, "");
+}
+
+#[test]
+fn a_program_serves_the_socket_that_it_is_handed() {
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path("f"), "data").unwrap();
+    let mut strings = Strings::default();
+    let (file, hello, name) = (
+        strings.at("f"),
+        strings.at("hello"),
+        strings.at("LISTEN_FDS=1"),
+    );
+    let body = format!(
+        r#"
+      (call $expect (i32.const 1) (call $environ_sizes_get (i32.const 9000) (i32.const 9004)) (i32.const 0))
+      (call $expect (i32.const 2) (i32.load (i32.const 9004)) (i32.const 13))
+      (call $expect (i32.const 3) (call $environ_get (i32.const 9000) (i32.const 9100)) (i32.const 0))
+      (call $expect64 (i32.const 4) (i64.load (i32.const 9104)) (i64.load (i32.add (i32.const 4) {name_at})))
+      ;; The root comes after the socket, which is passed over by who looks for directories.
+      (call $expect (i32.const 5) (call $fd_prestat_get (i32.const 3) (i32.const 9000)) (i32.const 0))
+      (call $expect (i32.const 6) (i32.load8_u (i32.const 9000)) (i32.const 1))
+      (call $expect (i32.const 7) (call $fd_prestat_dir_name (i32.const 3) (i32.const 9000) (i32.const 1)) (i32.const {BADF}))
+      (call $expect (i32.const 8) (call $fd_prestat_get (i32.const 4) (i32.const 9000)) (i32.const 0))
+      (call $expect (i32.const 9) (i32.load8_u (i32.const 9000)) (i32.const 0))
+      (call $expect (i32.const 10) (call $fd_prestat_get (i32.const 5) (i32.const 9000)) (i32.const {BADF}))
+      (call $expect (i32.const 11) (call $open (i32.const 4) {file} (i32.const 0)) (i32.const 0))
+      (call $expect (i32.const 12) (call $opened) (i32.const 5))
+      (call $expect (i32.const 13) (call $fd_fdstat_get (i32.const 3) (i32.const 9200)) (i32.const 0))
+      (call $expect (i32.const 14) (i32.load8_u (i32.const 9200)) (i32.const 6))
+      ;; Nobody is there yet.
+      (call $expect (i32.const 15) (call $fd_fdstat_set_flags (i32.const 3) (i32.const 4)) (i32.const 0))
+      (call $expect (i32.const 16) (call $sock_accept (i32.const 3) (i32.const 0) (i32.const 8300)) (i32.const {AGAIN}))
+      (call $expect (i32.const 17) (call $sock_accept (i32.const 3) (i32.const 1) (i32.const 8300)) (i32.const {INVAL}))
+      (call $print {hello})
+      {on_listener} {wait_listener} {listener_ready}
+      (call $expect (i32.const 23) (call $sock_accept (i32.const 3) (i32.const 4) (i32.const 8300)) (i32.const 0))
+      (call $expect (i32.const 24) (i32.load (i32.const 8300)) (i32.const 6))
+      (call $expect (i32.const 25) (call $fd_fdstat_get (i32.const 6) (i32.const 9200)) (i32.const 0))
+      (call $expect (i32.const 26) (i32.load (i32.const 9200)) (i32.const 0x40006))
+      {on_connection} {wait_connection} {connection_ready}
+      (call $expect64 (i32.const 32) (i64.load (i32.const 10016)) (i64.const 4))
+      (call $expect (i32.const 33) (call $sock_recv (i32.const 6) (call $iovec (i32.const 9400) (i32.const 9)) (i32.const 1) (i32.const 1) (i32.const 8304) (i32.const 8308)) (i32.const 0))
+      (call $expect (i32.const 34) (i32.load (i32.const 8304)) (i32.const 4))
+      (call $expect (i32.const 35) (call $fd_read (i32.const 6) (call $iovec (i32.const 9400) (i32.const 9)) (i32.const 1) (i32.const 8304)) (i32.const 0))
+      (call $expect (i32.const 36) (i32.load (i32.const 9400)) (i32.const 0x676e6970))
+      (call $expect (i32.const 37) (call $sock_recv (i32.const 6) (call $iovec (i32.const 9400) (i32.const 9)) (i32.const 1) (i32.const 0) (i32.const 8304) (i32.const 8308)) (i32.const {AGAIN}))
+      (call $expect (i32.const 38) (call $sock_recv (i32.const 6) (call $iovec (i32.const 9400) (i32.const 9)) (i32.const 1) (i32.const 4) (i32.const 8304) (i32.const 8308)) (i32.const {INVAL}))
+      (call $expect (i32.const 39) (call $sock_send (i32.const 6) (call $iovec (i32.const 9400) (i32.const 4)) (i32.const 1) (i32.const 1) (i32.const 8304)) (i32.const {INVAL}))
+      (call $expect (i32.const 40) (call $sock_send (i32.const 6) (call $iovec (i32.const 9400) (i32.const 4)) (i32.const 1) (i32.const 0) (i32.const 8304)) (i32.const 0))
+      (call $expect (i32.const 41) (i32.load (i32.const 8304)) (i32.const 4))
+      (call $expect (i32.const 42) (call $sock_shutdown (i32.const 6) (i32.const 0)) (i32.const {INVAL}))
+      (call $expect (i32.const 43) (call $sock_shutdown (i32.const 6) (i32.const 4)) (i32.const {INVAL}))
+      (call $expect (i32.const 44) (call $sock_shutdown (i32.const 6) (i32.const 2)) (i32.const 0))
+      (call $expect (i32.const 45) (call $sock_send (i32.const 6) (call $iovec (i32.const 9400) (i32.const 4)) (i32.const 1) (i32.const 0) (i32.const 8304)) (i32.const {PIPE}))
+      (call $expect (i32.const 46) (call $sock_shutdown (i32.const 6) (i32.const 3)) (i32.const 0))"#,
+        name_at = name.split_once(") ").unwrap().0.to_owned() + ")",
+        on_listener = descriptor(9000, 7, 1, 3),
+        wait_listener = poll(18, 1, 0, 1),
+        listener_ready = event(20, 0, 7, 0, 1),
+        on_connection = descriptor(9000, 8, 1, 6),
+        wait_connection = poll(27, 1, 0, 1),
+        connection_ready = event(29, 0, 8, 0, 1),
+    );
+    fixture.program("server.wasm", &wasi_program(&strings, &body));
+    let address = free_address();
+    let mut run = fixture.start(&["--listen", &address.to_string(), "server.wasm"]);
+    let mut ready = [0; 5];
+    let out = run.stdout.as_mut().unwrap();
+    if let Err(error) = out.read_exact(&mut ready) {
+        panic!("{error}: {:?}", Fixture::ended(run));
+    }
+    let mut stream = connect(address);
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    stream.write_all(b"ping").unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    let ran = Fixture::ended(run);
+    assert_eq!((ran.code, answer.as_str()), (0, "ping"), "{}", ran.err);
+}
+
+#[test]
+fn datagram_sockets_are_told_apart_and_cut_messages_too() {
+    let fixture = Fixture::new();
+    let pair = "(drop (call $as (call $id) (call $id) (i32.const 53) (i64.const 1) (call $id) (i64.const 2) (call $id)
+        (i64.const 0) (call $id) (call $at (i32.const 3000))))";
+    fixture.program("parent.wasm", &becomes("", pair, "/bin/child.wasm"));
+    let mut strings = Strings::default();
+    let text = strings.at("abcdef");
+    // The root is the cage's 5, and changes places with its 3.
+    let body = format!(
+        r#"
+      (call $expect (i32.const 1) (call $fd_fdstat_get (i32.const 4) (i32.const 9200)) (i32.const 0))
+      (call $expect (i32.const 2) (i32.load8_u (i32.const 9200)) (i32.const 5))
+      (call $expect (i32.const 3) (call $sock_send (i32.const 4) (call $iovec {text}) (i32.const 1) (i32.const 0) (i32.const 8304)) (i32.const 0))
+      (call $expect (i32.const 4) (call $sock_recv (i32.const 5) (call $iovec (i32.const 9400) (i32.const 3)) (i32.const 1) (i32.const 1) (i32.const 8304) (i32.const 8308)) (i32.const 0))
+      (call $expect (i32.const 5) (i32.load (i32.const 8304)) (i32.const 3))
+      (call $expect (i32.const 6) (i32.load16_u (i32.const 8308)) (i32.const 1))
+      (call $expect (i32.const 7) (call $sock_recv (i32.const 5) (call $iovec (i32.const 9400) (i32.const 9)) (i32.const 1) (i32.const 0) (i32.const 8304) (i32.const 8308)) (i32.const 0))
+      (call $expect (i32.const 8) (i32.load (i32.const 8304)) (i32.const 6))
+      (call $expect (i32.const 9) (i32.load16_u (i32.const 8308)) (i32.const 0))
+      (call $expect (i32.const 10) (call $sock_accept (i32.const 4) (i32.const 0) (i32.const 8304)) (i32.const {NOTSUP}))
+      (call $proc_exit (i32.const 77))"#
+    );
+    fixture.program("child.wasm", &wasi_program(&strings, &body));
+    let ran = fixture.run(&["parent.wasm"]);
+    assert_eq!(ran.code, 77, "{}", ran.err);
 }

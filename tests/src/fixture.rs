@@ -65,6 +65,8 @@ impl Ran {
 pub struct Run<'a> {
     /// Run under `--strict-lind`.
     pub strict: bool,
+    /// Other options of `lind-wasm`.
+    pub options: Vec<String>,
     /// `NAME=VALUE` for the first program.
     pub env: Vec<String>,
     /// The outermost program and all that follows.
@@ -191,6 +193,7 @@ impl Fixture {
         if run.strict {
             command.arg("--strict-lind");
         }
+        command.args(&run.options);
         for variable in &run.env {
             command.arg("--env").arg(variable);
         }

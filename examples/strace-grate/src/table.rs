@@ -265,9 +265,11 @@ calls! {
     267 readlinkat(DirFd, Path, BytesOut, Size) -> Number;
     268 fchmodat(DirFd, Path, Mode, AtFlags) -> Number;
     269 faccessat(DirFd, Path, Mode, AtFlags) -> Number;
+    270 pselect6(Int, Address, Address, Address, Address, Address) -> Number;
     271 ppoll(Address, Size, Int, Address) -> Number;
     277 sync_file_range(Int, Offset, Offset, Hex) -> Number;
     280 utimensat(DirFd, Path, Address, AtFlags) -> Number;
+    281 epoll_pwait(Int, Address, Int, Int, Address, Size) -> Number;
     288 accept4(Int, Address, Address, Hex) -> Number;
     291 epoll_create1(OpenFlags) -> Number;
     292 dup3(Int, Int, OpenFlags) -> Number;

@@ -114,12 +114,14 @@ pub const SYS_SYMLINKAT: u64 = 266;
 pub const SYS_READLINKAT: u64 = 267;
 pub const SYS_FCHMODAT: u64 = 268;
 pub const SYS_FACCESSAT: u64 = 269;
+pub const SYS_PSELECT6: u64 = 270;
 pub const SYS_PPOLL: u64 = 271;
 pub const SYS_SPLICE: u64 = 275;
 pub const SYS_TEE: u64 = 276;
 pub const SYS_SYNC_FILE_RANGE: u64 = 277;
 pub const SYS_VMSPLICE: u64 = 278;
 pub const SYS_UTIMENSAT: u64 = 280;
+pub const SYS_EPOLL_PWAIT: u64 = 281;
 pub const SYS_FALLOCATE: u64 = 285;
 pub const SYS_ACCEPT4: u64 = 288;
 pub const SYS_EPOLL_CREATE1: u64 = 291;
@@ -226,13 +228,90 @@ pub mod mman {
 
 /// Sockets.
 pub mod net {
+    pub const AF_UNSPEC: i32 = 0;
     pub const AF_UNIX: i32 = 1;
     pub const AF_INET: i32 = 2;
     pub const AF_INET6: i32 = 10;
     pub const SOCK_STREAM: i32 = 1;
     pub const SOCK_DGRAM: i32 = 2;
+    pub const SOCK_SEQPACKET: i32 = 5;
+    pub const SOCK_TYPE_MASK: i32 = 0xf;
     pub const SOCK_NONBLOCK: i32 = 0o4000;
     pub const SOCK_CLOEXEC: i32 = 0o2000000;
+    pub const SHUT_RD: i32 = 0;
+    pub const SHUT_WR: i32 = 1;
+    pub const SHUT_RDWR: i32 = 2;
+    pub const MSG_OOB: i32 = 0x1;
+    pub const MSG_PEEK: i32 = 0x2;
+    pub const MSG_DONTROUTE: i32 = 0x4;
+    pub const MSG_CTRUNC: i32 = 0x8;
+    pub const MSG_TRUNC: i32 = 0x20;
+    pub const MSG_DONTWAIT: i32 = 0x40;
+    pub const MSG_EOR: i32 = 0x80;
+    pub const MSG_WAITALL: i32 = 0x100;
+    pub const MSG_ERRQUEUE: i32 = 0x2000;
+    pub const MSG_NOSIGNAL: i32 = 0x4000;
+    pub const MSG_MORE: i32 = 0x8000;
+    pub const MSG_FASTOPEN: i32 = 0x2000_0000;
+    pub const MSG_CMSG_CLOEXEC: i32 = 0x4000_0000;
+    pub const SOL_SOCKET: i32 = 1;
+    pub const SO_REUSEADDR: i32 = 2;
+    pub const SO_TYPE: i32 = 3;
+    pub const SO_ERROR: i32 = 4;
+    pub const SO_BROADCAST: i32 = 6;
+    pub const SO_SNDBUF: i32 = 7;
+    pub const SO_RCVBUF: i32 = 8;
+    pub const SO_KEEPALIVE: i32 = 9;
+    pub const SO_LINGER: i32 = 13;
+    pub const SO_REUSEPORT: i32 = 15;
+    pub const SO_PEERCRED: i32 = 17;
+    pub const SO_RCVLOWAT: i32 = 18;
+    pub const SO_SNDLOWAT: i32 = 19;
+    pub const SO_RCVTIMEO: i32 = 20;
+    pub const SO_SNDTIMEO: i32 = 21;
+    pub const SO_ACCEPTCONN: i32 = 30;
+    pub const SO_PROTOCOL: i32 = 38;
+    pub const SO_DOMAIN: i32 = 39;
+    pub const SO_RCVTIMEO_NEW: i32 = 66;
+    pub const SO_SNDTIMEO_NEW: i32 = 67;
+    pub const SCM_RIGHTS: i32 = 1;
+    pub const SCM_CREDENTIALS: i32 = 2;
+    pub const IPPROTO_IP: i32 = 0;
+    pub const IPPROTO_TCP: i32 = 6;
+    pub const IPPROTO_UDP: i32 = 17;
+    pub const IPPROTO_IPV6: i32 = 41;
+    pub const TCP_NODELAY: i32 = 1;
+    pub const TCP_CORK: i32 = 3;
+    pub const TCP_INFO: i32 = 11;
+    /// Request of ioctl(2).
+    pub const FIONBIO: u64 = 0x5421;
+}
+
+/// Waiting for descriptors: poll(2), epoll(7).
+pub mod poll {
+    pub const POLLIN: i16 = 0x1;
+    pub const POLLPRI: i16 = 0x2;
+    pub const POLLOUT: i16 = 0x4;
+    pub const POLLERR: i16 = 0x8;
+    pub const POLLHUP: i16 = 0x10;
+    pub const POLLNVAL: i16 = 0x20;
+    pub const POLLRDNORM: i16 = 0x40;
+    pub const POLLRDBAND: i16 = 0x80;
+    pub const POLLWRNORM: i16 = 0x100;
+    pub const POLLWRBAND: i16 = 0x200;
+    pub const POLLRDHUP: i16 = 0x2000;
+    pub const EPOLL_CTL_ADD: i32 = 1;
+    pub const EPOLL_CTL_DEL: i32 = 2;
+    pub const EPOLL_CTL_MOD: i32 = 3;
+    pub const EPOLLIN: u32 = 0x1;
+    pub const EPOLLPRI: u32 = 0x2;
+    pub const EPOLLOUT: u32 = 0x4;
+    pub const EPOLLERR: u32 = 0x8;
+    pub const EPOLLHUP: u32 = 0x10;
+    pub const EPOLLRDHUP: u32 = 0x2000;
+    pub const EPOLLEXCLUSIVE: u32 = 1 << 28;
+    pub const EPOLLONESHOT: u32 = 1 << 30;
+    pub const EPOLLET: u32 = 1 << 31;
 }
 
 /// Processes.

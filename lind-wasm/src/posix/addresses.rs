@@ -6,10 +6,11 @@
 use super::lookup::{Dir, Lookup};
 use super::{Call, last_error};
 use crate::memory::GuestMemory;
-use crate::net;
+use crate::net::{self, Net};
 use crate::unix_names::KernelPath;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use rustix::net::sockopt::{socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType};
 use rustix::thread::UnshareFlags;
 use std::os::fd::AsRawFd;
@@ -196,8 +197,12 @@ impl Destination {
         flags: i32,
         address: Address,
     ) -> Result<Self, Errno> {
-        let family = rustix::net::sockopt::socket_domain(socket)?;
-        let kind = rustix::net::sockopt::socket_type(socket)?;
+        if call.rt.net == Net::All && address.family().is_some_and(net::is_internet) {
+            // Wherever it leads, that may be; a socket of another family refuses it.
+            return Ok(Self::plain(address));
+        }
+        let family = socket_domain(socket)?;
+        let kind = socket_type(socket)?;
         let connects = net::is_internet(family) && flags & libc::MSG_FASTOPEN != 0;
         if kind == SocketType::DGRAM || connects {
             return Self::new(call, index, family, address);
@@ -225,10 +230,15 @@ impl Destination {
         }
         match address.name() {
             Some(Name::Path(path)) => {
+                let names = &call.rt.unix_names;
                 let lookup = Lookup::of(call, Dir::Cwd, index, path.to_vec())?;
-                let node = lookup.node(true)?;
+                let node = match lookup.node(true) {
+                    // The kernel says so itself, after what it checks before.
+                    Err(Errno::NOENT) => return Ok(Self::plain(Address::unix(&names.nowhere()))),
+                    other => other?,
+                };
                 Ok(Self {
-                    address: Address::unix(&call.rt.unix_names.path_to(&node)),
+                    address: Address::unix(&names.path_to(&node)),
                     _node: Some(node),
                 })
             }

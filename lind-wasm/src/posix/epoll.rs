@@ -122,7 +122,7 @@ mod tests {
             assert_eq!(twins.agree(nr, &[A::I(arg)]), Err(Errno::INVAL));
         }
         let (instance, other) = (A::Fd(twins.count() - 2), A::Fd(twins.count() - 1));
-        let given = event(0x2001_d, 7);
+        let given = event(0x2_001d, 7);
         for &fd in fds.iter().chain(&[instance, other]) {
             for operation in [MODIFY, DELETE, ADD, ADD, MODIFY, 9] {
                 for event in [A::In(&given), A::Nowhere] {

@@ -11,7 +11,7 @@ use super::io::{MAX_PARTS, MAX_RW, Parts, moved};
 use super::{Call, Entry, abi};
 use crate::image::Image;
 use crate::memory::GuestMemory;
-use crate::net;
+use crate::net::{self, Net};
 use crate::regions::Prot;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -160,7 +160,7 @@ fn sendmsg(call: &Call<'_>) -> Result<i32, Errno> {
     };
     let parts = parts(memory, &guest, Prot::READ).map_err(no)?;
     let mut header = header(&parts);
-    let control = control_to_send(memory, &guest, &socket)?;
+    let control = control_to_send(call.rt.net, memory, &guest, &socket)?;
     if !control.is_empty() {
         header.msg_control = control.as_ptr().cast_mut().cast();
         header.msg_controllen = 8 * control.len();
@@ -212,22 +212,25 @@ fn recvmsg(call: &Call<'_>) -> Result<i32, Errno> {
 }
 
 /// Control messages that may be sent through IPv4 and IPv6 sockets: level, type, bytes of data.
-/// They are numbers, and addresses and interfaces that packets come from.
 const SENDABLE: &[(i32, i32, usize)] = &[
     (libc::IPPROTO_IP, libc::IP_TOS, 4),
     (libc::IPPROTO_IP, libc::IP_TTL, 4),
-    (libc::IPPROTO_IP, libc::IP_PKTINFO, 12),
     (libc::IPPROTO_IPV6, libc::IPV6_HOPLIMIT, 4),
     (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, 4),
+];
+/// More of them, where the network is the machine's: they choose an interface of it.
+const SENDABLE_OUTSIDE: &[(i32, i32, usize)] = &[
+    (libc::IPPROTO_IP, libc::IP_PKTINFO, 12),
     (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, 20),
 ];
 
 /// A header's control messages for the kernel, in words so that they are aligned.
 ///
 /// # Errors
-/// `EINVAL` for what is malformed or not in the list; `EPERM` for descriptors and credentials
-/// in a UNIX socket's; `ENOBUFS`, `EFAULT`.
+/// `EINVAL` for what is malformed or not in the lists; `EPERM` for descriptors and credentials
+/// in a UNIX socket's; `ENODEV`, `ENOBUFS`, `EFAULT`.
 fn control_to_send(
+    net: Net,
     memory: &GuestMemory,
     guest: &abi::MsgHdr,
     socket: &OwnedFd,
@@ -244,7 +247,7 @@ fn control_to_send(
     let mut kept = Vec::new();
     for message in abi::control_messages(&bytes) {
         let (level, kind, data) = message?;
-        if is_passed(family, level, kind, data)? {
+        if is_passed(net, family, level, kind, data)? {
             let len = (abi::CMSGHDR_LEN + data.len()) as u64;
             kept.extend(len.to_le_bytes());
             kept.extend(level.to_le_bytes());
@@ -258,7 +261,14 @@ fn control_to_send(
 }
 
 /// Whether a control message goes to the kernel; if not, it is one that is ignored.
-fn is_passed(family: AddressFamily, level: i32, kind: i32, data: &[u8]) -> Result<bool, Errno> {
+fn is_passed(
+    net: Net,
+    family: AddressFamily,
+    level: i32,
+    kind: i32,
+    data: &[u8],
+) -> Result<bool, Errno> {
+    let form = (level, kind, data.len());
     let is_local = family == AddressFamily::UNIX;
     match (level, kind) {
         (libc::SOL_SOCKET, libc::SCM_RIGHTS | libc::SCM_CREDENTIALS) => {
@@ -270,14 +280,18 @@ fn is_passed(family: AddressFamily, level: i32, kind: i32, data: &[u8]) -> Resul
         }
         (libc::SOL_SOCKET, _) => Err(Errno::INVAL),
         _ if is_local => Ok(false),
-        _ if SENDABLE.contains(&(level, kind, data.len())) => Ok(true),
+        _ if SENDABLE.contains(&form) => Ok(true),
+        _ if SENDABLE_OUTSIDE.contains(&form) => match net {
+            Net::All => Ok(true),
+            Net::None | Net::Loopback => Err(Errno::NODEV),
+        },
         _ => Err(Errno::INVAL),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{A, Fixture, SOCKETS, Twins, UNMAPPED, inet, unix};
+    use super::super::testing::{A, Fixture, SOCKETS, Twins, UNMAPPED, families, inet, unix};
     use super::*;
     use std::os::unix::net::UnixDatagram;
 
@@ -418,7 +432,7 @@ mod tests {
 
     #[test]
     fn datagrams_say_where_they_come_from() {
-        for (family, any) in [(2, "127.0.0.1:0"), (10, "[::1]:0")] {
+        for (family, any) in families() {
             let mut twins = Twins::new();
             let any = inet(any);
             let len = any.len();
@@ -511,6 +525,21 @@ mod tests {
             let header = [to, A::I(16), parts, A::I(1), A::In(&control), len, ZERO];
             let sent = twins.agree(46, &[ONE, A::Struct(&header), ZERO]);
             assert_eq!(sent, Err(Errno::INVAL), "{kind} {data:?}");
+        }
+    }
+
+    #[test]
+    fn interfaces_are_chosen_in_the_whole_network_only() {
+        let choice = control(&[(0, 8, &[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])]);
+        for (net, sent) in [(Net::All, Ok(1)), (Net::Loopback, Err(Errno::NODEV))] {
+            let cage = Fixture::with_net(net);
+            assert_eq!(cage.call(41, &[2, 2, 0]), Ok(0));
+            cage.put(0x2000, &inet("127.0.0.1:9"));
+            cage.put(0x3000, &choice);
+            cage.put(0x1800, &[0x2000u64, 1].map(u64::to_le_bytes).concat());
+            let header = [0x2000u64, 16, 0x1800, 1, 0x3000, choice.len() as u64, 0];
+            cage.put(0x1000, &header.map(u64::to_le_bytes).concat());
+            assert_eq!(cage.call(46, &[0, 0x1000, 0]), sent);
         }
     }
 

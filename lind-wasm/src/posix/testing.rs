@@ -183,6 +183,14 @@ pub(super) struct Twins {
     fds: Vec<(i32, i32)>,
 }
 
+/// The families of IP that this machine has, each with the address to be bound to on loopback.
+pub(super) fn families() -> Vec<(i64, &'static str)> {
+    let all = [(2, "127.0.0.1:0"), (10, "[::1]:0")];
+    all.into_iter()
+        .filter(|(_, any)| std::net::UdpSocket::bind(any).is_ok())
+        .collect()
+}
+
 /// A `struct sockaddr_in` or `struct sockaddr_in6`.
 pub(super) fn inet(address: &str) -> Vec<u8> {
     let address: SocketAddr = address.parse().unwrap();

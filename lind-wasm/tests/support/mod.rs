@@ -1,7 +1,10 @@
 //! Runs programs written as WebAssembly text under the built `lind-wasm`.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// A lindfs root of its own, and a folder for the artifact key.
 pub struct Fixture {
@@ -41,14 +44,36 @@ impl Fixture {
         path
     }
 
-    /// Runs `lind-wasm` with these arguments.
-    pub fn run(&self, args: &[&str]) -> Ran {
-        let output: Output = Command::new(env!("CARGO_BIN_EXE_lind-wasm"))
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lind-wasm"));
+        command
             .args(args)
             .env("LINDFS_ROOT", self.path(""))
-            .env("LIND_WASM_DATA", self.dir.path().join("data"))
-            .output()
-            .unwrap();
+            .env("LIND_WASM_DATA", self.dir.path().join("data"));
+        command
+    }
+
+    /// Starts `lind-wasm` with these arguments; for [`Fixture::ended`].
+    pub fn start(&self, args: &[&str]) -> Child {
+        self.command(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// How a started run went, once it has ended.
+    pub fn ended(child: Child) -> Ran {
+        Self::ran(&child.wait_with_output().unwrap())
+    }
+
+    /// Runs `lind-wasm` with these arguments.
+    pub fn run(&self, args: &[&str]) -> Ran {
+        Self::ran(&self.command(args).output().unwrap())
+    }
+
+    fn ran(output: &Output) -> Ran {
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!err.contains("panicked"), "the runtime panicked: {err}");
         Ran {
@@ -96,4 +121,30 @@ pub fn lind_program(more: &str, body: &str) -> String {
     (call $exit (i32.const 0))
     (i32.const 0)))"#
     )
+}
+
+/// An address of this machine that nobody listens on, nor is given by the kernel, which chooses
+/// higher ports for others that run at the same time.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let index = std::process::id().wrapping_mul(101) + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + index % 20_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port as u16));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// Connects as soon as someone listens.
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let start = Instant::now();
+    loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(start.elapsed() < Duration::from_secs(30), "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -4,6 +4,7 @@ pub mod crypt;
 pub mod kills;
 pub mod model;
 pub mod runtime;
+pub mod sockets;
 pub mod sqlite;
 pub mod stacks;
 pub mod wasi;
@@ -25,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         kills::trials(),
         model::trials(),
         runtime::trials(),
+        sockets::trials(),
         sqlite::trials(),
         stacks::trials(),
         wasi::trials(),

@@ -120,5 +120,7 @@ fn kills(strict: bool) -> anyhow::Result<()> {
     let fixture = Fixture::new()?;
     run(&fixture, strict, &["kills.cwasm"])?.expect(0)?;
     run(&fixture, strict, &["geteuid-grate.cwasm", "kills.cwasm"])?.expect(0)?;
+    // The calls that the children are in come from a grate.
+    run(&fixture, strict, &["strace-grate.cwasm", "kills.cwasm"])?.expect(0)?;
     Ok(())
 }
