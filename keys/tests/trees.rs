@@ -16,7 +16,7 @@ use keys::KeyRing;
 use keys::lock::{LockMode, lock};
 use keys::transfer::{self, SealedInput};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
-use sealed::{KeyId, MasterKey, Params};
+use sealed::{ENTRY_LEN, Entry, FileCipher, HEADER_LEN, KeyId, MasterKey, Params, Stamp};
 
 use room::{Room, is_root};
 
@@ -555,6 +555,50 @@ fn names_that_were_left_apart_and_changed_stay_apart() {
         fs::metadata(&group[2]).unwrap().ino(),
         fs::metadata(&group[0]).unwrap().ino()
     );
+}
+
+/// A file whose last change, which made it longer, was cut short: its journal has the old end.
+fn cut_short(path: &Path, key: [u8; 32], plaintext: &[u8]) {
+    seal(path, key, plaintext);
+    let mut sealed = fs::read(path).unwrap();
+    let file = FileCipher::open(&MasterKey::from_bytes(key), &sealed).unwrap();
+    let layout = *file.layout();
+    let end = layout.final_chunk(plaintext.len() as u64);
+    let place = layout.chunk_offset(end.index).unwrap() as usize;
+    let old_end = sealed[place..].to_vec();
+    let entry = file.encode_entry(&Entry {
+        stamp: Stamp::from_bytes([1; 16]),
+        restore: Some(file.restore_of(end.index, Some(end.len), &old_end)),
+    });
+    sealed[HEADER_LEN..][..ENTRY_LEN].copy_from_slice(&entry);
+    sealed[HEADER_LEN + ENTRY_LEN..][..old_end.len()].copy_from_slice(&old_end);
+    sealed[place..].fill(b'n');
+    sealed.extend_from_slice(&[b'n'; 777]);
+    fs::write(path, sealed).unwrap();
+}
+
+#[test]
+fn a_file_whose_last_change_was_cut_short_is_whole_to_all_commands() {
+    let room = room();
+    let contents = plaintext(1, 9000);
+    let path = room.path("tree/f");
+    cut_short(&path, A, &contents);
+    let cut = "its last change was cut short";
+    let said = room.ok(&["verify", "-k", "a.bin", "tree/f"]);
+    assert!(said.contains(cut), "{said}");
+    let said = room.ok(&["verify", "-k", "a.bin", "tree"]);
+    assert!(said.starts_with("0 whole and unaltered, 1 with a change that was cut short"));
+    let said = room.ok(&["recover", "-k", "a.bin", "tree/f", "-o", "out"]);
+    assert!(said.contains(cut), "{said}");
+    assert_eq!(room.read("out"), contents);
+    let output = room.run(&["open", "-k", "a.bin", "tree/f", "-o", "-"]);
+    assert!(output.status.success() && output.stdout == contents);
+    assert!(String::from_utf8(output.stderr).unwrap().contains(cut));
+
+    room.ok(&TO_B);
+    assert_eq!(open(&path), (id(B), contents));
+    let said = room.ok(&["verify", "-k", "b.bin", "tree"]);
+    assert_eq!(said, "1 whole and unaltered\n");
 }
 
 #[test]
