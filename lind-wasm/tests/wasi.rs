@@ -254,7 +254,7 @@ fn unknown_descriptors_are_ebadf() {
             format!("sock_accept {fd} (i32.const 0) {out}"),
             format!("sock_recv {fd} {out} (i32.const 0) (i32.const 0) {out} {out}"),
             format!("sock_send {fd} {out} (i32.const 0) (i32.const 0) {out}"),
-            format!("sock_shutdown {fd} (i32.const 0)"),
+            format!("sock_shutdown {fd} (i32.const 1)"),
         ] {
             checks.push((call, BADF));
         }
@@ -856,8 +856,8 @@ fn an_inherited_descriptor_three_changes_places_with_the_root() {
 #[test]
 fn no_function_has_a_way_around_3i() {
     const CALLS: &[u32] = &[
-        0, 1, 3, 5, 7, 16, 17, 18, 19, 20, 24, 33, 35, 62, 72, 74, 75, 77, 78, 228, 229, 231, 257,
-        258, 262, 263, 264, 265, 266, 267, 280, 295, 296, 318, 1100,
+        0, 1, 3, 5, 7, 16, 17, 18, 19, 20, 24, 33, 35, 46, 47, 48, 55, 62, 72, 74, 75, 77, 78, 228,
+        229, 231, 257, 258, 262, 263, 264, 265, 266, 267, 280, 288, 295, 296, 318, 1100,
     ];
     let fixture = Fixture::new();
     let register: String = CALLS
@@ -927,7 +927,7 @@ fn no_function_has_a_way_around_3i() {
         format!("sock_accept (i32.const 1) (i32.const 0) {out}"),
         format!("sock_recv (i32.const 1) {out} (i32.const 0) (i32.const 0) {out} {out}"),
         format!("sock_send (i32.const 1) {out} (i32.const 0) (i32.const 0) {out}"),
-        "sock_shutdown (i32.const 1) (i32.const 0)".to_owned(),
+        "sock_shutdown (i32.const 1) (i32.const 1)".to_owned(),
     ];
     let checks: String = calls
         .iter()
