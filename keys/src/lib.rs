@@ -8,8 +8,11 @@
 //!
 //! # With it
 //!
-//! [`files`] reads and makes key files, [`sources`] makes rings of them. [`transfer`] seals and opens from any reader to any writer,
-//! and [`output`] writes a file whole or not at all. The command `keys` is a thin face on these.
+//! [`files`] reads and makes key files, [`sources`] makes rings of them. [`transfer`] seals and opens
+//! from any reader to any writer, and [`output`] writes a file whole or not at all. [`forest`] finds
+//! the files of directory trees, [`verify`] checks one, [`verify_state`] remembers which were;
+//! [`rekey`] moves one to another key, and [`recover`] saves what is left of one. The command `keys`
+//! is a thin face on these.
 
 #![forbid(unsafe_code)]
 

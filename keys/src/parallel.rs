@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
-/// More threads than this wait for the disk and for each other.
-const MOST_THREADS: usize = 16;
+/// Fewer threads than this would wait for the disk with the processors idle, and more than that
+/// wait for each other.
+const THREADS: RangeInclusive<usize> = 4..=16;
 
 /// Threads to use where nobody said how many.
 pub fn default_threads() -> NonZero<usize> {
-    thread::available_parallelism().map_or(NonZero::<usize>::MIN, |threads| {
-        threads.min(NonZero::new(MOST_THREADS).unwrap_or(threads))
-    })
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    NonZero::new(processors.clamp(*THREADS.start(), *THREADS.end()))
+        .unwrap_or(NonZero::<usize>::MIN)
 }
 
 /// Does `work` for each of the `items` on several threads. `done` is called on this one, with each

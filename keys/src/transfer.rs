@@ -3,17 +3,19 @@
 use std::io::{self, Read, Write};
 
 use getrandom::SysRng;
-use sealed::{HEADER_LEN, Header, KeyId, MasterKey, Opener, Params, Sealer, UnverifiedHeader};
-use zeroize::Zeroizing;
+use sealed::{
+    ChunkSize, HEADER_LEN, Header, KeyId, MasterKey, Opener, Params, Sealer, UnverifiedHeader,
+};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::ring::{KeyRing, UnknownKey};
 
 /// Bytes read at a time: many chunks of any size, so that the cost per call vanishes.
 const READ_LEN: usize = 1 << 20;
 
-/// Room for what a read of plaintext or sealed bytes can turn into, so that the buffer never
-/// moves and leaves a copy behind. The smallest chunks grow by 7.8 %.
-const OUT_CAPACITY: usize = READ_LEN + READ_LEN / 8;
+/// Bytes read at first: a small file needs no more, and to get and wipe the memory for the others
+/// would take longer than to open it.
+const FIRST_READ_LEN: usize = 32 << 10;
 
 /// What stopped a transfer.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +95,7 @@ pub fn seal(
     progress: impl FnMut(u64),
 ) -> Result<u64, TransferError> {
     let mut sealer = Sealer::new(key, params, SysRng)?;
-    let mut out = Zeroizing::new(Vec::with_capacity(OUT_CAPACITY));
+    let mut out = Zeroizing::new(Vec::new());
     let read = pump(input, &mut output, progress, &mut out, |bytes, out| {
         sealer.push(bytes, out)
     })?;
@@ -119,7 +121,7 @@ pub fn open(
         None => ring.sealing(),
     };
     let mut opener = Opener::new(key);
-    let mut out = Zeroizing::new(Vec::with_capacity(OUT_CAPACITY));
+    let mut out = Zeroizing::new(Vec::new());
     let input = input.head.as_slice().chain(input.rest);
     let read = pump(input, &mut output, progress, &mut out, |bytes, out| {
         opener.push(bytes, out)
@@ -145,10 +147,11 @@ pub fn reseal(
     let mut opener = Opener::new(ring.for_file(header.key_id())?);
     // The opener finds out if the header says anything that is not authentic.
     let mut sealer = Sealer::new(ring.sealing(), header.params(), SysRng)?;
-    let mut plaintext = Zeroizing::new(Vec::with_capacity(OUT_CAPACITY));
-    let mut out = Vec::with_capacity(OUT_CAPACITY);
+    let mut plaintext = Zeroizing::new(Vec::new());
+    let mut out = Vec::new();
     let input = input.head.as_slice().chain(input.rest);
     pump(input, &mut output, progress, &mut out, |bytes, out| {
+        make_room(&mut plaintext, bytes.len());
         opener.push(bytes, &mut plaintext)?;
         sealer.push(&plaintext, out)?;
         plaintext.clear();
@@ -160,7 +163,8 @@ pub fn reseal(
     output.write_all(&out).map_err(TransferError::Write)
 }
 
-/// Reads to the end, passes each piece through `push` and writes what comes of it.
+/// Reads to the end, passes each piece through `push` and writes what comes of it. Leaves room in
+/// `out` for what the end gives.
 fn pump(
     mut input: impl Read,
     mut output: impl Write,
@@ -168,7 +172,8 @@ fn pump(
     out: &mut Vec<u8>,
     mut push: impl FnMut(&[u8], &mut Vec<u8>) -> Result<(), sealed::Error>,
 ) -> Result<u64, TransferError> {
-    let mut buffer = Zeroizing::new(vec![0; READ_LEN]);
+    let mut buffer = Zeroizing::new(vec![0; FIRST_READ_LEN]);
+    make_room(out, buffer.len());
     let mut total = 0;
     loop {
         let len = match input.read(&mut buffer) {
@@ -182,12 +187,29 @@ fn pump(
         out.clear();
         total += len as u64;
         progress(len as u64);
+        if total >= FIRST_READ_LEN as u64 && buffer.len() < READ_LEN {
+            buffer = Zeroizing::new(vec![0; READ_LEN]);
+            make_room(out, buffer.len());
+        }
+    }
+}
+
+/// Gives an empty buffer room for what `len` bytes of plaintext or sealed bytes can turn into, so
+/// that it never moves and leaves a copy behind.
+fn make_room(buffer: &mut Vec<u8>, len: usize) {
+    // The smallest chunks grow by 7.8 %. A header, a journal and what was held back for it come in
+    // front, which is a good deal less than two of the largest chunks each.
+    let most = len + len / 8 + 4 * ChunkSize::MAX.bytes();
+    if buffer.capacity() < most {
+        // The old place is wiped before it is given up.
+        buffer.zeroize();
+        buffer.reserve_exact(most);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use sealed::{ChunkSize, Error};
+    use sealed::Error;
 
     use super::*;
 

@@ -63,7 +63,7 @@ pub fn file(
     wait: Duration,
     progress: impl Fn(u64),
 ) -> Result<Verified, VerifyError> {
-    let before = Stat::of(file)?.fingerprint;
+    let before = Stat::of(file)?;
     let verdict = match stream(ring, file, progress) {
         // What can come of a change that is just being made.
         Err(VerifyError::Bad(TransferError::Sealed(
@@ -76,12 +76,17 @@ pub fn file(
             stream(ring, file, |_| ())
         }
         verdict => verdict,
-    }?;
-    let after = Stat::of(file)?.fingerprint;
-    Ok(Verified {
-        verdict,
-        state: (before == after).then_some(after),
-    })
+    };
+    let after = Stat::of(file)?;
+    // Moved to another key, which leaves the old file without a name and of no use.
+    let is_replaced = before.links > 0 && after.links == 0;
+    match verdict {
+        Ok(Verdict::NotSealed) | Err(_) if is_replaced => Err(VerifyError::Busy),
+        verdict => Ok(Verified {
+            verdict: verdict?,
+            state: (before.fingerprint == after.fingerprint).then_some(after.fingerprint),
+        }),
+    }
 }
 
 /// Checks what a reader gives.

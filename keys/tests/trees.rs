@@ -16,7 +16,7 @@ use keys::KeyRing;
 use keys::lock::{LockMode, lock};
 use keys::transfer::{self, SealedInput};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
-use sealed::{KeyId, MasterKey, Params};
+use sealed::{ENTRY_LEN, Entry, FileCipher, HEADER_LEN, KeyId, MasterKey, Params, Stamp};
 
 use room::{Room, is_root};
 
@@ -300,6 +300,28 @@ impl Tree {
     }
 }
 
+impl Tree {
+    /// As a killed run leaves it: all names of a file but the last one are the new file's. Answers
+    /// the temporary name.
+    fn leave_apart(&self, group: &[PathBuf]) -> PathBuf {
+        let (last, moved) = group.split_last().unwrap();
+        let old = fs::metadata(last).unwrap();
+        let (inode, links) = (old.ino(), group.len());
+        let temporary =
+            group[0].with_file_name(format!(".keys-rekey-{inode:x}-{links:x}-0.partial"));
+        seal(&temporary, B, &self.files[last]);
+        let file = File::options().write(true).open(&temporary).unwrap();
+        file.set_permissions(old.permissions()).unwrap();
+        file.set_times(FileTimes::new().set_modified(old.modified().unwrap()))
+            .unwrap();
+        for name in moved {
+            fs::remove_file(name).unwrap();
+            fs::hard_link(&temporary, name).unwrap();
+        }
+        temporary
+    }
+}
+
 const TO_B: [&str; 6] = ["rekey", "--key", "b.bin", "--from", "a.bin", "tree"];
 const TO_A: [&str; 6] = ["rekey", "--key", "a.bin", "--from", "b.bin", "tree"];
 
@@ -508,18 +530,28 @@ fn a_killed_run_loses_nothing_and_the_next_goes_on() {
 }
 
 #[test]
+fn names_that_were_left_apart_come_together_again() {
+    let tree = Tree::new(8);
+    let group = &tree.groups[2];
+    let temporary = tree.leave_apart(group);
+    // Not by a run that does not see all of them.
+    assert!(group[0].starts_with(tree.room.path("tree/d2")));
+    assert!(group[2].starts_with(tree.room.path("tree/d0")));
+    let part = [&TO_B[..5], &["tree/d2"]].concat();
+    tree.room
+        .fails_with(&part, "left by a killed run that moved some names");
+    assert!(temporary.exists());
+    tree.check_contents();
+    tree.room.ok(&TO_B);
+    tree.check_moved(B);
+}
+
+#[test]
 fn names_that_were_left_apart_and_changed_stay_apart() {
     let tree = Tree::new(8);
     let room = &tree.room;
-    // As a killed run leaves it: of the three names of a file, the first two are the new file's.
     let group = &tree.groups[2];
-    let old = fs::metadata(&group[0]).unwrap().ino();
-    let temporary = group[0].with_file_name(format!(".keys-rekey-{old:x}-3-0.partial"));
-    seal(&temporary, B, &tree.files[&group[0]]);
-    for name in &group[..2] {
-        fs::remove_file(name).unwrap();
-        fs::hard_link(&temporary, name).unwrap();
-    }
+    let temporary = tree.leave_apart(group);
     // Meanwhile the old one changed, by its remaining name.
     let changed = plaintext(99, 5000);
     let mut sealed = Vec::new();
@@ -555,6 +587,50 @@ fn names_that_were_left_apart_and_changed_stay_apart() {
         fs::metadata(&group[2]).unwrap().ino(),
         fs::metadata(&group[0]).unwrap().ino()
     );
+}
+
+/// A file whose last change, which made it longer, was cut short: its journal has the old end.
+fn cut_short(path: &Path, key: [u8; 32], plaintext: &[u8]) {
+    seal(path, key, plaintext);
+    let mut sealed = fs::read(path).unwrap();
+    let file = FileCipher::open(&MasterKey::from_bytes(key), &sealed).unwrap();
+    let layout = *file.layout();
+    let end = layout.final_chunk(plaintext.len() as u64);
+    let place = layout.chunk_offset(end.index).unwrap() as usize;
+    let old_end = sealed[place..].to_vec();
+    let entry = file.encode_entry(&Entry {
+        stamp: Stamp::from_bytes([1; 16]),
+        restore: Some(file.restore_of(end.index, Some(end.len), &old_end)),
+    });
+    sealed[HEADER_LEN..][..ENTRY_LEN].copy_from_slice(&entry);
+    sealed[HEADER_LEN + ENTRY_LEN..][..old_end.len()].copy_from_slice(&old_end);
+    sealed[place..].fill(b'n');
+    sealed.extend_from_slice(&[b'n'; 777]);
+    fs::write(path, sealed).unwrap();
+}
+
+#[test]
+fn a_file_whose_last_change_was_cut_short_is_whole_to_all_commands() {
+    let room = room();
+    let contents = plaintext(1, 9000);
+    let path = room.path("tree/f");
+    cut_short(&path, A, &contents);
+    let cut = "its last change was cut short";
+    let said = room.ok(&["verify", "-k", "a.bin", "tree/f"]);
+    assert!(said.contains(cut), "{said}");
+    let said = room.ok(&["verify", "-k", "a.bin", "tree"]);
+    assert!(said.starts_with("0 whole and unaltered, 1 with a change that was cut short"));
+    let said = room.ok(&["recover", "-k", "a.bin", "tree/f", "-o", "out"]);
+    assert!(said.contains(cut), "{said}");
+    assert_eq!(room.read("out"), contents);
+    let output = room.run(&["open", "-k", "a.bin", "tree/f", "-o", "-"]);
+    assert!(output.status.success() && output.stdout == contents);
+    assert!(String::from_utf8(output.stderr).unwrap().contains(cut));
+
+    room.ok(&TO_B);
+    assert_eq!(open(&path), (id(B), contents));
+    let said = room.ok(&["verify", "-k", "b.bin", "tree"]);
+    assert_eq!(said, "1 whole and unaltered\n");
 }
 
 #[test]

@@ -181,7 +181,7 @@ impl Wait {
 
 #[derive(Debug, Args)]
 pub struct Jobs {
-    /// Files to work on at once [default: one for each processor, 16 at most]
+    /// Files to work on at once [default: one for each processor, from 4 to 16]
     #[arg(long = "jobs", short = 'j', value_name = "N")]
     jobs: Option<NonZero<usize>>,
 }

@@ -59,9 +59,11 @@ pub fn rekey(keys: &KeyOptions, options: &RekeyOptions) -> Result<Outcome> {
         progress.suspend(|| eprintln!("keys: {path}: {why}"));
         summary.add(FAILED);
     };
-    for (place, error) in failures.into_iter().chain(plan.failures) {
-        let path = forest.shown(&place);
-        fail(&mut summary, &path.display(), &RekeyError::Read(error));
+    let unread = failures
+        .into_iter()
+        .map(|(place, error)| (place, RekeyError::Read(error)));
+    for (place, error) in unread.chain(plan.failures) {
+        fail(&mut summary, &forest.shown(&place).display(), &error);
     }
     in_order(
         options.jobs.get(),

@@ -96,6 +96,12 @@ pub enum RekeyError {
     /// Only some of its names could be moved.
     #[error("some of its names could not be moved yet: {0}; run this again")]
     Partly(#[source] io::Error),
+    /// A killed run has moved some names of a file, and the others are not known.
+    #[error(
+        "left by a killed run that moved some names of a file, and the others are not below what \
+         is to be moved; name a directory that holds all, or remove this if there are no others"
+    )]
+    NotGoneOn,
     /// What were names of one file has changed since a run moved some of them only.
     #[error(
         "was the same file as {other} until a run was killed, and one of them has changed since; \
@@ -157,8 +163,8 @@ pub struct Plan {
     pub removed: usize,
     /// Temporary files that belong to others.
     pub kept: usize,
-    /// Temporary files that could not be removed.
-    pub failures: Vec<(Place, io::Error)>,
+    /// Temporary files that could not be dealt with.
+    pub failures: Vec<(Place, RekeyError)>,
 }
 
 /// Moves files to the first key of a ring.
@@ -228,7 +234,8 @@ impl Rekey<'_> {
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
-                plan.failures.push((temporary[0].clone(), error));
+                let place = temporary[0].clone();
+                plan.failures.push((place, RekeyError::Read(error)));
                 return;
             }
         };
@@ -240,9 +247,12 @@ impl Rekey<'_> {
         };
         // Unless some names were moved and others were not, there is nothing to go on with: the
         // old file is whole under all its names, or is gone.
-        if (1..name.links as usize).contains(&moved)
-            && let Some(&at) = units.get(&old)
-        {
+        if (1..name.links as usize).contains(&moved) {
+            let Some(&at) = units.get(&old) else {
+                let place = temporary[0].clone();
+                plan.failures.push((place, RekeyError::NotGoneOn));
+                return;
+            };
             let moved = units.get(&inode).map(|&at| plan.units[at].place().clone());
             plan.units[at].begun = Some(Begun {
                 file,
@@ -259,7 +269,7 @@ impl Rekey<'_> {
         for place in temporary {
             match self.remove(&place) {
                 Ok(()) => plan.removed += 1,
-                Err(error) => plan.failures.push((place, error)),
+                Err(error) => plan.failures.push((place, RekeyError::Write(error))),
             }
         }
     }
