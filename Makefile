@@ -62,6 +62,7 @@ c/%:
 	@exit 1
 
 bench: build
+	@scripts/setup.sh --tests
 	@scripts/setup.sh --bench
 	$(CARGO) run --release --package benches
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use e2e::sqlite;
 
 use crate::mount;
 
@@ -19,6 +20,7 @@ const GUESTS: [&str; 4] = [
 /// The built repository.
 pub struct Install {
     repository: PathBuf,
+    sqlite: PathBuf,
 }
 
 /// The directory with all data of a run, removed with it. One run at a time has it.
@@ -34,7 +36,8 @@ impl Install {
             .parent()
             .context("benches stands in no repository")?
             .to_owned();
-        let install = Self { repository };
+        let sqlite = sqlite::program(sqlite::BENCH).context("SQLite for a cage")?;
+        let install = Self { repository, sqlite };
         let guests = GUESTS.map(|guest| install.root().join(guest));
         let tools = ["lind-wasm", "keys"].map(|name| install.tool(name));
         for file in guests.iter().chain(&tools) {
@@ -71,11 +74,13 @@ impl Install {
 
     /// Makes `root` a root file system with the guests, linked if possible.
     pub fn fill_root(&self, root: &Path) -> Result<()> {
-        for guest in GUESTS {
-            let (from, to) = (self.root().join(guest), root.join(guest));
+        let guests = GUESTS.map(|guest| (self.root().join(guest), root.join(guest)));
+        let name = self.sqlite.file_name().unwrap_or_default();
+        let sqlite = (self.sqlite.clone(), root.join("bin").join(name));
+        for (from, to) in guests.into_iter().chain([sqlite]) {
             fs::create_dir_all(to.parent().unwrap_or(root))?;
             if fs::hard_link(&from, &to).is_err() {
-                fs::copy(&from, &to).with_context(|| format!("cannot copy {guest}"))?;
+                fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The same calls as bench_io's, made by this process itself.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Result, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -8,29 +8,64 @@ use std::time::Instant;
 
 use crate::workload::{Op, Sample, Workload};
 
-/// Runs a workload on a file.
-pub fn run(workload: &Workload, path: &Path) -> anyhow::Result<Sample> {
+/// Runs a workload on a file or folder. None for what is a program of its own.
+pub fn run(workload: &Workload, path: &Path) -> anyhow::Result<Option<Sample>> {
+    let sample = match workload.op {
+        Op::Insert => return Ok(None),
+        Op::Make | Op::Open | Op::Stat => small_files(workload, path)?,
+        _ => one_file(workload, path)?,
+    };
+    Ok(Some(sample))
+}
+
+fn one_file(workload: &Workload, path: &Path) -> Result<Sample> {
     let mut file = open(workload.op, path)?;
-    let mut buf: Vec<u8> = (0..workload.call).map(|i| (i * 31) as u8).collect();
+    let mut buf = content(workload);
     let mut offsets = Offsets::new(workload);
 
     let start = Instant::now();
     for _ in 0..workload.count {
         match workload.op {
-            Op::Write => file.write_all(&buf)?,
             Op::Read => file.read_exact(&mut buf)?,
             Op::RandomRead => file.read_exact_at(&mut buf, offsets.next())?,
             Op::RandomWrite => file.write_all_at(&buf, offsets.next())?,
+            _ => file.write_all(&buf)?,
         }
     }
     let calls = start.elapsed().as_nanos() as f64;
 
     let start = Instant::now();
-    if workload.writes() {
+    if workload.syncs() {
         file.sync_all()?;
     }
     let sync = start.elapsed().as_nanos() as f64;
     Ok(Sample { calls, sync })
+}
+
+fn small_files(workload: &Workload, folder: &Path) -> Result<Sample> {
+    let paths: Vec<_> = (0..workload.count)
+        .map(|number| folder.join(number.to_string()))
+        .collect();
+    if workload.op == Op::Make {
+        fs::remove_dir_all(folder)?;
+        fs::create_dir(folder)?;
+    }
+    let mut buf = content(workload);
+
+    let start = Instant::now();
+    for path in &paths {
+        match workload.op {
+            Op::Make => File::create(path)?.write_all(&buf)?,
+            Op::Open => File::open(path)?.read_exact(&mut buf)?,
+            _ => assert_eq!(fs::metadata(path)?.len(), workload.call),
+        }
+    }
+    let calls = start.elapsed().as_nanos() as f64;
+    Ok(Sample { calls, sync: 0.0 })
+}
+
+fn content(workload: &Workload) -> Vec<u8> {
+    (0..workload.call).map(|i| (i * 31) as u8).collect()
 }
 
 /// Nanoseconds of one geteuid.
@@ -45,9 +80,13 @@ pub fn geteuid(calls: u32) -> f64 {
 fn open(op: Op, path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     match op {
-        Op::Write => options.write(true).create(true).truncate(true),
         Op::Read | Op::RandomRead => options.read(true),
         Op::RandomWrite => options.write(true),
+        Op::Append => {
+            File::create(path)?;
+            options.append(true)
+        }
+        _ => options.write(true).create(true).truncate(true),
     };
     options.open(path)
 }

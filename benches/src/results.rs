@@ -24,9 +24,9 @@ impl<'a> Results<'a> {
         }
     }
 
-    /// Keeps one.
-    pub fn add(&mut self, row: usize, column: usize, sample: Sample) {
-        self.cells[row][column].push(sample);
+    /// Keeps one, if there is one.
+    pub fn add(&mut self, row: usize, column: usize, sample: Option<Sample>) {
+        self.cells[row][column].extend(sample);
     }
 
     /// Markdown tables: rates, ratios, and the fsyncs.
@@ -42,13 +42,12 @@ impl<'a> Results<'a> {
     fn rates(&self) -> String {
         let mut text = self.heading("median");
         for (workload, cells) in self.workloads.iter().zip(&self.cells) {
-            let unit = if workload.is_random() {
-                "ops/s"
-            } else {
-                "MB/s"
-            };
-            text += &format!("| {}, {unit} |", workload.name());
+            text += &format!("| {}, {} |", workload.name(), workload.unit());
             for cell in cells {
+                if cell.is_empty() {
+                    text += " – |";
+                    continue;
+                }
                 let rate = workload.rate(median_of(cell, |sample| sample.calls));
                 text += &format!(" {rate:.0} |");
             }
@@ -109,7 +108,7 @@ impl<'a> Results<'a> {
     fn syncs(&self) -> String {
         let mut text = self.heading("fsync afterwards, not counted above");
         let rows = self.workloads.iter().zip(&self.cells);
-        for (workload, cells) in rows.filter(|(workload, _)| workload.writes()) {
+        for (workload, cells) in rows.filter(|(workload, _)| workload.syncs()) {
             text += &format!("| {}, ms |", workload.name());
             for cell in cells {
                 text += &format!(" {:.1} |", median_of(cell, |sample| sample.sync) / 1e6);

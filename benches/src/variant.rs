@@ -1,17 +1,20 @@
 //! The ways in which a workload is run.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use sealed::MAGIC;
 
 use crate::install::Install;
 use crate::mount::Mount;
 use crate::native;
 use crate::workload::{Sample, Workload};
 
-/// The measured file and the key, inside the root.
-const FILE: &str = "data/file";
+/// The folder that is measured in, the one of many small files, and the key, inside the root.
+const DATA: &str = "data";
+const SMALL: &str = "data/small";
 const KEY: &str = "key";
 
 /// What a variant is compared as.
@@ -98,27 +101,28 @@ pub fn prepare<'a>(install: &'a Install, dir: &Path) -> Result<(Vec<Variant<'a>>
 
 fn make_root(install: &Install, root: &Path) -> Result<()> {
     install.fill_root(root)?;
-    let file = root.join(FILE);
-    fs::create_dir_all(file.parent().unwrap_or(root))?;
+    fs::create_dir_all(root.join(SMALL))?;
     Ok(())
 }
 
 impl Variant<'_> {
-    /// Runs a workload once.
-    pub fn run(&self, workload: &Workload) -> Result<Sample> {
-        let file = self.root.join(FILE);
+    /// Runs a workload once. None where there is nothing to run.
+    pub fn run(&self, workload: &Workload) -> Result<Option<Sample>> {
+        let place = workload.place();
         if self.role == Role::Native {
-            return native::run(workload, &file);
+            return native::run(workload, &self.root.join(DATA).join(place));
         }
         let mut line = self.grate.clone();
-        line.extend(workload.command(&format!("/{FILE}")));
+        line.extend(workload.command(&format!("/{DATA}/{place}")));
         let sample = workload.parse(&self.install.run_cages(&self.root, &line)?)?;
-        let stored = fs::metadata(&file)?.len();
-        let sealed = stored > workload.size;
+        let witness = self.root.join(DATA).join(workload.witness());
+        let mut start = [0; MAGIC.len()];
+        File::open(&witness)?.read_exact(&mut start)?;
         ensure!(
-            sealed == (self.role == Role::Sealed),
-            "the file has {stored} bytes on the disk"
+            (start == MAGIC) == (self.role == Role::Sealed),
+            "{} is not stored as it should be",
+            witness.display()
         );
-        Ok(sample)
+        Ok(Some(sample))
     }
 }

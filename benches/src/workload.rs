@@ -5,11 +5,20 @@ use anyhow::{Context, Result};
 /// Calls of a random workload, and bytes of each.
 const RANDOM_CALLS: u64 = 20_000;
 const PAGE: u64 = 4096;
+/// Records appended, and bytes of each.
+const RECORDS: u64 = 100_000;
+const RECORD: u64 = 100;
+/// Small files, and bytes of each.
+const FILES: u64 = 5_000;
+const SMALL: u64 = 1024;
+/// Transactions of SQLite, and rows inserted in each.
+const TRANSACTIONS: u64 = 500;
+const ROWS: u64 = 100;
 
-/// What is done to the file.
+/// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Make it anew from its start to its end.
+    /// Make a file anew from its start to its end.
     Write,
     /// Read it from its start to its end.
     Read,
@@ -17,6 +26,16 @@ pub enum Op {
     RandomRead,
     /// pwrite at random places.
     RandomWrite,
+    /// Make a file anew with O_APPEND.
+    Append,
+    /// Open a new small file, write it, close it.
+    Make,
+    /// Open a small file, read it, close it.
+    Open,
+    /// stat of a small file.
+    Stat,
+    /// SQLite: insert rows.
+    Insert,
 }
 
 /// One line of the table.
@@ -24,11 +43,11 @@ pub enum Op {
 pub struct Workload {
     /// What is done.
     pub op: Op,
-    /// Bytes in the file.
+    /// Bytes in the file, or in all files.
     pub size: u64,
-    /// Bytes of one call.
+    /// Bytes of one call, or of one file.
     pub call: u64,
-    /// Calls.
+    /// Calls, files or rows.
     pub count: u64,
 }
 
@@ -42,93 +61,134 @@ pub struct Sample {
 }
 
 impl Workload {
-    /// All of them, in an order in which the file is there when it is read.
+    /// All of them, in an order in which a file is there when it is read.
     pub fn all(size: u64) -> Vec<Self> {
-        let sequential = |op, call| Self {
+        let of_file = |op, call| Self {
             op,
             size,
             call,
             count: size / call,
         };
         let random = |op| Self {
-            op,
-            size,
-            call: PAGE,
             count: RANDOM_CALLS,
+            ..of_file(op, PAGE)
+        };
+        let many = |op, call, count| Self {
+            op,
+            size: call * count,
+            call,
+            count,
         };
         vec![
-            sequential(Op::Write, 1 << 20),
-            sequential(Op::Read, 1 << 20),
-            sequential(Op::Write, PAGE),
-            sequential(Op::Read, PAGE),
+            of_file(Op::Write, 1 << 20),
+            of_file(Op::Read, 1 << 20),
+            of_file(Op::Write, PAGE),
+            of_file(Op::Read, PAGE),
             random(Op::RandomRead),
             random(Op::RandomWrite),
+            many(Op::Append, RECORD, RECORDS),
+            many(Op::Make, SMALL, FILES),
+            many(Op::Open, SMALL, FILES),
+            many(Op::Stat, SMALL, FILES),
+            many(Op::Insert, 0, TRANSACTIONS * ROWS),
         ]
     }
 
     /// As people say it.
     pub fn name(&self) -> String {
-        let call = match self.call >> 20 {
-            0 => format!("{} KiB", self.call >> 10),
-            mib => format!("{mib} MiB"),
+        let call = match self.call {
+            bytes if bytes >> 20 > 0 => format!("{} MiB", bytes >> 20),
+            bytes if bytes >> 10 > 0 => format!("{} KiB", bytes >> 10),
+            bytes => format!("{bytes} bytes"),
         };
         match self.op {
             Op::Write => format!("write, {call} calls"),
             Op::Read => format!("read, {call} calls"),
             Op::RandomRead => format!("random read, {call}"),
             Op::RandomWrite => format!("random write, {call}"),
+            Op::Append => format!("append, {call}"),
+            Op::Make => format!("make a file of {call}"),
+            Op::Open => format!("open, read, close {call}"),
+            Op::Stat => "stat".to_owned(),
+            Op::Insert => "SQLite, insert a row".to_owned(),
         }
     }
 
-    /// Whether places are random; it is counted in calls rather than bytes then.
-    pub fn is_random(&self) -> bool {
-        matches!(self.op, Op::RandomRead | Op::RandomWrite)
+    /// How often it is done in a second, or how many bytes it moves.
+    pub fn unit(&self) -> &'static str {
+        match self.op {
+            Op::Write | Op::Read => "MB/s",
+            _ => "a second",
+        }
     }
 
     /// Whether there is something to sync afterwards.
-    pub fn writes(&self) -> bool {
-        matches!(self.op, Op::Write | Op::RandomWrite)
+    pub fn syncs(&self) -> bool {
+        matches!(self.op, Op::Write | Op::RandomWrite | Op::Append)
     }
 
-    /// The command line of bench_io for this.
-    pub fn command(&self, file: &str) -> Vec<String> {
+    /// What is worked on, below the root's data folder. SQLite deletes its file.
+    pub fn place(&self) -> &'static str {
+        match self.op {
+            Op::Write | Op::Read | Op::RandomRead | Op::RandomWrite => "file",
+            Op::Append => "log",
+            Op::Make | Op::Open | Op::Stat => "small",
+            Op::Insert => "rows.db",
+        }
+    }
+
+    /// A file that is there afterwards, below the root's data folder.
+    pub fn witness(&self) -> &'static str {
+        match self.op {
+            Op::Make | Op::Open | Op::Stat => "small/0",
+            _ => self.place(),
+        }
+    }
+
+    /// The command line of the program for this.
+    pub fn command(&self, path: &str) -> Vec<String> {
         let op = match self.op {
             Op::Write => "write",
             Op::Read => "read",
             Op::RandomRead => "randread",
             Op::RandomWrite => "randwrite",
+            Op::Append => "append",
+            Op::Make => "make",
+            Op::Open => "open",
+            Op::Stat => "stat",
+            Op::Insert => {
+                let numbers = [TRANSACTIONS, ROWS].map(|number| number.to_string());
+                let words = ["sqlite_bench.cwasm", path].map(str::to_owned);
+                return words.into_iter().chain(numbers).collect();
+            }
         };
         let numbers = [self.size, self.call, self.count].map(|number| number.to_string());
-        ["bench_io.cwasm", op, file]
-            .map(str::to_owned)
-            .into_iter()
-            .chain(numbers)
-            .collect()
+        let words = ["bench_io.cwasm", op, path].map(str::to_owned);
+        words.into_iter().chain(numbers).collect()
     }
 
-    /// Understands what bench_io prints.
+    /// Understands what the program prints.
     pub fn parse(&self, printed: &str) -> Result<Sample> {
         let numbers: Vec<u64> = printed
             .split_whitespace()
             .map_while(|word| word.parse().ok())
             .collect();
         match numbers[..] {
-            [calls, bytes, sync] if bytes == self.call * self.count && calls > 0 => Some(Sample {
+            [calls, count, sync] if count == self.count && calls > 0 => Some(Sample {
                 calls: calls as f64,
                 sync: sync as f64,
             }),
             _ => None,
         }
-        .with_context(|| format!("bench_io printed {printed:?}"))
+        .with_context(|| format!("the program printed {printed:?}"))
     }
 
-    /// MB/s (10^6 bytes) of a sequential workload, calls per second of a random one.
+    /// In [`Workload::unit`]s; MB are 10^6 bytes.
     pub fn rate(&self, nanoseconds: f64) -> f64 {
-        let per_second = 1e9 / nanoseconds;
-        if self.is_random() {
-            self.count as f64 * per_second
-        } else {
-            (self.call * self.count) as f64 / 1e6 * per_second
+        let per_second = self.count as f64 * 1e9 / nanoseconds;
+        match self.op {
+            Op::Write | Op::Read => self.call as f64 / 1e6 * per_second,
+            _ => per_second,
         }
     }
 }

@@ -11,8 +11,10 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
-/// Name of the program, whose source is `tests/wasi/sqlite_load.c`.
-pub const PROGRAM: &str = "sqlite_load.cwasm";
+/// The program that the tests kill: the name of its source in `tests/wasi`, without the ending.
+pub const LOAD: &str = "sqlite_load";
+/// The one that the benchmarks time.
+pub const BENCH: &str = "sqlite_bench";
 
 /// What SQLite is compiled with beside what it finds out for WASI by itself.
 const OPTIONS: &[&str] = &[
@@ -26,11 +28,11 @@ const OPTIONS: &[&str] = &[
 /// The crate that carries SQLite's amalgamated source, locked by this package's manifest.
 const CRATE: &str = "libsqlite3-sys";
 
-/// The program, ready to run. Built when it is first asked for.
+/// A program, ready to run: `NAME.cwasm`. Built when it is first asked for.
 ///
 /// # Errors
 /// When the toolchain or the source is missing, or something does not compile.
-pub fn program() -> anyhow::Result<PathBuf> {
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     // One test builds, the others wait.
     static BUILDING: Mutex<()> = Mutex::new(());
     let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,12 +45,15 @@ pub fn program() -> anyhow::Result<PathBuf> {
     compile(&object, &[&library], |clang| {
         clang.arg("-c").args(OPTIONS).arg(&library);
     })?;
-    let wasm = folder.join("sqlite_load.wasm");
-    let driver = repository().join("tests/wasi/sqlite_load.c");
+    let wasm = folder.join(name).with_extension("wasm");
+    let driver = repository()
+        .join("tests/wasi")
+        .join(name)
+        .with_extension("c");
     compile(&wasm, &[&driver, &object], |clang| {
         clang.arg("-I").arg(&sqlite).args([&driver, &object]);
     })?;
-    let native = folder.join(PROGRAM);
+    let native = wasm.with_extension("cwasm");
     let runtime = host_command("lind-wasm");
     if !is_newer(&native, &[&wasm, &runtime]) {
         run(Command::new(&runtime).arg("--precompile").arg(&wasm))?;

@@ -17,6 +17,8 @@ const TRANSACTIONS: u64 = 50;
 /// Transactions that a database gets before the test goes on with a new one. Checking it takes as
 /// long as making it did.
 const MOST_TRANSACTIONS: u64 = 200;
+/// The program as a run names it.
+const PROGRAM: &str = "sqlite_load.cwasm";
 /// What the programs see of the root.
 const DATABASE: &str = "/work/load.db";
 
@@ -73,7 +75,7 @@ struct Place {
 impl Place {
     fn new(grates: &'static [&'static str]) -> anyhow::Result<Self> {
         let fixture = Fixture::new()?;
-        fixture.add_program(&sqlite::program()?)?;
+        fixture.add_program(&sqlite::program(sqlite::LOAD)?)?;
         fixture.make_key("k.bin")?;
         fs::create_dir(fixture.path("work"))?;
         Ok(Self { fixture, grates })
@@ -81,7 +83,7 @@ impl Place {
 
     fn run(&self, args: &[&str], kill_after: Option<Duration>) -> anyhow::Result<Ran> {
         self.fixture.start(&Run {
-            args: [self.grates, &[sqlite::PROGRAM], args]
+            args: [self.grates, &[PROGRAM], args]
                 .concat()
                 .into_iter()
                 .map(str::to_owned)

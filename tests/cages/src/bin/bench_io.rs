@@ -1,25 +1,44 @@
-//! Times one kind of I/O on one file: `bench_io OP FILE SIZE CALL COUNT`.
+//! Times one kind of I/O: `bench_io OP FILE SIZE CALL COUNT`.
 //!
-//! OP is `write` (the file is made anew), `read`, `randread` or `randwrite`; SIZE is that of the
-//! file, CALL that of one call, COUNT how many calls. Prints the nanoseconds that the calls took,
-//! the bytes they moved, and the nanoseconds of an fsync afterwards.
+//! On one file OP is `write` or `append` (the file is made anew), `read`, `randread` or
+//! `randwrite`; SIZE is that of the file, CALL that of one call, COUNT how many calls. On many
+//! small files in the directory FILE it is `make` (open, write, close), `open` (open, read, close)
+//! or `stat`; CALL is the size of each, COUNT how many there are, SIZE that of all. Prints the
+//! nanoseconds that it took, the number of calls or files, and the nanoseconds of an fsync
+//! afterwards.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Error, Result};
+use std::fs::{self, File, OpenOptions};
+use std::io::{Error, Read, Result, Write};
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use cage_libc::sys::{self, Errno, nr};
 
-/// What is done to the file.
+/// What is done.
 #[derive(Clone, Copy)]
 enum Op {
     Write,
+    Append,
     Read,
     RandomRead,
     RandomWrite,
+    Make,
+    Open,
+    Stat,
 }
+
+/// What OP is called on the command line.
+const OPS: [(&str, Op); 8] = [
+    ("write", Op::Write),
+    ("append", Op::Append),
+    ("read", Op::Read),
+    ("randread", Op::RandomRead),
+    ("randwrite", Op::RandomWrite),
+    ("make", Op::Make),
+    ("open", Op::Open),
+    ("stat", Op::Stat),
+];
 
 /// The command line.
 struct Task {
@@ -32,7 +51,7 @@ struct Task {
 
 fn main() -> ExitCode {
     let Some(task) = parse() else {
-        eprintln!("usage: bench_io write|read|randread|randwrite FILE SIZE CALL COUNT");
+        eprintln!("usage: bench_io OP FILE SIZE CALL COUNT");
         return ExitCode::from(64);
     };
     match run(&task) {
@@ -46,13 +65,8 @@ fn main() -> ExitCode {
 
 fn parse() -> Option<Task> {
     let mut args = std::env::args().skip(1);
-    let op = match args.next()?.as_str() {
-        "write" => Op::Write,
-        "read" => Op::Read,
-        "randread" => Op::RandomRead,
-        "randwrite" => Op::RandomWrite,
-        _ => return None,
-    };
+    let name = args.next()?;
+    let (_, op) = OPS.into_iter().find(|(op, _)| *op == name)?;
     let task = Task {
         op,
         file: args.next()?,
@@ -64,18 +78,28 @@ fn parse() -> Option<Task> {
 }
 
 fn run(task: &Task) -> Result<()> {
+    let (took, sync) = match task.op {
+        Op::Make | Op::Open | Op::Stat => (small_files(task)?, 0),
+        _ => one_file(task)?,
+    };
+    println!("{took} {} {sync}", task.count);
+    Ok(())
+}
+
+/// Nanoseconds of the calls, and of the fsync.
+fn one_file(task: &Task) -> Result<(u128, u128)> {
     let file = open(task)?;
     let fd = file.as_raw_fd();
-    let mut buf: Vec<u8> = (0..task.call).map(|i| (i * 31) as u8).collect();
+    let mut buf = content(task.call);
     let mut offsets = Offsets::new(task.size, task.call);
 
     let start = Instant::now();
     for _ in 0..task.count {
         let moved = match task.op {
-            Op::Write => sys::write(fd, &buf),
             Op::Read => sys::read(fd, &mut buf),
             Op::RandomRead => transfer_at(nr::PREAD, fd, &mut buf, offsets.next()),
             Op::RandomWrite => transfer_at(nr::PWRITE, fd, &mut buf, offsets.next()),
+            _ => sys::write(fd, &buf),
         };
         let moved = moved.map_err(|Errno(number)| Error::from_raw_os_error(number))?;
         if moved != buf.len() {
@@ -85,20 +109,58 @@ fn run(task: &Task) -> Result<()> {
     let calls = start.elapsed().as_nanos();
 
     let start = Instant::now();
-    if matches!(task.op, Op::Write | Op::RandomWrite) {
+    if matches!(task.op, Op::Write | Op::Append | Op::RandomWrite) {
         file.sync_all()?;
     }
-    let sync = start.elapsed().as_nanos();
-    println!("{calls} {} {sync}", task.count * task.call as u64);
-    Ok(())
+    Ok((calls, start.elapsed().as_nanos()))
+}
+
+/// Nanoseconds of all files.
+fn small_files(task: &Task) -> Result<u128> {
+    let paths: Vec<String> = (0..task.count)
+        .map(|number| format!("{}/{number}", task.file))
+        .collect();
+    if matches!(task.op, Op::Make) {
+        for path in &paths {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    let mut buf = content(task.call);
+
+    let start = Instant::now();
+    for path in &paths {
+        match task.op {
+            Op::Make => File::create(path)?.write_all(&buf)?,
+            Op::Open => File::open(path)?.read_exact(&mut buf)?,
+            _ => {
+                let size = fs::metadata(path)?.len();
+                if size != task.call as u64 {
+                    return Err(Error::other(format!("{path} has {size} bytes")));
+                }
+            }
+        }
+    }
+    Ok(start.elapsed().as_nanos())
+}
+
+fn content(len: usize) -> Vec<u8> {
+    (0..len).map(|i| (i * 31) as u8).collect()
 }
 
 fn open(task: &Task) -> Result<File> {
     let mut options = OpenOptions::new();
     match task.op {
-        Op::Write => options.write(true).create(true).truncate(true),
         Op::Read | Op::RandomRead => options.read(true),
         Op::RandomWrite => options.write(true),
+        Op::Append => {
+            // Emptied first: std refuses to append to a file that it truncates.
+            File::create(&task.file)?;
+            options.append(true)
+        }
+        _ => options.write(true).create(true).truncate(true),
     };
     options.open(&task.file)
 }
