@@ -31,8 +31,10 @@ use std::sync::Arc;
 /// Bytes of plaintext that are sealed or opened in one go: one kernel call each.
 const RUN_LEN: usize = 1 << 20;
 
-/// Bytes of plaintext that are opened at a time, and kept, for who reads on in small pieces.
-const WINDOW_LEN: usize = 32 << 10;
+/// Bytes of plaintext that are opened at a time, and kept, for who reads on in small pieces: first
+/// so many, and twice as many each time, up to the most.
+const WINDOW_FIRST: usize = 32 << 10;
+const WINDOW_MOST: usize = 128 << 10;
 
 /// Header and journal entry, read together.
 const HEAD_LEN: usize = HEADER_LEN + ENTRY_LEN;
@@ -437,7 +439,7 @@ impl SealedFile {
                 rest.copy_from_slice(part);
                 break;
             }
-            let reads_on = self.next == index && rest.len() < WINDOW_LEN;
+            let reads_on = self.next == index && rest.len() < WINDOW_MOST;
             let whole =
                 ((rest.len().min(RUN_LEN) / layout.chunk_size()) as u64).min(last.index - index);
             done += if within == 0 && whole > 0 && !reads_on && !self.window.holds(&layout, index) {
@@ -447,7 +449,8 @@ impl SealedFile {
                 len
             } else {
                 let ahead = if reads_on {
-                    (WINDOW_LEN / layout.chunk_size()) as u64
+                    let len = 2 * self.window.plaintext.len();
+                    (len.clamp(WINDOW_FIRST, WINDOW_MOST) / layout.chunk_size()) as u64
                 } else {
                     1
                 };

@@ -6,9 +6,11 @@
 
 use super::{Call, Entry};
 use crate::image::Image;
+use rayon::iter::{IntoParallelIterator, ParallelIterator};
 use rustix::io::Errno;
 use sealed::aead::{Aead, Run, Software};
 use sealed::{ChunkSize, Cipher, Layout, TAG_LEN};
+use std::ops::Range;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -23,6 +25,10 @@ const REQUEST_LEN: usize = 48;
 
 /// Bytes on either side of one call, at most.
 const MOST: u64 = 1 << 30;
+
+/// Bytes of plaintext that one processor works on before others are asked to help: some 20 µs,
+/// several times what it takes to wake one.
+const SHARE: usize = 16 << 10;
 
 /// One call: what to do with which key, and where the bytes lie.
 struct Job {
@@ -54,12 +60,10 @@ impl Place {
         })
     }
 
-    /// Takes `len` bytes off the front, as the address of the part.
-    fn advance(&mut self, len: usize) -> Result<u64, Errno> {
-        let at = self.at;
-        self.len = self.len.checked_sub(len as u64).ok_or(Errno::INVAL)?;
-        self.at = at.checked_add(len as u64).ok_or(Errno::FAULT)?;
-        Ok(at)
+    /// The address of the element at `index`, where all before it have `size` bytes.
+    fn element(&self, index: u64, size: usize) -> Result<u64, Errno> {
+        let within = index.checked_mul(size as u64).ok_or(Errno::FAULT)?;
+        self.at.checked_add(within).ok_or(Errno::FAULT)
     }
 }
 
@@ -93,47 +97,67 @@ impl Job {
         Ok(job)
     }
 
-    /// Works chunk by chunk, through buffers of the host that stay in the processor's cache:
-    /// guest memory can change under our hands, so no reference to it is made.
+    /// How many chunks there are.
+    fn chunks(&self) -> u64 {
+        self.plaintext.len / self.layout.chunk_size() as u64 + u64::from(self.ends_file)
+    }
+
+    /// Works chunk by chunk, a long run on all processors.
     fn each_chunk(
-        mut self,
-        mut work: impl FnMut(&Software, Run, &Part<'_>, &mut Buffers) -> Result<(), Errno>,
+        &self,
+        work: impl Fn(&Software, Run, &Part<'_>, &mut Buffers) -> Result<(), Errno> + Sync,
     ) -> Result<i32, Errno> {
+        let chunks = self.chunks();
+        let share = (SHARE / self.layout.chunk_size()).max(1) as u64;
+        if chunks <= share {
+            self.each_of(0..chunks, &work)?;
+        } else {
+            (0..chunks.div_ceil(share))
+                .into_par_iter()
+                .try_for_each(|number| {
+                    let first = number * share;
+                    self.each_of(first..chunks.min(first + share), &work)
+                })?;
+        }
+        Ok(0)
+    }
+
+    /// Works through buffers of the host that stay in the processor's cache: guest memory can
+    /// change under our hands, so no reference to it is made.
+    fn each_of(
+        &self,
+        chunks: Range<u64>,
+        work: &impl Fn(&Software, Run, &Part<'_>, &mut Buffers) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
         let size = self.layout.chunk_size();
+        let stored = size + self.layout.overhead();
         let full = self.plaintext.len / size as u64;
         let mut buffers = Buffers {
-            plaintext: vec![0; size],
-            sealed: vec![0; size + self.layout.overhead()],
+            plaintext: Zeroizing::new(vec![0; size]),
+            sealed: vec![0; stored],
         };
-        for index in 0..full + u64::from(self.ends_file) {
+        for index in chunks {
             let is_final = index == full;
-            let len = if is_final {
-                self.plaintext.len as usize
-            } else {
-                size
-            };
-            let sealed_len = len + self.layout.overhead();
-            let (plaintext_at, sealed_at) = (
-                self.plaintext.advance(len)?,
-                self.sealed.advance(sealed_len)?,
-            );
-            buffers.plaintext.resize(len, 0);
-            buffers.sealed.resize(sealed_len, 0);
+            if is_final {
+                let len = (self.plaintext.len % size as u64) as usize;
+                buffers.plaintext.truncate(len);
+                buffers.sealed.truncate(len + self.layout.overhead());
+            }
             let run = Run::new(self.layout, self.first.wrapping_add(index), is_final);
             let part = Part {
                 plaintext: &self.plaintext.image,
-                plaintext_at,
+                plaintext_at: self.plaintext.element(index, size)?,
                 sealed: &self.sealed.image,
-                sealed_at,
+                sealed_at: self.sealed.element(index, stored)?,
             };
             work(&self.aead, run, &part, &mut buffers)?;
         }
-        Ok(0)
+        Ok(())
     }
 }
 
 struct Buffers {
-    plaintext: Vec<u8>,
+    plaintext: Zeroizing<Vec<u8>>,
     sealed: Vec<u8>,
 }
 
