@@ -6,12 +6,14 @@
 
 use super::{Call, Entry};
 use crate::image::Image;
-use rayon::iter::{IntoParallelIterator, ParallelIterator};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use rustix::io::Errno;
 use sealed::aead::{Aead, Run, Software};
 use sealed::{ChunkSize, Cipher, Layout, TAG_LEN};
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::thread;
 use zeroize::Zeroizing;
 
 pub(super) const CALLS: &[Entry] = &[
@@ -29,6 +31,17 @@ const MOST: u64 = 1 << 30;
 /// Bytes of plaintext that one processor works on before others are asked to help: some 20 µs,
 /// several times what it takes to wake one.
 const SHARE: usize = 16 << 10;
+
+/// Threads for all processors but the one that a caller has. None where there is no other.
+fn helpers() -> Option<&'static ThreadPool> {
+    static POOL: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
+        let others = thread::available_parallelism().map_or(0, |all| all.get() - 1);
+        let pool = ThreadPoolBuilder::new().num_threads(others);
+        let pool = pool.thread_name(|number| format!("cipher {number}"));
+        (others > 0).then(|| pool.build().ok()).flatten()
+    });
+    POOL.as_ref()
+}
 
 /// One call: what to do with which key, and where the bytes lie.
 struct Job {
@@ -109,17 +122,38 @@ impl Job {
     ) -> Result<i32, Errno> {
         let chunks = self.chunks();
         let share = (SHARE / self.layout.chunk_size()).max(1) as u64;
-        if chunks <= share {
-            self.each_of(0..chunks, &work)?;
-        } else {
-            (0..chunks.div_ceil(share))
-                .into_par_iter()
-                .try_for_each(|number| {
-                    let first = number * share;
-                    self.each_of(first..chunks.min(first + share), &work)
-                })?;
+        let next = AtomicU64::new(0);
+        let work_on = || -> Result<(), Errno> {
+            loop {
+                let first = next.fetch_add(share, Ordering::Relaxed);
+                if first >= chunks {
+                    return Ok(());
+                }
+                self.each_of(first..chunks.min(first + share), &work)?;
+            }
+        };
+        let others = match helpers() {
+            Some(pool) if chunks > share => pool,
+            _ => return work_on().map(|()| 0),
+        };
+        let most = chunks.div_ceil(share) as usize - 1;
+        let failed = Mutex::new(None);
+        let note = |result: Result<(), Errno>| {
+            if let Err(errno) = result {
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(errno);
+            }
+        };
+        // The caller works too: one thread less is woken, and with every helper busy it goes on.
+        others.in_place_scope(|scope| {
+            for _ in 0..others.current_num_threads().min(most) {
+                scope.spawn(|_| note(work_on()));
+            }
+            note(work_on());
+        });
+        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(errno) => Err(errno),
+            None => Ok(0),
         }
-        Ok(0)
     }
 
     /// Works through buffers of the host that stay in the processor's cache: guest memory can
