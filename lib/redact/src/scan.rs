@@ -1,0 +1,420 @@
+//! The search for places where a match may start.
+//!
+//! A filter's patterns are spread over a few sources. Each source answers the same question: which
+//! is the first place at or after `at` where one of its patterns matches, or may yet match?
+
+use std::cell::Cell;
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+use crate::automaton::{RegexDfa, look_behind};
+use crate::byteset::ByteSet;
+use crate::engine::{Engine, Hit, Mark};
+use crate::shape::{self, FAR, NEAR, Shape};
+
+/// Shapes are looked for in parallel, one bit each.
+const BITS: usize = 64;
+
+/// Text that is searched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hay<'h> {
+    /// The bytes, with the one before the first place a match may start, if the stream has one.
+    pub bytes: &'h [u8],
+    /// Nothing follows.
+    pub ended: bool,
+}
+
+/// The earliest candidate that a search may answer: this pattern or a later one at this place, or
+/// any pattern further on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Key {
+    pub start: usize,
+    pub engine: usize,
+}
+
+/// Finds where patterns may start by the shapes of their beginnings.
+#[derive(Debug)]
+pub(crate) struct ShapeSource {
+    near: Box<[[u64; 256]; NEAR]>,
+    far: Box<[[u64; 256]; FAR]>,
+    before: Box<[u64; 256]>,
+    /// The patterns of each bit.
+    engines: Vec<Vec<usize>>,
+    /// Bits of patterns with a mark.
+    marked: u64,
+    /// How far before a mark a match may start.
+    reach: usize,
+}
+
+/// A set of shapes that share a bit.
+#[derive(Clone, Debug)]
+pub(crate) struct Bucket {
+    pub shape: Shape,
+    pub engines: Vec<usize>,
+    /// Whether the shapes are those of marks.
+    pub marked: bool,
+}
+
+impl ShapeSource {
+    /// Makes the tables.
+    pub fn new(mut buckets: Vec<Bucket>, engines: &[Arc<Engine>]) -> Self {
+        shape::reduce(
+            &mut buckets,
+            BITS,
+            |a, b| Bucket {
+                shape: a.shape.union(&b.shape),
+                engines: {
+                    let mut engines = [&a.engines[..], &b.engines].concat();
+                    engines.sort_unstable();
+                    engines.dedup();
+                    engines
+                },
+                marked: a.marked || b.marked,
+            },
+            |bucket| bucket.shape.near_rate(),
+        );
+        let mut source = Self {
+            near: Box::new([[0; 256]; NEAR]),
+            far: Box::new([[0; 256]; FAR]),
+            before: Box::new([0; 256]),
+            engines: Vec::new(),
+            marked: 0,
+            reach: engines
+                .iter()
+                .filter_map(|engine| engine.mark.map(|mark| mark.most))
+                .max()
+                .unwrap_or(0),
+        };
+        for (bit, bucket) in buckets.into_iter().enumerate() {
+            let bit = 1u64 << bit;
+            let (near, far) = bucket.shape.places.split_at(NEAR);
+            let tables = source.near.iter_mut().zip(near);
+            for (table, set) in tables.chain(source.far.iter_mut().zip(far)) {
+                set.iter().for_each(|byte| table[usize::from(byte)] |= bit);
+            }
+            let before = bucket.shape.before;
+            before
+                .iter()
+                .for_each(|byte| source.before[usize::from(byte)] |= bit);
+            if bucket.marked {
+                source.marked |= bit;
+            }
+            source.engines.push(bucket.engines);
+        }
+        source
+    }
+
+    fn is_empty(&self) -> bool {
+        self.engines.is_empty()
+    }
+
+    /// Calls `found` with each place at or after `from` where shapes fit, and their bits.
+    fn each_fit(
+        &self,
+        hay: &[u8],
+        from: usize,
+        mut found: impl FnMut(usize, u64) -> ControlFlow<()>,
+    ) {
+        const STEP: usize = 8;
+        const WINDOW: usize = STEP + NEAR - 1;
+        let [t0, t1, t2, t3] = &*self.near;
+        let mut at = from;
+        while let Some(window) = hay.get(at..).and_then(|rest| rest.first_chunk::<WINDOW>()) {
+            let fit = |i: usize| {
+                t0[usize::from(window[i])]
+                    & t1[usize::from(window[i + 1])]
+                    & t2[usize::from(window[i + 2])]
+                    & t3[usize::from(window[i + 3])]
+            };
+            let fits: [u64; STEP] = std::array::from_fn(fit);
+            if fits.iter().fold(0, |any, fit| any | fit) != 0 {
+                for (i, &near) in fits.iter().enumerate() {
+                    if near != 0 {
+                        let bits = self.refine(hay, at + i, near);
+                        if bits != 0 && found(at + i, bits).is_break() {
+                            return;
+                        }
+                    }
+                }
+            }
+            at += STEP;
+        }
+        // Towards the end, places that are not there yet may become anything.
+        for at in at..=hay.len() {
+            let places = hay[at..].iter().zip(self.near.iter());
+            let near = places.fold(u64::MAX, |bits, (&byte, table)| {
+                bits & table[usize::from(byte)]
+            });
+            let bits = self.refine(hay, at, near);
+            // Beyond the end there is only what may stand before a mark.
+            let bits = if at == hay.len() {
+                bits & self.marked
+            } else {
+                bits
+            };
+            if bits != 0 && found(at, bits).is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Looks at the far places too, and before the first.
+    fn refine(&self, hay: &[u8], at: usize, near: u64) -> u64 {
+        let before = look_behind(hay, at).map_or(u64::MAX, |byte| self.before[usize::from(byte)]);
+        let far = hay.get(at + NEAR..).unwrap_or_default();
+        let places = far.iter().zip(self.far.iter());
+        places.fold(near & before, |bits, (&byte, table)| {
+            bits & table[usize::from(byte)]
+        })
+    }
+
+    /// Calls `visit` with each place and pattern where a match may start.
+    fn each_candidate(
+        &self,
+        engines: &[Arc<Engine>],
+        hay: &[u8],
+        from: usize,
+        mut visit: impl FnMut(Key) -> ControlFlow<()>,
+        passed: impl Fn(usize) -> bool,
+    ) {
+        if self.is_empty() {
+            return;
+        }
+        self.each_fit(hay, from, |at, mut bits| {
+            if passed(at.saturating_sub(self.reach)) {
+                return ControlFlow::Break(());
+            }
+            while bits != 0 {
+                let bit = bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                for &engine in &self.engines[bit] {
+                    match engines[engine].mark {
+                        None if at < hay.len() => visit(Key { start: at, engine })?,
+                        None => {}
+                        Some(mark) => {
+                            for start in mark.starts(hay, from, at) {
+                                visit(Key { start, engine })?;
+                            }
+                        }
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        });
+    }
+}
+
+impl Mark {
+    /// Where a match may start whose mark stands at `at`.
+    fn starts(&self, hay: &[u8], from: usize, at: usize) -> Range<usize> {
+        let earliest = at.saturating_sub(self.most).max(from);
+        let run = hay[earliest..at].iter().rev();
+        let len = run.take_while(|&&byte| self.before.contains(byte)).count();
+        // A mark that has come is part of the match even where nothing stands before it.
+        at - len..(at + 1).min(hay.len())
+    }
+}
+
+/// Finds literals by a hash of their first bytes.
+#[derive(Debug)]
+pub(crate) struct LiteralHeads {
+    /// Bytes that are hashed.
+    len: usize,
+    /// Which hashes there are.
+    bits: Vec<u64>,
+    /// How far a hash is shifted to become an index of a bit.
+    shift: u32,
+}
+
+/// Most bytes of a literal that are hashed.
+const HASHED: usize = 8;
+
+impl LiteralHeads {
+    /// For the literals of one pattern.
+    pub fn new<L: AsRef<[u8]>>(literals: &[L]) -> Self {
+        let shortest = literals.iter().map(|literal| literal.as_ref().len()).min();
+        let len = shortest.unwrap_or(0).min(HASHED);
+        // Sixty-four bits for a literal: one place in sixty-four is looked at in vain.
+        let log2 = (literals.len() * 64)
+            .next_power_of_two()
+            .ilog2()
+            .clamp(12, 22);
+        let mut heads = Self {
+            len,
+            bits: vec![0; 1 << (log2 - 6)],
+            shift: 64 - log2,
+        };
+        for literal in literals {
+            let mut head = [0; HASHED];
+            head[..len].copy_from_slice(&literal.as_ref()[..len]);
+            let bit = heads.hash(u64::from_le_bytes(head));
+            heads.bits[bit >> 6] |= 1 << (bit & 63);
+        }
+        heads
+    }
+
+    fn hash(&self, head: u64) -> usize {
+        // The golden ratio, as multiplicative hashing has it.
+        (head.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift) as usize
+    }
+
+    fn each_start(&self, hay: &[u8], from: usize, mut visit: impl FnMut(usize) -> ControlFlow<()>) {
+        let mask = u64::MAX >> (64 - 8 * self.len);
+        let mut at = from;
+        while let Some(head) = hay.get(at..).and_then(|rest| rest.first_chunk::<HASHED>()) {
+            let bit = self.hash(u64::from_le_bytes(*head) & mask);
+            if self.bits[bit >> 6] >> (bit & 63) & 1 != 0 && visit(at).is_break() {
+                return;
+            }
+            at += 1;
+        }
+        for start in at..hay.len() {
+            if visit(start).is_break() {
+                return;
+            }
+        }
+    }
+}
+
+/// Finds one pattern whose beginning can look like almost anything, by walking an automaton over
+/// everything.
+#[derive(Debug)]
+pub(crate) struct Sweeper {
+    /// Finds matches that start anywhere. Without it each place is tried.
+    anywhere: Option<RegexDfa>,
+    /// What a match may begin with.
+    first: ByteSet,
+}
+
+impl Sweeper {
+    pub fn new(anywhere: Option<RegexDfa>, first: ByteSet) -> Self {
+        Self { anywhere, first }
+    }
+
+    /// The automaton that starts anywhere, where there is one.
+    pub fn anywhere(&self) -> Option<&RegexDfa> {
+        self.anywhere.as_ref()
+    }
+
+    fn each_start(&self, hay: &[u8], from: usize, mut visit: impl FnMut(usize) -> ControlFlow<()>) {
+        let mut from = from;
+        while from < hay.len() {
+            let until = match &self.anywhere {
+                None => hay.len(),
+                Some(dfa) => {
+                    let sweep = dfa.sweep(hay, from);
+                    from = sweep.clean;
+                    sweep
+                        .matched
+                        .map_or(hay.len(), |at| (at + 1).min(hay.len()))
+                }
+            };
+            for start in from..until {
+                if self.first.contains(hay[start]) && visit(start).is_break() {
+                    return;
+                }
+            }
+            from = until.max(from + 1);
+        }
+    }
+}
+
+/// One way to find candidates.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Shapes(ShapeSource),
+    Literals {
+        heads: Arc<LiteralHeads>,
+        engine: usize,
+    },
+    Sweep {
+        sweeper: Arc<Sweeper>,
+        engine: usize,
+    },
+}
+
+impl Source {
+    /// Calls `visit` with candidates at or after `from.start`, until it breaks. Within one source
+    /// they come in no strict order; `passed` is asked whether the rest, none of which starts
+    /// before its argument, is wanted.
+    fn each_candidate(
+        &self,
+        engines: &[Arc<Engine>],
+        hay: &[u8],
+        from: usize,
+        mut visit: impl FnMut(Key) -> ControlFlow<()>,
+        passed: impl Fn(usize) -> bool,
+    ) {
+        let mut visit_in_order = |start, engine| {
+            if passed(start) {
+                return ControlFlow::Break(());
+            }
+            visit(Key { start, engine })
+        };
+        match self {
+            Self::Shapes(source) => source.each_candidate(engines, hay, from, visit, passed),
+            Self::Literals { heads, engine } => {
+                heads.each_start(hay, from, |start| visit_in_order(start, *engine));
+            }
+            Self::Sweep { sweeper, engine } => {
+                sweeper.each_start(hay, from, |start| visit_in_order(start, *engine));
+            }
+        }
+    }
+
+    /// The first of what matches or may yet match, at `from` or later.
+    pub fn next(&self, engines: &[Arc<Engine>], hay: Hay<'_>, from: Key) -> Option<Hit> {
+        let best: Cell<Option<Hit>> = Cell::new(None);
+        self.each_candidate(
+            engines,
+            hay.bytes,
+            from.start,
+            |key| {
+                let is_wanted = key >= from && best.get().is_none_or(|best| key < best.key());
+                if is_wanted {
+                    if let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended) {
+                        best.set(Some(Hit {
+                            start: key.start,
+                            engine: key.engine,
+                            kind,
+                        }));
+                    }
+                }
+                ControlFlow::Continue(())
+            },
+            |earliest| best.get().is_some_and(|best| earliest > best.start),
+        );
+        best.get()
+    }
+
+    /// Everything that matches or may yet match, at `from` or later, in no order.
+    pub fn all(&self, engines: &[Arc<Engine>], hay: Hay<'_>, from: Key, mut each: impl FnMut(Hit)) {
+        self.each_candidate(
+            engines,
+            hay.bytes,
+            from.start,
+            |key| {
+                if key >= from {
+                    if let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended) {
+                        each(Hit {
+                            start: key.start,
+                            engine: key.engine,
+                            kind,
+                        });
+                    }
+                }
+                ControlFlow::Continue(())
+            },
+            |_| false,
+        );
+    }
+}
+
+impl Hit {
+    pub fn key(&self) -> Key {
+        Key {
+            start: self.start,
+            engine: self.engine,
+        }
+    }
+}
