@@ -303,6 +303,14 @@ impl RegexDfa {
         Ok(regex)
     }
 
+    /// Has a walk go on over one byte more where the end of the match is known already: something
+    /// else about the match may depend on it.
+    pub fn wait_for_next_byte(&mut self) {
+        for outlook in &mut self.outlooks {
+            outlook.closed = false;
+        }
+    }
+
     /// Where a walk begins behind a byte.
     pub fn start(&self, before: Option<u8>) -> u32 {
         self.starts[before.map_or(256, usize::from)]
@@ -429,7 +437,8 @@ impl RegexDfa {
         by_index
     }
 
-    fn memory(&self) -> usize {
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
         self.dfa.memory_usage() + self.starts.len() * 4 + self.outlooks.len() * 2
     }
 }

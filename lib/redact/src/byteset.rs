@@ -10,8 +10,19 @@ impl ByteSet {
     /// Every byte.
     pub const FULL: Self = Self([u64::MAX; 4]);
 
-    pub fn insert(&mut self, byte: u8) {
-        self.0[usize::from(byte >> 6)] |= 1 << (byte & 63);
+    /// The bytes of a text.
+    pub const fn of(bytes: &[u8]) -> Self {
+        let mut set = Self::EMPTY;
+        let mut at = 0;
+        while at < bytes.len() {
+            set.insert(bytes[at]);
+            at += 1;
+        }
+        set
+    }
+
+    pub const fn insert(&mut self, byte: u8) {
+        self.0[(byte >> 6) as usize] |= 1 << (byte & 63);
     }
 
     pub fn contains(&self, byte: u8) -> bool {
@@ -23,6 +34,16 @@ impl ByteSet {
             *mine |= theirs;
         }
         self
+    }
+
+    pub fn intersect(&mut self, other: &Self) {
+        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
+            *mine &= theirs;
+        }
+    }
+
+    pub fn len(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {

@@ -70,7 +70,12 @@ impl Engine {
     /// A regex.
     pub fn regex(rule: usize, pattern: &str) -> Result<Self, PatternError> {
         let hir = parse(pattern)?;
-        let automaton = Automaton::Regex(RegexDfa::new(&hir, Reach::Here)?);
+        let secret = SecretGroup::new(&hir)?;
+        let mut dfa = RegexDfa::new(&hir, Reach::Here)?;
+        if secret.as_ref().is_some_and(|group| group.looks_ahead) {
+            dfa.wait_for_next_byte();
+        }
+        let automaton = Automaton::Regex(dfa);
         let shapes = shape::shapes(&automaton);
         let lead = if shapes.iter().map(Shape::near_rate).sum::<f64>() < COMMON {
             Lead::Shapes(shapes)
@@ -86,7 +91,7 @@ impl Engine {
             rule,
             automaton,
             check: None,
-            secret: SecretGroup::new(&hir)?,
+            secret,
             mark: None,
             lead,
         })
@@ -110,6 +115,17 @@ impl Engine {
         self.lead = Lead::Shapes(shape::shapes(&automaton));
         self.mark = Some(mark);
         Ok(self)
+    }
+
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
+        let lead = match &self.lead {
+            Lead::Shapes(shapes) => size_of_val(&shapes[..]),
+            Lead::Literals(heads) => heads.memory(),
+            Lead::Sweep(sweeper) => sweeper.anywhere().map_or(0, RegexDfa::memory),
+        };
+        let secret = self.secret.as_ref().map_or(0, SecretGroup::memory);
+        self.automaton.memory() + lead + secret
     }
 
     /// Whether a match of this pattern starts at `start`.

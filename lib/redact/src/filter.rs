@@ -60,6 +60,12 @@ impl Filter {
         Stream::new(Arc::clone(self))
     }
 
+    /// Bytes of memory that its patterns take, roughly.
+    pub fn memory(&self) -> usize {
+        let matchers = [Some(&self.main), self.audit.as_ref()];
+        matchers.into_iter().flatten().map(Matcher::memory).sum()
+    }
+
     pub(crate) fn replacer(&self) -> &Replacer {
         &self.replacer
     }

@@ -4,7 +4,9 @@
 
 mod action;
 mod automaton;
+mod builtin;
 mod byteset;
+mod check;
 mod engine;
 mod filter;
 mod matcher;
@@ -16,6 +18,7 @@ mod stream;
 
 pub use action::{Action, HASH_KEY_MIN, HashKey, HashKeyTooShort, UnknownAction};
 pub use automaton::PatternError;
+pub use builtin::{Builtin, BuiltinPattern, UnknownBuiltin};
 pub use filter::Filter;
 pub use rules::{Builder, DEFAULT_MAX_HOLD, Pattern, Rule, RuleSet};
 pub use stream::{Event, Stream, Verdict};

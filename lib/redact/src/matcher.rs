@@ -39,6 +39,13 @@ impl Matcher {
         }
         Self { engines, sources }
     }
+
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
+        let engines = self.engines.iter().map(|engine| engine.memory());
+        let sources = self.sources.iter().map(Source::memory);
+        engines.sum::<usize>() + sources.sum::<usize>()
+    }
 }
 
 /// A search through one text, which keeps what each source has found ahead of the others.

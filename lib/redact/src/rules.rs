@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::action::{Action, HashKey, Replacer};
 use crate::automaton::PatternError;
+use crate::builtin::Builtin;
 use crate::engine::Engine;
 use crate::filter::Filter;
 
@@ -14,6 +15,8 @@ pub enum Pattern {
     Literals(Vec<Vec<u8>>),
     /// A regex over bytes.
     Regex(String),
+    /// A pattern that comes with the crate.
+    Builtin(Builtin),
 }
 
 /// A rule.
@@ -82,6 +85,12 @@ impl Builder {
         let engines = match pattern {
             Pattern::Literals(literals) => vec![Engine::literals(rule, literals)?],
             Pattern::Regex(regex) => vec![Engine::regex(rule, regex)?],
+            Pattern::Builtin(builtin) => {
+                let patterns = builtin.patterns().iter();
+                patterns
+                    .map(|pattern| pattern.engine(rule))
+                    .collect::<Result<_, _>>()?
+            }
         };
         self.engines.extend(engines.into_iter().map(Arc::new));
         self.rules.push(Rule {

@@ -258,6 +258,11 @@ impl LiteralHeads {
         (head.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift) as usize
     }
 
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
+        size_of_val(&self.bits[..])
+    }
+
     fn each_start(&self, hay: &[u8], from: usize, mut visit: impl FnMut(usize) -> ControlFlow<()>) {
         let mask = u64::MAX >> (64 - 8 * self.len);
         let mut at = from;
@@ -359,6 +364,14 @@ impl Source {
             Self::Sweep { sweeper, engine } => {
                 sweeper.each_start(hay, from, |start| visit_in_order(start, *engine));
             }
+        }
+    }
+
+    /// Bytes of memory, but for what belongs to an engine.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Shapes(_) => size_of::<u64>() * 256 * (NEAR + FAR + 1),
+            Self::Literals { .. } | Self::Sweep { .. } => 0,
         }
     }
 

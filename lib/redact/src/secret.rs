@@ -24,6 +24,9 @@ pub(crate) struct SecretGroup {
     nfa: NFA,
     /// Whether there are matches that the group takes no part in.
     is_optional: bool,
+    /// Whether there are look-arounds, so that the byte behind a match may decide where its secret
+    /// lies.
+    pub looks_ahead: bool,
 }
 
 impl SecretGroup {
@@ -46,9 +49,15 @@ impl SecretGroup {
             group,
             nfa,
             is_optional: false,
+            looks_ahead: !hir.properties().look_set().is_empty(),
         };
         this.is_optional = this.can_match_without();
         Ok(Some(this))
+    }
+
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
+        self.nfa.memory_usage() + self.regex.memory_usage()
     }
 
     /// Where the secret lies in a match; the whole match where the group took no part in it.

@@ -45,43 +45,44 @@ impl Shape {
     pub fn near_rate(&self) -> f64 {
         self.places[..NEAR].iter().map(share).product()
     }
-
-    /// The same for all places.
-    pub fn rate(&self) -> f64 {
-        self.places.iter().map(share).product()
-    }
 }
 
 /// Roughly how much of ordinary log text a set of bytes makes up.
 fn share(set: &ByteSet) -> f64 {
-    set.iter().map(|byte| f64::from(weight(byte))).sum::<f64>() / f64::from(TOTAL_WEIGHT)
+    let weighed = WEIGHTS.iter().map(|(weight, bytes)| {
+        let mut bytes = *bytes;
+        bytes.intersect(set);
+        weight * bytes.len() as f64
+    });
+    weighed.sum()
 }
 
-const TOTAL_WEIGHT: u32 = {
-    let mut total = 0;
-    let mut byte = 0;
-    while byte < 256 {
-        total += weight(byte as u8);
-        byte += 1;
-    }
-    total
-};
-
-/// How often a byte stands in logs, relative to others: a rule of thumb.
-const fn weight(byte: u8) -> u32 {
-    match byte {
-        b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 50,
-        b'a'..=b'z' => 20,
-        b' ' => 100,
-        b'0' | b'1' | b'2' => 40,
-        b'3'..=b'9' => 25,
-        b'.' | b',' | b':' | b'-' | b'_' | b'/' | b'=' | b'"' => 20,
-        b'A'..=b'Z' => 8,
-        b'\n' => 10,
-        b'!'..=b'~' | b'\t' => 4,
-        _ => 1,
-    }
-}
+/// Bytes by how often one of them stands in logs: a rule of thumb.
+const WEIGHTS: [(f64, ByteSet); 7] = [
+    (0.040, ByteSet::of(b"etaoinsr")),
+    (0.012, ByteSet::of(b"bcdfghjklmpquvwxyz")),
+    (0.100, ByteSet::of(b" ")),
+    (0.015, ByteSet::of(b"0123456789.,:-_/=\"")),
+    (0.003, ByteSet::of(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ\n[]()")),
+    (0.001, ByteSet::of(b"!#$%&'*+;<>?@\\^`{|}~\t")),
+    (0.0001, {
+        let mut rest = ByteSet::EMPTY;
+        let mut byte = 0;
+        while byte < 0x20 {
+            if byte != b'\t' && byte != b'\n' {
+                rest.insert(byte);
+            }
+            byte += 1;
+        }
+        byte = 0x7F;
+        while byte < 0xFF {
+            rest.insert(byte);
+            byte += 1;
+        }
+        rest.insert(0xFF);
+        rest
+    }),
+];
 
 /// The shapes of an automaton's matches.
 pub(crate) fn shapes(automaton: &Automaton) -> Vec<Shape> {
@@ -243,37 +244,70 @@ pub(crate) fn reduce<T>(
     union: impl Fn(&T, &T) -> T,
     rate: impl Fn(&T) -> f64,
 ) {
+    if items.len() <= most {
+        return;
+    }
+    let mut slots: Vec<Option<T>> = items.drain(..).map(Some).collect();
     let cost = |a: &T, b: &T| rate(&union(a, b)) - rate(a) - rate(b);
-    // The cheapest partner of each item among those after it.
-    let mut best: Vec<Option<(f64, usize)>> = Vec::new();
-    let cheapest = |items: &[T], at: usize| {
-        (at + 1..items.len())
-            .map(|other| (cost(&items[at], &items[other]), other))
+    // The cheapest partner of an item among those after it.
+    let partner = |slots: &[Option<T>], at: usize| -> Option<(f64, usize)> {
+        let item = slots[at].as_ref()?;
+        let later = slots.iter().enumerate().skip(at + 1);
+        later
+            .filter_map(|(other, slot)| Some((cost(item, slot.as_ref()?), other)))
             .min_by(|a, b| a.0.total_cmp(&b.0))
     };
-    while items.len() > most {
-        if best.is_empty() {
-            best = (0..items.len()).map(|at| cheapest(items, at)).collect();
-        }
-        let cheapest_of_all = best
-            .iter()
-            .enumerate()
+    let mut partners: Vec<_> = (0..slots.len()).map(|at| partner(&slots, at)).collect();
+    for _ in most..slots.len() {
+        let pairs = partners.iter().enumerate();
+        let cheapest = pairs
             .filter_map(|(at, partner)| partner.map(|(cost, other)| (cost, at, other)))
             .min_by(|a, b| a.0.total_cmp(&b.0));
-        let Some((_, at, other)) = cheapest_of_all else {
-            return;
+        let Some((_, at, other)) = cheapest else {
+            break;
         };
-        items[at] = union(&items[at], &items[other]);
-        items.remove(other);
-        best.remove(other);
-        for item in 0..items.len() {
-            // What named a changed or moved item looks again.
-            if best[item].is_some_and(|(_, partner)| partner == at || partner >= other)
-                || item == at
-                || item < at
+        let (Some(item), Some(gone)) = (slots[at].take(), slots[other].take()) else {
+            break;
+        };
+        slots[at] = Some(union(&item, &gone));
+        for item in 0..slots.len() {
+            let lost = partners[item].is_some_and(|(_, partner)| partner == at || partner == other);
+            if lost || item == at || item == other {
+                partners[item] = partner(&slots, item);
+            } else if item < at
+                && let (Some(one), Some(merged)) = (&slots[item], &slots[at])
             {
-                best[item] = cheapest(items, item);
+                let cost = cost(one, merged);
+                if partners[item].is_none_or(|(best, _)| cost < best) {
+                    partners[item] = Some((cost, at));
+                }
             }
         }
+    }
+    items.extend(slots.into_iter().flatten());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_has_one_weight() {
+        for byte in 0..=u8::MAX {
+            let classes = WEIGHTS.iter().filter(|(_, set)| set.contains(byte));
+            assert_eq!(classes.count(), 1, "{byte:#x}");
+        }
+        let all = share(&ByteSet::FULL);
+        assert!((0.95..1.05).contains(&all), "{all}");
+    }
+
+    #[test]
+    fn reduce_merges_the_cheapest_pairs() {
+        // Intervals, whose cost is their length.
+        let mut items = vec![(0, 1), (10, 11), (2, 3), (30, 31), (12, 13)];
+        let union = |a: &(i32, i32), b: &(i32, i32)| (a.0.min(b.0), a.1.max(b.1));
+        reduce(&mut items, 3, union, |item| f64::from(item.1 - item.0));
+        items.sort_unstable();
+        assert_eq!(items, [(0, 3), (10, 13), (30, 31)]);
     }
 }

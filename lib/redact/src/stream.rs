@@ -387,7 +387,11 @@ impl Lane {
                     let open = group.earliest(bytes, hit.start);
                     // The match so far is what remains if the walk leads to no longer one.
                     let so_far = walk.matched.map(|len| hit.start..hit.start + len);
-                    so_far.map_or(open, |found| open.min(group.find(bytes, found).start))
+                    match so_far {
+                        None => open,
+                        Some(_) if group.looks_ahead => hit.start,
+                        Some(found) => open.min(group.find(bytes, found).start),
+                    }
                 }
                 _ => hit.start,
             }

@@ -21,6 +21,12 @@ impl Rule {
     pub fn new(name: &str, pattern: &Pattern, action: Action) -> Self {
         let patterns = match pattern {
             Pattern::Regex(regex) => vec![(compile(regex), None)],
+            Pattern::Builtin(builtin) => {
+                let patterns = builtin.patterns().iter();
+                patterns
+                    .map(|pattern| (compile(pattern.regex()), pattern.check()))
+                    .collect()
+            }
             Pattern::Literals(literals) => {
                 let escaped: Vec<String> = literals.iter().map(|text| escape(text)).collect();
                 vec![(compile(&escaped.join("|")), None)]
