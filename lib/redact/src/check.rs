@@ -1,0 +1,125 @@
+//! Checksums that tell a number from the kind it looks like.
+//!
+//! A check takes the text of a match and answers how many of its bytes are one, or `None`.
+
+/// Payment card numbers: the Luhn checksum (ISO/IEC 7812-1) over the digits.
+pub(crate) fn luhn(text: &[u8]) -> Option<usize> {
+    let digits = text.iter().rev().filter(|byte| byte.is_ascii_digit());
+    let sum: u32 = digits
+        .zip([false, true].into_iter().cycle())
+        .map(|(byte, doubled)| {
+            let digit = u32::from(byte - b'0');
+            match (doubled, digit) {
+                (true, 5..) => digit * 2 - 9,
+                (true, _) => digit * 2,
+                (false, _) => digit,
+            }
+        })
+        .sum();
+    (sum % 10 == 0).then_some(text.len())
+}
+
+/// IBANs: the length that the country has (ISO 13616) and the checksum (ISO 7064, modulo 97). In
+/// groups, what follows the last group is no part of it.
+pub(crate) fn iban(text: &[u8]) -> Option<usize> {
+    let country = std::str::from_utf8(text.get(..2)?).ok()?;
+    let len: usize = IBAN_LENGTHS
+        .split_ascii_whitespace()
+        .find_map(|entry| entry.strip_prefix(country)?.parse().ok())?;
+    let mut characters = text.iter().enumerate().filter(|(_, byte)| **byte != b' ');
+    let (last, _) = characters.nth(len - 1)?;
+    let (iban, rest) = text.split_at(last + 1);
+    if rest.first().is_some_and(|&byte| byte != b' ') {
+        return None;
+    }
+    let (head, tail) = iban.split_at(4);
+    let remainder = tail
+        .iter()
+        .chain(head)
+        .filter(|&&byte| byte != b' ')
+        .try_fold(0u32, |remainder, &byte| match byte {
+            b'0'..=b'9' => Some((remainder * 10 + u32::from(byte - b'0')) % 97),
+            b'A'..=b'Z' => Some((remainder * 100 + u32::from(byte - b'A') + 10) % 97),
+            _ => None,
+        });
+    (remainder == Some(1)).then_some(iban.len())
+}
+
+/// Characters of an IBAN by country, from the registry that SWIFT keeps under ISO 13616.
+const IBAN_LENGTHS: &str = "\
+    AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 \
+    DE22 DJ27 DK18 DO28 EE20 EG29 ES24 FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 \
+    GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 \
+    LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28 NL18 NO15 OM23 PK24 \
+    PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25 \
+    SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30";
+
+/// Telephone numbers in groups: as many groups as make no more digits than E.164 allows, and not
+/// too few to be a number.
+pub(crate) fn phone(text: &[u8]) -> Option<usize> {
+    let mut digits = 0;
+    let mut best = None;
+    for (at, byte) in text.iter().enumerate() {
+        digits += usize::from(byte.is_ascii_digit());
+        let ends_group = text.get(at + 1).is_none_or(|next| !next.is_ascii_digit());
+        if byte.is_ascii_digit() && ends_group && (8..=15).contains(&digits) {
+            best = Some(at + 1);
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn luhn_takes_the_published_test_numbers() {
+        for number in [
+            "4111 1111 1111 1111",
+            "378282246310005",
+            "5555-5555-5555-4444",
+            "79927398713",
+        ] {
+            assert_eq!(luhn(number.as_bytes()), Some(number.len()));
+        }
+        assert_eq!(luhn(b"79927398710"), None);
+        assert_eq!(luhn(b"4111 1111 1111 1112"), None);
+    }
+
+    #[test]
+    fn iban_takes_the_registry_examples_and_ends_where_the_country_says() {
+        for iban in [
+            "GB29NWBK60161331926819",
+            "DE89370400440532013000",
+            "NO9386011117947",
+            "MT84MALT011000012345MTLCAST001S",
+        ] {
+            assert_eq!(super::iban(iban.as_bytes()), Some(iban.len()), "{iban}");
+        }
+        let grouped = b"GB29 NWBK 6016 1331 9268 19 AND";
+        assert_eq!(super::iban(grouped), Some(27));
+        // One digit changed, a country without IBANs, one character more, one less.
+        for text in [
+            "GB29NWBK60161331926818",
+            "US29NWBK60161331926819",
+            "GB29NWBK601613319268190",
+            "GB29NWBK6016133192681",
+        ] {
+            assert_eq!(super::iban(text.as_bytes()), None, "{text}");
+        }
+        for len in 0..grouped.len() {
+            let found = super::iban(&grouped[..len]);
+            assert_eq!(found.is_some(), len >= 27, "{len}");
+        }
+    }
+
+    #[test]
+    fn phone_takes_as_many_groups_as_fit() {
+        assert_eq!(phone(b"+49 30 123456"), Some(13));
+        assert_eq!(phone(b"+49 30 1"), None);
+        assert_eq!(phone(b"+1234567890123456"), None);
+        assert_eq!(phone(b"+1 415 555 0123 20261124"), Some(15));
+        assert_eq!(phone(b"+1 415 555 (0123)"), Some(16));
+    }
+}

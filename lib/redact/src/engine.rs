@@ -1,0 +1,181 @@
+//! A pattern made ready to search with.
+
+use std::sync::Arc;
+
+use regex_syntax::hir::Hir;
+
+use crate::automaton::{Automaton, PatternError, Reach, RegexDfa, Step, Trie, Walk, parse};
+use crate::byteset::ByteSet;
+use crate::scan::{LiteralHeads, Sweeper};
+use crate::secret::SecretGroup;
+use crate::shape::{self, Shape};
+
+/// What a pattern says to a text that its automaton takes: `None` for no, or how many of its bytes
+/// are the match.
+pub(crate) type Check = fn(&[u8]) -> Option<usize>;
+
+/// One pattern of a rule, made ready to search with.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    /// The rule it belongs to, as an index.
+    pub rule: usize,
+    pub automaton: Automaton,
+    pub check: Option<Check>,
+    /// Where only a part of the match is the secret.
+    pub secret: Option<SecretGroup>,
+    /// Where a match is looked for by a mark inside it.
+    pub mark: Option<Mark>,
+    pub lead: Lead,
+}
+
+/// How the places are found where a match may start.
+#[derive(Debug)]
+pub(crate) enum Lead {
+    /// By the shapes of its beginning or its mark.
+    Shapes(Vec<Shape>),
+    /// By the first bytes of literals.
+    Literals(Arc<LiteralHeads>),
+    /// By an automaton that walks over everything.
+    Sweep(Arc<Sweeper>),
+}
+
+/// Says that each match has a mark inside, and only certain bytes before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    /// The bytes that may stand before the mark.
+    pub before: ByteSet,
+    /// Most of them.
+    pub most: usize,
+}
+
+/// What starts at a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hit {
+    pub start: usize,
+    /// The pattern, as an index.
+    pub engine: usize,
+    pub kind: HitKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HitKind {
+    /// A match that ends before this index.
+    Match(usize),
+    /// The bytes ran out before it was decided.
+    Open(Walk),
+}
+
+/// Share of ordinary text above which the beginnings of a pattern are too common to look for.
+const COMMON: f64 = 0.02;
+
+impl Engine {
+    /// A regex.
+    pub fn regex(rule: usize, pattern: &str) -> Result<Self, PatternError> {
+        let hir = parse(pattern)?;
+        let automaton = anchored(&hir)?;
+        let shapes = shape::shapes(&automaton);
+        let lead = if shapes.iter().map(Shape::near_rate).sum::<f64>() < COMMON {
+            Lead::Shapes(shapes)
+        } else {
+            let first = shapes.iter().map(|shape| shape.places[0]);
+            let first = first.fold(ByteSet::EMPTY, |all, set| all.union(&set));
+            // An automaton that starts everywhere may be too large where one that starts at one
+            // place is not.
+            let anywhere = RegexDfa::new(&hir, Reach::Anywhere).ok();
+            Lead::Sweep(Arc::new(Sweeper::new(anywhere, first)))
+        };
+        Self::new(rule, &hir, automaton, lead, None)
+    }
+
+    /// A regex whose matches all have a mark inside, which another regex describes.
+    pub fn marked(
+        rule: usize,
+        pattern: &str,
+        inside: &str,
+        mark: Mark,
+    ) -> Result<Self, PatternError> {
+        let hir = parse(pattern)?;
+        let inside = Automaton::Regex(RegexDfa::new(&parse(inside)?, Reach::Here)?);
+        let lead = Lead::Shapes(shape::shapes(&inside));
+        Self::new(rule, &hir, anchored(&hir)?, lead, Some(mark))
+    }
+
+    fn new(
+        rule: usize,
+        hir: &Hir,
+        mut automaton: Automaton,
+        lead: Lead,
+        mark: Option<Mark>,
+    ) -> Result<Self, PatternError> {
+        let secret = SecretGroup::new(hir)?;
+        if let (Some(group), Automaton::Regex(dfa)) = (&secret, &mut automaton)
+            && group.looks_ahead
+        {
+            dfa.wait_for_next_byte();
+        }
+        Ok(Self {
+            rule,
+            automaton,
+            check: None,
+            secret,
+            mark,
+            lead,
+        })
+    }
+
+    /// A list of literals, the first of which has priority.
+    pub fn literals<L: AsRef<[u8]>>(rule: usize, literals: &[L]) -> Result<Self, PatternError> {
+        Ok(Self {
+            rule,
+            automaton: Automaton::Literals(Trie::new(literals)?),
+            check: None,
+            secret: None,
+            mark: None,
+            lead: Lead::Literals(Arc::new(LiteralHeads::new(literals))),
+        })
+    }
+
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
+        let lead = match &self.lead {
+            Lead::Shapes(shapes) => size_of_val(&shapes[..]),
+            Lead::Literals(heads) => heads.memory(),
+            Lead::Sweep(sweeper) => sweeper.anywhere().map_or(0, RegexDfa::memory),
+        };
+        let secret = self.secret.as_ref().map_or(0, SecretGroup::memory);
+        self.automaton.memory() + lead + secret
+    }
+
+    /// Whether a match of this pattern starts at `start`.
+    pub fn probe(&self, hay: &[u8], start: usize, ended: bool) -> Option<HitKind> {
+        self.judge(hay, start, self.automaton.probe(hay, start, ended))
+    }
+
+    /// Goes on with a walk that has seen everything before `from`.
+    pub fn resume(
+        &self,
+        hay: &[u8],
+        start: usize,
+        from: usize,
+        walk: Walk,
+        ended: bool,
+    ) -> Option<HitKind> {
+        let step = self.automaton.resume(hay, start, from, walk, ended);
+        self.judge(hay, start, step)
+    }
+
+    fn judge(&self, hay: &[u8], start: usize, step: Step) -> Option<HitKind> {
+        match step {
+            Step::Dead => None,
+            Step::Open(walk) => Some(HitKind::Open(walk)),
+            Step::Match(end) => match self.check {
+                None => Some(HitKind::Match(end)),
+                Some(check) => check(&hay[start..end]).map(|len| HitKind::Match(start + len)),
+            },
+        }
+    }
+}
+
+fn anchored(hir: &Hir) -> Result<Automaton, PatternError> {
+    RegexDfa::new(hir, Reach::Here).map(Automaton::Regex)
+}

@@ -1,0 +1,72 @@
+//! The rules for one destination, ready for use.
+
+use std::sync::Arc;
+
+use crate::action::{Action, Replacer};
+use crate::engine::Engine;
+use crate::matcher::Matcher;
+use crate::rules::Rule;
+use crate::stream::Stream;
+
+/// The rules that apply to one destination, compiled. Any number of streams may share it.
+#[derive(Debug)]
+pub struct Filter {
+    rules: Arc<[Rule]>,
+    pub(crate) main: Matcher,
+    pub(crate) audit: Option<Matcher>,
+    pub(crate) judges_writes: bool,
+    replacer: Replacer,
+    max_hold: usize,
+}
+
+impl Filter {
+    pub(crate) fn new(
+        rules: Arc<[Rule]>,
+        engines: &[Arc<Engine>],
+        replacer: Replacer,
+        max_hold: usize,
+    ) -> Self {
+        let action = |engine: &&Arc<Engine>| rules[engine.rule].action();
+        let of = |audits: bool| -> Vec<Arc<Engine>> {
+            let engines = engines.iter();
+            engines
+                .filter(|engine| (action(engine) == Action::Audit) == audits)
+                .cloned()
+                .collect()
+        };
+        let (main, audit) = (of(false), of(true));
+        Self {
+            judges_writes: engines.iter().any(|engine| action(&engine).judges_write()),
+            main: Matcher::new(main),
+            audit: (!audit.is_empty()).then(|| Matcher::new(audit)),
+            rules,
+            replacer,
+            max_hold,
+        }
+    }
+
+    /// All rules of the set, also those that do not apply here.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// Most bytes that a stream holds.
+    pub fn max_hold(&self) -> usize {
+        self.max_hold
+    }
+
+    /// A stream from its beginning.
+    pub fn stream(self: &Arc<Self>) -> Stream {
+        Stream::new(Arc::clone(self))
+    }
+
+    /// Bytes of memory that its patterns take, roughly.
+    pub fn memory(&self) -> usize {
+        let matchers = [Some(&self.main), self.audit.as_ref()];
+        matchers.into_iter().flatten().map(Matcher::memory).sum()
+    }
+
+    pub(crate) fn replacer(&self) -> &Replacer {
+        &self.replacer
+    }
+}

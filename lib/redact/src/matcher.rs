@@ -1,0 +1,94 @@
+//! The patterns of a set of rules, made ready to search with together.
+
+use std::sync::Arc;
+
+use crate::engine::{Engine, Hit, Lead};
+use crate::scan::{Bucket, Hay, Key, ShapeSource, Source};
+
+/// The patterns of a set of rules, made ready to search with together. Earlier patterns have
+/// priority over later ones that match at the same place.
+#[derive(Debug, Default)]
+pub(crate) struct Matcher {
+    pub engines: Vec<Arc<Engine>>,
+    pub sources: Vec<Source>,
+}
+
+impl Matcher {
+    pub fn new(engines: Vec<Arc<Engine>>) -> Self {
+        let mut buckets = Vec::new();
+        let mut sources = Vec::new();
+        for (index, engine) in engines.iter().enumerate() {
+            match &engine.lead {
+                Lead::Shapes(shapes) => buckets.extend(shapes.iter().map(|&shape| Bucket {
+                    shape,
+                    engines: vec![index],
+                    marked: engine.mark.is_some(),
+                })),
+                Lead::Literals(heads) => sources.push(Source::Literals {
+                    heads: Arc::clone(heads),
+                    engine: index,
+                }),
+                Lead::Sweep(sweeper) => sources.push(Source::Sweep {
+                    sweeper: Arc::clone(sweeper),
+                    engine: index,
+                }),
+            }
+        }
+        if !buckets.is_empty() {
+            sources.push(Source::Shapes(ShapeSource::new(buckets, &engines)));
+        }
+        Self { engines, sources }
+    }
+
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
+        let engines = self.engines.iter().map(|engine| engine.memory());
+        let sources = self.sources.iter().map(Source::memory);
+        engines.sum::<usize>() + sources.sum::<usize>()
+    }
+}
+
+/// A search through one text, which keeps what each source has found ahead of the others.
+#[derive(Debug)]
+pub(crate) struct Search<'m> {
+    matcher: &'m Matcher,
+    ahead: Vec<Ahead>,
+}
+
+/// What is known of a source.
+#[derive(Clone, Copy, Debug)]
+enum Ahead {
+    Unknown,
+    Hit(Hit),
+    Nothing,
+}
+
+impl<'m> Search<'m> {
+    pub fn new(matcher: &'m Matcher) -> Self {
+        Self {
+            matcher,
+            ahead: vec![Ahead::Unknown; matcher.sources.len()],
+        }
+    }
+
+    /// The first of what matches or may yet match in `hay`, at `from` or later. `hay` is the same
+    /// in all calls, and `from` never falls.
+    pub fn next(&mut self, hay: Hay<'_>, from: Key) -> Option<Hit> {
+        for (ahead, source) in self.ahead.iter_mut().zip(&self.matcher.sources) {
+            let is_known = match ahead {
+                Ahead::Unknown => false,
+                Ahead::Hit(hit) => hit.key() >= from,
+                Ahead::Nothing => true,
+            };
+            if !is_known {
+                let hit = source.next(&self.matcher.engines, hay, from);
+                *ahead = hit.map_or(Ahead::Nothing, Ahead::Hit);
+            }
+        }
+        let hits = self.ahead.iter().filter_map(|ahead| match ahead {
+            Ahead::Hit(hit) => Some(*hit),
+            _ => None,
+        });
+        hits.min_by_key(Hit::key)
+    }
+}

@@ -1,0 +1,469 @@
+//! The search for places where a match may start.
+//!
+//! A filter's patterns are spread over a few sources. Each source answers the same question: which
+//! is the first place at or after `at` where one of its patterns matches, or may yet match?
+
+use std::cell::Cell;
+use std::ops::{ControlFlow, Range};
+use std::sync::Arc;
+
+use crate::automaton::{RegexDfa, look_behind};
+use crate::byteset::ByteSet;
+use crate::engine::{Engine, Hit, Mark};
+use crate::shape::{self, NEAR, SPAN, Shape};
+
+/// Shapes are looked for in parallel, one bit each: first many share a bit.
+const NEAR_BITS: usize = 64;
+/// Then each has its own, in so many words of 64 bits.
+const WORDS: usize = 4;
+
+/// A bit for each shape.
+type Wide = [u64; WORDS];
+
+/// Text that is searched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hay<'h> {
+    /// The bytes, with the one before the first place a match may start, if the stream has one.
+    pub bytes: &'h [u8],
+    /// Nothing follows.
+    pub ended: bool,
+}
+
+/// The earliest candidate that a search may answer: this pattern or a later one at this place, or
+/// any pattern further on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Key {
+    pub start: usize,
+    pub engine: usize,
+}
+
+/// Finds where patterns may start by the shapes of their beginnings.
+#[derive(Debug)]
+pub(crate) struct ShapeSource {
+    /// Which groups of shapes allow a byte, for each of the near places.
+    near: Box<[[u64; 256]; NEAR]>,
+    /// Which shapes allow a byte before the first place, and at each place.
+    before: Box<[Wide; 256]>,
+    places: Box<[[Wide; 256]; SPAN]>,
+    /// The patterns of each shape.
+    engines: Vec<Vec<usize>>,
+    /// Shapes of marks.
+    marked: Wide,
+    /// How far before a mark a match may start.
+    reach: usize,
+}
+
+/// A shape and the patterns that have it.
+#[derive(Clone, Debug)]
+pub(crate) struct Bucket {
+    pub shape: Shape,
+    pub engines: Vec<usize>,
+    /// Whether it is the shape of a mark.
+    pub marked: bool,
+}
+
+impl Bucket {
+    fn union(&self, other: &Self) -> Self {
+        let mut engines = [&self.engines[..], &other.engines].concat();
+        engines.sort_unstable();
+        engines.dedup();
+        Self {
+            shape: self.shape.union(&other.shape),
+            engines,
+            marked: self.marked || other.marked,
+        }
+    }
+}
+
+impl ShapeSource {
+    /// Makes the tables.
+    pub fn new(mut buckets: Vec<Bucket>, engines: &[Arc<Engine>]) -> Self {
+        shape::reduce(&mut buckets, WORDS * 64, Bucket::union, |bucket| {
+            bucket.shape.rate()
+        });
+        let mut groups: Vec<Shape> = buckets.iter().map(|bucket| bucket.shape).collect();
+        shape::reduce(&mut groups, NEAR_BITS, Shape::union, Shape::near_rate);
+
+        let mut source = Self {
+            near: Box::new([[0; 256]; NEAR]),
+            before: Box::new([[0; WORDS]; 256]),
+            places: Box::new([[[0; WORDS]; 256]; SPAN]),
+            engines: Vec::new(),
+            marked: [0; WORDS],
+            reach: engines
+                .iter()
+                .filter_map(|engine| engine.mark.map(|mark| mark.most))
+                .max()
+                .unwrap_or(0),
+        };
+        for (bit, group) in groups.into_iter().enumerate() {
+            for (table, set) in source.near.iter_mut().zip(&group.places) {
+                set.iter()
+                    .for_each(|byte| table[usize::from(byte)] |= 1 << bit);
+            }
+        }
+        for (index, bucket) in buckets.into_iter().enumerate() {
+            let (word, bit) = (index / 64, 1u64 << (index % 64));
+            let allow = |table: &mut [Wide; 256], set: &ByteSet| {
+                set.iter()
+                    .for_each(|byte| table[usize::from(byte)][word] |= bit);
+            };
+            allow(&mut source.before, &bucket.shape.before);
+            for (table, set) in source.places.iter_mut().zip(&bucket.shape.places) {
+                allow(table, set);
+            }
+            if bucket.marked {
+                source.marked[word] |= bit;
+            }
+            source.engines.push(bucket.engines);
+        }
+        source
+    }
+
+    /// Calls `found` with each place at or after `from` where shapes fit, and those shapes.
+    fn each_fit(
+        &self,
+        hay: &[u8],
+        from: usize,
+        mut found: impl FnMut(usize, Wide) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        const STEP: usize = 8;
+        const WINDOW: usize = STEP + NEAR - 1;
+        let [t0, t1, t2, t3] = &*self.near;
+        let mut at = from;
+        while let Some(window) = hay.get(at..).and_then(|rest| rest.first_chunk::<WINDOW>()) {
+            let fits: [u64; STEP] = std::array::from_fn(|i| {
+                t0[usize::from(window[i])]
+                    & t1[usize::from(window[i + 1])]
+                    & t2[usize::from(window[i + 2])]
+                    & t3[usize::from(window[i + 3])]
+            });
+            if fits.iter().fold(0, |any, fit| any | fit) != 0 {
+                for (i, &near) in fits.iter().enumerate() {
+                    if near != 0 {
+                        let shapes = self.fitting(hay, at + i);
+                        if shapes != [0; WORDS] {
+                            found(at + i, shapes)?;
+                        }
+                    }
+                }
+            }
+            at += STEP;
+        }
+        // Towards the end, places that are not there yet may become anything.
+        for at in at..=hay.len() {
+            let mut shapes = self.fitting(hay, at);
+            if at == hay.len() {
+                // Beyond the end there is only what may stand before a mark.
+                shapes = and(shapes, &self.marked);
+            }
+            if shapes != [0; WORDS] {
+                found(at, shapes)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// The shapes that fit at a place.
+    fn fitting(&self, hay: &[u8], at: usize) -> Wide {
+        let mut shapes = match look_behind(hay, at) {
+            Some(byte) => self.before[usize::from(byte)],
+            None => [u64::MAX; WORDS],
+        };
+        for (&byte, table) in hay[at..].iter().zip(self.places.iter()) {
+            shapes = and(shapes, &table[usize::from(byte)]);
+        }
+        shapes
+    }
+
+    /// Calls `visit` with each place and pattern where a match may start.
+    fn each_candidate(
+        &self,
+        engines: &[Arc<Engine>],
+        hay: &[u8],
+        from: usize,
+        mut visit: impl FnMut(Key) -> ControlFlow<()>,
+        passed: impl Fn(usize) -> bool,
+    ) {
+        // Broken off or not, what was wanted has been visited.
+        let _: ControlFlow<()> = self.each_fit(hay, from, |at, shapes| {
+            if passed(at.saturating_sub(self.reach)) {
+                return ControlFlow::Break(());
+            }
+            for engine in ones(shapes)
+                .flat_map(|shape| self.engines.get(shape))
+                .flatten()
+            {
+                let engine = *engine;
+                match engines[engine].mark {
+                    None if at < hay.len() => visit(Key { start: at, engine })?,
+                    None => {}
+                    Some(mark) => {
+                        for start in mark.starts(hay, from, at) {
+                            visit(Key { start, engine })?;
+                        }
+                    }
+                }
+            }
+            ControlFlow::Continue(())
+        });
+    }
+}
+
+fn and(mut shapes: Wide, others: &Wide) -> Wide {
+    for (word, other) in shapes.iter_mut().zip(others) {
+        *word &= other;
+    }
+    shapes
+}
+
+/// The indices of the bits that are set.
+fn ones(shapes: Wide) -> impl Iterator<Item = usize> {
+    shapes
+        .into_iter()
+        .enumerate()
+        .flat_map(|(index, mut word)| {
+            std::iter::from_fn(move || {
+                let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+                word &= word - 1;
+                Some(index * 64 + bit)
+            })
+        })
+}
+
+impl Mark {
+    /// Where a match may start whose mark stands at `at`.
+    fn starts(&self, hay: &[u8], from: usize, at: usize) -> Range<usize> {
+        let earliest = at.saturating_sub(self.most).max(from);
+        let run = hay[earliest..at].iter().rev();
+        let len = run.take_while(|&&byte| self.before.contains(byte)).count();
+        // A mark that has come is part of the match even where nothing stands before it.
+        at - len..(at + 1).min(hay.len())
+    }
+}
+
+/// Finds literals by a hash of their first bytes.
+#[derive(Debug)]
+pub(crate) struct LiteralHeads {
+    /// Bytes that are hashed.
+    len: usize,
+    /// Which hashes there are.
+    bits: Vec<u64>,
+    /// How far a hash is shifted to become an index of a bit.
+    shift: u32,
+}
+
+/// Most bytes of a literal that are hashed.
+const HASHED: usize = 8;
+
+impl LiteralHeads {
+    /// For the literals of one pattern.
+    pub fn new<L: AsRef<[u8]>>(literals: &[L]) -> Self {
+        let shortest = literals.iter().map(|literal| literal.as_ref().len()).min();
+        let len = shortest.unwrap_or(0).min(HASHED);
+        // Sixty-four bits for a literal: one place in sixty-four is looked at in vain.
+        let log2 = (literals.len() * 64)
+            .next_power_of_two()
+            .ilog2()
+            .clamp(12, 22);
+        let mut heads = Self {
+            len,
+            bits: vec![0; 1 << (log2 - 6)],
+            shift: 64 - log2,
+        };
+        for literal in literals {
+            let mut head = [0; HASHED];
+            head[..len].copy_from_slice(&literal.as_ref()[..len]);
+            let bit = heads.hash(u64::from_le_bytes(head));
+            heads.bits[bit >> 6] |= 1 << (bit & 63);
+        }
+        heads
+    }
+
+    fn hash(&self, head: u64) -> usize {
+        // The golden ratio, as multiplicative hashing has it.
+        (head.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift) as usize
+    }
+
+    /// Bytes of memory.
+    pub fn memory(&self) -> usize {
+        size_of_val(&self.bits[..])
+    }
+
+    fn each_start(&self, hay: &[u8], from: usize, mut visit: impl FnMut(usize) -> ControlFlow<()>) {
+        let mask = u64::MAX >> (64 - 8 * self.len);
+        let mut at = from;
+        while let Some(head) = hay.get(at..).and_then(|rest| rest.first_chunk::<HASHED>()) {
+            let bit = self.hash(u64::from_le_bytes(*head) & mask);
+            if self.bits[bit >> 6] >> (bit & 63) & 1 != 0 && visit(at).is_break() {
+                return;
+            }
+            at += 1;
+        }
+        for start in at..hay.len() {
+            if visit(start).is_break() {
+                return;
+            }
+        }
+    }
+}
+
+/// Finds one pattern whose beginning can look like almost anything, by walking an automaton over
+/// everything.
+#[derive(Debug)]
+pub(crate) struct Sweeper {
+    /// Finds matches that start anywhere. Without it each place is tried.
+    anywhere: Option<RegexDfa>,
+    /// What a match may begin with.
+    first: ByteSet,
+}
+
+impl Sweeper {
+    pub fn new(anywhere: Option<RegexDfa>, first: ByteSet) -> Self {
+        Self { anywhere, first }
+    }
+
+    /// The automaton that starts anywhere, where there is one.
+    pub fn anywhere(&self) -> Option<&RegexDfa> {
+        self.anywhere.as_ref()
+    }
+
+    fn each_start(&self, hay: &[u8], from: usize, mut visit: impl FnMut(usize) -> ControlFlow<()>) {
+        let mut from = from;
+        while from < hay.len() {
+            let until = match &self.anywhere {
+                None => hay.len(),
+                Some(dfa) => {
+                    let sweep = dfa.sweep(hay, from);
+                    from = sweep.clean;
+                    sweep
+                        .matched
+                        .map_or(hay.len(), |at| (at + 1).min(hay.len()))
+                }
+            };
+            for start in from..until {
+                if self.first.contains(hay[start]) && visit(start).is_break() {
+                    return;
+                }
+            }
+            from = until.max(from + 1);
+        }
+    }
+}
+
+/// One way to find candidates.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Shapes(ShapeSource),
+    Literals {
+        heads: Arc<LiteralHeads>,
+        engine: usize,
+    },
+    Sweep {
+        sweeper: Arc<Sweeper>,
+        engine: usize,
+    },
+}
+
+impl Source {
+    /// Calls `visit` with candidates at or after `from.start`, until it breaks. Within one source
+    /// they come in no strict order; `passed` is asked whether the rest, none of which starts
+    /// before its argument, is wanted.
+    fn each_candidate(
+        &self,
+        engines: &[Arc<Engine>],
+        hay: &[u8],
+        from: usize,
+        mut visit: impl FnMut(Key) -> ControlFlow<()>,
+        passed: impl Fn(usize) -> bool,
+    ) {
+        let mut visit_in_order = |start, engine| {
+            if passed(start) {
+                return ControlFlow::Break(());
+            }
+            visit(Key { start, engine })
+        };
+        match self {
+            Self::Shapes(source) => source.each_candidate(engines, hay, from, visit, passed),
+            Self::Literals { heads, engine } => {
+                heads.each_start(hay, from, |start| visit_in_order(start, *engine));
+            }
+            Self::Sweep { sweeper, engine } => {
+                sweeper.each_start(hay, from, |start| visit_in_order(start, *engine));
+            }
+        }
+    }
+
+    /// Bytes of memory, but for what belongs to an engine.
+    pub fn memory(&self) -> usize {
+        match self {
+            Self::Shapes(_) => 256 * (size_of::<u64>() * NEAR + size_of::<Wide>() * (SPAN + 1)),
+            Self::Literals { .. } | Self::Sweep { .. } => 0,
+        }
+    }
+
+    /// The first of what matches or may yet match, at `from` or later.
+    pub fn next(&self, engines: &[Arc<Engine>], hay: Hay<'_>, from: Key) -> Option<Hit> {
+        let best: Cell<Option<Hit>> = Cell::new(None);
+        self.each_candidate(
+            engines,
+            hay.bytes,
+            from.start,
+            |key| {
+                let is_wanted = key >= from && best.get().is_none_or(|best| key < best.key());
+                if is_wanted {
+                    if std::env::var("DBG").is_ok() {
+                        eprintln!(
+                            "P {} {}",
+                            key.engine,
+                            hay.bytes[key.start.saturating_sub(1)
+                                ..(key.start + 12).min(hay.bytes.len())]
+                                .escape_ascii()
+                        );
+                    }
+                    if let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended) {
+                        best.set(Some(Hit {
+                            start: key.start,
+                            engine: key.engine,
+                            kind,
+                        }));
+                    }
+                }
+                ControlFlow::Continue(())
+            },
+            |earliest| best.get().is_some_and(|best| earliest > best.start),
+        );
+        best.get()
+    }
+
+    /// Everything that matches or may yet match, at `from` or later, in no order.
+    pub fn all(&self, engines: &[Arc<Engine>], hay: Hay<'_>, from: Key, mut each: impl FnMut(Hit)) {
+        self.each_candidate(
+            engines,
+            hay.bytes,
+            from.start,
+            |key| {
+                if key >= from {
+                    if let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended) {
+                        each(Hit {
+                            start: key.start,
+                            engine: key.engine,
+                            kind,
+                        });
+                    }
+                }
+                ControlFlow::Continue(())
+            },
+            |_| false,
+        );
+    }
+}
+
+impl Hit {
+    pub fn key(&self) -> Key {
+        Key {
+            start: self.start,
+            engine: self.engine,
+        }
+    }
+}

@@ -1,0 +1,550 @@
+//! One stream of bytes on its way through a filter.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::Filter;
+use crate::action::Action;
+use crate::automaton::{Walk, look_behind};
+use crate::engine::{Engine, Hit, HitKind, Lead};
+use crate::matcher::{Matcher, Search};
+use crate::scan::{Hay, Key, Source};
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Verdict {
+    /// It was taken in. What of it can be told already is in the output.
+    Passed,
+    /// A rule denies it: nothing of it was taken in. The rule is an index into
+    /// [`Filter::rules`].
+    Denied(usize),
+    /// A rule swallows it: nothing of it was taken in, and the writer is told that all was. The
+    /// rule is an index into [`Filter::rules`].
+    Dropped(usize),
+}
+
+/// A match, without the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The rule, as an index into [`Filter::rules`].
+    pub rule: usize,
+    /// Where what was replaced begins in the stream, in bytes of the input.
+    pub offset: u64,
+    /// How many bytes of the input it is.
+    pub len: u64,
+    /// What was done.
+    pub action: Action,
+    /// A part of it had to go out before it was known to be a match, and went out masked.
+    pub cut: bool,
+}
+
+/// One stream of bytes on its way through a [`Filter`].
+///
+/// Writes go in by [`push`](Self::push), what can be told of them comes out. Only bytes that may
+/// still turn out to be a part of a secret are held, until more bytes or the end decide it. What
+/// comes out in the end does not depend on how the input was cut into writes.
+///
+/// A clone holds the same bytes and goes on by itself, as a process after a fork.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    filter: Arc<Filter>,
+    main: Lane,
+    /// Rules that only look are matched by themselves, so that they take no match from others.
+    audit: Option<Lane>,
+    events: Vec<Event>,
+}
+
+impl Stream {
+    pub(crate) fn new(filter: Arc<Filter>) -> Self {
+        let audit = filter.audit.as_ref();
+        Self {
+            main: Lane::default(),
+            audit: audit.map(|_| Lane::default()),
+            events: Vec::new(),
+            filter,
+        }
+    }
+
+    /// The filter it goes through.
+    pub fn filter(&self) -> &Arc<Filter> {
+        &self.filter
+    }
+
+    /// Takes a write in and appends to `out` what can be told. Unless it is
+    /// [`Passed`](Verdict::Passed), the stream and `out` are as if it had not been made.
+    pub fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> Verdict {
+        let before = self.filter.judges_writes.then(|| (self.clone(), out.len()));
+        match self.take_in(input, Some(out)) {
+            Ok(()) => Verdict::Passed,
+            Err(refusal) => {
+                // A lane refuses only where the filter has rules that judge writes.
+                if let Some((stream, out_len)) = before {
+                    *self = stream;
+                    out.truncate(out_len);
+                }
+                self.events.push(refusal);
+                match refusal.action {
+                    Action::Drop => Verdict::Dropped(refusal.rule),
+                    _ => Verdict::Denied(refusal.rule),
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, input: &[u8], out: Option<&mut Vec<u8>>) -> Result<(), Event> {
+        self.each_lane(out, |lane, matcher, sink| {
+            let new = lane.append(input);
+            lane.run(matcher, new, false, sink)
+        })
+    }
+
+    /// Ends the stream: everything that was held is decided and goes out. The stream then is as
+    /// new.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        // What was taken in can't be refused any more.
+        let _: Result<(), Event> = self.each_lane(Some(out), |lane, matcher, sink| {
+            let new = lane.append(&[]);
+            let result = lane.run(matcher, new, true, sink);
+            *lane = Lane::default();
+            result
+        });
+    }
+
+    /// Lets out everything that is held, masked, for it may be the beginning of a secret. Whatever
+    /// follows that belongs to it will be masked too.
+    pub fn flush_masked(&mut self, out: &mut Vec<u8>) {
+        let _: Result<(), Event> = self.each_lane(Some(out), |lane, matcher, sink| {
+            lane.cut(matcher, sink);
+            Ok(())
+        });
+    }
+
+    /// How many bytes are held.
+    pub fn held(&self) -> usize {
+        self.main.held()
+    }
+
+    /// Bytes taken in so far.
+    pub fn position(&self) -> u64 {
+        self.main.base + self.main.buf.len() as u64
+    }
+
+    /// Takes the matches since the last call, in the order in which they were decided.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    fn each_lane(
+        &mut self,
+        out: Option<&mut Vec<u8>>,
+        mut act: impl FnMut(&mut Lane, &Matcher, &mut Sink<'_>) -> Result<(), Event>,
+    ) -> Result<(), Event> {
+        let filter = &*self.filter;
+        let mut sink = Sink {
+            filter,
+            out,
+            events: &mut self.events,
+        };
+        act(&mut self.main, &filter.main, &mut sink)?;
+        if let (Some(lane), Some(matcher)) = (&mut self.audit, &filter.audit) {
+            sink.out = None;
+            act(lane, matcher, &mut sink)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where a lane puts its results.
+struct Sink<'s> {
+    filter: &'s Filter,
+    /// Nowhere, for a lane that only looks.
+    out: Option<&'s mut Vec<u8>>,
+    events: &'s mut Vec<Event>,
+}
+
+impl Sink<'_> {
+    fn raw(&mut self, bytes: &[u8]) {
+        if let Some(out) = &mut self.out {
+            out.extend_from_slice(bytes);
+        }
+    }
+
+    fn mask(&mut self, len: usize) {
+        if let Some(out) = &mut self.out {
+            self.filter.replacer().mask(len, out);
+        }
+    }
+
+    fn replace(&mut self, action: Action, rule: usize, secret: &[u8]) {
+        if let Some(out) = &mut self.out {
+            let name = self.filter.rules()[rule].name();
+            self.filter.replacer().replace(action, name, secret, out);
+        }
+    }
+
+    fn action(&self, engine: &Engine) -> Action {
+        self.filter.rules()[engine.rule].action()
+    }
+}
+
+/// The state of a stream for the rules that are matched together.
+///
+/// All that is known lies in the undecided bytes; the walk of the first candidate is kept beside
+/// them only so that it need not be walked again.
+#[derive(Clone, Debug, Default)]
+struct Lane {
+    /// The undecided bytes, from the first candidate's start on, and one byte before them unless
+    /// the stream begins there.
+    buf: Vec<u8>,
+    /// Where `buf` lies in the stream.
+    base: u64,
+    /// Everything that starts before this is decided.
+    at: Key,
+    /// The walk of the candidate at `at`.
+    front: Option<Walk>,
+    /// Everything before this index of `buf` is in the output.
+    sent: usize,
+    /// What comes before this index of `buf` goes out masked.
+    masked: usize,
+    /// Candidates whose bytes are gone.
+    ghosts: Vec<Ghost>,
+}
+
+/// A candidate that was cut: its first bytes went out masked and are forgotten, and its walk goes
+/// on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ghost {
+    engine: usize,
+    /// Whether the state is that of the engine's sweeper.
+    sweeps: bool,
+    state: u32,
+    /// Where it starts in the stream, or may start.
+    start: u64,
+    /// Where the match ends so far.
+    end: Option<u64>,
+}
+
+impl Lane {
+    fn held(&self) -> usize {
+        self.buf.len().saturating_sub(self.sent)
+    }
+
+    fn offset(&self, index: usize) -> u64 {
+        self.base + index as u64
+    }
+
+    /// Takes bytes in; answers where they begin.
+    fn append(&mut self, input: &[u8]) -> usize {
+        let new = self.buf.len();
+        self.buf.extend_from_slice(input);
+        new
+    }
+
+    /// Decides what can be decided. Bytes from `new` on were not seen before.
+    fn run(
+        &mut self,
+        matcher: &Matcher,
+        new: usize,
+        ended: bool,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Event> {
+        self.chase_ghosts(matcher, new, ended, sink)?;
+        let mut search = Search::new(matcher);
+        let mut front = self.front.take();
+        loop {
+            let hay = Hay {
+                bytes: &self.buf,
+                ended,
+            };
+            let resumed = front.take().and_then(|walk| {
+                let Key { start, engine } = self.at;
+                let kind = matcher.engines[engine].resume(hay.bytes, start, new, walk, ended);
+                if kind.is_none() {
+                    self.at.engine += 1;
+                }
+                kind.map(|kind| Hit {
+                    start,
+                    engine,
+                    kind,
+                })
+            });
+            let Some(hit) = resumed.or_else(|| search.next(hay, self.at)) else {
+                self.at = Key {
+                    start: self.buf.len(),
+                    engine: 0,
+                };
+                self.send(self.buf.len(), sink);
+                break;
+            };
+            self.at = hit.key();
+            let engine = &matcher.engines[hit.engine];
+            match hit.kind {
+                HitKind::Match(end) => self.commit(engine, end, new, sink)?,
+                HitKind::Open(walk) => {
+                    let end = walk.matched.map(|len| hit.start + len);
+                    if let (Some(end), None) = (end, engine.check) {
+                        self.judge(engine, hit.start..end, new, sink)?;
+                    }
+                    self.front = Some(walk);
+                    let certain = self.certain(matcher, hit);
+                    self.send(certain, sink);
+                    break;
+                }
+            }
+        }
+        if !self.ghosts.is_empty() {
+            self.send(self.buf.len(), sink);
+        }
+        if self.buf.len() - self.at.start > sink.filter.max_hold() {
+            self.cut(matcher, sink);
+        }
+        self.forget();
+        Ok(())
+    }
+
+    /// Refuses the write whose bytes begin at `new` where a rule that judges writes matches
+    /// something of it.
+    fn judge(
+        &self,
+        engine: &Engine,
+        found: Range<usize>,
+        new: usize,
+        sink: &Sink<'_>,
+    ) -> Result<(), Event> {
+        let action = sink.action(engine);
+        if action.judges_write() && found.end > new {
+            return Err(Event {
+                rule: engine.rule,
+                offset: self.offset(found.start),
+                len: found.len() as u64,
+                action,
+                cut: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// Replaces the match that starts at `at`.
+    fn commit(
+        &mut self,
+        engine: &Engine,
+        end: usize,
+        new: usize,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Event> {
+        let found = self.at.start..end;
+        self.judge(engine, found.clone(), new, sink)?;
+        let secret = match &engine.secret {
+            Some(group) => group.find(&self.buf, found),
+            None => found,
+        };
+        self.send(secret.start, sink);
+        let cut = secret.start < self.sent.max(self.masked);
+        let action = match sink.action(engine) {
+            action if cut || action.judges_write() => action.of_a_cut_match(),
+            action => action,
+        };
+        sink.events.push(Event {
+            rule: engine.rule,
+            offset: self.offset(secret.start),
+            len: secret.len() as u64,
+            action,
+            cut,
+        });
+        if cut {
+            sink.mask(secret.end.saturating_sub(self.sent));
+        } else {
+            sink.replace(action, engine.rule, &self.buf[secret.clone()]);
+        }
+        self.sent = self.sent.max(secret.end);
+        self.at = Key {
+            start: end,
+            engine: 0,
+        };
+        Ok(())
+    }
+
+    /// Puts everything before `until` out that is not out yet.
+    fn send(&mut self, until: usize, sink: &mut Sink<'_>) {
+        if until <= self.sent {
+            return;
+        }
+        let raw_from = self.masked.clamp(self.sent, until);
+        sink.mask(raw_from - self.sent);
+        sink.raw(&self.buf[raw_from..until]);
+        self.sent = until;
+    }
+
+    /// Up to where the bytes go out as they are, whatever becomes of the candidates: to the first
+    /// one's start, or further where only a later part of each is secret.
+    fn certain(&self, matcher: &Matcher, front: Hit) -> usize {
+        let bytes = &self.buf[..];
+        let bound = |hit: &Hit| {
+            let engine = &matcher.engines[hit.engine];
+            match (&engine.secret, hit.kind) {
+                (Some(group), HitKind::Open(walk)) => {
+                    let open = group.earliest(bytes, hit.start);
+                    // The match so far is what remains if the walk leads to no longer one.
+                    let so_far = walk.matched.map(|len| hit.start..hit.start + len);
+                    match so_far {
+                        None => open,
+                        Some(_) if group.looks_ahead => hit.start,
+                        Some(found) => open.min(group.find(bytes, found).start),
+                    }
+                }
+                _ => hit.start,
+            }
+        };
+        let mut certain = bound(&front);
+        if certain > front.start {
+            let hay = Hay {
+                bytes,
+                ended: false,
+            };
+            let after = Key {
+                start: front.start,
+                engine: front.engine + 1,
+            };
+            for source in &matcher.sources {
+                source.all(&matcher.engines, hay, after, |hit| {
+                    if hit.start < certain {
+                        certain = certain.min(bound(&hit));
+                    }
+                });
+            }
+        }
+        certain
+    }
+
+    /// Lets go of all candidates: what is held goes out masked, and their walks go on without it.
+    fn cut(&mut self, matcher: &Matcher, sink: &mut Sink<'_>) {
+        if self.front.take().is_none() {
+            return;
+        }
+        let hay = Hay {
+            bytes: &self.buf,
+            ended: false,
+        };
+        let mut ghosts = std::mem::take(&mut self.ghosts);
+        for source in &matcher.sources {
+            self.haunt(matcher, source, hay, &mut ghosts);
+        }
+        self.ghosts = ghosts;
+        sink.mask(self.held());
+        self.sent = self.buf.len();
+        self.at = Key {
+            start: self.buf.len(),
+            engine: 0,
+        };
+        self.forget();
+    }
+
+    /// Adds the candidates of a source that are open at the end of `hay`.
+    fn haunt(&self, matcher: &Matcher, source: &Source, hay: Hay<'_>, ghosts: &mut Vec<Ghost>) {
+        let mut add = |ghost: Ghost| {
+            let is_known = ghosts.iter().any(|known| {
+                (known.engine, known.sweeps, known.state)
+                    == (ghost.engine, ghost.sweeps, ghost.state)
+            });
+            // Two in one state have one future, and the earlier start is masked already.
+            if !is_known {
+                ghosts.push(ghost);
+            }
+        };
+        if let Source::Sweep { sweeper, engine } = source
+            && let Some(dfa) = sweeper.anywhere()
+        {
+            let mut from = Some(self.at.start);
+            while let Some(start) = from.filter(|&from| from < hay.bytes.len()) {
+                let state = dfa.start(look_behind(hay.bytes, start));
+                let run = dfa.chase(hay.bytes, start, state, false);
+                if let Some(state) = run.state {
+                    add(Ghost {
+                        engine: *engine,
+                        sweeps: true,
+                        state,
+                        start: self.offset(start),
+                        end: run.end.map(|end| self.offset(end)),
+                    });
+                }
+                // A match hides what overlaps it, but not what comes after.
+                from = run.end;
+            }
+            return;
+        }
+        source.all(&matcher.engines, hay, self.at, |hit| {
+            if let HitKind::Open(walk) = hit.kind {
+                add(Ghost {
+                    engine: hit.engine,
+                    sweeps: false,
+                    state: walk.state,
+                    start: self.offset(hit.start),
+                    end: walk.matched.map(|len| self.offset(hit.start + len)),
+                });
+            }
+        });
+    }
+
+    /// Walks the cut candidates over the bytes from `new` on. While one is open, everything goes
+    /// out masked.
+    fn chase_ghosts(
+        &mut self,
+        matcher: &Matcher,
+        new: usize,
+        ended: bool,
+        sink: &mut Sink<'_>,
+    ) -> Result<(), Event> {
+        let ghosts = std::mem::take(&mut self.ghosts);
+        for mut ghost in ghosts {
+            let engine = &matcher.engines[ghost.engine];
+            let sweeper = match &engine.lead {
+                Lead::Sweep(sweeper) if ghost.sweeps => sweeper.anywhere(),
+                _ => None,
+            };
+            let run = match sweeper {
+                Some(dfa) => dfa.chase(&self.buf, new, ghost.state, ended),
+                None => engine
+                    .automaton
+                    .run(&self.buf, new, ghost.state, None, ended),
+            };
+            ghost.end = run.end.map(|end| self.offset(end)).or(ghost.end);
+            let action = sink.action(engine);
+            if let Some(end) = ghost.end {
+                let event = Event {
+                    rule: engine.rule,
+                    offset: ghost.start,
+                    len: end - ghost.start,
+                    action,
+                    cut: true,
+                };
+                if action.judges_write() && end > self.offset(new) {
+                    return Err(event);
+                }
+                if run.state.is_none() {
+                    sink.events.push(Event {
+                        action: action.of_a_cut_match(),
+                        ..event
+                    });
+                }
+                let end = end.saturating_sub(self.base) as usize;
+                self.masked = self.masked.max(end.min(self.buf.len()));
+            }
+            if let Some(state) = run.state {
+                self.masked = self.buf.len();
+                self.ghosts.push(Ghost { state, ..ghost });
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops the bytes that are decided, but for the last of them.
+    fn forget(&mut self) {
+        let gone = self.at.start.saturating_sub(1);
+        self.buf.drain(..gone);
+        self.base += gone as u64;
+        self.at.start -= gone;
+        self.sent -= gone;
+        self.masked = self.masked.saturating_sub(gone);
+    }
+}

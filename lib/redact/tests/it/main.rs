@@ -1,0 +1,6 @@
+//! Tests of the crate from outside.
+
+mod builtins;
+mod exact;
+mod generate;
+mod reference;
