@@ -166,7 +166,7 @@ fn log(len: usize, dirty_per_mille: u64) -> Vec<u8> {
             let _ = match random.below(6) {
                 0 => write!(log, " password={}", &token[..12]),
                 1 => write!(log, " user={}@mail.example.org", &token[..8]),
-                2 => write!(log, " auth=ghp{}{token}", "_"),
+                2 => write!(log, " auth=ghp_{token}"),
                 3 => write!(
                     log,
                     " peer=10.{}.3.{}",

@@ -93,8 +93,8 @@ struct Outlook {
 /// The automaton of one pattern.
 #[derive(Debug)]
 pub(crate) enum Automaton {
-    Regex(RegexDfa),
-    Literals(Trie),
+    Regex(Box<RegexDfa>),
+    Literals(Box<Trie>),
 }
 
 impl Automaton {

@@ -45,9 +45,18 @@ macro_rules! builtins {
 pub struct BuiltinPattern {
     regex: &'static str,
     check: Option<Check>,
-    /// A regex of what stands inside every match, which bytes may stand before it there, and the
-    /// most of them.
-    mark: Option<(&'static str, &'static [u8], usize)>,
+    mark: Option<BuiltinMark>,
+}
+
+/// What stands inside every match of a pattern.
+#[derive(Clone, Copy, Debug)]
+struct BuiltinMark {
+    /// A regex of it.
+    inside: &'static str,
+    /// Which bytes may stand before it in the match.
+    before: &'static [u8],
+    /// The most of them.
+    most: usize,
 }
 
 impl BuiltinPattern {
@@ -58,7 +67,7 @@ impl BuiltinPattern {
 
     /// What is asked of a text that the regex matches: how many of its bytes are the match, or
     /// `None` where it is none.
-    pub fn check(&self) -> Option<fn(&[u8]) -> Option<usize>> {
+    pub fn check(&self) -> Option<Check> {
         self.check
     }
 
@@ -71,9 +80,13 @@ impl BuiltinPattern {
 
     /// Says that every match has a mark, found by a regex, with at most `most` bytes before it,
     /// each of them out of `before`.
-    const fn marked(self, mark: &'static str, before: &'static [u8], most: usize) -> Self {
+    const fn marked(self, inside: &'static str, before: &'static [u8], most: usize) -> Self {
         Self {
-            mark: Some((mark, before, most)),
+            mark: Some(BuiltinMark {
+                inside,
+                before,
+                most,
+            }),
             ..self
         }
     }
@@ -81,9 +94,10 @@ impl BuiltinPattern {
     pub(crate) fn engine(&self, rule: usize) -> Result<Engine, PatternError> {
         let engine = match self.mark {
             None => Engine::regex(rule, self.regex)?,
-            Some((inside, before, most)) => {
-                let before = ByteSet::of(before);
-                Engine::marked(rule, self.regex, inside, Mark { before, most })?
+            Some(mark) => {
+                let before = ByteSet::of(mark.before);
+                let most = mark.most;
+                Engine::marked(rule, self.regex, mark.inside, Mark { before, most })?
             }
         };
         Ok(Engine {

@@ -16,7 +16,7 @@ pub(crate) fn luhn(text: &[u8]) -> Option<usize> {
             }
         })
         .sum();
-    (sum % 10 == 0).then_some(text.len())
+    sum.is_multiple_of(10).then_some(text.len())
 }
 
 /// IBANs: the length that the country has (ISO 13616) and the checksum (ISO 7064, modulo 97). In

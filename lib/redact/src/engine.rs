@@ -12,7 +12,7 @@ use crate::shape::{self, Shape};
 
 /// What a pattern says to a text that its automaton takes: `None` for no, or how many of its bytes
 /// are the match.
-pub(crate) type Check = fn(&[u8]) -> Option<usize>;
+pub type Check = fn(&[u8]) -> Option<usize>;
 
 /// One pattern of a rule, made ready to search with.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl Engine {
         mark: Mark,
     ) -> Result<Self, PatternError> {
         let hir = parse(pattern)?;
-        let inside = Automaton::Regex(RegexDfa::new(&parse(inside)?, Reach::Here)?);
+        let inside = anchored(&parse(inside)?)?;
         let lead = Lead::Shapes(shape::shapes(&inside));
         Self::new(rule, &hir, anchored(&hir)?, lead, Some(mark))
     }
@@ -127,7 +127,7 @@ impl Engine {
     pub fn literals<L: AsRef<[u8]>>(rule: usize, literals: &[L]) -> Result<Self, PatternError> {
         Ok(Self {
             rule,
-            automaton: Automaton::Literals(Trie::new(literals)?),
+            automaton: Automaton::Literals(Box::new(Trie::new(literals)?)),
             check: None,
             secret: None,
             mark: None,
@@ -177,5 +177,5 @@ impl Engine {
 }
 
 fn anchored(hir: &Hir) -> Result<Automaton, PatternError> {
-    RegexDfa::new(hir, Reach::Here).map(Automaton::Regex)
+    Ok(Automaton::Regex(Box::new(RegexDfa::new(hir, Reach::Here)?)))
 }

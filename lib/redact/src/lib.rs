@@ -19,6 +19,7 @@ mod stream;
 pub use action::{Action, HASH_KEY_MIN, HashKey, HashKeyTooShort, UnknownAction};
 pub use automaton::PatternError;
 pub use builtin::{Builtin, BuiltinPattern, UnknownBuiltin};
+pub use engine::Check;
 pub use filter::Filter;
 pub use rules::{Builder, DEFAULT_MAX_HOLD, Pattern, Rule, RuleSet};
 pub use stream::{Event, Stream, Verdict};

@@ -341,8 +341,9 @@ impl Sweeper {
                         .map_or(hay.len(), |at| (at + 1).min(hay.len()))
                 }
             };
-            for start in from..until {
-                if self.first.contains(hay[start]) && visit(start).is_break() {
+            let starts = hay.iter().enumerate().take(until).skip(from);
+            for (start, &byte) in starts {
+                if self.first.contains(byte) && visit(start).is_break() {
                     return;
                 }
             }
@@ -443,14 +444,14 @@ impl Source {
             hay.bytes,
             from.start,
             |key| {
-                if key >= from {
-                    if let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended) {
-                        each(Hit {
-                            start: key.start,
-                            engine: key.engine,
-                            kind,
-                        });
-                    }
+                if key >= from
+                    && let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended)
+                {
+                    each(Hit {
+                        start: key.start,
+                        engine: key.engine,
+                        kind,
+                    });
                 }
                 ControlFlow::Continue(())
             },
