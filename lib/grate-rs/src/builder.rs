@@ -10,11 +10,24 @@ pub type PreExecCallback = Box<dyn Fn(i32)>;
 /// Called in the grate with the child's raw wait status, or with what went wrong.
 pub type GrateTeardownCallback = Box<dyn Fn(Result<i32, GrateError>)>;
 
+/// Called in the grate again and again until the child has ended.
+pub type PauseCallback = Box<dyn Fn() -> Pause>;
+
+/// What to do between two looks at whether the child has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// Look again: the callback has waited for as long as it liked.
+    Over,
+    /// Wait for the child's end, and call no more.
+    Forever,
+}
+
 /// Collects handlers, then runs a program under them.
 #[derive(Default)]
 pub struct GrateBuilder {
     handlers: Vec<(u64, SyscallHandler)>,
     preexec: Option<PreExecCallback>,
+    pause: Option<PauseCallback>,
     teardown: Option<GrateTeardownCallback>,
 }
 
@@ -35,6 +48,14 @@ impl GrateBuilder {
     #[must_use]
     pub fn preexec<F: Fn(i32) + 'static>(mut self, callback: F) -> Self {
         self.preexec = Some(Box::new(callback));
+        self
+    }
+
+    /// Sets what is called over and over while the child runs, for what a grate does by the
+    /// clock. It should wait for some time, or it takes up a processor.
+    #[must_use]
+    pub fn pause<F: Fn() -> Pause + 'static>(mut self, callback: F) -> Self {
+        self.pause = Some(Box::new(callback));
         self
     }
 
@@ -96,8 +117,13 @@ impl GrateBuilder {
             let _ = sys::write(latch, &[1]);
         }
         let _ = sys::close(latch);
+        const WNOHANG: i32 = 1;
+        let mut pause = self.pause.as_ref();
         let status = loop {
-            match sys::waitpid(child, 0) {
+            match sys::waitpid(child, if pause.is_some() { WNOHANG } else { 0 }) {
+                Ok((0, _)) => {
+                    pause = pause.filter(|pause| pause() == Pause::Over);
+                }
                 Ok((_, status)) => break status,
                 Err(Errno(4)) => {}
                 Err(errno) => return Err(coordination("cannot wait for the program", errno)),

@@ -68,6 +68,22 @@ impl<T: Clone> Descriptors<T> {
         };
     }
 
+    /// The descriptors of a cage, each with whether exec closes it.
+    pub fn of_cage(&self, cage: u64) -> Vec<(CageFd, T, bool)> {
+        let table = self.read();
+        let of_cage = table.iter().filter(|(fd, _)| fd.cage == cage);
+        of_cage
+            .map(|(fd, entry)| (*fd, entry.what.clone(), entry.cloexec))
+            .collect()
+    }
+
+    /// The descriptors of any cage of which that is known.
+    pub fn all_where(&self, is: impl Fn(&T) -> bool) -> Vec<CageFd> {
+        let table = self.read();
+        let matching = table.iter().filter(|(_, entry)| is(&entry.what));
+        matching.map(|(fd, _)| *fd).collect()
+    }
+
     fn set_cloexec(&self, fd: CageFd, cloexec: bool) {
         if let Some(entry) = self.write().get_mut(&fd) {
             entry.cloexec = cloexec;
@@ -79,7 +95,8 @@ impl<T: Clone> Descriptors<T> {
         self.note(CageFd { fd, ..from }, what, cloexec);
     }
 
-    fn forget_cage(&self, cage: u64) {
+    /// Forgets what a cage had.
+    pub fn forget_cage(&self, cage: u64) {
         self.write().retain(|fd, _| fd.cage != cage);
     }
 

@@ -34,7 +34,7 @@ pub mod kernel;
 mod threei;
 mod worker;
 
-pub use builder::{GrateBuilder, GrateTeardownCallback, PreExecCallback};
+pub use builder::{GrateBuilder, GrateTeardownCallback, Pause, PauseCallback, PreExecCallback};
 pub use cage_libc::sys::{Arg, Errno};
 pub use call::{Call, GuestPtr, forward, own_buffer};
 pub use descriptors::{CageFd, Descriptors};

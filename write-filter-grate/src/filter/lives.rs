@@ -1,33 +1,159 @@
-//! How descriptors are copied, closed and handed on: permissions go along.
+//! How descriptors are copied, closed and handed on: what is known of them goes along, and what is
+//! held of a stream goes out with the last descriptor that leads to it.
 
 use super::filter;
-use grate_rs::constants::fs;
+use super::outlet::Outlet;
+use super::redaction::Redaction;
+use grate_rs::constants::{SYS_FCNTL, fs};
+use grate_rs::kernel::{self, int};
 use grate_rs::{CageFd, Call, Errno};
+use std::sync::Arc;
 
 macro_rules! follow {
     ($($name:ident)*) => {
         $(
             #[doc = concat!("See [`grate_rs::Descriptors::", stringify!($name), "`].")]
             pub fn $name(call: &Call) -> Result<i32, Errno> {
-                filter().permitted.$name(call)
+                filter().known.$name(call)
             }
         )*
     };
 }
 
-follow!(close dup dup2 dup3 ioctl clone_cage execve exit wait4);
+follow!(dup ioctl clone_cage);
 
 /// fcntl: descriptor, command, number. The flags are those that the program opened with.
 pub fn fcntl(call: &Call) -> Result<i32, Errno> {
-    let permitted = &filter().permitted;
-    let result = permitted.fcntl(call)?;
+    let known = &filter().known;
+    let result = known.fcntl(call)?;
     let hides = call.int(1) == fs::F_GETFL
-        && permitted
+        && known
             .get(CageFd::of(call, 0))
-            .is_some_and(|permission| permission.hides_nofollow);
+            .is_some_and(|known| known.hides_nofollow);
     Ok(if hides {
         result & !fs::O_NOFOLLOW
     } else {
         result
     })
+}
+
+/// close: descriptor.
+pub fn close(call: &Call) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    if let Some(redaction) = &filter().redaction {
+        // What is known is open, so nothing can keep it from being closed.
+        let last = redaction.last_of(&[fd], || filter().known.note(fd, None, false));
+        last.iter().for_each(|(fd, outlet)| outlet.finish(*fd));
+    }
+    filter().known.close(call)
+}
+
+/// Copies of descriptors that a call may close, to write what is held when it has.
+///
+/// Only what really is closed may go out: a program that could let half a secret out by a call
+/// that fails would then write the other half.
+struct Farewell(Vec<(CageFd, Arc<Outlet>)>);
+
+impl Farewell {
+    fn new(redaction: &Redaction, gone: &[CageFd]) -> Self {
+        let last = redaction.last_of(gone, || {});
+        let holding = last.into_iter().filter(|(_, outlet)| outlet.is_holding());
+        let copies = holding.filter_map(|(fd, outlet)| {
+            let args = [fd.arg(), int(fd.cage, fs::F_DUPFD), int(fd.cage, 64)];
+            let copy = kernel::call(SYS_FCNTL, fd.cage, &args).ok()?;
+            Some((CageFd { fd: copy, ..fd }, outlet))
+        });
+        Self(copies.collect())
+    }
+
+    fn finish(self, closed: bool) {
+        for (fd, outlet) in self.0 {
+            if closed {
+                outlet.finish(fd);
+            }
+            fd.close();
+        }
+    }
+}
+
+fn closing(
+    gone: impl FnOnce() -> Vec<CageFd>,
+    act: impl FnOnce() -> Result<i32, Errno>,
+) -> Result<i32, Errno> {
+    let farewell = filter()
+        .redaction
+        .as_ref()
+        .map(|redaction| Farewell::new(redaction, &gone()));
+    let result = act();
+    if let Some(farewell) = farewell {
+        farewell.finish(result.is_ok());
+    }
+    result
+}
+
+fn second(call: &Call) -> Vec<CageFd> {
+    if call.int(0) == call.int(1) {
+        return Vec::new();
+    }
+    vec![CageFd {
+        cage: call.cage_of(0),
+        fd: call.int(1),
+    }]
+}
+
+/// dup2: descriptor, the number it gets.
+pub fn dup2(call: &Call) -> Result<i32, Errno> {
+    closing(|| second(call), || filter().known.dup2(call))
+}
+
+/// dup3: descriptor, the number it gets, flags.
+pub fn dup3(call: &Call) -> Result<i32, Errno> {
+    closing(|| second(call), || filter().known.dup3(call))
+}
+
+/// execve: descriptors marked so are closed.
+pub fn execve(call: &Call) -> Result<i32, Errno> {
+    let closed = || {
+        let of_cage = filter().known.of_cage(call.cage_of(0)).into_iter();
+        of_cage
+            .filter_map(|(fd, _, cloexec)| cloexec.then_some(fd))
+            .collect()
+    };
+    closing(closed, || filter().known.execve(call))
+}
+
+/// exit and exit_group: status.
+pub fn exit(call: &Call) -> Result<i32, Errno> {
+    let cage = call.cage_of(0);
+    if let Some(redaction) = &filter().redaction {
+        let gone = descriptors_of(cage);
+        let last = redaction.last_of(&gone, || filter().known.forget_cage(cage));
+        last.iter().for_each(|(fd, outlet)| outlet.finish(*fd));
+        if filter().program.get() == Some(&cage) {
+            redaction.announce_end();
+        }
+    }
+    filter().known.exit(call)
+}
+
+/// wait4: a child that was killed went past `exit`.
+pub fn wait4(call: &Call) -> Result<i32, Errno> {
+    let child = call.forward(call.cage_of(0))?;
+    if child > 0 {
+        let cage = child as u64;
+        let forget = || filter().known.forget_cage(cage);
+        match &filter().redaction {
+            Some(redaction) => {
+                let last = redaction.last_of(&descriptors_of(cage), forget);
+                last.iter().for_each(|(_, outlet)| outlet.finish_alone());
+            }
+            None => forget(),
+        }
+    }
+    Ok(child)
+}
+
+fn descriptors_of(cage: u64) -> Vec<CageFd> {
+    let all = filter().known.of_cage(cage).into_iter();
+    all.map(|(fd, ..)| fd).collect()
 }

@@ -1,10 +1,11 @@
 //! open and openat: nothing is refused but the loss of what is in a file that may not be written.
 
 use super::names::Name;
-use super::{Permission, filter};
-use grate_rs::constants::fs;
+use super::redaction::Way;
+use super::{Known, filter};
+use grate_rs::constants::{error, fs};
 use grate_rs::kernel::int;
-use grate_rs::{Arg, CageFd, Call, Errno};
+use grate_rs::{Arg, CageFd, Call, Errno, getcageid};
 
 /// open: path, flags, mode.
 pub fn open(call: &Call) -> Result<i32, Errno> {
@@ -37,13 +38,20 @@ fn open_with(call: &Call, directory: Option<Arg>, path_at: usize) -> Result<i32,
         // Not through a symlink that took the name's place since it was judged.
         let fd = name.open(cage, flags | fs::O_NOFOLLOW, call.arg(flags_at + 1).value)?;
         let cloexec = flags & fs::O_CLOEXEC != 0;
-        let permission = Permission {
-            hides_nofollow: flags & fs::O_NOFOLLOW == 0,
+        let fd = CageFd { cage, fd };
+        let way = match way_of(&name, fd) {
+            Ok(way) => way,
+            Err(errno) => {
+                fd.close();
+                return Err(errno);
+            }
         };
-        filter()
-            .permitted
-            .note(CageFd { cage, fd }, Some(permission), cloexec);
-        return Ok(fd);
+        let known = Known {
+            hides_nofollow: flags & fs::O_NOFOLLOW == 0,
+            way,
+        };
+        filter().known.note(fd, Some(known), cloexec);
+        return Ok(fd.fd);
     }
     if !truncates {
         return noted(call, cage, flags_at, flags);
@@ -64,11 +72,47 @@ fn open_with(call: &Call, directory: Option<Arg>, path_at: usize) -> Result<i32,
     }
 }
 
+/// How what is written to a file that was just opened is redacted.
+///
+/// # Errors
+/// EACCES for a file that may be written and not read: what stands beside a write can't be known.
+fn way_of(name: &Name, fd: CageFd) -> Result<Option<Way>, Errno> {
+    let Some(redaction) = &filter().redaction else {
+        return Ok(None);
+    };
+    let stat = fd.stat()?;
+    if !stat.is_regular() {
+        return Ok(Some(Way::Out(redaction.outlet(fd, &stat, None))));
+    }
+    let own = || {
+        let cage = getcageid();
+        let flags = fs::O_RDWR | fs::O_NOFOLLOW | fs::O_NONBLOCK | fs::O_CLOEXEC;
+        let fd = name.open(cage, flags, 0)?;
+        let own = CageFd { cage, fd };
+        // Another file may have taken the name since.
+        if own.stat().is_ok_and(|other| other.inode() == stat.inode()) {
+            return Ok(own);
+        }
+        own.close();
+        Err(Errno(error::EAGAIN))
+    };
+    redaction
+        .file(stat.inode(), own)
+        .map(|file| Some(Way::File(file)))
+}
+
 /// Passes an open on with these flags, and notes that its descriptor has no permission.
 fn noted(call: &Call, cage: u64, flags_at: usize, flags: i32) -> Result<i32, Errno> {
     let mut args = *call.args();
     args[flags_at] = int(cage, flags);
     let fd = call.forward_with(cage, &args)?;
-    filter().permitted.note(CageFd { cage, fd }, None, false);
-    Ok(fd)
+    let fd = CageFd { cage, fd };
+    filter().known.note(fd, None, false);
+    if let Ok(stat) = fd.stat()
+        && flags & fs::O_ACCMODE != fs::O_RDONLY
+        && !stat.is_regular()
+    {
+        filter().note_outlet(fd, &stat, None, flags & fs::O_CLOEXEC != 0);
+    }
+    Ok(fd.fd)
 }

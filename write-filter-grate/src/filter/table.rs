@@ -1,6 +1,6 @@
 //! Which function serves which call. Calls that are not here pass untouched.
 
-use super::{lives, open, truncate, write};
+use super::{lives, open, sockets, truncate, write};
 use grate_rs::constants as nr;
 use grate_rs::{SyscallHandler, handler};
 
@@ -35,4 +35,24 @@ table! {
     SYS_DUP3 => dup3: lives::dup3,
     SYS_PWRITEV => pwritev: write::pwritev,
     SYS_COPY_FILE_RANGE => copy_file_range: write::copy_file_range,
+    SYS_EXIT => exit: lives::exit,
+    SYS_LSEEK => lseek: write::lseek,
+    SYS_LLSEEK => llseek: write::lseek,
+    SYS_PIPE => pipe: sockets::pipe,
+    SYS_PIPE2 => pipe2: sockets::pipe2,
+    SYS_SOCKET => socket: sockets::socket,
+    SYS_SOCKETPAIR => socketpair: sockets::socketpair,
+    SYS_ACCEPT => accept: sockets::accept,
+    SYS_ACCEPT4 => accept4: sockets::accept4,
+    SYS_SENDTO => sendto: write::sendto,
+    SYS_SENDMSG => sendmsg: write::sendmsg,
+    SYS_FSYNC => fsync: write::fsync,
+    SYS_FDATASYNC => fdatasync: write::fsync,
+    SYS_SENDFILE => sendfile: write::refuse_if_redacting,
+    SYS_SPLICE => splice: write::refuse_if_redacting,
+    SYS_TEE => tee: write::refuse_if_redacting,
+    SYS_VMSPLICE => vmsplice: write::refuse_if_redacting,
+    SYS_PWRITEV2 => pwritev2: write::refuse_if_redacting,
+    SYS_IO_URING_SETUP => io_uring_setup: write::refuse_if_redacting,
+    SYS_IO_URING_ENTER => io_uring_enter: write::refuse_if_redacting,
 }

@@ -1,16 +1,30 @@
-//! Calls that change a file through a descriptor.
+//! Calls that change a file through a descriptor, or send bytes out.
 
 use super::filter;
-use grate_rs::constants::{error, mman};
-use grate_rs::kernel::pass;
-use grate_rs::{CageFd, Call, Errno};
+use super::redaction::Way;
+use grate_rs::constants::{
+    SYS_FCNTL, SYS_LLSEEK, SYS_LSEEK, SYS_PWRITE, SYS_SENDTO, error, fs, mman,
+};
+use grate_rs::kernel::{self, int, pass, value};
+use grate_rs::{Arg, CageFd, Call, Errno, GuestPtr, own_buffer};
 
 const EINVAL: Errno = Errno(error::EINVAL);
+const EBADF: Errno = Errno(error::EBADF);
+const ENODEV: Errno = Errno(error::ENODEV);
+const ENOSYS: Errno = Errno(error::ENOSYS);
+const EOPNOTSUPP: Errno = Errno(error::EOPNOTSUPP);
+const ESPIPE: Errno = Errno(error::ESPIPE);
+const EXDEV: Errno = Errno(error::EXDEV);
+
+/// Bytes that are redacted at a time: a longer write counts as several.
+const PIECE: u64 = 16 << 20;
+/// Most bytes one call moves, as Linux's `MAX_RW_COUNT`.
+const MAX_RW: u64 = 0x7fff_f000;
 
 /// Whether writing to a descriptor is refused: a regular file, open for writing, that has no
 /// permission. Whatever can't be written anyway is the kernel's to refuse, with its own error.
 fn is_refused(fd: CageFd) -> bool {
-    filter().permitted.get(fd).is_none()
+    filter().known.get(fd).is_none()
         && fd.stat().is_ok_and(|stat| stat.is_regular())
         // Unknown counts as writable.
         && fd.is_writable().unwrap_or(true)
@@ -33,24 +47,287 @@ fn guard_at(call: &Call, offset: usize, what: &str) -> Result<i32, Errno> {
     guard(call, 0, what)
 }
 
+/// How what is written to a descriptor is redacted. One that came by an unknown way gets a way out
+/// here, unless it is a regular file.
+fn way(fd: CageFd) -> Option<Way> {
+    filter().redaction.as_ref()?;
+    if let Some(known) = filter().known.get(fd) {
+        return known.way;
+    }
+    let stat = fd
+        .stat()
+        .ok()
+        .filter(|stat| !stat.is_regular() && !stat.is_directory())?;
+    fd.is_writable().ok().filter(|writable| *writable)?;
+    let flags = [fd.arg(), int(fd.cage, fs::F_GETFD), int(fd.cage, 0)];
+    let cloexec = kernel::call(SYS_FCNTL, fd.cage, &flags).is_ok_and(|flags| flags != 0);
+    filter().note_outlet(fd, &stat, None, cloexec);
+    filter().known.get(fd)?.way
+}
+
+/// Where the data of a call lies in the cage.
+type Vectors = Vec<(GuestPtr, u64)>;
+
+fn one_buffer(call: &Call) -> Result<Vectors, Errno> {
+    let len = call.size(2);
+    if len > i64::MAX as u64 {
+        return Err(EINVAL);
+    }
+    Ok(vec![(call.pointer(1), len.min(MAX_RW))])
+}
+
+fn many_buffers(call: &Call) -> Result<Vectors, Errno> {
+    call.pointer(1).read_iovecs(call.int(2))
+}
+
+/// Takes the next bytes that a program wrote, at most [`PIECE`].
+fn gather(vectors: &mut Vectors) -> Result<Vec<u8>, Errno> {
+    let mut data = Vec::new();
+    for (pointer, len) in vectors {
+        let part = (*len).min(PIECE - data.len() as u64);
+        let start = data.len();
+        data.resize(start + part as usize, 0);
+        pointer.read_into(&mut data[start..])?;
+        *pointer = pointer.add(part);
+        *len -= part;
+    }
+    Ok(data)
+}
+
+/// Writes in pieces; what went before an error counts.
+fn in_pieces(
+    mut vectors: Vectors,
+    mut write: impl FnMut(&[u8], u64) -> Result<i32, Errno>,
+) -> Result<i32, Errno> {
+    let total = vectors.iter().map(|(_, len)| *len).sum::<u64>().min(MAX_RW);
+    let mut done = 0;
+    loop {
+        let piece = gather(&mut vectors).and_then(|piece| {
+            let written = write(&piece, done)?;
+            Ok((piece.len() as u64, written as u64))
+        });
+        match piece {
+            Ok((len, written)) => {
+                done += written;
+                if done >= total || written < len {
+                    return Ok(done as i32);
+                }
+            }
+            Err(_) if done > 0 => return Ok(done as i32),
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// Bytes of the grate's own as a buffer and its length.
+fn own(cage: u64, bytes: &[u8]) -> [Arg; 2] {
+    [own_buffer(bytes.as_ptr()), value(cage, bytes.len() as u64)]
+}
+
+/// A write at the descriptor's offset.
+fn write_on(
+    call: &Call,
+    what: &str,
+    vectors: fn(&Call) -> Result<Vectors, Errno>,
+) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    match way(fd) {
+        None => guard(call, 0, what),
+        Some(Way::Out(outlet)) => in_pieces(vectors(call)?, |piece, _| {
+            outlet.write(piece, &|bytes| super::outlet::plain_write(fd, bytes))
+        }),
+        Some(Way::File(file)) => {
+            let appends = fd_flags(fd)? & fs::O_APPEND != 0;
+            in_pieces(vectors(call)?, |piece, _| {
+                let position = if appends { None } else { Some(offset_of(fd)?) };
+                file.write(position, piece, &|bytes| {
+                    super::outlet::plain_write(fd, bytes)
+                })
+            })
+        }
+    }
+}
+
+/// A write at an offset that the call names.
+fn write_at(
+    call: &Call,
+    what: &str,
+    vectors: fn(&Call) -> Result<Vectors, Errno>,
+) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    let start = u64::try_from(call.long(3)).map_err(|_| EINVAL)?;
+    match way(fd) {
+        None => guard(call, 0, what),
+        // Redirected standard streams are streams, whatever they lead to.
+        Some(Way::Out(_)) => Err(ESPIPE),
+        Some(Way::File(file)) => {
+            let appends = fd_flags(fd)? & fs::O_APPEND != 0;
+            in_pieces(vectors(call)?, |piece, done| {
+                let at = start + done;
+                file.write((!appends).then_some(at), piece, &|bytes| {
+                    let [buffer, len] = own(fd.cage, bytes);
+                    let args = [fd.arg(), buffer, len, value(fd.cage, at)];
+                    kernel::call(SYS_PWRITE, fd.cage, &args)
+                })
+            })
+        }
+    }
+}
+
+fn fd_flags(fd: CageFd) -> Result<i32, Errno> {
+    let args = [fd.arg(), int(fd.cage, fs::F_GETFL), int(fd.cage, 0)];
+    kernel::call(SYS_FCNTL, fd.cage, &args)
+}
+
+/// The offset of an open file. Beyond 2 GiB lseek's answer does not fit a call's result.
+fn offset_of(fd: CageFd) -> Result<u64, Errno> {
+    let mut offset = [0; 8];
+    let args = [
+        fd.arg(),
+        int(fd.cage, 0),
+        int(fd.cage, fs::SEEK_CUR),
+        own_buffer(offset.as_mut_ptr()),
+    ];
+    match kernel::call(SYS_LLSEEK, fd.cage, &args) {
+        Ok(_) => Ok(u64::from_le_bytes(offset)),
+        Err(Errno(error::ENOSYS)) => {
+            kernel::call(SYS_LSEEK, fd.cage, &args[..3]).map(|offset| offset as u64)
+        }
+        Err(errno) => Err(errno),
+    }
+}
+
 /// write: descriptor, buffer, length.
 pub fn write(call: &Call) -> Result<i32, Errno> {
-    guard(call, 0, "write")
+    write_on(call, "write", one_buffer)
 }
 
 /// writev: descriptor, vectors, count.
 pub fn writev(call: &Call) -> Result<i32, Errno> {
-    guard(call, 0, "writev")
+    write_on(call, "writev", many_buffers)
 }
 
 /// pwrite: descriptor, buffer, length, offset.
 pub fn pwrite(call: &Call) -> Result<i32, Errno> {
-    guard_at(call, 3, "pwrite")
+    write_at(call, "pwrite", one_buffer)
 }
 
 /// pwritev: descriptor, vectors, count, offset.
 pub fn pwritev(call: &Call) -> Result<i32, Errno> {
-    guard_at(call, 3, "pwritev")
+    write_at(call, "pwritev", many_buffers)
+}
+
+/// sendto: descriptor, buffer, length, flags, address, its length.
+pub fn sendto(call: &Call) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    let Some(Way::Out(outlet)) = way(fd) else {
+        return pass(call, 0);
+    };
+    in_pieces(one_buffer(call)?, |piece, _| {
+        outlet.write(piece, &|bytes| {
+            let [buffer, len] = own(fd.cage, bytes);
+            let args = [fd.arg(), buffer, len, call.arg(3), call.arg(4), call.arg(5)];
+            kernel::call(SYS_SENDTO, fd.cage, &args)
+        })
+    })
+}
+
+/// Bytes of a `struct msghdr`, and where its fields are.
+const MSGHDR_LEN: usize = 56;
+const NAME: usize = 0;
+const NAME_LEN: usize = 8;
+const IOV: usize = 16;
+const IOV_COUNT: usize = 24;
+const CONTROL: usize = 32;
+const CONTROL_LEN: usize = 40;
+/// Longest address and longest control data that are taken.
+const MOST_NAME: usize = 128;
+const MOST_CONTROL: usize = 64 << 10;
+/// Most vectors of a message.
+const MOST_VECTORS: u64 = 1024;
+
+/// sendmsg: descriptor, message header, flags.
+pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    let Some(Way::Out(outlet)) = way(fd) else {
+        return pass(call, 0);
+    };
+    let header: [u8; MSGHDR_LEN] = call.pointer(1).read()?;
+    let word = |at: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&header[at..at + 8]);
+        u64::from_le_bytes(word)
+    };
+    let pointer = |at: usize| GuestPtr {
+        addr: word(at),
+        cage: call.arg(1).cage,
+    };
+    if word(IOV_COUNT) > MOST_VECTORS {
+        return Err(Errno(error::EMSGSIZE));
+    }
+    let vectors = pointer(IOV).read_iovecs(word(IOV_COUNT) as i32)?;
+    let taken = |at: usize, len: usize, most: usize| -> Result<Vec<u8>, Errno> {
+        if word(at) == 0 {
+            return Ok(Vec::new());
+        }
+        if len > most {
+            return Err(EINVAL);
+        }
+        let mut bytes = vec![0; len];
+        pointer(at).read_into(&mut bytes)?;
+        Ok(bytes)
+    };
+    let name = taken(NAME, word(NAME_LEN) as u32 as usize, MOST_NAME)?;
+    let control_len = usize::try_from(word(CONTROL_LEN)).unwrap_or(usize::MAX);
+    let control = taken(CONTROL, control_len, MOST_CONTROL)?;
+
+    in_pieces(vectors, |piece, _| {
+        outlet.write(piece, &|bytes| {
+            let mut vector = [0; 16];
+            vector[..8].copy_from_slice(&own_buffer(bytes.as_ptr()).value.to_le_bytes());
+            vector[8..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
+            let mut below = header;
+            let mut put = |at: usize, word: u64| {
+                below[at..at + 8].copy_from_slice(&word.to_le_bytes());
+            };
+            put(IOV, own_buffer(vector.as_ptr()).value);
+            put(IOV_COUNT, 1);
+            if word(NAME) != 0 {
+                put(NAME, own_buffer(name.as_ptr()).value);
+            }
+            if word(CONTROL) != 0 {
+                put(CONTROL, own_buffer(control.as_ptr()).value);
+            }
+            let args = [fd.arg(), own_buffer(below.as_ptr()), call.arg(2)];
+            kernel::call(grate_rs::constants::SYS_SENDMSG, fd.cage, &args)
+        })
+    })
+}
+
+/// lseek: descriptor, offset, whence. A redirected standard stream has no offset while it is
+/// redacted: what was written is not all there yet.
+pub fn lseek(call: &Call) -> Result<i32, Errno> {
+    match way(CageFd::of(call, 0)) {
+        Some(Way::Out(_)) => Err(ESPIPE),
+        _ => pass(call, 0),
+    }
+}
+
+/// fsync and fdatasync: what is held goes out before.
+pub fn fsync(call: &Call) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    if let Some(Way::Out(outlet)) = way(fd) {
+        outlet.flush(fd);
+    }
+    pass(call, 0)
+}
+
+/// Calls that move bytes past the grate: programs read and write where they get this error.
+pub fn refuse_if_redacting(call: &Call) -> Result<i32, Errno> {
+    if filter().redaction.is_some() {
+        return Err(ENOSYS);
+    }
+    pass(call, 0)
 }
 
 /// ftruncate: descriptor, length.
@@ -63,6 +340,10 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
     if call.long(2) < 0 || call.long(3) <= 0 {
         return Err(EINVAL);
     }
+    // Moving ranges could join the parts of a secret.
+    if filter().redaction.is_some() && call.int(1) & !fs::FALLOC_FL_KEEP_SIZE != 0 {
+        return Err(EOPNOTSUPP);
+    }
     guard(call, 0, "fallocate")
 }
 
@@ -71,6 +352,11 @@ pub fn copy_file_range(call: &Call) -> Result<i32, Errno> {
     // A source that can't be looked at fails in the kernel, whatever the destination.
     if CageFd::of(call, 0).stat().is_err() {
         return pass(call, 0);
+    }
+    let to = CageFd::of(call, 2);
+    if filter().redaction.is_some() && !is_refused(to) {
+        // Programs read and write then.
+        return Err(if to.stat().is_ok() { EXDEV } else { EBADF });
     }
     guard(call, 2, "copy_file_range")
 }
@@ -88,6 +374,10 @@ pub fn mmap(call: &Call) -> Result<i32, Errno> {
             fd.cage,
             format_args!("shared mapping of descriptor {}", fd.fd),
         ));
+    }
+    if is_shared && matches!(way(fd), Some(Way::File(_))) {
+        // What is stored in it could not be seen.
+        return Err(ENODEV);
     }
     pass(call, 1)
 }

@@ -1,0 +1,189 @@
+//! Where bytes go out in a stream: pipes, terminals, sockets, redirected standard streams.
+
+use super::filter;
+use grate_rs::constants::{SYS_POLL, SYS_WRITE, error, poll};
+use grate_rs::kernel::{self, int, value};
+use grate_rs::{CageFd, Errno, own_buffer};
+use redact::{Filter, Stream, Verdict};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+/// How writes relate to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The reader sees one run of bytes.
+    Bytes,
+    /// Each write is a message of its own.
+    Messages,
+}
+
+/// An open file description that bytes stream through, with what is held back of them.
+#[derive(Debug)]
+pub struct Outlet {
+    kind: Kind,
+    /// A descriptor of the grate itself for the same, to let out what a killed program has left.
+    own: Option<CageFd>,
+    flow: Mutex<Flow>,
+}
+
+#[derive(Debug)]
+struct Flow {
+    stream: Stream,
+    /// What was decided, but not taken by the kernel yet. It goes before everything else.
+    unsent: Vec<u8>,
+    /// Since when something is held.
+    since: Option<Instant>,
+}
+
+/// What the kernel has to be asked to write bytes.
+pub type Transmit<'a> = &'a dyn Fn(&[u8]) -> Result<i32, Errno>;
+
+impl Outlet {
+    /// One that nothing went through yet.
+    pub fn new(rules: &Arc<Filter>, kind: Kind, own: Option<CageFd>) -> Self {
+        Self {
+            kind,
+            own,
+            flow: Mutex::new(Flow {
+                stream: rules.stream(),
+                unsent: Vec::new(),
+                since: None,
+            }),
+        }
+    }
+
+    fn flow(&self) -> MutexGuard<'_, Flow> {
+        self.flow.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Writes what the program wrote, and answers how much of it was taken: all, or an error.
+    ///
+    /// # Errors
+    /// EPERM where a rule denies it; else what the kernel says. Then nothing was taken.
+    pub fn write(&self, input: &[u8], transmit: Transmit<'_>) -> Result<i32, Errno> {
+        let mut flow = self.flow();
+        flow.send_unsent(transmit)?;
+        let before = flow.stream.clone();
+        let mut out = Vec::new();
+        let verdict = flow.stream.push(input, &mut out);
+        if self.kind == Kind::Messages {
+            flow.stream.finish(&mut out);
+        }
+        filter().note_events(&mut flow.stream);
+        match verdict {
+            Verdict::Passed => {}
+            Verdict::Dropped(_) => return Ok(input.len() as i32),
+            Verdict::Denied(rule) => return Err(filter().denied(rule)),
+        }
+        // Where all is held, the kernel is still asked whether one may write at all.
+        let sent = match transmit(&out) {
+            Ok(sent) => (sent as usize).min(out.len()),
+            Err(errno) => {
+                flow.stream = before;
+                return Err(errno);
+            }
+        };
+        if self.kind == Kind::Bytes {
+            flow.unsent = out.split_off(sent);
+        }
+        flow.note_time();
+        Ok(input.len() as i32)
+    }
+
+    /// Whether something is held or unsent.
+    pub fn is_holding(&self) -> bool {
+        let flow = self.flow();
+        flow.stream.held() > 0 || !flow.unsent.is_empty()
+    }
+
+    /// Ends the stream: everything goes out.
+    pub fn finish(&self, fd: CageFd) {
+        let mut flow = self.flow();
+        let flow = &mut *flow;
+        flow.stream.finish(&mut flow.unsent);
+        filter().note_events(&mut flow.stream);
+        // Nobody is left to tell of an error.
+        let _ = flow.send_unsent(&|bytes| plain_write(fd, bytes));
+        flow.unsent.clear();
+        flow.since = None;
+    }
+
+    /// As [`Outlet::finish`] after the program is gone.
+    pub fn finish_alone(&self) {
+        if let Some(own) = self.own {
+            self.finish(own);
+        }
+    }
+
+    /// Lets out masked what is held.
+    pub fn flush(&self, fd: CageFd) {
+        let mut flow = self.flow();
+        flow.flush(fd);
+    }
+
+    /// Lets out masked what has been held for that long, if it can be without waiting.
+    pub fn flush_old(&self, hold: Duration, some_fd: impl FnOnce() -> Option<CageFd>) {
+        // Who holds the lock is writing, and looks after the time.
+        let Ok(mut flow) = self.flow.try_lock() else {
+            return;
+        };
+        let is_due = flow.since.is_some_and(|since| since.elapsed() >= hold);
+        if (is_due || !flow.unsent.is_empty())
+            && let Some(fd) = some_fd().filter(|fd| is_writable_now(*fd))
+        {
+            flow.flush(fd);
+        }
+    }
+}
+
+impl Flow {
+    fn flush(&mut self, fd: CageFd) {
+        self.stream.flush_masked(&mut self.unsent);
+        filter().note_events(&mut self.stream);
+        // What does not go now goes before the next write, which gets the error.
+        let _ = self.send_unsent(&|bytes| plain_write(fd, bytes));
+        self.note_time();
+    }
+
+    fn send_unsent(&mut self, transmit: Transmit<'_>) -> Result<(), Errno> {
+        while !self.unsent.is_empty() {
+            let sent = transmit(&self.unsent)? as usize;
+            if sent == 0 {
+                return Err(Errno(error::EAGAIN));
+            }
+            self.unsent.drain(..sent.min(self.unsent.len()));
+        }
+        Ok(())
+    }
+
+    fn note_time(&mut self) {
+        if self.stream.held() == 0 {
+            self.since = None;
+        } else if self.since.is_none() {
+            self.since = Some(Instant::now());
+        }
+    }
+}
+
+/// write(2) of bytes of the grate's own.
+pub fn plain_write(fd: CageFd, bytes: &[u8]) -> Result<i32, Errno> {
+    let args = [
+        fd.arg(),
+        own_buffer(bytes.as_ptr()),
+        value(fd.cage, bytes.len() as u64),
+    ];
+    kernel::call(SYS_WRITE, fd.cage, &args)
+}
+
+/// Whether a write would be taken at once.
+fn is_writable_now(fd: CageFd) -> bool {
+    let mut entry = [0; 8];
+    entry[..4].copy_from_slice(&fd.fd.to_le_bytes());
+    entry[4..6].copy_from_slice(&poll::POLLOUT.to_le_bytes());
+    let args = [
+        own_buffer(entry.as_mut_ptr()),
+        value(fd.cage, 1),
+        int(fd.cage, 0),
+    ];
+    kernel::call(SYS_POLL, fd.cage, &args) == Ok(1)
+}
