@@ -21,5 +21,5 @@ pub use automaton::PatternError;
 pub use builtin::{Builtin, BuiltinPattern, UnknownBuiltin};
 pub use engine::Check;
 pub use filter::Filter;
-pub use rules::{Builder, DEFAULT_MAX_HOLD, Pattern, Rule, RuleSet};
+pub use rules::{Builder, DEFAULT_MAX_HOLD, MASK, Pattern, Rule, RuleSet};
 pub use stream::{Event, Stream, Verdict};

@@ -47,6 +47,9 @@ pub struct RuleSet {
     max_hold: usize,
 }
 
+/// What masks consist of.
+pub const MASK: u8 = b'*';
+
 /// Most bytes that a stream holds, unless said otherwise.
 pub const DEFAULT_MAX_HOLD: usize = 64 << 10;
 
@@ -65,7 +68,7 @@ impl Default for Builder {
             rules: Vec::new(),
             engines: Vec::new(),
             replacer: Replacer {
-                mask: b'*',
+                mask: MASK,
                 key: None,
             },
             max_hold: DEFAULT_MAX_HOLD,

@@ -3,6 +3,7 @@
 pub mod crypt;
 pub mod kills;
 pub mod model;
+pub mod redaction;
 pub mod runtime;
 pub mod sockets;
 pub mod sqlite;
@@ -25,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         crypt::trials(),
         kills::trials(),
         model::trials(),
+        redaction::trials(),
         runtime::trials(),
         sockets::trials(),
         sqlite::trials(),

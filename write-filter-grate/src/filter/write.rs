@@ -179,7 +179,7 @@ fn fd_flags(fd: CageFd) -> Result<i32, Errno> {
     kernel::call(SYS_FCNTL, fd.cage, &args)
 }
 
-/// The offset of an open file. Beyond 2 GiB lseek's answer does not fit a call's result.
+/// The offset of an open file.
 fn offset_of(fd: CageFd) -> Result<u64, Errno> {
     let mut offset = [0; 8];
     let args = [
@@ -188,13 +188,12 @@ fn offset_of(fd: CageFd) -> Result<u64, Errno> {
         int(fd.cage, fs::SEEK_CUR),
         own_buffer(offset.as_mut_ptr()),
     ];
-    match kernel::call(SYS_LLSEEK, fd.cage, &args) {
-        Ok(_) => Ok(u64::from_le_bytes(offset)),
-        Err(Errno(error::ENOSYS)) => {
-            kernel::call(SYS_LSEEK, fd.cage, &args[..3]).map(|offset| offset as u64)
-        }
-        Err(errno) => Err(errno),
+    if cage_libc::sys::base() == 0 {
+        kernel::call(SYS_LLSEEK, fd.cage, &args)?;
+        return Ok(u64::from_le_bytes(offset));
     }
+    // Lind has no call that answers more than 31 bits.
+    kernel::call(SYS_LSEEK, fd.cage, &args[..3]).map(|offset| offset as u64)
 }
 
 /// write: descriptor, buffer, length.

@@ -1,0 +1,266 @@
+//! Redaction by write-filter-grate: no way of cutting a secret into calls gets it out.
+
+use super::trial;
+use crate::fixture::{Fixture, Ran, Run};
+use anyhow::{Context, ensure};
+use libtest_mimic::Trial;
+use std::fs;
+
+const TEXT: &str = "id AKIAIOSFODNN7EXAMPLE, mail jane.doe@example.com.\n";
+const MASKED: &str = "id ********************, mail ********************.\n";
+const FILE: &str = "/tmp/out.txt";
+
+/// Ways that end on standard output.
+const STREAMS: &[&str] = &[
+    "whole",
+    "bytes",
+    "vectors",
+    "fork",
+    "child first",
+    "exec",
+    "failed exec",
+    "dup",
+];
+/// Ways to another end of a pipe or socket, which the program shows in hexadecimal.
+const PEERS: &[&str] = &["pipe", "socket", "message", "datagram"];
+/// Ways that end in a file.
+const FILES: &[&str] = &[
+    "file",
+    "appended",
+    "backwards",
+    "vectors at",
+    "two",
+    "overwritten",
+    "shortened",
+    "cloexec",
+];
+
+pub(super) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for strict in [false, true] {
+        let mode = if strict { " (strict)" } else { "" };
+        let mut add = |name: &str, test: fn(bool) -> anyhow::Result<()>| {
+            let name = format!("write-filter-grate/{name}{mode}");
+            trials.push(trial(name, move || test(strict)));
+        };
+        add("streams are redacted", streams);
+        add("peers get nothing secret", peers);
+        add("files are redacted", files);
+        add("redacted, then sealed", sealed);
+        add("shortcuts are closed", shortcuts);
+        add("standard output and error of one file", one_file);
+        add("what a killed program has left", killed);
+        add("a secret that is asked for is asked for at once", prompt);
+        add("secrets out of a file", secret_file);
+    }
+    for (name, args, message) in BAD {
+        trials.push(trial(
+            format!("write-filter-grate/bad options: {name}"),
+            || bad_options(args, message),
+        ));
+    }
+    trials
+}
+
+fn start(
+    fixture: &Fixture,
+    strict: bool,
+    grates: &[&str],
+    program: &[&str],
+) -> anyhow::Result<Ran> {
+    start_with(fixture, strict, grates, program, b"")
+}
+
+fn start_with(
+    fixture: &Fixture,
+    strict: bool,
+    grates: &[&str],
+    program: &[&str],
+    input: &[u8],
+) -> anyhow::Result<Ran> {
+    fixture.start(&Run {
+        strict,
+        args: [grates, program]
+            .concat()
+            .iter()
+            .map(|&arg| arg.to_owned())
+            .collect(),
+        input,
+        ..Run::default()
+    })
+}
+
+const REDACT: &[&str] = &["write-filter-grate.cwasm", "--redact", "all"];
+
+fn streams(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    for way in STREAMS {
+        // Without the grate the secret gets out, or the test would show nothing.
+        let plain = start(&fixture, strict, &[], &["leak.cwasm", way])?.expect(0)?;
+        ensure!(plain.text() == TEXT, "{way}, plain: {:?}", plain.text());
+        let ran = start(&fixture, strict, REDACT, &["leak.cwasm", way])?.expect(0)?;
+        ensure!(ran.text() == MASKED, "{way}: {:?}", ran.text());
+    }
+    Ok(())
+}
+
+fn peers(strict: bool) -> anyhow::Result<()> {
+    let hex = |text: &str| {
+        let bytes: Vec<_> = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+        bytes.join(" ") + "\n"
+    };
+    let fixture = Fixture::new()?;
+    for way in PEERS {
+        let plain = start(&fixture, strict, &[], &["leak.cwasm", way])?.expect(0)?;
+        ensure!(
+            plain.text() == hex(TEXT),
+            "{way}, plain: {:?}",
+            plain.text()
+        );
+        let ran = start(&fixture, strict, REDACT, &["leak.cwasm", way])?.expect(0)?;
+        ensure!(ran.text() == hex(MASKED), "{way}: {:?}", ran.text());
+    }
+    Ok(())
+}
+
+fn files(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let out = fixture.path(FILE);
+    for way in FILES {
+        for (grates, expected) in [(&[][..], TEXT), (REDACT, MASKED)] {
+            let _ = fs::remove_file(&out);
+            start(&fixture, strict, grates, &["leak.cwasm", way, FILE])?
+                .expect(0)
+                .with_context(|| format!("{way}"))?;
+            let text = fs::read_to_string(&out)?;
+            ensure!(text == expected, "{way}: {text:?}");
+        }
+    }
+    Ok(())
+}
+
+/// The grate that stands next to the program sees its writes first: what is sealed is redacted.
+fn sealed(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_key("k.bin")?;
+    let crypt = ["crypt-grate.cwasm", "--key", "/k.bin"];
+    let both = [&crypt, REDACT].concat();
+    for way in FILES.iter().filter(|way| **way != "cloexec") {
+        let out = fixture.path(FILE);
+        let _ = fs::remove_file(&out);
+        start(&fixture, strict, &both, &["leak.cwasm", way, FILE])?
+            .expect(0)
+            .with_context(|| format!("{way}"))?;
+        let stored = fs::read(&out)?;
+        ensure!(
+            !stored.windows(4).any(|bytes| bytes == b"mail"),
+            "{way}: not sealed"
+        );
+        let shown = start(&fixture, strict, &crypt, &["show.cwasm", FILE])?.expect(0)?;
+        ensure!(shown.text() == MASKED, "{way}: {:?}", shown.text());
+    }
+    Ok(())
+}
+
+fn shortcuts(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fs::write(fixture.path(FILE), TEXT)?;
+    start(&fixture, strict, REDACT, &["leak.cwasm", "shortcuts", FILE])?.expect(0)?;
+    ensure!(
+        fs::read_to_string(fixture.path(FILE))? == TEXT,
+        "what was there was changed"
+    );
+    Ok(())
+}
+
+/// `> file 2>&1`: one secret over both.
+fn one_file(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let out = fixture.path("tmp/both");
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", "out=$1; shift; exec \"$@\" > \"$out\" 2>&1", "sh"])
+        .arg(&out)
+        .arg(crate::fixture::host_command("lind-wasm"))
+        .arg("--root")
+        .arg(fixture.path(""))
+        .args(strict.then_some("--strict-lind"))
+        .args(REDACT)
+        .args(["leak.cwasm", "streams"]);
+    ensure!(command.status()?.success(), "it failed");
+    let text = fs::read_to_string(&out)?;
+    ensure!(text == MASKED, "{text:?}");
+    Ok(())
+}
+
+fn killed(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let ran = start(&fixture, strict, REDACT, &["leak.cwasm", "killed"])?.expect(0)?;
+    let expected = format!("{MASKED}half of it: ");
+    let rest = ran.text();
+    let rest = rest
+        .strip_prefix(&expected)
+        .with_context(|| format!("{rest:?}"))?;
+    // No secret as it stands, or masked because it was held for too long.
+    ensure!(rest == "AKIAIOSF" || rest == "********", "{rest:?}");
+    Ok(())
+}
+
+/// What may begin a secret does not wait for the program's next words.
+fn prompt(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let words = ["leak.cwasm", "prompt"];
+    let ran = start_with(&fixture, strict, REDACT, &words, b"hunter2hunter2\n")?.expect(0)?;
+    let text = ran.text();
+    ensure!(text.starts_with("Your password: "), "{text:?}");
+    ensure!(
+        !text.contains("hunter2hunter2\n") || !text.contains("password: hunter2"),
+        "{text:?}"
+    );
+    Ok(())
+}
+
+fn secret_file(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fs::write(fixture.path("secrets"), "jane.doe\r\nEXAMPLE\n\n")?;
+    let grate = [
+        "write-filter-grate.cwasm",
+        "--secret-file",
+        "/secrets",
+        "--verbose",
+    ];
+    let ran = start(&fixture, strict, &grate, &["leak.cwasm", "bytes"])?.expect(0)?;
+    let expected = "id AKIAIOSFODNN7*******, mail ********@example.com.\n";
+    ensure!(ran.text() == expected, "{:?}", ran.text());
+    ensure!(ran.err.contains("secrets found: /secrets 2"), "{}", ran.err);
+    Ok(())
+}
+
+/// Name, options, and what the line on standard error says.
+const BAD: &[(&str, &[&str], &str)] = &[
+    ("an unknown kind", &["--redact", "nothing"], "use all, "),
+    (
+        "no such file",
+        &["--secret-file", "/none"],
+        "/none: cannot be read",
+    ),
+    (
+        "an empty file",
+        &["--secret-file", "/empty"],
+        "/empty: holds no secret",
+    ),
+];
+
+fn bad_options(args: &[&str], message: &str) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fs::write(fixture.path("empty"), "\n\n")?;
+    let line = [&["write-filter-grate.cwasm"], args].concat();
+    let ran = start(&fixture, false, &line, &["hello.cwasm"])?;
+    ensure!(
+        ran.code != 0 && ran.text().is_empty(),
+        "it ran: {}",
+        ran.text()
+    );
+    ensure!(ran.err.contains(message), "{}", ran.err);
+    Ok(())
+}
