@@ -1,10 +1,12 @@
 //! Redaction by write-filter-grate: no way of cutting a secret into calls gets it out.
 
 use super::trial;
-use crate::fixture::{Fixture, Ran, Run};
+use crate::fixture::{Fixture, Ran, Run, host_command};
 use anyhow::{Context, ensure};
 use libtest_mimic::Trial;
 use std::fs;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 
 const TEXT: &str = "id AKIAIOSFODNN7EXAMPLE, mail jane.doe@example.com.\n";
 const MASKED: &str = "id ********************, mail ********************.\n";
@@ -52,6 +54,7 @@ pub(super) fn trials() -> Vec<Trial> {
         add("what a killed program has left", killed);
         add("a secret that is asked for is asked for at once", prompt);
         add("secrets out of a file", secret_file);
+        add("nothing is held for long", hold);
     }
     for (name, args, message) in BAD {
         trials.push(trial(
@@ -131,7 +134,7 @@ fn files(strict: bool) -> anyhow::Result<()> {
             let _ = fs::remove_file(&out);
             start(&fixture, strict, grates, &["leak.cwasm", way, FILE])?
                 .expect(0)
-                .with_context(|| format!("{way}"))?;
+                .with_context(|| way.to_string())?;
             let text = fs::read_to_string(&out)?;
             ensure!(text == expected, "{way}: {text:?}");
         }
@@ -150,7 +153,7 @@ fn sealed(strict: bool) -> anyhow::Result<()> {
         let _ = fs::remove_file(&out);
         start(&fixture, strict, &both, &["leak.cwasm", way, FILE])?
             .expect(0)
-            .with_context(|| format!("{way}"))?;
+            .with_context(|| way.to_string())?;
         let stored = fs::read(&out)?;
         ensure!(
             !stored.windows(4).any(|bytes| bytes == b"mail"),
@@ -177,11 +180,11 @@ fn shortcuts(strict: bool) -> anyhow::Result<()> {
 fn one_file(strict: bool) -> anyhow::Result<()> {
     let fixture = Fixture::new()?;
     let out = fixture.path("tmp/both");
-    let mut command = std::process::Command::new("sh");
+    let mut command = Command::new("sh");
     command
         .args(["-c", "out=$1; shift; exec \"$@\" > \"$out\" 2>&1", "sh"])
         .arg(&out)
-        .arg(crate::fixture::host_command("lind-wasm"))
+        .arg(host_command("lind-wasm"))
         .arg("--root")
         .arg(fixture.path(""))
         .args(strict.then_some("--strict-lind"))
@@ -217,6 +220,36 @@ fn prompt(strict: bool) -> anyhow::Result<()> {
         !text.contains("hunter2hunter2\n") || !text.contains("password: hunter2"),
         "{text:?}"
     );
+    Ok(())
+}
+
+/// The half of a secret goes out, masked, while the program waits for something else.
+fn hold(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let mut command = Command::new(host_command("lind-wasm"));
+    command
+        .arg("--root")
+        .arg(fixture.path(""))
+        .args(strict.then_some("--strict-lind"))
+        .args(REDACT)
+        .args(["leak.cwasm", "half"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut out = child.stdout.take().context("no pipe")?;
+    // It comes while the program reads from a pipe that nobody has written to.
+    let mut half = [0; 11];
+    out.read_exact(&mut half)?;
+    ensure!(
+        &half == b"id ********",
+        "{:?}",
+        String::from_utf8_lossy(&half)
+    );
+    child.stdin.take().context("no pipe")?.write_all(b"\n")?;
+    let mut rest = String::new();
+    out.read_to_string(&mut rest)?;
+    ensure!(child.wait()?.success(), "it failed");
+    ensure!(rest == MASKED[11..], "{rest:?}");
     Ok(())
 }
 

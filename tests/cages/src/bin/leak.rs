@@ -190,6 +190,12 @@ fn to_stdout(way: &str) -> Option<Outcome> {
                 Ok(())
             }
         })(),
+        "half" => (|| {
+            let middle = b"id AKIAIOSF".len();
+            write(1, &TEXT[..middle])?;
+            sys::read(0, &mut [0; 1]).map_err(|errno| format!("{errno:?}"))?;
+            write(1, &TEXT[middle..])
+        })(),
         "prompt" => (|| {
             write(1, b"Your password: ")?;
             // Who types looks at the prompt first.
