@@ -3,5 +3,6 @@
 
 pub mod calls;
 pub mod locks;
+pub mod peers;
 pub mod sealed_file;
 pub mod storage;

@@ -1,6 +1,7 @@
 //! Descriptors, sizes, and the life of a cage.
 
 use super::kernel::{File, Flock, int, pass, value};
+use super::net;
 use super::open::PathArg;
 use super::state;
 use super::state::{OpenFile, State, lock};
@@ -21,7 +22,7 @@ macro_rules! follow {
     };
 }
 
-follow!(close dup dup2 dup3 clone_cage execve exit wait4);
+follow!(dup clone_cage);
 
 /// fcntl: descriptor, command, number, address.
 pub fn fcntl(call: &Call) -> Result<i32, Errno> {
@@ -201,6 +202,9 @@ pub fn ioctl(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
     match call.size(1) {
         fs::FIONREAD => {
+            if let Some(socket) = state.socket(fd) {
+                return net::fionread(call, &socket);
+            }
             let Some(open) = state.open_file(fd) else {
                 return pass(call, 0);
             };

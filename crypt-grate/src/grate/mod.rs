@@ -6,7 +6,7 @@ mod keyring;
 mod mapping;
 mod names;
 mod native;
-mod network;
+mod net;
 mod nonces;
 mod open;
 mod options;
@@ -37,11 +37,18 @@ pub fn main() {
         eprintln!("crypt-grate: {error}");
         std::process::exit(1)
     });
-    let _ = STATE.set(state);
-    let builder = table::HANDLERS
+    let state = STATE.get_or_init(|| state);
+    let mut builder = table::HANDLERS
         .iter()
         .fold(GrateBuilder::new(), |builder, (nr, handler)| {
             builder.register(*nr, *handler)
+        })
+        .preexec(|child| {
+            let _ = state.program.set(child as u64);
+            state.note_inherited(child as u64);
         });
+    if state.network.is_sealed() {
+        builder = builder.pause(|| state.network.pump.pause());
+    }
     builder.run(options.program)
 }

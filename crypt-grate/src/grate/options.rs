@@ -1,13 +1,14 @@
 //! The command line.
 
 use clap::{Parser, ValueEnum};
+use crypt_grate::peers::Peers;
 use sealed::{ChunkSize, Cipher, Params};
 
-/// Seal what a program writes to files: plaintext to the program, authenticated ciphertext on
-/// the disk.
+/// Seal what a program writes to files and sends to other machines: plaintext to the program,
+/// authenticated ciphertext on the disk and on the wire.
 ///
-/// All paths are paths inside the cages' root. Standard streams, pipes and terminals pass as they
-/// are. The program cannot read, write, move or remove the key file. Options of the grate come
+/// All paths are paths inside the cages' root. Standard streams, pipes, terminals and UNIX sockets
+/// pass as they are. A peer on the network runs under crypt-grate too, with the same key. The program cannot read, write, move or remove the key file. Options of the grate come
 /// first, then the program with its own:
 ///
 ///   lind-wasm crypt-grate.cwasm --key /k.bin prog.cwasm ARGS...
@@ -42,6 +43,20 @@ pub struct Options {
     #[arg(long, value_enum)]
     pub plaintext: Option<Plaintext>,
 
+    /// What is done with IPv4 and IPv6 sockets: `seal` seals all that they send, and takes only
+    /// what was sealed with a key at hand; `none` leaves them as they are, in the clear
+    #[arg(long, value_enum, default_value = "seal")]
+    pub net: Net,
+
+    /// A peer that stays in the clear, such as a DNS server (repeatable). For connections that the
+    /// program accepts, PORT is the program's own
+    #[arg(long, value_name = "ADDR[/LEN][:PORT[-PORT]]")]
+    pub plain: Vec<Peers>,
+
+    /// How long a peer has to prove that it has the key
+    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub handshake_timeout: u64,
+
     /// Say on standard error what was refused, and why
     #[arg(long)]
     pub verbose: bool,
@@ -59,6 +74,15 @@ pub enum CipherName {
     /// AES-256-GCM
     #[value(name = "aes-256-gcm")]
     Aes256Gcm,
+}
+
+/// What is done with the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Net {
+    /// It is sealed.
+    Seal,
+    /// It is left alone.
+    None,
 }
 
 /// What files without a header get.

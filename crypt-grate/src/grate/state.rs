@@ -3,6 +3,8 @@
 use super::kernel::{self, Inode};
 use super::keyring;
 use super::native;
+use super::net::epoll::Epoll;
+use super::net::{Network, Socket};
 use super::nonces::{HostRandom, Shared};
 use super::options::{Options, Plaintext};
 use super::policy::Subtrees;
@@ -12,8 +14,8 @@ use grate_rs::{CageFd, Descriptors, Errno};
 use keys::KeyRing;
 use sealed::Params;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
 /// Everything that handlers share.
 pub struct State {
@@ -28,7 +30,13 @@ pub struct State {
     pub plaintext: Plaintext,
     verbose: bool,
     random: Mutex<HostRandom>,
-    /// Open sealed files, and directories where paths matter, by descriptor.
+    /// What is sealed of the network.
+    pub network: Network,
+    /// The program that the grate was started for.
+    pub program: OnceLock<u64>,
+    /// Whether any socket was ever sealed.
+    has_sockets: AtomicBool,
+    /// Open sealed files and sockets, and directories where paths matter, by descriptor.
     pub descriptors: Descriptors<Opened>,
     files: Mutex<HashMap<Inode, Weak<Mutex<SealedFile>>>>,
 }
@@ -41,6 +49,10 @@ pub enum Opened {
     /// A directory at that path, from which others may be opened. Only kept where paths decide
     /// what is sealed.
     Directory(Arc<[u8]>),
+    /// A socket whose bytes are sealed.
+    Socket(Arc<Socket>),
+    /// An epoll instance, which may wait for such sockets.
+    Epoll(Arc<Epoll>),
 }
 
 /// An open file description on a sealed file.
@@ -114,6 +126,9 @@ impl State {
             Plaintext::Deny
         };
         Ok(Self {
+            network: Network::new(options, &keys),
+            program: OnceLock::new(),
+            has_sockets: AtomicBool::new(false),
             keys,
             key_inodes,
             params: options.params(),
@@ -150,6 +165,21 @@ impl State {
         }
         self.explain(format_args!("the key file is closed to the program"));
         Err(Errno(error::EACCES))
+    }
+
+    /// The randomness that all cages share.
+    pub fn random(&self) -> Shared<'_> {
+        Shared(&self.random)
+    }
+
+    /// Whether any socket was ever sealed.
+    pub fn has_sockets(&self) -> bool {
+        self.has_sockets.load(Ordering::Acquire)
+    }
+
+    /// From now on there are sockets to look after.
+    pub fn set_has_sockets(&self) {
+        self.has_sockets.store(true, Ordering::Release);
     }
 
     /// Runs `work` with what sealing needs.
@@ -225,7 +255,7 @@ impl State {
     pub fn open_file(&self, fd: CageFd) -> Option<Arc<OpenFile>> {
         match self.descriptors.get(fd)? {
             Opened::File(open) => Some(open),
-            Opened::Directory(_) => None,
+            Opened::Directory(_) | Opened::Socket(_) | Opened::Epoll(_) => None,
         }
     }
 
@@ -233,7 +263,7 @@ impl State {
     pub fn directory(&self, fd: CageFd) -> Option<Arc<[u8]>> {
         match self.descriptors.get(fd)? {
             Opened::Directory(path) => Some(path),
-            Opened::File(_) => None,
+            Opened::File(_) | Opened::Socket(_) | Opened::Epoll(_) => None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! read, write and their kin, and lseek.
 
 use super::kernel::pass;
+use super::net;
 use super::state;
 use super::state::{OpenFile, State, lock};
 use grate_rs::constants::{SYS_LLSEEK, error, fs};
@@ -55,11 +56,23 @@ fn position(call: &Call) -> Result<u64, Errno> {
     u64::try_from(call.long(3)).map_err(|_| EINVAL)
 }
 
+/// What a socket does with a call, if that is what the descriptor is.
+fn socket_or_pass(
+    call: &Call,
+    act: fn(&Call, &Arc<net::Socket>, Result<Vectors, Errno>) -> Result<i32, Errno>,
+    vectors: fn(&Call) -> Result<Vectors, Errno>,
+) -> Result<i32, Errno> {
+    match state().socket(CageFd::of(call, 0)) {
+        Some(socket) => act(call, &socket, vectors(call)),
+        None => pass(call, 0),
+    }
+}
+
 /// read: descriptor, buffer, length.
 pub fn read(call: &Call) -> Result<i32, Errno> {
     match transfer(call) {
         Some(transfer) => transfer.read_on(one_buffer(call)),
-        None => pass(call, 0),
+        None => socket_or_pass(call, net::read, one_buffer),
     }
 }
 
@@ -67,7 +80,7 @@ pub fn read(call: &Call) -> Result<i32, Errno> {
 pub fn readv(call: &Call) -> Result<i32, Errno> {
     match transfer(call) {
         Some(transfer) => transfer.read_on(many_buffers(call)),
-        None => pass(call, 0),
+        None => socket_or_pass(call, net::read, many_buffers),
     }
 }
 
@@ -91,7 +104,7 @@ pub fn preadv(call: &Call) -> Result<i32, Errno> {
 pub fn write(call: &Call) -> Result<i32, Errno> {
     match transfer(call) {
         Some(transfer) => transfer.write_on(one_buffer(call)),
-        None => pass(call, 0),
+        None => socket_or_pass(call, net::write, one_buffer),
     }
 }
 
@@ -99,7 +112,7 @@ pub fn write(call: &Call) -> Result<i32, Errno> {
 pub fn writev(call: &Call) -> Result<i32, Errno> {
     match transfer(call) {
         Some(transfer) => transfer.write_on(many_buffers(call)),
-        None => pass(call, 0),
+        None => socket_or_pass(call, net::write, many_buffers),
     }
 }
 
@@ -271,7 +284,7 @@ fn partly(start: u64, done: u64, errno: Errno) -> Result<(u64, i32), Errno> {
 }
 
 /// Copies the next piece out of the cage: up to `most` bytes, from as many vectors as it takes.
-fn take(
+pub fn take(
     buffer: &mut Vec<u8>,
     current: &mut Option<(GuestPtr, u64)>,
     source: &mut impl Iterator<Item = (GuestPtr, u64)>,

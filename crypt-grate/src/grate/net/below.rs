@@ -1,0 +1,181 @@
+//! Calls on sockets that the grate makes itself, below the sealing.
+
+use super::message::NAME_ROOM;
+use grate_rs::constants::SYS_FCNTL;
+use grate_rs::constants::{
+    SYS_GETPEERNAME, SYS_GETSOCKNAME, SYS_GETSOCKOPT, SYS_POLL, SYS_RECVFROM, SYS_SENDTO,
+    SYS_SHUTDOWN, error, fs, net,
+};
+use grate_rs::kernel::{self, int, value};
+use grate_rs::{Arg, CageFd, Errno, own_buffer};
+use std::time::Duration;
+
+/// Sends without waiting.
+///
+/// # Errors
+/// As send(2).
+pub fn send(fd: CageFd, bytes: &[u8]) -> Result<usize, Errno> {
+    send_to(fd, bytes, net::MSG_DONTWAIT | net::MSG_NOSIGNAL, &[])
+}
+
+/// Sends, to an address unless that is empty.
+///
+/// # Errors
+/// As sendto(2).
+pub fn send_to(fd: CageFd, bytes: &[u8], flags: i32, name: &[u8]) -> Result<usize, Errno> {
+    let place = if name.is_empty() {
+        value(fd.cage, 0)
+    } else {
+        own_buffer(name.as_ptr())
+    };
+    let args = [
+        fd.arg(),
+        own_buffer(bytes.as_ptr()),
+        value(fd.cage, bytes.len() as u64),
+        int(fd.cage, flags),
+        place,
+        int(fd.cage, name.len() as i32),
+    ];
+    Ok(kernel::call(SYS_SENDTO, fd.cage, &args)? as usize)
+}
+
+/// Receives without waiting.
+///
+/// # Errors
+/// As recv(2).
+pub fn receive(fd: CageFd, bytes: &mut [u8], flags: i32) -> Result<usize, Errno> {
+    let none = value(fd.cage, 0);
+    let args = [
+        fd.arg(),
+        own_buffer(bytes.as_mut_ptr()),
+        value(fd.cage, bytes.len() as u64),
+        int(fd.cage, flags | net::MSG_DONTWAIT),
+        none,
+        none,
+    ];
+    let read = kernel::call(SYS_RECVFROM, fd.cage, &args)? as usize;
+    Ok(if flags & net::MSG_TRUNC == 0 {
+        read.min(bytes.len())
+    } else {
+        read
+    })
+}
+
+/// shutdown(2). There is nothing to do where it fails: the connection is gone then.
+pub fn shut_down(fd: CageFd, how: i32) {
+    let _ = kernel::call(SYS_SHUTDOWN, fd.cage, &[fd.arg(), int(fd.cage, how)]);
+}
+
+/// Waits until one of the events is there, and says which are; none when the time is over. A
+/// negative time has no end.
+///
+/// # Errors
+/// As poll(2).
+pub fn wait(fd: CageFd, events: i16, milliseconds: i32) -> Result<i16, Errno> {
+    let mut entry = [0; 8];
+    entry[..4].copy_from_slice(&fd.fd.to_le_bytes());
+    entry[4..6].copy_from_slice(&events.to_le_bytes());
+    poll(fd.cage, &mut entry, milliseconds)?;
+    Ok(i16::from_le_bytes([entry[6], entry[7]]))
+}
+
+/// poll(2) with an array of the grate's own, of 8 bytes an entry.
+///
+/// # Errors
+/// As poll.
+pub fn poll(cage: u64, entries: &mut [u8], milliseconds: i32) -> Result<i32, Errno> {
+    let args = [
+        own_buffer(entries.as_mut_ptr()),
+        value(cage, entries.len() as u64 / 8),
+        int(cage, milliseconds),
+    ];
+    kernel::call(SYS_POLL, cage, &args)
+}
+
+/// Whether calls on it are not to wait.
+///
+/// # Errors
+/// As fcntl(2).
+pub fn is_nonblocking(fd: CageFd) -> Result<bool, Errno> {
+    let args = [fd.arg(), int(fd.cage, fs::F_GETFL), int(fd.cage, 0)];
+    Ok(kernel::call(SYS_FCNTL, fd.cage, &args)? & net::SOCK_NONBLOCK != 0)
+}
+
+fn name(nr: u64, fd: CageFd) -> Result<Vec<u8>, Errno> {
+    let mut name = vec![0u8; NAME_ROOM];
+    let mut len = (NAME_ROOM as u32).to_le_bytes();
+    let args = [
+        fd.arg(),
+        own_buffer(name.as_mut_ptr()),
+        own_buffer(len.as_mut_ptr()),
+    ];
+    kernel::call(nr, fd.cage, &args)?;
+    name.truncate(u32::from_le_bytes(len) as usize);
+    Ok(name)
+}
+
+/// getsockname(2).
+///
+/// # Errors
+/// As getsockname.
+pub fn own_name(fd: CageFd) -> Result<Vec<u8>, Errno> {
+    name(SYS_GETSOCKNAME, fd)
+}
+
+/// getpeername(2).
+///
+/// # Errors
+/// As getpeername.
+pub fn peer_name(fd: CageFd) -> Result<Vec<u8>, Errno> {
+    name(SYS_GETPEERNAME, fd)
+}
+
+/// An option that is an `int`.
+///
+/// # Errors
+/// As getsockopt(2).
+pub fn option(fd: CageFd, level: i32, name: i32) -> Result<i32, Errno> {
+    let (mut number, mut len) = ([0; 4], 4u32.to_le_bytes());
+    let args: [Arg; 5] = [
+        fd.arg(),
+        int(fd.cage, level),
+        int(fd.cage, name),
+        own_buffer(number.as_mut_ptr()),
+        own_buffer(len.as_mut_ptr()),
+    ];
+    kernel::call(SYS_GETSOCKOPT, fd.cage, &args)?;
+    Ok(i32::from_le_bytes(number))
+}
+
+/// The time that SO_RCVTIMEO or SO_SNDTIMEO sets; none for no limit.
+pub fn time_limit(fd: CageFd, name: i32) -> Option<Duration> {
+    let (mut time, mut len) = ([0u8; 16], 16u32.to_le_bytes());
+    let args = [
+        fd.arg(),
+        int(fd.cage, net::SOL_SOCKET),
+        int(fd.cage, name),
+        own_buffer(time.as_mut_ptr()),
+        own_buffer(len.as_mut_ptr()),
+    ];
+    kernel::call(SYS_GETSOCKOPT, fd.cage, &args).ok()?;
+    let word = |at: usize| {
+        let mut word = [0; 8];
+        word.copy_from_slice(&time[at..at + 8]);
+        u64::from_le_bytes(word)
+    };
+    let limit = Duration::from_secs(word(0)) + Duration::from_micros(word(8));
+    (!limit.is_zero()).then_some(limit)
+}
+
+/// The error that waits at a socket, which is taken.
+pub fn take_error(fd: CageFd) -> Result<(), Errno> {
+    match option(fd, net::SOL_SOCKET, net::SO_ERROR)? {
+        0 => Ok(()),
+        errno => Err(Errno(errno)),
+    }
+}
+
+/// Whether that is only for now.
+pub fn would_block(errno: Errno) -> bool {
+    matches!(errno.0, error::EAGAIN | error::EINTR)
+}

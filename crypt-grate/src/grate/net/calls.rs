@@ -1,0 +1,508 @@
+//! Sockets made and connected, and what is sent and received through them.
+
+use super::datagram::{self, Messages};
+use super::message::{Header, Sink, Source, address, give_address};
+use super::stream::{Link, Step};
+use super::{Kind, Socket, Stream, below, is_internet};
+use crate::grate::state;
+use crate::grate::state::lock;
+use crypt_grate::peers::socket_address;
+use grate_rs::constants::{SYS_SENDTO, error, net, poll};
+use grate_rs::kernel::{self, int, pass, value};
+use grate_rs::{CageFd, Call, Errno, GuestPtr};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+type Vectors = Vec<(GuestPtr, u64)>;
+
+const EAGAIN: Errno = Errno(error::EAGAIN);
+
+/// socket: family, type, protocol. UNIX sockets pass: they stay among programs of this machine.
+pub fn socket(call: &Call) -> Result<i32, Errno> {
+    let state = state();
+    let family = call.int(0);
+    if family == net::AF_UNIX || !state.network.is_sealed() {
+        return pass(call, 0);
+    }
+    if !matches!(family, net::AF_INET | net::AF_INET6) {
+        return Err(Errno(error::EAFNOSUPPORT));
+    }
+    let socket = match (call.int(1) & net::SOCK_TYPE_MASK, call.int(2)) {
+        (net::SOCK_STREAM, 0 | net::IPPROTO_TCP) => Socket::stream(Stream::Idle),
+        (net::SOCK_DGRAM, 0 | net::IPPROTO_UDP) => {
+            Socket::messages(Messages::new(state.datagrams()?))
+        }
+        (net::SOCK_STREAM | net::SOCK_DGRAM, _) => {
+            return Err(Errno(error::EPROTONOSUPPORT));
+        }
+        // Such sockets would send in the clear; the kernel knows the error for those it lacks.
+        _ => return Err(Errno(error::ESOCKTNOSUPPORT)),
+    };
+    let cage = call.cage_of(0);
+    let fd = pass(call, 0)?;
+    let cloexec = call.int(1) & net::SOCK_CLOEXEC != 0;
+    state.note_socket(CageFd { cage, fd }, socket, cloexec);
+    Ok(fd)
+}
+
+/// connect: descriptor, address, length.
+pub fn connect(call: &Call) -> Result<i32, Errno> {
+    let state = state();
+    let fd = CageFd::of(call, 0);
+    let Some(socket) = state.socket(fd) else {
+        return pass(call, 0);
+    };
+    // Copied, so that what is looked at is what is connected to.
+    let name = address(call.pointer(1), call.int(2))?;
+    let forward = || {
+        let mut args = *call.args();
+        args[1] = grate_rs::own_buffer(name.as_ptr());
+        call.forward_with(fd.cage, &args)
+    };
+    match &socket.kind {
+        Kind::Messages(messages) => {
+            let mut messages = lock(messages);
+            let result = forward()?;
+            messages.set_peer(&name);
+            Ok(result)
+        }
+        Kind::Stream(stream) => {
+            let result = connect_stream(fd, stream, &name, forward);
+            state.network.pump.watch(&socket);
+            result
+        }
+    }
+}
+
+fn connect_stream(
+    fd: CageFd,
+    stream: &Mutex<Stream>,
+    name: &[u8],
+    forward: impl Fn() -> Result<i32, Errno>,
+) -> Result<i32, Errno> {
+    let state = state();
+    let family = name.first_chunk().map_or(0, |&f| u16::from_le_bytes(f));
+    if i32::from(family) == net::AF_UNSPEC {
+        let result = forward()?;
+        *lock(stream) = Stream::Idle;
+        return Ok(result);
+    }
+    let peer = socket_address(name);
+    let next = match peer {
+        Some(peer) if state.network.is_plain(peer) => Stream::Plain,
+        _ => {
+            let connection = state.connection(true)?;
+            Stream::Sealed(Box::new(Link::new(connection, peer, false)))
+        }
+    };
+    {
+        let mut now = lock(stream);
+        match &*now {
+            Stream::Sealed(link) if !link.is_refused() => {
+                drop(now);
+                // It is connected, or will be; the kernel says which.
+                return forward();
+            }
+            Stream::Plain if below::peer_name(fd).is_ok() => {
+                drop(now);
+                return forward();
+            }
+            // Sealed from before there is a connection, for who uses it at the same time.
+            _ => *now = next,
+        }
+    }
+    let result = forward();
+    let mut now = lock(stream);
+    match result {
+        Ok(_) => {
+            if let Stream::Sealed(link) = &mut *now {
+                link.set_connected();
+                link.flush(fd);
+            }
+        }
+        Err(Errno(error::EINPROGRESS | error::EINTR | error::EALREADY | error::EAGAIN)) => {}
+        Err(_) => *now = Stream::Idle,
+    }
+    result
+}
+
+/// accept: descriptor, where the address goes, where its length is.
+pub fn accept(call: &Call) -> Result<i32, Errno> {
+    accept_with(call, 0)
+}
+
+/// accept4: as accept, with flags.
+pub fn accept4(call: &Call) -> Result<i32, Errno> {
+    accept_with(call, call.int(3))
+}
+
+fn accept_with(call: &Call, flags: i32) -> Result<i32, Errno> {
+    let state = state();
+    let cage = call.cage_of(0);
+    let fd = pass(call, 0)?;
+    let fd = CageFd { cage, fd };
+    // What listens need not be known: only what it brings counts.
+    if state.network.is_sealed() && is_internet(fd) {
+        match state.accepted(fd) {
+            Ok(socket) => state.note_socket(fd, socket, flags & net::SOCK_CLOEXEC != 0),
+            Err(errno) => {
+                fd.close();
+                return Err(errno);
+            }
+        }
+    }
+    Ok(fd.fd)
+}
+
+/// How a call on a socket goes on.
+enum Way {
+    /// As it came.
+    Pass,
+    /// Here.
+    Here(Result<i32, Errno>),
+}
+
+impl Way {
+    fn finish(self, call: &Call) -> Result<i32, Errno> {
+        match self {
+            Self::Pass => pass(call, 0),
+            Self::Here(result) => result,
+        }
+    }
+}
+
+/// read and readv on a socket.
+pub fn read(
+    call: &Call,
+    socket: &Arc<Socket>,
+    vectors: Result<Vectors, Errno>,
+) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    match vectors {
+        // As the kernel: who wants nothing gets nothing, and does not wait.
+        Ok(vectors) if vectors.iter().all(|(_, len)| *len == 0) => Ok(0),
+        Ok(vectors) => receive(socket, fd, vectors, 0, &Beside::Nothing).finish(call),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// write and writev on a socket.
+pub fn write(
+    call: &Call,
+    socket: &Arc<Socket>,
+    vectors: Result<Vectors, Errno>,
+) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    send(socket, fd, vectors?, 0, &[], None).finish(call)
+}
+
+/// sendto: descriptor, buffer, length, flags, address, its length.
+pub fn sendto(call: &Call) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    let Some(socket) = state().socket(fd) else {
+        return pass(call, 0);
+    };
+    let name = match call.pointer(4) {
+        place if place.is_null() => Vec::new(),
+        place => address(place, call.int(5))?,
+    };
+    let vectors = vec![(call.pointer(1), length(call.size(2)))];
+    send(&socket, fd, vectors, call.int(3), &name, None).finish(call)
+}
+
+/// sendmsg: descriptor, header, flags.
+pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    let Some(socket) = state().socket(fd) else {
+        return pass(call, 0);
+    };
+    let header = Header::of(call, 1)?;
+    let name = if header.name.is_null() {
+        Vec::new()
+    } else {
+        address(header.name, header.name_len as i32)?
+    };
+    let vectors = header.vectors.clone();
+    send(&socket, fd, vectors, call.int(2), &name, Some(&header)).finish(call)
+}
+
+/// recvfrom: descriptor, buffer, length, flags, where the address goes, where its length is.
+pub fn recvfrom(call: &Call) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    let Some(socket) = state().socket(fd) else {
+        return pass(call, 0);
+    };
+    let vectors = vec![(call.pointer(1), length(call.size(2)))];
+    receive(&socket, fd, vectors, call.int(3), &Beside::Address(call)).finish(call)
+}
+
+/// recvmsg: descriptor, header, flags.
+pub fn recvmsg(call: &Call) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    let Some(socket) = state().socket(fd) else {
+        return pass(call, 0);
+    };
+    let header = Header::of(call, 1)?;
+    let vectors = header.vectors.clone();
+    receive(&socket, fd, vectors, call.int(2), &Beside::Header(&header)).finish(call)
+}
+
+/// Most bytes one call moves, as Linux's `MAX_RW_COUNT`.
+fn length(len: u64) -> u64 {
+    len.min(0x7fff_f000)
+}
+
+/// Where a call wants what comes beside the data.
+enum Beside<'a> {
+    Nothing,
+    Address(&'a Call),
+    Header(&'a Header),
+}
+
+impl Beside<'_> {
+    fn control_room(&self) -> Vec<u8> {
+        match self {
+            Self::Header(header) => header.control_room(),
+            Self::Nothing | Self::Address(_) => Vec::new(),
+        }
+    }
+
+    fn give(&self, name: &[u8], control: &[u8], flags: i32) -> Result<(), Errno> {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Address(call) => give_address(call, 4, name),
+            Self::Header(header) => header.give(name, control, flags),
+        }
+    }
+}
+
+/// How long calls wait, and for what.
+struct Patience {
+    fd: CageFd,
+    flags: i32,
+    limit: Option<Duration>,
+    since: Option<Instant>,
+}
+
+impl Patience {
+    fn new(socket: &Socket, fd: CageFd, flags: i32, option: i32) -> Self {
+        Self {
+            fd,
+            flags,
+            limit: socket.time_limit(fd, option),
+            since: None,
+        }
+    }
+
+    /// Waits for events below, until the call's time is over or `most` is.
+    ///
+    /// # Errors
+    /// EAGAIN where the call is not to wait any more.
+    fn wait(&mut self, events: i16, most: Option<Duration>) -> Result<(), Errno> {
+        if self.flags & net::MSG_DONTWAIT != 0 || below::is_nonblocking(self.fd)? {
+            return Err(EAGAIN);
+        }
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let left = self
+            .limit
+            .map(|limit| limit.saturating_sub(since.elapsed()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(EAGAIN);
+        }
+        let time = [left, most].into_iter().flatten().min();
+        below::wait(self.fd, events, milliseconds(time)).map(drop)
+    }
+}
+
+/// A time as poll(2) has it, rounded up.
+pub fn milliseconds(time: Option<Duration>) -> i32 {
+    time.map_or(-1, |time| {
+        i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+    })
+}
+
+fn receive(
+    socket: &Arc<Socket>,
+    fd: CageFd,
+    vectors: Vectors,
+    flags: i32,
+    beside: &Beside<'_>,
+) -> Way {
+    if flags & net::MSG_ERRQUEUE != 0 {
+        // Programs get no copies of what they have sent: it was sealed.
+        return Way::Here(Err(EAGAIN));
+    }
+    let mut patience = Patience::new(socket, fd, flags, net::SO_RCVTIMEO);
+    let sink = Sink::new(vectors);
+    match &socket.kind {
+        Kind::Messages(messages) => {
+            Way::Here(receive_message(messages, &mut patience, sink, beside))
+        }
+        Kind::Stream(stream) if matches!(*lock(stream), Stream::Sealed(_)) => {
+            let result = receive_stream(socket, &mut patience, sink);
+            Way::Here(result.and_then(|count| {
+                beside.give(&[], &[], 0)?;
+                Ok(count)
+            }))
+        }
+        Kind::Stream(_) => Way::Pass,
+    }
+}
+
+fn receive_message(
+    messages: &Mutex<Messages>,
+    patience: &mut Patience,
+    mut sink: Sink,
+    beside: &Beside<'_>,
+) -> Result<i32, Errno> {
+    loop {
+        let flags = patience.flags;
+        let received = lock(messages).receive(patience.fd, flags, beside.control_room());
+        match received {
+            Ok(received) => {
+                let (count, told) = received.give(&mut sink, flags)?;
+                beside.give(&received.name, &received.control, told)?;
+                return Ok(count);
+            }
+            Err(EAGAIN) => patience.wait(poll::POLLIN, None)?,
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+fn receive_stream(socket: &Arc<Socket>, patience: &mut Patience, sink: Sink) -> Result<i32, Errno> {
+    /// A step that moved so much has found all the room there was in between.
+    const LARGE: usize = 48 << 10;
+    let flags = patience.flags;
+    if flags & net::MSG_OOB != 0 {
+        return Err(Errno(error::EINVAL));
+    }
+    let mut sink = if flags & net::MSG_TRUNC != 0 {
+        sink.discarding()
+    } else {
+        sink
+    };
+    let wants_all = flags & net::MSG_WAITALL != 0;
+    let mut total = 0;
+    loop {
+        let step = socket.with_link(|link| {
+            let step = link.receive(patience.fd, &mut sink, flags);
+            (step, link.handshake_left(), link.is_busy())
+        });
+        let Some((step, most, is_busy)) = step else {
+            // It was disconnected in between.
+            return Ok(total as i32);
+        };
+        if is_busy {
+            state().network.pump.watch(socket);
+        }
+        match step {
+            Step::Moved(count) => {
+                total += count;
+                let is_full = sink.room() == 0 || count == 0;
+                let is_over = !wants_all && count < LARGE;
+                if is_full || is_over || flags & net::MSG_PEEK != 0 {
+                    return Ok(total as i32);
+                }
+            }
+            Step::End => return Ok(total as i32),
+            Step::Failed(errno) if total > 0 => {
+                socket.with_link(|link| link.put_back(errno));
+                return Ok(total as i32);
+            }
+            Step::Failed(errno) => return Err(errno),
+            Step::Wait(_) if total > 0 && !wants_all => return Ok(total as i32),
+            Step::Wait(events) => match patience.wait(events, most) {
+                Err(_) if total > 0 => return Ok(total as i32),
+                waited => waited?,
+            },
+        }
+    }
+}
+
+fn send(
+    socket: &Arc<Socket>,
+    fd: CageFd,
+    vectors: Vectors,
+    flags: i32,
+    name: &[u8],
+    header: Option<&Header>,
+) -> Way {
+    let mut source = Source::new(vectors);
+    match &socket.kind {
+        Kind::Messages(messages) => {
+            let len = source.left() as i32;
+            let sealed = lock(messages).prepare(&mut source, name);
+            Way::Here(sealed.and_then(|wire| {
+                datagram::send(fd, &wire, flags, name, header)?;
+                Ok(len)
+            }))
+        }
+        Kind::Stream(stream) => {
+            let is_idle = match &*lock(stream) {
+                Stream::Plain => return Way::Pass,
+                Stream::Idle => true,
+                Stream::Sealed(_) => false,
+            };
+            Way::Here(if is_idle {
+                send_unconnected(fd, flags)
+            } else {
+                send_stream(socket, fd, source, flags)
+            })
+        }
+    }
+}
+
+/// The kernel's answer to who sends what is not connected; of the data it gets none.
+fn send_unconnected(fd: CageFd, flags: i32) -> Result<i32, Errno> {
+    if flags & net::MSG_FASTOPEN != 0 {
+        // Data in the first packet comes before any handshake: programs connect then.
+        return Err(Errno(error::EOPNOTSUPP));
+    }
+    let none = value(fd.cage, 0);
+    let args = [fd.arg(), none, none, int(fd.cage, flags), none, none];
+    kernel::call(SYS_SENDTO, fd.cage, &args)
+}
+
+fn send_stream(
+    socket: &Arc<Socket>,
+    fd: CageFd,
+    mut source: Source,
+    flags: i32,
+) -> Result<i32, Errno> {
+    if flags & (net::MSG_OOB | net::MSG_FASTOPEN) != 0 {
+        return Err(Errno(error::EOPNOTSUPP));
+    }
+    let mut patience = Patience::new(socket, fd, flags, net::SO_SNDTIMEO);
+    let mut total = 0;
+    loop {
+        let step = socket.with_link(|link| {
+            let step = link.send(fd, &mut source);
+            (step, link.handshake_left(), link.is_busy())
+        });
+        let Some((step, most, is_busy)) = step else {
+            return Err(Errno(error::EPIPE));
+        };
+        if is_busy {
+            state().network.pump.watch(socket);
+        }
+        match step {
+            Step::Moved(count) => {
+                total += count;
+                if source.left() == 0 || count == 0 {
+                    return Ok(total as i32);
+                }
+            }
+            Step::Failed(errno) if total > 0 => {
+                socket.with_link(|link| link.put_back(errno));
+                return Ok(total as i32);
+            }
+            Step::Failed(errno) => return Err(errno),
+            Step::End => return Ok(total as i32),
+            Step::Wait(events) => match patience.wait(events, most) {
+                Err(_) if total > 0 => return Ok(total as i32),
+                waited => waited?,
+            },
+        }
+    }
+}

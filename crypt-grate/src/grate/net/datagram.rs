@@ -1,0 +1,201 @@
+//! Sealed datagrams: each message of a program is one of the wire, and the other way round.
+
+use super::below;
+use super::message::{Header, NAME_ROOM, OwnHeader, Sink, Source};
+use crate::grate::state;
+use crypt_grate::peers::socket_address;
+use grate_rs::constants::{SYS_RECVMSG, SYS_SENDMSG, error, net};
+use grate_rs::kernel::{self, int};
+use grate_rs::{CageFd, Errno, own_buffer};
+use sealed::wire::{DATAGRAM_OVERHEAD, DatagramError, Datagrams, MAX_DATAGRAM_LEN, payload_room};
+use zeroize::Zeroizing;
+
+/// A datagram socket.
+#[derive(Debug)]
+pub struct Messages {
+    sealed: Datagrams,
+    /// Whether what has no address of its own goes to a peer that stays in the clear.
+    is_plain: bool,
+}
+
+/// A message that came.
+pub struct Received {
+    payload: Zeroizing<Vec<u8>>,
+    /// Who sent it.
+    pub name: Vec<u8>,
+    /// Control messages.
+    pub control: Vec<u8>,
+    /// What the kernel says of it.
+    flags: i32,
+}
+
+impl Messages {
+    /// Of a new socket.
+    pub fn new(sealed: Datagrams) -> Self {
+        Self {
+            sealed,
+            is_plain: false,
+        }
+    }
+
+    /// The socket was connected to an address, or to none any more.
+    pub fn set_peer(&mut self, name: &[u8]) {
+        self.is_plain = is_plain(name);
+    }
+
+    /// Bytes on the wire of a message to an address, or to the peer.
+    fn seal(&mut self, payload: Vec<u8>, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        let is_plain = if name.is_empty() {
+            self.is_plain
+        } else {
+            is_plain(name)
+        };
+        if is_plain {
+            return Ok(payload);
+        }
+        let payload = Zeroizing::new(payload);
+        let mut wire = vec![0; payload.len() + DATAGRAM_OVERHEAD];
+        match self.sealed.seal(&payload, &mut wire) {
+            Ok(len) => {
+                wire.truncate(len);
+                Ok(wire)
+            }
+            Err(DatagramError::TooLarge(_)) => Err(Errno(error::EMSGSIZE)),
+            Err(why) => {
+                state().explain(format_args!("a datagram was not sent: {why}"));
+                Err(Errno(error::EIO))
+            }
+        }
+    }
+
+    /// Opens a message. What is not authentic is told to who asked to hear it, and is no message.
+    fn open(&mut self, wire: Vec<u8>, name: &[u8], stays: bool) -> Option<Zeroizing<Vec<u8>>> {
+        if is_plain(name) || (name.is_empty() && self.is_plain) {
+            return Some(Zeroizing::new(wire));
+        }
+        let mut payload = Zeroizing::new(vec![0; payload_room(wire.len())]);
+        let opened = if stays {
+            self.sealed.peek(&wire, &mut payload)
+        } else {
+            self.sealed.open(&wire, &mut payload)
+        };
+        match opened {
+            Ok(len) => {
+                payload.truncate(len);
+                Some(payload)
+            }
+            Err(why) => {
+                match socket_address(name) {
+                    Some(peer) => state().explain(format_args!("{peer}: dropped: {why}")),
+                    None => state().explain(format_args!("a datagram was dropped: {why}")),
+                }
+                None
+            }
+        }
+    }
+
+    /// Sends one message; whether it waits is for the flags and the socket to say, below.
+    pub fn prepare(&mut self, source: &mut Source, name: &[u8]) -> Result<Vec<u8>, Errno> {
+        if source.left() > MAX_DATAGRAM_LEN as u64 {
+            return Err(Errno(error::EMSGSIZE));
+        }
+        let mut payload = Vec::new();
+        source.take(&mut payload, MAX_DATAGRAM_LEN)?;
+        self.seal(payload, name)
+    }
+
+    /// Receives the next message that is authentic, without waiting.
+    ///
+    /// # Errors
+    /// As recvmsg(2): EAGAIN where there is none.
+    pub fn receive(
+        &mut self,
+        fd: CageFd,
+        flags: i32,
+        mut control: Vec<u8>,
+    ) -> Result<Received, Errno> {
+        let kept = flags & (net::MSG_PEEK | net::MSG_CMSG_CLOEXEC);
+        loop {
+            let mut wire = vec![0; MAX_DATAGRAM_LEN];
+            let mut name = vec![0; NAME_ROOM];
+            let header = OwnHeader::new(&name, &raw const *wire, &control);
+            let args = [
+                fd.arg(),
+                own_buffer(header.pointer()),
+                int(fd.cage, kept | net::MSG_DONTWAIT),
+            ];
+            let len = kernel::call(SYS_RECVMSG, fd.cage, &args)? as usize;
+            wire.truncate(len);
+            name.truncate(header.name_len());
+            if let Some(payload) = self.open(wire, &name, flags & net::MSG_PEEK != 0) {
+                control.truncate(header.control_len());
+                return Ok(Received {
+                    payload,
+                    name,
+                    control,
+                    flags: header.flags(),
+                });
+            }
+            if flags & net::MSG_PEEK != 0 {
+                below::receive(fd, &mut [0], 0)?;
+            }
+        }
+    }
+
+    /// Whether there is a message to receive. What is not authentic is thrown away.
+    pub fn is_readable(&mut self, fd: CageFd) -> bool {
+        !matches!(
+            self.receive(fd, net::MSG_PEEK, Vec::new()),
+            Err(Errno(error::EAGAIN))
+        )
+    }
+
+    /// Bytes of the next message.
+    pub fn next_len(&mut self, fd: CageFd) -> usize {
+        self.receive(fd, net::MSG_PEEK, Vec::new())
+            .map_or(0, |received| received.payload.len())
+    }
+}
+
+impl Received {
+    /// Gives the message to the cage. Answers what the call answers, and its flags.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn give(&self, sink: &mut Sink, flags: i32) -> Result<(i32, i32), Errno> {
+        let put = sink.put(&self.payload)?;
+        if put == self.payload.len() {
+            return Ok((put as i32, self.flags & !net::MSG_TRUNC));
+        }
+        let answer = if flags & net::MSG_TRUNC != 0 {
+            self.payload.len()
+        } else {
+            put
+        };
+        Ok((answer as i32, self.flags | net::MSG_TRUNC))
+    }
+}
+
+fn is_plain(name: &[u8]) -> bool {
+    socket_address(name).is_some_and(|peer| state().network.is_plain(peer))
+}
+
+/// Sends a message that is sealed already.
+///
+/// # Errors
+/// As sendmsg(2).
+pub fn send(
+    fd: CageFd,
+    wire: &[u8],
+    flags: i32,
+    name: &[u8],
+    header: Option<&Header>,
+) -> Result<(), Errno> {
+    let Some(header) = header else {
+        return below::send_to(fd, wire, flags, name).map(drop);
+    };
+    let control = header.control()?;
+    let own = OwnHeader::new(name, &raw const *wire, &control);
+    let args = [fd.arg(), own_buffer(own.pointer()), int(fd.cage, flags)];
+    kernel::call(SYS_SENDMSG, fd.cage, &args).map(drop)
+}

@@ -1,0 +1,168 @@
+//! How descriptors of connections end. Before a connection is closed the other end is told so
+//! under seal, or it would have to take the end for a cut.
+
+use super::pump::end_orphan;
+use super::{Socket, below, epoll};
+use crate::grate::state;
+use crate::grate::state::Opened;
+use grate_rs::constants::{SYS_FCNTL, fs};
+use grate_rs::kernel::{self, int};
+use grate_rs::{CageFd, Call, Errno};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::calls::milliseconds;
+
+/// Where the numbers of descriptors begin that a connection is kept open with.
+const SPARE: i32 = 256;
+
+/// The connections that nothing leads to any more once these descriptors are gone.
+fn last_of(gone: &[CageFd]) -> Vec<(CageFd, Arc<Socket>)> {
+    let table = &state().descriptors;
+    let mut last: Vec<(CageFd, Arc<Socket>)> = Vec::new();
+    for &fd in gone {
+        let Some(Opened::Socket(socket)) = table.get(fd) else {
+            continue;
+        };
+        if socket.with_link(|_| ()).is_none()
+            || last.iter().any(|(_, other)| Arc::ptr_eq(other, &socket))
+        {
+            continue;
+        }
+        let all = table.all_where(
+            |opened| matches!(opened, Opened::Socket(other) if Arc::ptr_eq(other, &socket)),
+        );
+        if all.iter().all(|fd| gone.contains(fd)) {
+            last.push((fd, socket));
+        }
+    }
+    last
+}
+
+/// A copy of a descriptor, so that the connection outlives it.
+fn copy(fd: CageFd, socket: &Arc<Socket>, command: i32) -> Option<CageFd> {
+    let args = [fd.arg(), int(fd.cage, command), int(fd.cage, SPARE)];
+    let copy = CageFd {
+        fd: kernel::call(SYS_FCNTL, fd.cage, &args).ok()?,
+        ..fd
+    };
+    let cloexec = command == fs::F_DUPFD_CLOEXEC;
+    let opened = Some(Opened::Socket(socket.clone()));
+    state().descriptors.note(copy, opened, cloexec);
+    Some(copy)
+}
+
+/// Ends a connection that the program has closed, now or, where the peer is slow, by and by.
+fn end(fd: CageFd, socket: &Arc<Socket>) {
+    socket.is_orphan.store(true, Ordering::Release);
+    socket.with_link(|link| link.finish(fd));
+    end_orphan(fd, socket);
+    state().network.pump.watch(socket);
+}
+
+/// Ends a connection while its cage ends, which waits for as long as a handshake may take.
+fn end_now(fd: CageFd, socket: &Arc<Socket>) {
+    let deadline = Instant::now() + state().network.handshake_timeout;
+    loop {
+        let events = socket.with_link(|link| {
+            link.finish(fd);
+            (!link.is_finished() && link.is_connected()).then(|| link.events_below(0))
+        });
+        let left = deadline.saturating_duration_since(Instant::now());
+        match events.flatten() {
+            Some(events) if !left.is_zero() => {
+                if below::wait(fd, events, milliseconds(Some(left))).is_err() {
+                    return;
+                }
+            }
+            _ => return,
+        }
+    }
+}
+
+/// close: descriptor.
+pub fn close(call: &Call) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    epoll::forget(fd);
+    for (fd, socket) in last_of(&[fd]) {
+        let is_finished = socket.with_link(|link| {
+            link.finish(fd);
+            link.is_finished() || !link.is_connected()
+        });
+        if is_finished == Some(false)
+            && let Some(copy) = copy(fd, &socket, fs::F_DUPFD_CLOEXEC)
+        {
+            end(copy, &socket);
+        }
+    }
+    state().descriptors.close(call)
+}
+
+/// Does what may close descriptors; the connections that end by it are told so once it is done.
+fn closing(gone: &[CageFd], act: impl FnOnce() -> Result<i32, Errno>) -> Result<i32, Errno> {
+    let kept: Vec<_> = last_of(gone)
+        .into_iter()
+        .filter_map(|(fd, socket)| Some((copy(fd, &socket, fs::F_DUPFD)?, socket)))
+        .collect();
+    let result = act();
+    for (copy, socket) in kept {
+        if result.is_ok() {
+            end(copy, &socket);
+        } else {
+            state().descriptors.note(copy, None, false);
+            copy.close();
+        }
+    }
+    result
+}
+
+fn second(call: &Call) -> Vec<CageFd> {
+    if call.int(0) == call.int(1) {
+        return Vec::new();
+    }
+    let fd = CageFd {
+        cage: call.cage_of(0),
+        fd: call.int(1),
+    };
+    vec![fd]
+}
+
+/// dup2: descriptor, the number it gets.
+pub fn dup2(call: &Call) -> Result<i32, Errno> {
+    closing(&second(call), || state().descriptors.dup2(call))
+}
+
+/// dup3: descriptor, the number it gets, flags.
+pub fn dup3(call: &Call) -> Result<i32, Errno> {
+    closing(&second(call), || state().descriptors.dup3(call))
+}
+
+/// execve: descriptors marked so are closed.
+pub fn execve(call: &Call) -> Result<i32, Errno> {
+    let of_cage = state().descriptors.of_cage(call.cage_of(0)).into_iter();
+    let gone: Vec<_> = of_cage
+        .filter_map(|(fd, _, cloexec)| cloexec.then_some(fd))
+        .collect();
+    closing(&gone, || state().descriptors.execve(call))
+}
+
+/// exit and exit_group: status.
+pub fn exit(call: &Call) -> Result<i32, Errno> {
+    let state = state();
+    let cage = call.cage_of(0);
+    let of_cage = state.descriptors.of_cage(cage).into_iter();
+    let gone: Vec<_> = of_cage.map(|(fd, ..)| fd).collect();
+    for (fd, socket) in last_of(&gone) {
+        end_now(fd, &socket);
+    }
+    if state.program.get() == Some(&cage) {
+        state.network.pump.announce_end();
+    }
+    state.descriptors.exit(call)
+}
+
+/// wait4: a child that was killed went past `exit`.
+pub fn wait4(call: &Call) -> Result<i32, Errno> {
+    state().descriptors.wait4(call)
+}

@@ -1,0 +1,245 @@
+//! The network: what leaves through an IPv4 or IPv6 socket is sealed.
+
+mod below;
+mod calls;
+mod datagram;
+pub mod epoll;
+mod lives;
+mod message;
+mod options;
+mod pump;
+mod stream;
+pub mod wait;
+
+pub use calls::{
+    accept, accept4, connect, read, recvfrom, recvmsg, sendmsg, sendto, socket, write,
+};
+pub use lives::{close, dup2, dup3, execve, exit, wait4};
+pub use options::{fionread, getsockopt, setsockopt, shutdown};
+
+use super::options::{Net, Options};
+use super::state::{Opened, State, lock};
+use crypt_grate::peers::{Peers, socket_address};
+use datagram::Messages;
+use grate_rs::constants::net;
+use grate_rs::{CageFd, Errno};
+use keys::KeyRing;
+use pump::Pump;
+use sealed::wire::{Connection, Datagrams, Keys};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use stream::Link;
+
+/// Descriptors that the program may have been started with.
+const INHERITED: std::ops::Range<i32> = 0..64;
+
+/// What is sealed of the network, and what it is sealed with.
+pub struct Network {
+    is_sealed: bool,
+    plain: Vec<Peers>,
+    keys: Keys,
+    /// How long a peer has to prove that it has the key.
+    pub handshake_timeout: Duration,
+    /// What goes on without the program.
+    pub pump: Pump,
+}
+
+/// A socket of IPv4 or IPv6.
+#[derive(Debug)]
+pub struct Socket {
+    kind: Kind,
+    /// Whether the program has closed it, and it is kept open until all is sent.
+    is_orphan: AtomicBool,
+    /// Whether the program has ever set a limit to how long calls wait.
+    has_time_limits: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Stream(Mutex<Stream>),
+    Messages(Mutex<Messages>),
+}
+
+/// What has become of a stream socket.
+#[derive(Debug)]
+enum Stream {
+    /// It is not connected, and may be listening.
+    Idle,
+    /// The peer stays in the clear.
+    Plain,
+    /// It is sealed.
+    Sealed(Box<Link>),
+}
+
+impl Network {
+    /// From the command line.
+    pub fn new(options: &Options, ring: &KeyRing) -> Self {
+        Self {
+            is_sealed: options.net == Net::Seal,
+            plain: options.plain.clone(),
+            keys: Keys::new(ring.sealing().clone(), ring.others().iter().cloned()),
+            handshake_timeout: Duration::from_secs(options.handshake_timeout),
+            pump: Pump::default(),
+        }
+    }
+
+    /// Whether sockets are sealed at all.
+    pub fn is_sealed(&self) -> bool {
+        self.is_sealed
+    }
+
+    /// Whether a peer stays in the clear.
+    pub fn is_plain(&self, peer: SocketAddr) -> bool {
+        self.plain.iter().any(|peers| peers.contains(peer))
+    }
+}
+
+impl Socket {
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            is_orphan: AtomicBool::new(false),
+            has_time_limits: AtomicBool::new(false),
+        }
+    }
+
+    fn stream(stream: Stream) -> Self {
+        Self::new(Kind::Stream(Mutex::new(stream)))
+    }
+
+    fn messages(messages: Messages) -> Self {
+        Self::new(Kind::Messages(Mutex::new(messages)))
+    }
+
+    /// Does something with the sealed connection; `None` where there is none.
+    fn with_link<T>(&self, act: impl FnOnce(&mut Link) -> T) -> Option<T> {
+        let Kind::Stream(stream) = &self.kind else {
+            return None;
+        };
+        match &mut *lock(stream) {
+            Stream::Sealed(link) => Some(act(link)),
+            Stream::Idle | Stream::Plain => None,
+        }
+    }
+
+    /// The limit to how long a call waits, of SO_RCVTIMEO or SO_SNDTIMEO.
+    fn time_limit(&self, fd: CageFd, name: i32) -> Option<Duration> {
+        if self.has_time_limits.load(Ordering::Acquire) {
+            below::time_limit(fd, name)
+        } else {
+            None
+        }
+    }
+}
+
+impl State {
+    /// The socket behind a descriptor, if it is one whose bytes are sealed.
+    pub fn socket(&self, fd: CageFd) -> Option<Arc<Socket>> {
+        match self.descriptors.get(fd)? {
+            Opened::Socket(socket) => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// A connection that begins. Only for want of randomness there is none.
+    fn connection(&self, is_initiator: bool) -> Result<Connection, Errno> {
+        let rng = &mut self.random();
+        let keys = &self.network.keys;
+        let connection = if is_initiator {
+            Connection::initiator(keys, rng)
+        } else {
+            Connection::responder(keys, rng)
+        };
+        connection.map_err(|why| self.no_randomness(&why))
+    }
+
+    fn datagrams(&self) -> Result<Datagrams, Errno> {
+        Datagrams::new(&self.network.keys, &mut self.random())
+            .map_err(|why| self.no_randomness(&why))
+    }
+
+    fn no_randomness(&self, why: &dyn std::fmt::Display) -> Errno {
+        const EIO: i32 = 5;
+        self.explain(format_args!("{why}"));
+        Errno(EIO)
+    }
+
+    /// What an accepted connection is.
+    fn accepted(&self, fd: CageFd) -> Result<Socket, Errno> {
+        let peer = below::peer_name(fd)
+            .ok()
+            .and_then(|name| socket_address(&name));
+        // The peer's port is any; the one that it has connected to says what service it is.
+        let port = below::own_name(fd)
+            .ok()
+            .and_then(|name| socket_address(&name))
+            .map_or(0, |own| own.port());
+        let service = peer.map(|peer| SocketAddr::new(peer.ip(), port));
+        if service.is_some_and(|service| self.network.is_plain(service)) {
+            return Ok(Socket::stream(Stream::Plain));
+        }
+        let connection = self.connection(false)?;
+        let link = Link::new(connection, peer, true);
+        Ok(Socket::stream(Stream::Sealed(Box::new(link))))
+    }
+
+    /// Looks at what the program is started with: a listening socket may have been handed to it.
+    pub fn note_inherited(&self, cage: u64) {
+        if !self.network.is_sealed {
+            return;
+        }
+        for fd in INHERITED {
+            let fd = CageFd { cage, fd };
+            if is_internet(fd) {
+                match self.inherited(fd) {
+                    Ok(socket) => self.note_socket(fd, socket, false),
+                    // What can't be sealed is not for the program.
+                    Err(_) => fd.close(),
+                }
+            }
+        }
+    }
+
+    fn inherited(&self, fd: CageFd) -> Result<Socket, Errno> {
+        if below::option(fd, net::SOL_SOCKET, net::SO_TYPE)? != net::SOCK_STREAM {
+            let mut messages = Messages::new(self.datagrams()?);
+            if let Ok(peer) = below::peer_name(fd) {
+                messages.set_peer(&peer);
+            }
+            return Ok(Socket::messages(messages));
+        }
+        match below::peer_name(fd) {
+            // Who accepts a connection and hands it on is the end that accepts.
+            Ok(_) => self.accepted(fd),
+            Err(_) => Ok(Socket::stream(Stream::Idle)),
+        }
+    }
+
+    fn note_socket(&self, fd: CageFd, socket: Socket, cloexec: bool) {
+        let socket = Arc::new(socket);
+        self.set_has_sockets();
+        self.network.pump.watch(&socket);
+        self.descriptors
+            .note(fd, Some(Opened::Socket(socket)), cloexec);
+    }
+
+    /// A descriptor of a socket, for calls that are made without a program's.
+    fn descriptor_of(&self, socket: &Arc<Socket>) -> Option<CageFd> {
+        let of = self.descriptors.all_where(
+            |opened| matches!(opened, Opened::Socket(other) if Arc::ptr_eq(other, socket)),
+        );
+        of.first().copied()
+    }
+}
+
+/// Whether it is a socket of IPv4 or IPv6.
+fn is_internet(fd: CageFd) -> bool {
+    below::own_name(fd).is_ok_and(|name| {
+        let family = name
+            .first_chunk()
+            .map_or(0, |&family| u16::from_le_bytes(family));
+        matches!(i32::from(family), net::AF_INET | net::AF_INET6)
+    })
+}
