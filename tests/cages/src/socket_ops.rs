@@ -21,6 +21,9 @@ pub trait Kernel {
 
     /// An address where nothing is.
     fn nowhere(&self) -> u64;
+
+    /// Waits until what is under way between two ends has arrived, where that takes time.
+    fn settle(&self) {}
 }
 
 /// Repeatable, and good enough to pick calls with.
@@ -121,6 +124,9 @@ impl<'k> Player<'k> {
         let mut story = String::new();
         for index in 0..count {
             let line = self.step();
+            if line.starts_with("connect") || line.starts_with("accept") {
+                self.kernel.settle();
+            }
             let _ = writeln!(story, "{index}: {line}");
         }
         while let Some(open) = self.open.pop() {

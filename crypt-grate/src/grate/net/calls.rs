@@ -24,6 +24,10 @@ pub fn socket(call: &Call) -> Result<i32, Errno> {
     if family == net::AF_UNIX || !state.network.is_sealed() {
         return pass(call, 0);
     }
+    let flags = call.int(1) & !net::SOCK_TYPE_MASK;
+    if flags & !(net::SOCK_CLOEXEC | net::SOCK_NONBLOCK) != 0 {
+        return Err(Errno(error::EINVAL));
+    }
     if !matches!(family, net::AF_INET | net::AF_INET6) {
         return Err(Errno(error::EAFNOSUPPORT));
     }
@@ -95,33 +99,43 @@ fn connect_stream(
             Stream::Sealed(Box::new(Link::new(connection, peer, false)))
         }
     };
-    {
+    let is_known = {
         let mut now = lock(stream);
-        match &*now {
-            Stream::Sealed(link) if !link.is_refused() => {
-                drop(now);
-                // It is connected, or will be; the kernel says which.
-                return forward();
-            }
-            Stream::Plain if below::peer_name(fd).is_ok() => {
-                drop(now);
-                return forward();
-            }
+        let is_known = match &*now {
+            // It is connected, or will be; the kernel says which.
+            Stream::Sealed(link) => !link.is_refused(),
+            Stream::Plain => below::peer_name(fd).is_ok(),
+            Stream::Idle => false,
+        };
+        if !is_known {
             // Sealed from before there is a connection, for who uses it at the same time.
-            _ => *now = next,
+            *now = next;
         }
-    }
+        is_known
+    };
     let result = forward();
     let mut now = lock(stream);
     match result {
-        Ok(_) => {
+        Ok(_) if !is_known => {
             if let Stream::Sealed(link) = &mut *now {
                 link.set_connected();
                 link.flush(fd);
             }
         }
+        Ok(_)
+        | Err(Errno(
+            error::EINPROGRESS
+            | error::EINTR
+            | error::EALREADY
+            | error::EAGAIN
+            | error::EISCONN
+            | error::EINVAL
+            | error::EAFNOSUPPORT
+            | error::EFAULT,
+        )) if is_known => {}
         Err(Errno(error::EINPROGRESS | error::EINTR | error::EALREADY | error::EAGAIN)) => {}
-        Err(_) => *now = Stream::Idle,
+        // The kernel has undone what there was of a connection.
+        _ => *now = Stream::Idle,
     }
     result
 }
@@ -371,8 +385,6 @@ fn receive_message(
 }
 
 fn receive_stream(socket: &Arc<Socket>, patience: &mut Patience, sink: Sink) -> Result<i32, Errno> {
-    /// A step that moved so much has found all the room there was in between.
-    const LARGE: usize = 48 << 10;
     let flags = patience.flags;
     if flags & net::MSG_OOB != 0 {
         return Err(Errno(error::EINVAL));
@@ -397,15 +409,14 @@ fn receive_stream(socket: &Arc<Socket>, patience: &mut Patience, sink: Sink) -> 
             state().network.pump.watch(socket);
         }
         match step {
-            Step::Moved(count) => {
+            Step::Received { count, is_all } => {
                 total += count;
                 let is_full = sink.room() == 0 || count == 0;
-                let is_over = !wants_all && count < LARGE;
-                if is_full || is_over || flags & net::MSG_PEEK != 0 {
+                if is_full || (is_all && !wants_all) || flags & net::MSG_PEEK != 0 {
                     return Ok(total as i32);
                 }
             }
-            Step::End => return Ok(total as i32),
+            Step::End | Step::Sent(_) => return Ok(total as i32),
             Step::Failed(errno) if total > 0 => {
                 socket.with_link(|link| link.put_back(errno));
                 return Ok(total as i32);
@@ -487,7 +498,7 @@ fn send_stream(
             state().network.pump.watch(socket);
         }
         match step {
-            Step::Moved(count) => {
+            Step::Sent(count) => {
                 total += count;
                 if source.left() == 0 || count == 0 {
                     return Ok(total as i32);
@@ -498,7 +509,7 @@ fn send_stream(
                 return Ok(total as i32);
             }
             Step::Failed(errno) => return Err(errno),
-            Step::End => return Ok(total as i32),
+            Step::End | Step::Received { .. } => return Ok(total as i32),
             Step::Wait(events) => match patience.wait(events, most) {
                 Err(_) if total > 0 => return Ok(total as i32),
                 waited => waited?,

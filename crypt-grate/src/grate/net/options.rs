@@ -1,6 +1,6 @@
 //! What programs ask of sockets, and set.
 
-use super::{Kind, Socket, Stream};
+use super::{Kind, Socket, Stream, below};
 use crate::grate::state;
 use crate::grate::state::lock;
 use grate_rs::constants::{error, net};
@@ -27,7 +27,7 @@ pub fn shutdown(call: &Call) -> Result<i32, Errno> {
     let done = socket.with_link(|link| {
         // The kernel knows the error for a connection that is none, and for another direction.
         let is_here = link.is_connected()
-            && !link.is_over()
+            && below::peer_name(fd).is_ok()
             && matches!(how, net::SHUT_RD | net::SHUT_WR | net::SHUT_RDWR);
         if is_here {
             link.shut_down(fd, how);

@@ -46,6 +46,8 @@ pub struct Link {
     early: Zeroizing<Vec<u8>>,
     /// Bytes that have been read, and are still in the kernel too.
     held: usize,
+    /// Whether the last read below found less than there was room for.
+    is_drained: bool,
     /// What the program has not been told yet.
     failure: Option<i32>,
     /// Nothing is sent, or received, any more.
@@ -68,6 +70,7 @@ impl Link {
             deadline: None,
             early: Zeroizing::default(),
             held: 0,
+            is_drained: false,
             failure: None,
             send_over: false,
             receive_over: false,
@@ -166,7 +169,10 @@ impl Link {
         }
         WIRE.with_borrow_mut(|wire| match self.read_wire(fd, want, wire) {
             Ok(is_new) => is_new,
-            Err(errno) if below::would_block(errno) => false,
+            Err(errno) if below::would_block(errno) => {
+                self.is_drained = true;
+                false
+            }
             Err(errno) => {
                 self.receive_over = true;
                 self.send_over = true;
@@ -182,6 +188,7 @@ impl Link {
         let fits = want.saturating_sub(partial).min(room);
         let read = if self.held == 0 && !self.has_plaintext() && fits >= DIRECT_LEAST {
             let read = below::receive(fd, &mut wire[..fits], 0)?;
+            self.is_drained = read < fits;
             if read == 0 {
                 self.end(fd);
                 return Ok(true);
@@ -191,6 +198,7 @@ impl Link {
             self.release(fd, self.held.saturating_sub(1))?;
             let before = self.held;
             let read = below::receive(fd, &mut wire[..before + room], net::MSG_PEEK)?;
+            self.is_drained = read < before + room;
             if read <= before {
                 if before == 0 {
                     self.end(fd);
@@ -264,7 +272,7 @@ impl Link {
     /// Whether a receive would not wait.
     pub fn is_readable(&self) -> bool {
         self.has_plaintext()
-            || self.receive_over
+            || (self.receive_over && self.is_connected)
             || self.is_read_closed
             || self.failure.is_some()
             || self.connection.is_peer_closed()
@@ -299,15 +307,18 @@ impl Link {
 
     /// The events below that it takes to go on, for a program that waits for these.
     pub fn events_below(&self, wanted: i16) -> i16 {
+        if !self.is_connected {
+            return wanted | poll::POLLOUT;
+        }
         let mut events = wanted & !(poll::POLLOUT | poll::POLLWRNORM | poll::POLLWRBAND);
         let wants_out = wanted & (poll::POLLOUT | poll::POLLWRNORM | poll::POLLWRBAND);
-        if !self.is_connected || self.connection.wants_write() || self.is_writable() {
+        if self.connection.wants_write() || self.is_writable() {
             events |= wants_out;
         }
-        if !self.send_over && (self.connection.wants_write() || !self.is_connected) {
+        if !self.send_over && self.connection.wants_write() {
             events |= poll::POLLOUT;
         }
-        if self.is_connected && self.connection.is_handshaking() && !self.receive_over {
+        if self.connection.is_handshaking() && !self.receive_over {
             events |= poll::POLLIN;
         }
         events
@@ -356,24 +367,30 @@ impl Link {
         self.is_connected
     }
 
-    /// Whether nothing goes either way any more.
-    pub fn is_over(&self) -> bool {
-        self.send_over && self.receive_over
-    }
 
-    /// The program will not send any more: sends what is left, and the end.
+    /// The program is done with the connection: sends what is left, and the end. Where bytes have
+    /// come that nobody will read, the kernel resets the connection instead, as it always does.
     pub fn finish(&mut self, fd: CageFd) {
-        self.is_write_closed = true;
         self.service(fd);
+        if self.has_plaintext() {
+            self.send_over = true;
+        } else {
+            self.is_write_closed = true;
+            self.flush(fd);
+        }
     }
 
     /// One step of a receive.
     pub fn receive(&mut self, fd: CageFd, sink: &mut Sink, flags: i32) -> Step {
         self.flush(fd);
         let want = sink.room();
-        if !self.has_plaintext() && self.feed(fd, want) {
-            self.flush(fd);
+        self.is_drained = false;
+        if flags & net::MSG_PEEK != 0 {
+            while self.plaintext_len() < want && !self.is_drained && self.feed(fd, 0) {}
+        } else if !self.has_plaintext() {
+            self.feed(fd, want);
         }
+        self.flush(fd);
         match self.connection.peek() {
             Ok(Incoming::Data(data)) => match sink.put(data) {
                 Ok(put) => {
@@ -382,7 +399,10 @@ impl Link {
                         // What fails now fails again when more is asked for.
                         let _ = self.settle(fd);
                     }
-                    Step::Moved(put)
+                    Step::Received {
+                        count: put,
+                        is_all: self.is_drained && !self.has_plaintext(),
+                    }
                 }
                 Err(errno) => Step::Failed(errno),
             },
@@ -423,6 +443,13 @@ impl Link {
         if self.send_over || self.is_write_closed {
             return Step::Failed(Errno(error::EPIPE));
         }
+        if source.left() == 0 && self.is_connected {
+            // Only the kernel knows what is wrong with it, if anything is.
+            return match below::send(fd, &[]) {
+                Ok(_) => Step::Sent(0),
+                Err(errno) => Step::Failed(errno),
+            };
+        }
         let room = self.write_room().min(PIECE);
         if room == 0 && source.left() > 0 {
             return Step::Wait(self.events_below(poll::POLLOUT));
@@ -437,7 +464,11 @@ impl Link {
         let taken = self.connection.write(&piece, usize::MAX).unwrap_or(0);
         self.early.extend_from_slice(&piece[taken..]);
         self.flush(fd);
-        Step::Moved(piece.len())
+        if self.send_over {
+            let errno = self.take_failure().unwrap_or(Errno(error::EPIPE));
+            return Step::Failed(errno);
+        }
+        Step::Sent(piece.len())
     }
 
     /// shutdown(2).
@@ -463,8 +494,15 @@ impl Link {
 
 /// What came of a step.
 pub enum Step {
-    /// That many bytes were moved.
-    Moved(usize),
+    /// That many bytes were sent.
+    Sent(usize),
+    /// Bytes were received.
+    Received {
+        /// How many.
+        count: usize,
+        /// Whether they are all that has come.
+        is_all: bool,
+    },
     /// There is nothing more to come.
     End,
     /// These events below must come first.

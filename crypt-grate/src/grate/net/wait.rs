@@ -65,6 +65,10 @@ impl Socket {
                 if found != 0 {
                     link.service(fd);
                 }
+                if !link.is_connected() {
+                    // The kernel knows what comes of it.
+                    return told & (wanted | ALWAYS);
+                }
                 if link.is_readable() {
                     told |= wanted & READ_EVENTS;
                 } else {
