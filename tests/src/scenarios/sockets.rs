@@ -294,6 +294,11 @@ fn compare(grates: &[&str], strict: bool, seed: u64) -> anyhow::Result<()> {
             .context("an odd temporary directory")?;
         let plain = Player::new(&Host, directory, seed, !strict).play(CALLS);
         let caged = play(grates, strict, seed)?;
+        let (plain, caged) = if is_sealed(grates) {
+            (without_resets(&plain), without_resets(&caged))
+        } else {
+            (plain, caged)
+        };
         if plain == caged {
             return Ok(());
         }
@@ -310,14 +315,40 @@ fn compare(grates: &[&str], strict: bool, seed: u64) -> anyhow::Result<()> {
     anyhow::bail!("seed {seed}: {difference}")
 }
 
+fn is_sealed(grates: &[&str]) -> bool {
+    grates.contains(&"crypt-grate.cwasm")
+}
+
+/// A story that does not tell by which error a connection was lost whose other end is closed. The
+/// end that a sealed connection sends is data, and data is answered by a reset there, where an end
+/// of the kernel's own is not.
+fn without_resets(story: &str) -> String {
+    let mut kept = String::new();
+    for line in story.lines() {
+        let is_poll = line.contains(": poll(") || line.contains(": epoll_wait(");
+        let is_socket_error = line.contains(", 1, 4, ") && line.contains(": get(");
+        if is_socket_error {
+            continue;
+        }
+        let mut line = line.replace("Err(104)", "Err(32)");
+        if is_poll {
+            for (with, without) in [("18", "10"), ("19", "11"), ("1c", "14"), ("1d", "15")] {
+                line = line.replace(&format!("[{with}, "), &format!("[{without}, "));
+            }
+        }
+        kept.push_str(&line);
+        kept.push('\n');
+    }
+    kept
+}
+
 fn play(grates: &[&str], strict: bool, seed: u64) -> anyhow::Result<String> {
     let fixture = Fixture::new()?;
     std::fs::create_dir(fixture.path("work"))?;
-    let is_sealed = grates.contains(&"crypt-grate.cwasm");
     let mut args: Vec<String> = grates.iter().map(|&arg| arg.to_owned()).collect();
     args.extend(["socket_ops.cwasm".to_owned(), "/work".to_owned()]);
     args.extend([seed.to_string(), CALLS.to_string()]);
-    if is_sealed {
+    if is_sealed(grates) {
         fixture.make_key("/k.bin")?;
         args.push(HANDSHAKE.to_owned());
     }

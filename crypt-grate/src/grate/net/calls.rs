@@ -7,7 +7,7 @@ use super::{Kind, Socket, Stream, below, is_internet};
 use crate::grate::state;
 use crate::grate::state::lock;
 use crypt_grate::peers::socket_address;
-use grate_rs::constants::{SYS_SENDTO, error, net, poll};
+use grate_rs::constants::{SYS_SENDTO, SYS_WRITEV, error, net, poll};
 use grate_rs::kernel::{self, int, pass, value};
 use grate_rs::{CageFd, Call, Errno, GuestPtr};
 use std::sync::{Arc, Mutex};
@@ -207,7 +207,12 @@ pub fn write(
     vectors: Result<Vectors, Errno>,
 ) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    send(socket, fd, vectors?, 0, &[], None).finish(call)
+    let vectors = vectors?;
+    if u64::from(call.nr) == SYS_WRITEV && vectors.iter().all(|(_, len)| *len == 0) {
+        // As the kernel: of vectors without a byte the socket hears nothing.
+        return Ok(0);
+    }
+    send(socket, fd, vectors, 0, &[], None).finish(call)
 }
 
 /// sendto: descriptor, buffer, length, flags, address, its length.

@@ -50,6 +50,8 @@ pub struct Link {
     is_drained: bool,
     /// What the program has not been told yet.
     failure: Option<i32>,
+    /// The kernel has told that the connection is gone: what ends then is no cut of its own.
+    is_reset: bool,
     /// Nothing is sent, or received, any more.
     send_over: bool,
     receive_over: bool,
@@ -72,6 +74,7 @@ impl Link {
             held: 0,
             is_drained: false,
             failure: None,
+            is_reset: false,
             send_over: false,
             receive_over: false,
             is_write_closed: false,
@@ -116,6 +119,7 @@ impl Link {
                     // That the other end is gone is told to who sends, and not to who receives.
                     if errno.0 != error::EPIPE {
                         self.failure = self.failure.or(Some(errno.0));
+                        self.is_reset = true;
                     }
                 }
             }
@@ -240,9 +244,14 @@ impl Link {
 
     /// The kernel's connection has ended.
     fn end(&mut self, fd: CageFd) {
+        // An end that the program or the kernel has made is no cut, and what is sent goes on.
+        if self.is_read_closed || self.is_reset {
+            self.receive_over = true;
+            return;
+        }
         match self.connection.wire_eof() {
-            Err(why) if !self.is_read_closed => self.fail(fd, &why),
-            _ => self.receive_over = true,
+            Err(why) => self.fail(fd, &why),
+            Ok(()) => self.receive_over = true,
         }
     }
 
@@ -345,7 +354,12 @@ impl Link {
         }
     }
 
-    /// The error that the program has not been told.
+    /// Whether there is an error that the program has not been told.
+    pub fn has_failure(&self) -> bool {
+        self.failure.is_some()
+    }
+
+    /// That error, which is told once.
     pub fn take_failure(&mut self) -> Option<Errno> {
         self.failure.take().map(Errno)
     }
@@ -367,7 +381,6 @@ impl Link {
         self.is_connected
     }
 
-
     /// The program is done with the connection: sends what is left, and the end. Where bytes have
     /// come that nobody will read, the kernel resets the connection instead, as it always does.
     pub fn finish(&mut self, fd: CageFd) {
@@ -377,6 +390,8 @@ impl Link {
         } else {
             self.is_write_closed = true;
             self.flush(fd);
+            // The other end's end is no data that nobody has read.
+            let _ = self.release(fd, self.held);
         }
     }
 
@@ -440,19 +455,23 @@ impl Link {
         if let Some(errno) = self.take_failure().or_else(|| self.refusal(fd)) {
             return Step::Failed(errno);
         }
-        if self.send_over || self.is_write_closed {
-            return Step::Failed(Errno(error::EPIPE));
+        let is_over = self.send_over || self.is_write_closed;
+        if self.is_connected && (is_over || source.left() == 0) {
+            // Only the kernel knows what else is wrong with it.
+            if let Err(errno) = below::send(fd, &[]) {
+                self.is_reset |= errno.0 != error::EPIPE;
+                return Step::Failed(errno);
+            }
         }
-        if source.left() == 0 && self.is_connected {
-            // Only the kernel knows what is wrong with it, if anything is.
-            return match below::send(fd, &[]) {
-                Ok(_) => Step::Sent(0),
-                Err(errno) => Step::Failed(errno),
-            };
+        if is_over {
+            return Step::Failed(Errno(error::EPIPE));
         }
         let room = self.write_room().min(PIECE);
         if room == 0 && source.left() > 0 {
             return Step::Wait(self.events_below(poll::POLLOUT));
+        }
+        if source.left() == 0 {
+            return Step::Sent(0);
         }
         let mut piece = Zeroizing::new(Vec::new());
         if let Err(errno) = source.take(&mut piece, room)

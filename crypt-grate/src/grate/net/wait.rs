@@ -74,6 +74,10 @@ impl Socket {
                 } else {
                     told &= !READ_EVENTS;
                 }
+                if link.has_failure() {
+                    // It was the kernel's before.
+                    told |= poll::POLLERR;
+                }
                 if !link.is_writable() {
                     told &= !WRITE_EVENTS;
                 }
