@@ -115,22 +115,10 @@ pub fn ctl(call: &Call) -> Result<i32, Errno> {
         data,
         socket: state().socket(fd).map(|socket| Arc::downgrade(&socket)),
     };
+    // What was registered under that number of a descriptor before is gone by now.
+    all.by_number.retain(|_, other| other.fd != fd);
     all.by_number.insert(number, registration);
     Ok(result)
-}
-
-/// Forgets the registrations of a descriptor that is closed.
-pub fn forget(fd: CageFd) {
-    if !state().has_sockets() {
-        return;
-    }
-    for (_, opened, _) in state().descriptors.of_cage(fd.cage) {
-        if let Opened::Epoll(epoll) = opened {
-            lock(&epoll.0)
-                .by_number
-                .retain(|_, registration| registration.fd != fd);
-        }
-    }
 }
 
 /// epoll_wait and epoll_pwait: instance, where events go, their number, milliseconds.

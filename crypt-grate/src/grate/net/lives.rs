@@ -2,7 +2,7 @@
 //! under seal, or it would have to take the end for a cut.
 
 use super::pump::end_orphan;
-use super::{Socket, below, epoll};
+use super::{Socket, below};
 use crate::grate::state;
 use crate::grate::state::Opened;
 use grate_rs::constants::{SYS_FCNTL, fs};
@@ -84,7 +84,6 @@ fn end_now(fd: CageFd, socket: &Arc<Socket>) {
 /// close: descriptor.
 pub fn close(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    epoll::forget(fd);
     for (fd, socket) in last_of(&[fd]) {
         let is_finished = socket.with_link(|link| {
             link.finish(fd);

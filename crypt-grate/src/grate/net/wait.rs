@@ -69,7 +69,7 @@ impl Socket {
                     // The kernel knows what comes of it.
                     return told & (wanted | ALWAYS);
                 }
-                if link.is_readable() {
+                if link.is_readable() || found & poll::POLLHUP != 0 {
                     told |= wanted & READ_EVENTS;
                 } else {
                     told &= !READ_EVENTS;
