@@ -175,7 +175,8 @@ pub fn take_error(fd: CageFd) -> Result<(), Errno> {
     }
 }
 
-/// Whether that is only for now.
-pub fn would_block(errno: Errno) -> bool {
-    matches!(errno.0, error::EAGAIN | error::EINTR)
+/// Whether an error says nothing about the connection: that it is not ready, or that a cage that
+/// ends has closed this descriptor of it.
+pub fn is_for_now(errno: Errno) -> bool {
+    matches!(errno.0, error::EAGAIN | error::EINTR | error::EBADF)
 }

@@ -402,10 +402,10 @@ fn receive_stream(socket: &Arc<Socket>, patience: &mut Patience, sink: Sink) -> 
     let wants_all = flags & net::MSG_WAITALL != 0;
     let mut total = 0;
     loop {
-        let step = socket.with_link(|link| {
+        let step = socket.with_link_at(patience.fd, |link| {
             let step = link.receive(patience.fd, &mut sink, flags);
             (step, link.handshake_left(), link.is_busy())
-        });
+        })?;
         let Some((step, most, is_busy)) = step else {
             // It was disconnected in between.
             return Ok(total as i32);
@@ -492,10 +492,10 @@ fn send_stream(
     let mut patience = Patience::new(socket, fd, flags, net::SO_SNDTIMEO);
     let mut total = 0;
     loop {
-        let step = socket.with_link(|link| {
+        let step = socket.with_link_at(fd, |link| {
             let step = link.send(fd, &mut source);
             (step, link.handshake_left(), link.is_busy())
-        });
+        })?;
         let Some((step, most, is_busy)) = step else {
             return Err(Errno(error::EPIPE));
         };

@@ -40,6 +40,16 @@ fn last_of(gone: &[CageFd]) -> Vec<(CageFd, Arc<Socket>)> {
     last
 }
 
+/// Closes descriptors of connections while nobody uses them.
+fn undisturbed(gone: &[CageFd], act: impl FnOnce() -> Result<i32, Errno>) -> Result<i32, Errno> {
+    let mut sockets: Vec<_> = gone.iter().filter_map(|&fd| state().socket(fd)).collect();
+    // In one order, so that no two wait for each other.
+    sockets.sort_by_key(Arc::as_ptr);
+    sockets.dedup_by(|a, b| Arc::ptr_eq(a, b));
+    let _held: Vec<_> = sockets.iter().map(|socket| socket.hold()).collect();
+    act()
+}
+
 /// A copy of a descriptor, so that the connection outlives it.
 fn copy(fd: CageFd, socket: &Arc<Socket>, command: i32) -> Option<CageFd> {
     let args = [fd.arg(), int(fd.cage, command), int(fd.cage, SPARE)];
@@ -95,7 +105,7 @@ pub fn close(call: &Call) -> Result<i32, Errno> {
             end(copy, &socket);
         }
     }
-    state().descriptors.close(call)
+    undisturbed(&[fd], || state().descriptors.close(call))
 }
 
 /// Does what may close descriptors; the connections that end by it are told so once it is done.
@@ -104,7 +114,7 @@ fn closing(gone: &[CageFd], act: impl FnOnce() -> Result<i32, Errno>) -> Result<
         .into_iter()
         .filter_map(|(fd, socket)| Some((copy(fd, &socket, fs::F_DUPFD)?, socket)))
         .collect();
-    let result = act();
+    let result = undisturbed(gone, act);
     for (copy, socket) in kept {
         if result.is_ok() {
             end(copy, &socket);

@@ -18,17 +18,18 @@ pub use lives::{close, dup2, dup3, execve, exit, wait4};
 pub use options::{fionread, getsockopt, setsockopt, shutdown};
 
 use super::options::{Net, Options};
+use super::state;
 use super::state::{Opened, State, lock};
 use crypt_grate::peers::{Peers, socket_address};
 use datagram::Messages;
-use grate_rs::constants::net;
+use grate_rs::constants::{error, net};
 use grate_rs::{CageFd, Errno};
 use keys::KeyRing;
 use pump::Pump;
 use sealed::wire::{Connection, Datagrams, Keys};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use stream::Link;
 
@@ -121,6 +122,32 @@ impl Socket {
         match &mut *lock(stream) {
             Stream::Sealed(link) => Some(act(link)),
             Stream::Idle | Stream::Plain => None,
+        }
+    }
+
+    /// As [`Socket::with_link`], through a descriptor that leads here for as long as it takes: who
+    /// closes one does so while nobody uses it. Without that a number that was closed, and given
+    /// to another connection, would carry the bytes of this one.
+    fn with_link_at<T>(
+        &self,
+        fd: CageFd,
+        act: impl FnOnce(&mut Link) -> T,
+    ) -> Result<Option<T>, Errno> {
+        self.with_link(|link| {
+            let leads_here = matches!(
+                state().descriptors.get(fd),
+                Some(Opened::Socket(socket)) if std::ptr::eq(Arc::as_ptr(&socket), self)
+            );
+            leads_here.then(|| act(link)).ok_or(Errno(error::EBADF))
+        })
+        .transpose()
+    }
+
+    /// Keeps everybody from using the connection.
+    fn hold(&self) -> Option<MutexGuard<'_, Stream>> {
+        match &self.kind {
+            Kind::Stream(stream) => Some(lock(stream)),
+            Kind::Messages(_) => None,
         }
     }
 

@@ -115,7 +115,8 @@ fn look_after(sockets: &[Arc<Socket>]) {
         }
         for ((fd, socket), entry) in sockets.iter().zip(entries.chunks_exact(8)) {
             let is_ready = entry[6..8] != [0, 0];
-            socket.with_link(|link| {
+            // Where the descriptor was closed meanwhile there may be another, next time.
+            let _ = socket.with_link_at(*fd, |link| {
                 if is_ready || link.handshake_left().is_some_and(|left| left.is_zero()) {
                     link.service(*fd);
                 }

@@ -113,7 +113,7 @@ impl Link {
             }
             match below::send(fd, wire) {
                 Ok(sent) => self.connection.wire_sent(sent),
-                Err(errno) if below::would_block(errno) => break,
+                Err(errno) if below::is_for_now(errno) => break,
                 Err(errno) => {
                     self.send_over = true;
                     // That the other end is gone is told to who sends, and not to who receives.
@@ -173,7 +173,7 @@ impl Link {
         }
         WIRE.with_borrow_mut(|wire| match self.read_wire(fd, want, wire) {
             Ok(is_new) => is_new,
-            Err(errno) if below::would_block(errno) => {
+            Err(errno) if below::is_for_now(errno) => {
                 self.is_drained = true;
                 false
             }

@@ -62,7 +62,8 @@ impl Socket {
                 let Stream::Sealed(link) = &mut *stream else {
                     return told;
                 };
-                if found != 0 {
+                let leads_here = |socket: Arc<Self>| std::ptr::eq(Arc::as_ptr(&socket), self);
+                if found != 0 && state().socket(fd).is_some_and(leads_here) {
                     link.service(fd);
                 }
                 if !link.is_connected() {
