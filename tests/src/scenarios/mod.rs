@@ -5,6 +5,7 @@ pub mod kills;
 pub mod model;
 pub mod redaction;
 pub mod runtime;
+pub mod sealed_net;
 pub mod sockets;
 pub mod sqlite;
 pub mod stacks;
@@ -28,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         model::trials(),
         redaction::trials(),
         runtime::trials(),
+        sealed_net::trials(),
         sockets::trials(),
         sqlite::trials(),
         stacks::trials(),

@@ -103,7 +103,7 @@ fn run(fixture: &Fixture, strict: bool, options: &[&str], args: &[&str]) -> anyh
 
 /// An address of this machine that nobody listens on, nor is given by the kernel, which chooses
 /// higher ports for others that run at the same time.
-fn free_address() -> anyhow::Result<SocketAddr> {
+pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
     const PORTS: std::ops::Range<u32> = 10_000..30_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
     for _ in PORTS {
@@ -118,7 +118,7 @@ fn free_address() -> anyhow::Result<SocketAddr> {
 }
 
 /// Tries again and again until it works.
-fn soon<T>(act: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<T> {
+pub(super) fn soon<T>(act: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<T> {
     const PATIENCE: Duration = Duration::from_secs(30);
     let start = Instant::now();
     loop {
@@ -130,7 +130,7 @@ fn soon<T>(act: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<T> {
 }
 
 /// Runs something while something else happens.
-fn beside<T: Send>(
+pub(super) fn beside<T: Send>(
     work: impl FnOnce() -> anyhow::Result<Ran> + Send,
     meanwhile: impl FnOnce() -> anyhow::Result<T>,
 ) -> anyhow::Result<(Ran, T)> {
@@ -216,11 +216,8 @@ fn networks(strict: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn server(grates: &[&str]) -> anyhow::Result<()> {
-    /// What the server ends with when all went well.
-    const DONE: i32 = 7;
-    let fixture = Fixture::new()?;
-    std::fs::write(fixture.path("greeting"), "welcome")?;
+/// A server in C, built by a stock WASI toolchain into a root.
+pub(super) fn build_server(fixture: &Fixture) -> anyhow::Result<()> {
     let program = fixture.path("bin/server.wasm");
     let source = repository().join("tests/wasi/server.c");
     let args: [&OsStr; 5] = [
@@ -232,7 +229,16 @@ fn server(grates: &[&str]) -> anyhow::Result<()> {
     ];
     command(Path::new("clang-19"), args)
         .context("a stock WASI toolchain is missing: scripts/setup.sh --tests installs it")?
-        .expect(0)?;
+        .expect(0)
+        .map(drop)
+}
+
+fn server(grates: &[&str]) -> anyhow::Result<()> {
+    /// What the server ends with when all went well.
+    const DONE: i32 = 7;
+    let fixture = Fixture::new()?;
+    std::fs::write(fixture.path("greeting"), "welcome")?;
+    build_server(&fixture)?;
     let at = free_address()?.to_string();
     let args = [grates, &["server.wasm"]].concat();
     let (ran, text) = beside(

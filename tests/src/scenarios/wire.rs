@@ -32,7 +32,7 @@ pub(super) fn trials() -> Vec<Trial> {
 
 /// Which end the library is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Role {
+pub(super) enum Role {
     Initiator,
     Responder,
 }
@@ -103,7 +103,7 @@ fn ensure_contains(path: &Path, expected: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Writes everything, closes, then reads to the end. The peer reads and writes at once.
-fn converse(
+pub(super) fn converse(
     role: Role,
     mut transport: TcpStream,
     key: &MasterKey,

@@ -2,8 +2,8 @@
 //!
 //! - `serve HOW IP:PORT COUNT` sends back what it gets, to many at once, and waits by HOW: `poll`,
 //!   `select`, `epoll` or `epoll-et`. Ends once COUNT connections have, and says how.
-//! - `ask IP:PORT TEXT TIMES` says TEXT in three parts, each time by another call, and says what
-//!   came back.
+//! - `ask IP:PORT TEXT TIMES [MS]` says TEXT in three parts, each time by another call, and says
+//!   what came back. It waits for MS milliseconds once it is connected.
 //! - `bulk IP:PORT LEN` sends and receives LEN bytes at once.
 //! - `early IP:PORT`: one program at both ends, which never waits for itself.
 //! - `udp-serve IP:PORT COUNT` and `udp-ask IP:PORT TEXT TIMES` are the same for datagrams.
@@ -260,8 +260,11 @@ fn receive(socket: &Socket, data: &mut [u8], way: usize) -> Result<usize, Errno>
     Ok(got as usize)
 }
 
-fn ask_once(at: SocketAddr, text: &[u8], way: usize) -> Result<(), String> {
+fn ask_once(at: SocketAddr, text: &[u8], way: usize, pause: u64) -> Result<(), String> {
     let socket = said("connect", Socket::tcp_connect(at))?;
+    if pause > 0 {
+        std::thread::sleep(std::time::Duration::from_millis(pause));
+    }
     for part in text.chunks(text.len().div_ceil(3).max(1)) {
         let mut part = part;
         while !part.is_empty() {
@@ -288,10 +291,10 @@ fn ask_once(at: SocketAddr, text: &[u8], way: usize) -> Result<(), String> {
     }
 }
 
-fn ask(at: SocketAddr, text: &[u8], times: usize) -> String {
+fn ask(at: SocketAddr, text: &[u8], times: usize, pause: u64) -> String {
     let mut lines = Vec::new();
     for way in 0..times {
-        lines.push(match ask_once(at, text, way) {
+        lines.push(match ask_once(at, text, way, pause) {
             Ok(()) => "ok".to_owned(),
             Err(why) => why,
         });
@@ -440,7 +443,15 @@ fn run(args: &[&str]) -> Outcome<String> {
     let number = |text: &str| text.parse().map_err(|_| format!("{text} is no number"));
     match args {
         ["serve", how, at, count] => serve(how, address(at)?, number(count)?),
-        ["ask", at, text, times] => Ok(ask(address(at)?, text.as_bytes(), number(times)?)),
+        ["ask", at, text, times, pause @ ..] => {
+            let pause = pause.first().map_or(Ok(0), |ms| number(ms))?;
+            Ok(ask(
+                address(at)?,
+                text.as_bytes(),
+                number(times)?,
+                pause as u64,
+            ))
+        }
         ["bulk", at, len] => bulk(address(at)?, number(len)?),
         ["early", at] => early(address(at)?),
         ["udp-serve", at, count] => udp_serve(address(at)?, number(count)?),
