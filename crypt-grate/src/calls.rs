@@ -387,6 +387,18 @@ pub const CALLS: &[Class] = {
         class(1100, "llseek", Translate, "offsets are kept in the grate"),
         class(1101, "aead_seal", Pass, "works on memory of the cage's own"),
         class(1102, "aead_open", Pass, "works on memory of the cage's own"),
+        class(
+            1103,
+            "record_seal",
+            Pass,
+            "works on memory of the cage's own",
+        ),
+        class(
+            1104,
+            "record_open",
+            Pass,
+            "works on memory of the cage's own",
+        ),
     ]
 };
 

@@ -5,6 +5,7 @@ use super::kernel::{self, value};
 use crypt_grate::sealed_file::{AnyAead, software};
 use grate_rs::{Arg, getcageid, own_buffer};
 use sealed::aead::{Aead, Run};
+use sealed::wire::aead::{AeadError, MessageAead, MessageKey, Run as MessageRun, Software};
 use sealed::{Cipher, Error, FileKey};
 use std::sync::OnceLock;
 use zeroize::Zeroizing;
@@ -17,8 +18,7 @@ const KEY_AT: usize = 16;
 /// The AEAD of a file: the runtime's if it has one.
 pub fn aead(key: &FileKey) -> AnyAead {
     static SERVED: OnceLock<bool> = OnceLock::new();
-    // Lind may be asked nothing that it does not serve; a base of 0 tells that this is not Lind.
-    if cage_libc::sys::base() == 0 && *SERVED.get_or_init(is_served) {
+    if *SERVED.get_or_init(|| is_served(SEAL)) {
         Box::new(Native {
             cipher: key.header().params().cipher,
             chunk_size_log2: key.header().params().chunk_size.log2(),
@@ -29,11 +29,13 @@ pub fn aead(key: &FileKey) -> AnyAead {
     }
 }
 
-/// Asks for nothing, which is refused in another way where there is no such call.
-fn is_served() -> bool {
+/// Asks for nothing, which is refused in another way where there is no such call. Lind may be asked
+/// nothing that it does not serve; a base of 0 tells that this is not Lind.
+fn is_served(nr: u64) -> bool {
     const ENOSYS: i32 = 38;
     let none = value(getcageid(), 0);
-    kernel::call(SEAL, getcageid(), &[none; 5]).is_err_and(|errno| errno.0 != ENOSYS)
+    cage_libc::sys::base() == 0
+        && kernel::call(nr, getcageid(), &[none; 5]).is_err_and(|errno| errno.0 != ENOSYS)
 }
 
 struct Native {
@@ -86,5 +88,76 @@ impl Aead for Native {
 
     fn open(&self, run: Run, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
         self.call(OPEN, run, Bytes::of(&raw mut *plaintext), Bytes::of(sealed))
+    }
+}
+
+/// The AEAD of sealed connections: the runtime's, if it has one, for what is longer than the way
+/// there takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WireAead;
+
+impl WireAead {
+    const SEAL: u64 = 1103;
+    const OPEN: u64 = 1104;
+    const LEAST: usize = 512;
+
+    fn is_native(plaintext_len: usize) -> bool {
+        static SERVED: OnceLock<bool> = OnceLock::new();
+        plaintext_len >= Self::LEAST && *SERVED.get_or_init(|| is_served(Self::SEAL))
+    }
+
+    fn call(
+        nr: u64,
+        key: &MessageKey,
+        run: MessageRun,
+        plaintext: Bytes,
+        sealed: Bytes,
+    ) -> Result<(), AeadError> {
+        let mut request = Zeroizing::new([0; REQUEST_LEN]);
+        request[0] = run.header_len() as u8;
+        request[4..8].copy_from_slice(&(run.piece_len() as u32).to_le_bytes());
+        request[8..KEY_AT].copy_from_slice(&run.first().to_le_bytes());
+        request[KEY_AT..].copy_from_slice(key.expose_secret());
+        let own = getcageid();
+        let args = [
+            own_buffer(request.as_ptr()),
+            plaintext.at,
+            value(own, plaintext.len),
+            sealed.at,
+            value(own, sealed.len),
+        ];
+        kernel::call(nr, own, &args)
+            .map(drop)
+            .map_err(|_| AeadError)
+    }
+}
+
+impl MessageAead for WireAead {
+    fn seal(
+        &self,
+        key: &MessageKey,
+        run: MessageRun,
+        plaintext: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<(), AeadError> {
+        if !Self::is_native(plaintext.len()) {
+            return Software.seal(key, run, plaintext, sealed);
+        }
+        let sealed = Bytes::of(&raw mut *sealed);
+        Self::call(Self::SEAL, key, run, Bytes::of(plaintext), sealed)
+    }
+
+    fn open(
+        &self,
+        key: &MessageKey,
+        run: MessageRun,
+        sealed: &[u8],
+        plaintext: &mut [u8],
+    ) -> Result<(), AeadError> {
+        if !Self::is_native(plaintext.len()) {
+            return Software.open(key, run, sealed, plaintext);
+        }
+        let plaintext = Bytes::of(&raw mut *plaintext);
+        Self::call(Self::OPEN, key, run, plaintext, Bytes::of(sealed))
     }
 }

@@ -15,6 +15,7 @@ mod names;
 mod options;
 mod poll;
 mod process;
+mod record_aead;
 mod sockets;
 #[cfg(test)]
 mod testing;
@@ -77,6 +78,7 @@ impl Entry {
 
 const FAMILIES: &[&[Entry]] = &[
     aead::CALLS,
+    record_aead::CALLS,
     epoll::CALLS,
     fds::CALLS,
     files::CALLS,

@@ -2,6 +2,7 @@
 
 use super::below;
 use super::message::{Header, NAME_ROOM, OwnHeader, Sink, Source};
+use crate::grate::native::WireAead;
 use crate::grate::state;
 use crypt_grate::peers::socket_address;
 use grate_rs::constants::{SYS_RECVMSG, SYS_SENDMSG, error, net};
@@ -13,7 +14,7 @@ use zeroize::Zeroizing;
 /// A datagram socket.
 #[derive(Debug)]
 pub struct Messages {
-    sealed: Datagrams,
+    sealed: Datagrams<WireAead>,
     /// Whether what has no address of its own goes to a peer that stays in the clear.
     is_plain: bool,
 }
@@ -31,7 +32,7 @@ pub struct Received {
 
 impl Messages {
     /// Of a new socket.
-    pub fn new(sealed: Datagrams) -> Self {
+    pub fn new(sealed: Datagrams<WireAead>) -> Self {
         Self {
             sealed,
             is_plain: false,

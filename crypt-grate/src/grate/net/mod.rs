@@ -17,6 +17,7 @@ pub use calls::{
 pub use lives::{close, dup2, dup3, execve, exit, wait4};
 pub use options::{fionread, getsockopt, setsockopt, shutdown};
 
+use super::native::WireAead;
 use super::options::{Net, Options};
 use super::state;
 use super::state::{Opened, State, lock};
@@ -171,19 +172,19 @@ impl State {
     }
 
     /// A connection that begins. Only for want of randomness there is none.
-    fn connection(&self, is_initiator: bool) -> Result<Connection, Errno> {
+    fn connection(&self, is_initiator: bool) -> Result<Connection<WireAead>, Errno> {
         let rng = &mut self.random();
         let keys = &self.network.keys;
         let connection = if is_initiator {
-            Connection::initiator(keys, rng)
+            Connection::initiator_with(keys, rng, WireAead)
         } else {
-            Connection::responder(keys, rng)
+            Connection::responder_with(keys, rng, WireAead)
         };
         connection.map_err(|why| self.no_randomness(&why))
     }
 
-    fn datagrams(&self) -> Result<Datagrams, Errno> {
-        Datagrams::new(&self.network.keys, &mut self.random())
+    fn datagrams(&self) -> Result<Datagrams<WireAead>, Errno> {
+        Datagrams::with_aead(&self.network.keys, &mut self.random(), WireAead)
             .map_err(|why| self.no_randomness(&why))
     }
 

@@ -11,6 +11,7 @@
 
 use super::below;
 use super::message::{Sink, Source};
+use crate::grate::native::WireAead;
 use crate::grate::state;
 use grate_rs::constants::{error, net, poll};
 use grate_rs::{CageFd, Errno};
@@ -36,7 +37,7 @@ thread_local! {
 /// One end of a sealed connection.
 #[derive(Debug)]
 pub struct Link {
-    connection: Connection,
+    connection: Connection<WireAead>,
     peer: Option<SocketAddr>,
     /// Whether the kernel's connection is there.
     is_connected: bool,
@@ -64,7 +65,11 @@ pub struct Link {
 
 impl Link {
     /// Before any byte has gone either way.
-    pub fn new(connection: Connection, peer: Option<SocketAddr>, is_connected: bool) -> Self {
+    pub fn new(
+        connection: Connection<WireAead>,
+        peer: Option<SocketAddr>,
+        is_connected: bool,
+    ) -> Self {
         Self {
             connection,
             peer,

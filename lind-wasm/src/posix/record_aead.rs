@@ -1,0 +1,193 @@
+//! The native AEAD for what goes over the wire: runs of messages of sealed connections. As the one
+//! for files ([`super::aead`]) it keeps no key and knows no connection, and Lind lacks it.
+
+use super::{Call, Entry};
+use rustix::io::Errno;
+use sealed::wire::aead::{MessageAead, MessageKey, Run, Software};
+use zeroize::Zeroizing;
+
+pub(super) const CALLS: &[Entry] = &[
+    Entry::extra(1103, "record_seal", 5, seal),
+    Entry::extra(1104, "record_open", 5, open),
+];
+
+/// What the first argument points to: bytes of the header before each message u8, three bytes
+/// unused, plaintext bytes of each message but the last u32, number of the first message u64, key
+/// 32 bytes.
+const REQUEST_LEN: usize = 48;
+
+/// Plaintext bytes of a message, and of the header before it, at most: what a length of two bytes
+/// can say.
+const MOST_PIECE: usize = u16::MAX as usize;
+const MOST_HEADER: usize = 64;
+
+/// Bytes on either side of one call, at most.
+const MOST: u64 = 1 << 24;
+
+/// One call: which messages, under which key.
+struct Job {
+    key: MessageKey,
+    run: Run,
+    plaintext_len: usize,
+}
+
+impl Job {
+    /// Request, plaintext and its length, sealed bytes and their length.
+    fn of(call: &Call<'_>) -> Result<Self, Errno> {
+        let request: Zeroizing<[u8; REQUEST_LEN]> = Zeroizing::new(call.get(0)?);
+        let header_len = usize::from(request[0]);
+        let word = [request[4], request[5], request[6], request[7]];
+        let piece_len = u32::from_le_bytes(word) as usize;
+        let mut first = [0; 8];
+        first.copy_from_slice(&request[8..16]);
+        let mut key = Zeroizing::new([0; 32]);
+        key.copy_from_slice(&request[16..]);
+        let fits = header_len <= MOST_HEADER
+            && (1..=MOST_PIECE).contains(&piece_len)
+            && call.raw(2) <= MOST
+            && call.raw(4) <= MOST;
+        let job = Self {
+            key: MessageKey::new(key),
+            run: Run::new(u64::from_le_bytes(first), header_len, piece_len.max(1)),
+            plaintext_len: call.raw(2).min(MOST) as usize,
+        };
+        if fits && job.run.sealed_len(job.plaintext_len) as u64 == call.raw(4) {
+            Ok(job)
+        } else {
+            Err(Errno::INVAL)
+        }
+    }
+
+    /// Works message by message, through buffers of the host: guest memory can change under our
+    /// hands, so no reference to it is made. Gives where each lies on either side.
+    fn each(
+        &self,
+        call: &Call<'_>,
+        mut work: impl FnMut(Run, (u64, &mut [u8]), (u64, &mut [u8])) -> Result<(), Errno>,
+    ) -> Result<i32, Errno> {
+        let (header_len, piece_len) = (self.run.header_len(), self.run.piece_len());
+        let longest = self.plaintext_len.min(piece_len);
+        let mut plaintext = Zeroizing::new(vec![0; longest]);
+        let mut sealed = vec![0; self.run.sealed_len(longest)];
+        let (mut at, mut sealed_at) = (call.raw(1), call.raw(3));
+        for index in 0..self.run.count(self.plaintext_len) {
+            let len = (self.plaintext_len - index * piece_len).min(piece_len);
+            let number = self.run.first().wrapping_add(index as u64);
+            let one = Run::new(number, header_len, piece_len);
+            let sealed_len = one.sealed_len(len);
+            work(
+                one,
+                (at, &mut plaintext[..len]),
+                (sealed_at, &mut sealed[..sealed_len]),
+            )?;
+            at = at.checked_add(len as u64).ok_or(Errno::FAULT)?;
+            sealed_at = sealed_at
+                .checked_add(sealed_len as u64)
+                .ok_or(Errno::FAULT)?;
+        }
+        Ok(0)
+    }
+}
+
+/// Seals; the headers are in their places already. `EINVAL` for lengths that do not fit.
+fn seal(call: &Call<'_>) -> Result<i32, Errno> {
+    let job = Job::of(call)?;
+    let (from, to) = (call.image_of(1)?, call.image_of(3)?);
+    job.each(call, |run, (at, plaintext), (sealed_at, sealed)| {
+        from.memory.read(at, plaintext)?;
+        to.memory.read(sealed_at, &mut sealed[..run.header_len()])?;
+        Software
+            .seal(&job.key, run, plaintext, sealed)
+            .map_err(|_| Errno::INVAL)?;
+        to.memory.write(sealed_at, sealed)
+    })
+}
+
+/// Opens. `EBADMSG` at the first message that does not authenticate; nothing of it is written, and
+/// those before it are the caller's to wipe.
+fn open(call: &Call<'_>) -> Result<i32, Errno> {
+    let job = Job::of(call)?;
+    let (to, from) = (call.image_of(1)?, call.image_of(3)?);
+    job.each(call, |run, (at, plaintext), (sealed_at, sealed)| {
+        from.memory.read(sealed_at, sealed)?;
+        Software
+            .open(&job.key, run, sealed, plaintext)
+            .map_err(|_| Errno::BADMSG)?;
+        to.memory.write(at, plaintext)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Fixture, UNMAPPED};
+    use super::*;
+
+    const REQUEST: u64 = 0x1000;
+    const PLAINTEXT: u64 = 0x2000;
+    const SEALED: u64 = 0x4000;
+
+    fn request(header_len: u8, piece_len: u32, first: u64) -> Vec<u8> {
+        let mut request = vec![header_len, 0, 0, 0];
+        request.extend_from_slice(&piece_len.to_le_bytes());
+        request.extend_from_slice(&first.to_le_bytes());
+        request.extend_from_slice(&[5; 32]);
+        request
+    }
+
+    #[test]
+    fn messages_are_those_of_the_library() {
+        let key = MessageKey::new(Zeroizing::new([5; 32]));
+        for len in [0usize, 1, 15, 16, 17, 100] {
+            let cage = Fixture::new();
+            let plaintext: Vec<u8> = (0..len as u8).collect();
+            let run = Run::new(7, 2, 16);
+            let mut expected = vec![0xEE; run.sealed_len(len)];
+            cage.put(REQUEST, &request(2, 16, 7));
+            cage.put(PLAINTEXT, &plaintext);
+            cage.put(SEALED, &expected);
+            let args = [
+                REQUEST,
+                PLAINTEXT,
+                len as u64,
+                SEALED,
+                expected.len() as u64,
+            ];
+            assert_eq!(cage.call(1103, &args), Ok(0));
+            Software.seal(&key, run, &plaintext, &mut expected).unwrap();
+            assert_eq!(cage.get(SEALED, expected.len()), expected);
+
+            cage.put(PLAINTEXT, &vec![0; len]);
+            assert_eq!(cage.call(1104, &args), Ok(0));
+            assert_eq!(cage.get(PLAINTEXT, len), plaintext);
+
+            expected[3] ^= 1;
+            cage.put(SEALED, &expected);
+            assert_eq!(cage.call(1104, &args), Err(Errno::BADMSG));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let cage = Fixture::new();
+        cage.put(REQUEST, &request(2, 16, 7));
+        for nr in [1103, 1104] {
+            let call = |plaintext: u64, len: u64, sealed: u64, sealed_len: u64| {
+                cage.call(nr, &[REQUEST, plaintext, len, sealed, sealed_len])
+            };
+            assert_eq!(call(PLAINTEXT, 5, SEALED, 22), Err(Errno::INVAL));
+            assert_eq!(call(PLAINTEXT, 5, SEALED, u64::MAX), Err(Errno::INVAL));
+            assert_eq!(call(PLAINTEXT, u64::MAX, SEALED, 23), Err(Errno::INVAL));
+            assert_eq!(call(UNMAPPED, 5, SEALED, 23).is_err(), true);
+            assert_eq!(call(PLAINTEXT, 5, UNMAPPED, 23), Err(Errno::FAULT));
+            assert_eq!(
+                cage.call(nr, &[UNMAPPED, PLAINTEXT, 5, SEALED, 23]),
+                Err(Errno::FAULT)
+            );
+        }
+        for (header_len, piece_len) in [(2, 0), (65, 16), (2, 1 << 16)] {
+            cage.put(REQUEST, &request(header_len, piece_len, 0));
+            let args = [REQUEST, PLAINTEXT, 0, SEALED, 16 + u64::from(header_len)];
+            assert_eq!(cage.call(1103, &args), Err(Errno::INVAL));
+        }
+    }
+}
