@@ -120,6 +120,13 @@ if [ "$mode" = --bench ] && ! has gocryptfs && has apt-get && [ "$(id -u)" = 0 ]
     { apt-get update -qq && apt-get install -qq -y --no-install-recommends gocryptfs fuse3; } \
         >/dev/null 2>&1 || echo "setup: without gocryptfs: it could not be installed"
 fi
+
+if [ "$mode" = --bench ] && ! has stunnel && has apt-get && [ "$(id -u)" = 0 ]; then
+    echo "setup: installing stunnel, to compare with"
+    { apt-get update -qq && apt-get install -qq -y --no-install-recommends stunnel4; } \
+        >/dev/null 2>&1 || echo "setup: without stunnel: it could not be installed"
+fi
+
 finish() {
     [ "$mode" != --tests ] || install_python_packages
     exit

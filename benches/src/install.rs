@@ -10,8 +10,9 @@ use e2e::sqlite;
 use crate::mount;
 
 /// Compiled guests that are measured, below `lindfs/`.
-const GUESTS: [&str; 4] = [
+const GUESTS: [&str; 5] = [
     "bin/bench_io.cwasm",
+    "bin/bench_net.cwasm",
     "bin/bench_call.cwasm",
     "grates/crypt-grate.cwasm",
     "grates/geteuid-grate.cwasm",
@@ -93,8 +94,14 @@ impl Install {
 
     /// Runs grates and a program in `root` and answers what they print.
     pub fn run_cages(&self, root: &Path, line: &[String]) -> Result<String> {
-        let runtime = self.tool("lind-wasm");
-        output(Command::new(runtime).arg("--root").arg(root).args(line))
+        output(&mut self.cages(root, line))
+    }
+
+    /// The command that runs grates and a program in `root`.
+    pub fn cages(&self, root: &Path, line: &[String]) -> Command {
+        let mut command = Command::new(self.tool("lind-wasm"));
+        command.arg("--root").arg(root).args(line);
+        command
     }
 }
 

@@ -1,6 +1,6 @@
 //! Side-by-side benchmarks. Every workload is run by the same program in a cage: without a grate,
-//! under crypt-grate, and on a gocryptfs mount; and by this process itself, as a baseline. The
-//! variants take turns within a round. Nothing here passes or fails by a time.
+//! under crypt-grate, and on a gocryptfs mount; and by this process itself, as a baseline.
+//! Connections are measured through stunnel instead. The variants take turns within a round. Nothing here passes or fails by a time.
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +9,7 @@ mod install;
 mod machine;
 mod mount;
 mod native;
+mod network;
 mod results;
 mod variant;
 mod workload;
@@ -67,6 +68,7 @@ fn run(options: &Options) -> Result<()> {
     let workloads = Workload::all(size);
     let mut results = Results::new(&workloads, &variants);
     let mut calls = calls::Results::default();
+    let mut network = network::Results::new(options.quick);
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
         for (row, workload) in workloads.iter().enumerate() {
@@ -78,6 +80,7 @@ fn run(options: &Options) -> Result<()> {
             }
         }
         calls.round(&install, options.quick)?;
+        network.round(&install, bench.path())?;
     }
 
     text += &format!(
@@ -88,7 +91,12 @@ fn run(options: &Options) -> Result<()> {
     if let Some(reason) = left_out {
         text += &format!("- {reason}\n");
     }
-    text += &format!("\n{}\n{}", results.render(), calls.render());
+    text += &format!(
+        "\n{}\n{}\n{}",
+        results.render(),
+        calls.render(),
+        network.render()
+    );
     print!("{text}");
     if let Some(file) = &options.out {
         fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
