@@ -4,3 +4,4 @@ mod builtins;
 mod exact;
 mod generate;
 mod reference;
+mod rule_file;
