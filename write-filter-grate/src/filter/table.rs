@@ -1,6 +1,6 @@
 //! Which function serves which call. Calls that are not here pass untouched.
 
-use super::{lives, open, sockets, truncate, write};
+use super::{lives, moves, open, sockets, truncate, write};
 use grate_rs::constants as nr;
 use grate_rs::{SyscallHandler, handler};
 
@@ -53,6 +53,16 @@ table! {
     SYS_TEE => tee: write::refuse_if_redacting,
     SYS_VMSPLICE => vmsplice: write::refuse_if_redacting,
     SYS_PWRITEV2 => pwritev2: write::refuse_if_redacting,
+    SYS_RENAME => rename: moves::rename,
+    SYS_RENAMEAT => renameat: moves::renameat,
+    SYS_RENAMEAT2 => renameat2: moves::renameat2,
+    SYS_LINK => link: moves::link,
+    SYS_LINKAT => linkat: moves::linkat,
+    SYS_UNLINK => unlink: moves::unlink,
+    SYS_UNLINKAT => unlinkat: moves::unlinkat,
+    SYS_SYMLINK => symlink: moves::symlink,
+    SYS_SYMLINKAT => symlinkat: moves::symlinkat,
+    SYS_MKNOD => mknod: moves::mknod,
     SYS_IO_URING_SETUP => io_uring_setup: write::refuse_if_redacting,
     SYS_IO_URING_ENTER => io_uring_enter: write::refuse_if_redacting,
 }
