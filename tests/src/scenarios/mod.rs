@@ -4,6 +4,7 @@ pub mod crypt;
 pub mod kills;
 pub mod model;
 pub mod redaction;
+pub mod rules;
 pub mod runtime;
 pub mod sockets;
 pub mod sqlite;
@@ -27,6 +28,7 @@ pub fn trials() -> Vec<Trial> {
         kills::trials(),
         model::trials(),
         redaction::trials(),
+        rules::trials(),
         runtime::trials(),
         sockets::trials(),
         sqlite::trials(),
