@@ -337,12 +337,9 @@ pub fn fsync(call: &Call) -> Result<i32, Errno> {
     pass(call, 0)
 }
 
-/// Calls that move bytes past the grate: programs read and write where they get this error.
-pub fn refuse_if_redacting(call: &Call) -> Result<i32, Errno> {
-    if filter().redaction.is_some() {
-        return Err(ENOSYS);
-    }
-    pass(call, 0)
+/// Calls that would get past the grate: programs do otherwise where they get this error.
+pub fn refuse(_call: &Call) -> Result<i32, Errno> {
+    Err(ENOSYS)
 }
 
 /// ftruncate: descriptor, length. What was streamed into a file is not shortened: what comes next
@@ -358,6 +355,9 @@ pub fn ftruncate(call: &Call) -> Result<i32, Errno> {
 pub fn fallocate(call: &Call) -> Result<i32, Errno> {
     if call.long(2) < 0 || call.long(3) <= 0 {
         return Err(EINVAL);
+    }
+    if matches!(way(CageFd::of(call, 0)), Some(Way::Out(_))) {
+        return Err(ESPIPE);
     }
     // Moving ranges could join the parts of a secret.
     if filter().redaction.is_some() && call.int(1) & !fs::FALLOC_FL_KEEP_SIZE != 0 {
