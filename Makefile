@@ -40,6 +40,7 @@ test: setup
 	$(CARGO) xtask guests
 	$(CARGO) test --release
 	$(CARGO) test --release --package crypt-grate --lib --test model --test kill
+	$(CARGO) test --release --package write-filter-grate --lib
 endif
 
 # What is random in the tests, hundreds of times over; about half an hour on two processors.

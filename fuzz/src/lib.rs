@@ -8,3 +8,9 @@ pub mod wire_entry;
 
 #[path = "../../keys/tests/entry/mod.rs"]
 pub mod keys_entry;
+
+#[path = "../../lib/redact/tests/it/entry.rs"]
+pub mod redact_entry;
+
+#[path = "../../lib/redact/tests/it/reference.rs"]
+pub mod reference;

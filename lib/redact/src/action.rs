@@ -33,6 +33,11 @@ impl Action {
         !matches!(self, Self::Label | Self::Hash)
     }
 
+    /// Whether it can be done in the middle of a file, where what follows has to stay in its place.
+    pub fn keeps_offsets(self) -> bool {
+        self.keeps_length() && self != Self::Drop
+    }
+
     /// What is done with a match that can't be treated as a whole any more.
     pub(crate) fn of_a_cut_match(self) -> Self {
         match self {

@@ -1,5 +1,6 @@
 //! Rules, and sets of them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::action::{Action, HashKey, Replacer};
@@ -7,6 +8,7 @@ use crate::automaton::PatternError;
 use crate::builtin::Builtin;
 use crate::engine::Engine;
 use crate::filter::Filter;
+use crate::scope::{Place, Scope};
 
 /// What a rule looks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,8 @@ pub enum Pattern {
 pub struct Rule {
     name: Arc<str>,
     action: Action,
+    scope: Scope,
+    append_only: bool,
 }
 
 impl Rule {
@@ -35,6 +39,16 @@ impl Rule {
     /// What it does with a match.
     pub fn action(&self) -> Action {
         self.action
+    }
+
+    /// Where it applies.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Whether the regular files of its scope may be written at their ends only.
+    pub fn append_only(&self) -> bool {
+        self.append_only
     }
 }
 
@@ -77,12 +91,30 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// Adds a rule.
+    /// Adds a rule that applies everywhere.
+    ///
+    /// # Errors
+    /// As the pattern.
     pub fn rule(
         &mut self,
         name: &str,
         pattern: &Pattern,
         action: Action,
+    ) -> Result<&mut Self, PatternError> {
+        self.scoped_rule(name, pattern, action, Scope::EVERYWHERE, false)
+    }
+
+    /// Adds a rule that applies in a scope.
+    ///
+    /// # Errors
+    /// As the pattern.
+    pub fn scoped_rule(
+        &mut self,
+        name: &str,
+        pattern: &Pattern,
+        action: Action,
+        scope: Scope,
+        append_only: bool,
     ) -> Result<&mut Self, PatternError> {
         let rule = self.rules.len();
         let engines = match pattern {
@@ -99,8 +131,25 @@ impl Builder {
         self.rules.push(Rule {
             name: name.into(),
             action,
+            scope,
+            append_only,
         });
         Ok(self)
+    }
+
+    /// Whether there is a rule of that name.
+    pub fn has_rule(&self, name: &str) -> bool {
+        self.rules.iter().any(|rule| rule.name() == name)
+    }
+
+    /// Whether there is a key for pseudonyms.
+    pub fn has_hash_key(&self) -> bool {
+        self.replacer.key.is_some()
+    }
+
+    /// Whether there are no rules.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
     }
 
     /// Sets the most bytes that a stream holds.
@@ -132,11 +181,39 @@ impl RuleSet {
         Builder::default()
     }
 
-    /// The rules that apply.
+    /// All rules, in the order of their priority.
+    pub fn rules(&self) -> &[Rule] {
+        &self.rules
+    }
+
+    /// The rules that apply at a place, as indices.
+    pub fn at(&self, place: Place<'_>) -> BTreeSet<usize> {
+        let rules = self.rules.iter().enumerate();
+        rules
+            .filter(|(_, rule)| rule.scope.covers(place))
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// A filter of all rules.
     pub fn filter(&self) -> Arc<Filter> {
+        self.compiled(&self.engines)
+    }
+
+    /// A filter of these rules.
+    pub fn filter_of(&self, rules: &BTreeSet<usize>) -> Arc<Filter> {
+        let engines = self.engines.iter();
+        let engines: Vec<_> = engines
+            .filter(|engine| rules.contains(&engine.rule))
+            .cloned()
+            .collect();
+        self.compiled(&engines)
+    }
+
+    fn compiled(&self, engines: &[Arc<Engine>]) -> Arc<Filter> {
         Arc::new(Filter::new(
             Arc::clone(&self.rules),
-            &self.engines,
+            engines,
             self.replacer.clone(),
             self.max_hold,
         ))

@@ -4,6 +4,7 @@ pub mod crypt;
 pub mod kills;
 pub mod model;
 pub mod redaction;
+pub mod rules;
 pub mod runtime;
 pub mod sealed_net;
 pub mod sockets;
@@ -28,6 +29,7 @@ pub fn trials() -> Vec<Trial> {
         kills::trials(),
         model::trials(),
         redaction::trials(),
+        rules::trials(),
         runtime::trials(),
         sealed_net::trials(),
         sockets::trials(),

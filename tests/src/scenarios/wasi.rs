@@ -18,6 +18,16 @@ pub(super) fn trials() -> Vec<Trial> {
             "under crypt-grate, a subtree",
             &["crypt-grate.cwasm", "--key", "/k.bin", "--encrypt", "/tmp"],
         ),
+        (
+            "under write-filter-grate",
+            &[
+                "write-filter-grate.cwasm",
+                "--redact",
+                "aws",
+                "--deny-write",
+                "/etc/**",
+            ],
+        ),
         ("under strace-grate", &["strace-grate.cwasm"]),
     ]
     .into_iter()

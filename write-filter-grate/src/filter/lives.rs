@@ -3,8 +3,8 @@
 
 use super::filter;
 use super::outlet::Outlet;
-use super::redaction::Redaction;
-use grate_rs::constants::{SYS_FCNTL, fs};
+use super::redaction::{Redaction, Way};
+use grate_rs::constants::{SYS_FCNTL, error, fs};
 use grate_rs::kernel::{self, int};
 use grate_rs::{CageFd, Call, Errno};
 use std::sync::Arc;
@@ -24,12 +24,18 @@ follow!(dup ioctl clone_cage);
 
 /// fcntl: descriptor, command, number. The flags are those that the program opened with.
 pub fn fcntl(call: &Call) -> Result<i32, Errno> {
-    let known = &filter().known;
-    let result = known.fcntl(call)?;
-    let hides = call.int(1) == fs::F_GETFL
-        && known
-            .get(CageFd::of(call, 0))
-            .is_some_and(|known| known.hides_nofollow);
+    let table = &filter().known;
+    let known = || table.get(CageFd::of(call, 0));
+    // A file that is only added to stays one.
+    if call.int(1) == fs::F_SETFL
+        && call.int(2) & fs::O_APPEND == 0
+        && let Some(Way::Out(outlet)) = known().and_then(|known| known.way)
+        && outlet.is_appended()
+    {
+        return Err(Errno(error::EPERM));
+    }
+    let result = table.fcntl(call)?;
+    let hides = call.int(1) == fs::F_GETFL && known().is_some_and(|known| known.hides_nofollow);
     Ok(if hides {
         result & !fs::O_NOFOLLOW
     } else {

@@ -1,24 +1,29 @@
 //! The grate: options, the descriptors that may be written, and one handler a call.
 
 mod lives;
+mod moves;
 mod names;
 mod open;
 mod options;
 mod outlet;
+mod paths;
+mod peers;
 mod redaction;
 mod regular;
+mod report;
 mod sockets;
 mod table;
 mod truncate;
 mod write;
 
+use globset::GlobMatcher;
 use grate_rs::constants::error;
-use grate_rs::kernel::Stat;
+use grate_rs::kernel::{Inode, Stat};
 use grate_rs::{CageFd, Descriptors, Errno, GrateBuilder};
 use options::Extensions;
 use redact::{Event, Stream};
-use redaction::{Redaction, Way};
-use std::sync::OnceLock;
+use redaction::{Redaction, Source, Spot, Way};
+use std::sync::{Arc, OnceLock};
 
 /// Descriptors that the program may have been started with.
 const INHERITED: std::ops::Range<i32> = 0..64;
@@ -30,11 +35,17 @@ struct Known {
     hides_nofollow: bool,
     /// How what is written to it is redacted, if anything is.
     way: Option<Way>,
+    /// The absolute path, of a directory that paths may start at.
+    directory: Option<Arc<[u8]>>,
 }
 
 /// What all handlers share.
 struct FilterState {
     extensions: Extensions,
+    /// Paths that may not be written.
+    deny_write: Vec<GlobMatcher>,
+    /// Files of the grate's own, which the program can't open, remove or replace.
+    closed: Vec<Inode>,
     /// Descriptors that may be written although they may be regular files: the standard streams
     /// that the program was given, files opened for writing under a permitted name, and copies.
     /// What is not in it is judged by what it is (see [`write`]), so that a descriptor that came by
@@ -66,48 +77,87 @@ impl FilterState {
     }
 
     /// The error of a write that a rule denies.
-    fn denied(&self, rule: usize) -> Errno {
-        if self.verbose {
-            let name = self.redaction.as_ref().map_or("", |all| all.name(rule));
-            eprintln!("write-filter-grate: refused: a write with a match of rule {name}");
-        }
-        Errno(error::EPERM)
+    fn denied(&self, cage: u64, rule: usize) -> Errno {
+        let name = self.redaction.as_ref().map_or("", |all| all.name(rule));
+        self.refuse(cage, format_args!("a write with a match of rule {name}"))
     }
 
-    fn note_events(&self, stream: &mut Stream) {
+    /// Whether the program is to be kept from a file.
+    fn is_closed(&self, stat: &Stat) -> bool {
+        self.closed.contains(&stat.inode())
+    }
+
+    /// Whether the path of a file decides what may be done to it.
+    fn judges_paths(&self) -> bool {
+        let names_paths = self.redaction.as_ref().is_some_and(Redaction::names_paths);
+        names_paths || !self.deny_write.is_empty()
+    }
+
+    /// Whether the paths of files have to be known.
+    fn needs_paths(&self) -> bool {
+        self.judges_paths() || self.redaction.as_ref().is_some_and(Redaction::needs_paths)
+    }
+
+    /// Whether a path may not be written; one that is not known may not if any may not.
+    fn denies_writing(&self, path: Option<&[u8]>) -> bool {
+        let mut globs = self.deny_write.iter();
+        globs.any(|glob| {
+            path.is_none_or(|path| glob.is_match_candidate(&globset::Candidate::from_bytes(path)))
+        })
+    }
+
+    fn note_seen(&self, bytes: usize) {
         if let Some(redaction) = &self.redaction {
-            redaction.note_events(stream);
+            redaction.note_seen(bytes);
         }
     }
 
-    fn note_event(&self, event: &Event) {
+    fn note_events(&self, stream: &mut Stream, source: &Source<'_>) {
         if let Some(redaction) = &self.redaction {
-            redaction.note_event(event);
+            redaction.note_events(stream, source);
+        }
+    }
+
+    fn note_event(&self, event: &Event, source: &Source<'_>) {
+        if let Some(redaction) = &self.redaction {
+            redaction.note_event(event, source);
         }
     }
 
     /// Notes a new descriptor that is not a regular file's.
-    fn note_outlet(&self, fd: CageFd, stat: &Stat, own: Option<CageFd>, cloexec: bool) {
+    fn note_outlet(&self, fd: CageFd, stat: &Stat, standard: Option<Standard>, cloexec: bool) {
         if let Some(redaction) = &self.redaction {
+            let (own, spot) = standard
+                .map(|standard| (standard.own, standard.spot))
+                .unzip();
+            let outlet = redaction.outlet(fd, stat, own, spot.flatten());
             let known = Known {
-                way: Some(Way::Out(redaction.outlet(fd, stat, own))),
+                way: Some(Way::Out(outlet)),
                 ..Known::default()
             };
             self.known.note(fd, Some(known), cloexec);
         }
     }
 
-    /// Looks at what the program is started with.
+    /// Looks at what the program is started with. Standard input comes last: a terminal is known
+    /// as standard output then.
     fn note_inherited(&self, cage: u64) {
-        for fd in INHERITED {
+        for fd in INHERITED.skip(1).chain([0]) {
             let at = CageFd { cage, fd };
             let Ok(stat) = at.stat() else {
                 continue;
             };
-            let is_standard = fd <= 2;
-            let own = is_standard.then(|| redaction::own_standard(fd));
+            let standard = (fd <= 2).then(|| Standard {
+                own: redaction::own_standard(fd),
+                spot: match fd {
+                    1 => Some(Spot::Stdout),
+                    2 => Some(Spot::Stderr),
+                    _ => None,
+                },
+            });
+            let is_standard = standard.is_some();
             if (is_standard || !stat.is_regular()) && self.redaction.is_some() {
-                self.note_outlet(at, &stat, own, false);
+                self.note_outlet(at, &stat, standard, false);
             } else if is_standard {
                 // Where the user has sent the standard streams is the user's choice.
                 self.known.note(at, Some(Known::default()), false);
@@ -116,15 +166,25 @@ impl FilterState {
     }
 }
 
+/// A standard stream.
+struct Standard {
+    /// The grate's own descriptor of it.
+    own: CageFd,
+    /// What it is to the rules, where that can't be seen.
+    spot: Option<Spot>,
+}
+
 /// Runs the grate.
 pub fn main() {
     let options = options::parse();
-    let redaction = options.redaction().unwrap_or_else(|error| {
+    let (redaction, closed) = options.redaction().unwrap_or_else(|error| {
         eprintln!("write-filter-grate: {error}");
         std::process::exit(1)
     });
     let filter = FILTER.get_or_init(|| FilterState {
         extensions: options.extensions(),
+        deny_write: options.deny_write.clone(),
+        closed,
         known: Descriptors::default(),
         redaction,
         program: OnceLock::new(),

@@ -1,18 +1,14 @@
 //! Names: which file a path argument leads to, and what it is called.
 
 use super::filter;
+use super::paths::{self, MOST_LINKS, PATH_MAX};
 use grate_rs::constants::{
-    SYS_GETCWD, SYS_NEWFSTATAT, SYS_OPEN, SYS_OPENAT, SYS_READLINK, SYS_READLINKAT, SYS_STAT,
-    error, fs,
+    SYS_GETCWD, SYS_LSTAT, SYS_NEWFSTATAT, SYS_OPEN, SYS_OPENAT, SYS_READLINK, SYS_READLINKAT,
+    SYS_STAT, error, fs,
 };
-use grate_rs::kernel::{self, STAT_LEN, Stat, int, value};
-use grate_rs::{Arg, Call, Errno, own_buffer};
+use grate_rs::kernel::{self, Stat, int, value};
+use grate_rs::{Arg, CageFd, Call, Errno, own_buffer};
 use std::ffi::CString;
-
-/// Longest path with its NUL.
-const PATH_MAX: usize = 4096;
-/// Symlinks that are followed, as the kernel does.
-const MOST_LINKS: usize = 40;
 
 /// The last part of a path, without slashes behind it.
 pub fn last_part(path: &[u8]) -> &[u8] {
@@ -118,21 +114,59 @@ impl Name {
         own_buffer(self.path.as_ptr())
     }
 
+    /// Its absolute path without symlinks; `follow` says whether one in the last part is followed.
+    /// `None` where it starts at a directory that was not seen opened.
+    ///
+    /// # Errors
+    /// ELOOP, ENAMETOOLONG.
+    pub fn resolve(&self, follow: bool) -> Result<Option<Vec<u8>>, Errno> {
+        let from = match self.directory {
+            // The path is absolute.
+            None => None,
+            Some(fd) => {
+                let fd = CageFd {
+                    cage: fd.cage,
+                    fd: fd.value as i32,
+                };
+                match filter().known.get(fd).and_then(|known| known.directory) {
+                    Some(path) => Some(path),
+                    None => return Ok(None),
+                }
+            }
+        };
+        let from = from.as_deref().unwrap_or_default();
+        paths::resolve(self.owner, from, self.path.as_bytes(), follow).map(Some)
+    }
+
+    /// What it says.
+    pub fn text(&self) -> &[u8] {
+        self.path.as_bytes()
+    }
+
     /// stat(2) of what it names.
     ///
     /// # Errors
     /// As stat.
     pub fn stat(&self) -> Result<Stat, Errno> {
-        let mut bytes = [0; STAT_LEN];
-        let buffer = own_buffer(bytes.as_mut_ptr());
+        self.stat_with(SYS_STAT, 0)
+    }
+
+    /// lstat(2) of what it names.
+    ///
+    /// # Errors
+    /// As lstat.
+    pub fn lstat(&self) -> Result<Stat, Errno> {
+        self.stat_with(SYS_LSTAT, fs::AT_SYMLINK_NOFOLLOW)
+    }
+
+    fn stat_with(&self, nr: u64, flags: i32) -> Result<Stat, Errno> {
         match self.directory {
             Some(directory) => {
-                let args = [directory, self.path(), buffer, int(self.owner, 0)];
-                kernel::call(SYS_NEWFSTATAT, self.owner, &args)?
+                let args = [directory, self.path(), int(self.owner, flags)];
+                kernel::stat_with(SYS_NEWFSTATAT, self.owner, &args, 2)
             }
-            None => kernel::call(SYS_STAT, self.owner, &[self.path(), buffer])?,
-        };
-        Ok(Stat::from_bytes(&bytes))
+            None => kernel::stat_with(nr, self.owner, &[self.path()], 1),
+        }
     }
 
     /// Opens it for `cage`: the caller or the grate itself.
@@ -157,7 +191,7 @@ impl std::fmt::Display for Name {
 }
 
 /// A path as the kernel takes it.
-fn c_string(path: Vec<u8>) -> Result<CString, Errno> {
+pub fn c_string(path: Vec<u8>) -> Result<CString, Errno> {
     if path.len() >= PATH_MAX {
         return Err(Errno(error::ENAMETOOLONG));
     }

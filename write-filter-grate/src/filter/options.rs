@@ -1,27 +1,52 @@
 //! The command line.
 
 use super::redaction::Redaction;
+use super::report::Report;
 use clap::Parser;
 use clap::builder::TypedValueParser;
-use redact::{Action, Builtin, DEFAULT_MAX_HOLD, Pattern, RuleSet};
+use globset::GlobMatcher;
+use grate_rs::kernel::Inode;
+use grate_rs::{CageFd, getcageid};
+use redact::{Action, Builtin, DEFAULT_MAX_HOLD, HashKey, Pattern, RuleSet};
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Keep secrets out of what a program writes, and let it write to some files only.
 ///
-/// With --redact or --secret-file, secrets are masked in everything that the program writes or
+/// With --rules, --redact or --secret-file, secrets are replaced in what the program writes or
 /// sends, however they are split over writes. Writing to a regular file whose name does not end
 /// in a permitted extension fails with EPERM; opening and reading it do not. Options of the grate
 /// come first, then the program with its own:
 ///
 ///   lind-wasm write-filter-grate.cwasm --redact all prog.cwasm ARGS...
+///   lind-wasm write-filter-grate.cwasm --rules /rules.toml --report /report.jsonl prog.cwasm
 ///   lind-wasm write-filter-grate.cwasm --allow-ext log --allow-ext txt prog.cwasm ARGS...
 #[derive(Parser, Debug)]
 #[command(name = "write-filter-grate", version)]
 pub struct Options {
     /// Permit files whose name ends in .EXT (repeatable); with or without the dot, case matters.
-    /// Without it all names are permitted where secrets are redacted, else .log alone
+    /// Without it all names are permitted where there are rules or --deny-write, else .log alone
     #[arg(long, value_name = "EXT", value_parser = extension)]
     pub allow_ext: Vec<String>,
+
+    /// Refuse to write, make, truncate, rename or link files at paths that match (repeatable)
+    #[arg(long, value_name = "GLOB", value_parser = glob)]
+    pub deny_write: Vec<GlobMatcher>,
+
+    /// Redact by the rules in FILE, which is TOML (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub rules: Vec<String>,
+
+    /// The key of pseudonyms, for rules that hash: a file that its owner alone can read
+    #[arg(long, value_name = "FILE")]
+    pub hash_key: Option<String>,
+
+    /// Add a line of JSON to FILE for each match
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<String>,
 
     /// Mask secrets of this kind (repeatable): all, or one of the kinds that an unknown name lists
     #[arg(long, value_name = "KIND", value_parser = kinds)]
@@ -58,6 +83,10 @@ fn extension(text: &str) -> Result<String, String> {
     Ok(format!(".{bare}"))
 }
 
+fn glob(text: &str) -> Result<GlobMatcher, String> {
+    redact::path_glob(text).map_err(|error| error.to_string())
+}
+
 /// Built-in kinds of secrets that one option names.
 #[derive(Clone, Debug)]
 pub struct Kinds(&'static [Builtin], Option<Builtin>);
@@ -81,21 +110,50 @@ fn kinds(text: &str) -> Result<Kinds, String> {
 impl Options {
     /// What the names of files that may be written end in.
     pub fn extensions(&self) -> Extensions {
-        let redacts = !self.redact.is_empty() || !self.secret_file.is_empty();
         Extensions(match &self.allow_ext[..] {
-            [] if redacts => vec![String::new()],
+            [] if self.has_rules() || !self.deny_write.is_empty() => vec![String::new()],
             [] => vec![".log".to_owned()],
             named => named.to_vec(),
         })
     }
 
-    /// What is redacted, if anything is.
+    fn has_rules(&self) -> bool {
+        !(self.rules.is_empty() && self.redact.is_empty() && self.secret_file.is_empty())
+    }
+
+    /// What is redacted, if anything is; and the files that the program is to be kept from.
     ///
     /// # Errors
     /// A line that names the file and says what to do.
-    pub fn redaction(&self) -> Result<Option<Redaction>, String> {
+    pub fn redaction(&self) -> Result<(Option<Redaction>, Vec<Inode>), String> {
+        let mut closed = Vec::new();
+        if !self.has_rules() {
+            return match self.report {
+                None => Ok((None, closed)),
+                Some(_) => Err("nothing to report; name rules with --rules or --redact".to_owned()),
+            };
+        }
         let mut rules = RuleSet::builder();
         rules.max_hold(self.max_hold);
+        if let Some(path) = &self.hash_key {
+            let key = read(path, Privacy::Owner, &mut closed)?;
+            let key = HashKey::new(key).map_err(|error| format!("{path}: {error}"))?;
+            rules.hash_key(key);
+        }
+        for path in &self.rules {
+            let text = read(path, Privacy::Any, &mut closed)?;
+            let folder = path.rfind('/').map_or("", |end| &path[..=end]);
+            let mut literals = |name: &str| {
+                let path = match name.starts_with('/') {
+                    true => name.to_owned(),
+                    false => format!("{folder}{name}"),
+                };
+                read(&path, Privacy::Any, &mut closed).map(|mut bytes| std::mem::take(&mut *bytes))
+            };
+            rules
+                .rule_file(&text, &mut literals)
+                .map_err(|error| format!("{path}:{error}"))?;
+        }
         let mut kinds: Vec<_> = self.redact.iter().flat_map(Kinds::all).collect();
         kinds.sort_unstable_by_key(|kind| kind.name());
         kinds.dedup();
@@ -104,29 +162,60 @@ impl Options {
                 .rule(kind.name(), &Pattern::Builtin(*kind), Action::Mask)
                 .map_err(|error| format!("{kind}: {error}"))?;
         }
-        for file in &self.secret_file {
-            let bytes = std::fs::read(file).map_err(|error| {
-                format!("{file}: cannot be read: {error}; name a file with one secret on each line")
-            })?;
-            let lines = bytes.split(|&byte| byte == b'\n');
-            let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-            let literals: Vec<_> = lines
-                .filter(|line| !line.is_empty())
-                .map(<[u8]>::to_vec)
-                .collect();
+        for path in &self.secret_file {
+            let literals = redact::lines(&read(path, Privacy::Any, &mut closed)?);
             if literals.is_empty() {
-                return Err(format!("{file}: holds no secret; write one on each line"));
+                return Err(format!("{path}: holds no secret; write one on each line"));
             }
             rules
-                .rule(file, &Pattern::Literals(literals), Action::Mask)
-                .map_err(|error| format!("{file}: {error}"))?;
+                .rule(path, &Pattern::Literals(literals), Action::Mask)
+                .map_err(|error| format!("{path}: {error}"))?;
         }
-        if kinds.is_empty() && self.secret_file.is_empty() {
-            return Ok(None);
-        }
+        let report = match &self.report {
+            Some(path) => {
+                let (report, inode) = Report::open(path)?;
+                closed.push(inode);
+                Some(report)
+            }
+            None => None,
+        };
         let hold = Duration::from_millis(self.hold_ms);
-        Ok(Some(Redaction::new(rules.build().filter(), hold)))
+        Ok((Some(Redaction::new(rules.build(), hold, report)), closed))
     }
+}
+
+/// Who else may read a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Privacy {
+    Any,
+    Owner,
+}
+
+/// Reads a file of the grate's own, which the program is kept from.
+fn read(
+    path: &str,
+    privacy: Privacy,
+    closed: &mut Vec<Inode>,
+) -> Result<Zeroizing<Vec<u8>>, String> {
+    let failed = |error: &dyn std::fmt::Display| {
+        format!("{path}: cannot be read: {error}; name a file inside the root that can be")
+    };
+    let mut file = File::open(path).map_err(|error| failed(&error))?;
+    let fd = CageFd {
+        cage: getcageid(),
+        fd: file.as_raw_fd(),
+    };
+    let stat = fd.stat().map_err(|errno| failed(&errno.0))?;
+    if privacy == Privacy::Owner && stat.mode & 0o077 != 0 {
+        return Err(format!(
+            "{path}: others can read this key: chmod 600 it on the host"
+        ));
+    }
+    let mut bytes = Zeroizing::new(Vec::with_capacity(stat.size as usize));
+    file.read_to_end(&mut bytes)
+        .map_err(|error| failed(&error))?;
+    closed.push(stat.inode());
+    Ok(bytes)
 }
 
 /// The ends of the names that may be written.

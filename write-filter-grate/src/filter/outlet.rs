@@ -1,10 +1,12 @@
 //! Where bytes go out in a stream: pipes, terminals, sockets, redirected standard streams.
 
 use super::filter;
+use super::redaction::{Applying, Redaction, Source, Spot};
 use grate_rs::constants::{SYS_POLL, SYS_WRITE, error, poll};
 use grate_rs::kernel::{self, int, value};
 use grate_rs::{CageFd, Errno, own_buffer};
 use redact::{Filter, Stream, Verdict};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,7 @@ pub enum Kind {
 /// An open file description that bytes stream through, with what is held back of them.
 #[derive(Debug)]
 pub struct Outlet {
+    spot: Spot,
     kind: Kind,
     /// A descriptor of the grate itself for the same, to let out what a killed program has left.
     own: Option<CageFd>,
@@ -29,6 +32,8 @@ pub struct Outlet {
 #[derive(Debug)]
 struct Flow {
     stream: Stream,
+    /// The rules that it goes through.
+    applying: Applying,
     /// What was decided, but not taken by the kernel yet. It goes before everything else.
     unsent: Vec<u8>,
     /// Since when something is held.
@@ -40,16 +45,39 @@ pub type Transmit<'a> = &'a dyn Fn(&[u8]) -> Result<i32, Errno>;
 
 impl Outlet {
     /// One that nothing went through yet.
-    pub fn new(rules: &Arc<Filter>, kind: Kind, own: Option<CageFd>) -> Self {
+    pub fn new(
+        spot: Spot,
+        applying: Applying,
+        rules: &Arc<Filter>,
+        kind: Kind,
+        own: Option<CageFd>,
+    ) -> Self {
         Self {
+            spot,
             kind,
             own,
             flow: Mutex::new(Flow {
                 stream: rules.stream(),
+                applying,
                 unsent: Vec::new(),
                 since: None,
             }),
         }
+    }
+
+    /// Has more rules apply from now on.
+    pub fn add_rules(&self, redaction: &Redaction, fd: CageFd, rules: &Applying) {
+        let mut flow = self.flow();
+        if !rules.is_subset(&flow.applying) {
+            flow.applying.extend(rules);
+            let filter = redaction.filter(&flow.applying);
+            flow.change_rules(&filter, &self.source(fd, None));
+        }
+    }
+
+    fn source(&self, fd: CageFd, peer: Option<SocketAddr>) -> Source<'_> {
+        let spot = &self.spot;
+        Source { fd, spot, peer }
     }
 
     fn flow(&self) -> MutexGuard<'_, Flow> {
@@ -57,11 +85,24 @@ impl Outlet {
     }
 
     /// Writes what the program wrote, and answers how much of it was taken: all, or an error.
+    /// `peer` is the one that a message names.
     ///
     /// # Errors
     /// EPERM where a rule denies it; else what the kernel says. Then nothing was taken.
-    pub fn write(&self, input: &[u8], transmit: Transmit<'_>) -> Result<i32, Errno> {
+    pub fn write(
+        &self,
+        fd: CageFd,
+        peer: Option<SocketAddr>,
+        input: &[u8],
+        transmit: Transmit<'_>,
+    ) -> Result<i32, Errno> {
+        let source = self.source(fd, peer);
         let mut flow = self.flow();
+        if let (Spot::Socket, Some(redaction)) = (&self.spot, &filter().redaction)
+            && let Some(filter) = redaction.filter_to(fd, peer)
+        {
+            flow.change_rules(&filter, &source);
+        }
         flow.send_unsent(transmit)?;
         let before = flow.stream.clone();
         let mut out = Vec::new();
@@ -69,11 +110,16 @@ impl Outlet {
         if self.kind == Kind::Messages {
             flow.stream.finish(&mut out);
         }
-        filter().note_events(&mut flow.stream);
         match verdict {
             Verdict::Passed => {}
-            Verdict::Dropped(_) => return Ok(input.len() as i32),
-            Verdict::Denied(rule) => return Err(filter().denied(rule)),
+            Verdict::Dropped(_) => {
+                filter().note_events(&mut flow.stream, &source);
+                return Ok(input.len() as i32);
+            }
+            Verdict::Denied(rule) => {
+                filter().note_events(&mut flow.stream, &source);
+                return Err(filter().denied(fd.cage, rule));
+            }
         }
         // Where all is held, the kernel is still asked whether one may write at all.
         let sent = match transmit(&out) {
@@ -83,11 +129,18 @@ impl Outlet {
                 return Err(errno);
             }
         };
+        filter().note_seen(input.len());
+        filter().note_events(&mut flow.stream, &source);
         if self.kind == Kind::Bytes {
             flow.unsent = out.split_off(sent);
         }
         flow.note_time();
         Ok(input.len() as i32)
+    }
+
+    /// Whether it is a regular file that may only be added to.
+    pub fn is_appended(&self) -> bool {
+        matches!(self.spot, Spot::File(_))
     }
 
     /// Whether something is held or unsent.
@@ -101,7 +154,7 @@ impl Outlet {
         let mut flow = self.flow();
         let flow = &mut *flow;
         flow.stream.finish(&mut flow.unsent);
-        filter().note_events(&mut flow.stream);
+        filter().note_events(&mut flow.stream, &self.source(fd, None));
         // Nobody is left to tell of an error.
         let _ = flow.send_unsent(&|bytes| plain_write(fd, bytes));
         flow.unsent.clear();
@@ -118,7 +171,7 @@ impl Outlet {
     /// Lets out masked what is held.
     pub fn flush(&self, fd: CageFd) {
         let mut flow = self.flow();
-        flow.flush(fd);
+        flow.flush(&self.source(fd, None));
     }
 
     /// Lets out masked what has been held for that long, if it can be without waiting.
@@ -131,15 +184,26 @@ impl Outlet {
         if (is_due || !flow.unsent.is_empty())
             && let Some(fd) = some_fd().filter(|fd| is_writable_now(*fd))
         {
-            flow.flush(fd);
+            flow.flush(&self.source(fd, None));
         }
     }
 }
 
 impl Flow {
-    fn flush(&mut self, fd: CageFd) {
+    /// Goes on with other rules. What the old ones hold goes out masked.
+    fn change_rules(&mut self, rules: &Arc<Filter>, source: &Source<'_>) {
+        if Arc::ptr_eq(self.stream.filter(), rules) {
+            return;
+        }
         self.stream.flush_masked(&mut self.unsent);
-        filter().note_events(&mut self.stream);
+        filter().note_events(&mut self.stream, source);
+        self.stream = rules.stream();
+    }
+
+    fn flush(&mut self, source: &Source<'_>) {
+        let fd = source.fd;
+        self.stream.flush_masked(&mut self.unsent);
+        filter().note_events(&mut self.stream, source);
         // What does not go now goes before the next write, which gets the error.
         let _ = self.send_unsent(&|bytes| plain_write(fd, bytes));
         self.note_time();

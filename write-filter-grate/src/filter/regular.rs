@@ -7,12 +7,13 @@
 //! a stream instead.
 
 use super::filter;
+use super::redaction::{Applying, Redaction, Source, Spot};
 use grate_rs::constants::{SYS_PREAD, SYS_PWRITE};
 use grate_rs::kernel::{self, value};
 use grate_rs::{CageFd, Errno, own_buffer};
-use redact::{Filter, MASK, Stream, Verdict};
+use redact::{Event, Filter, MASK, Stream, Verdict};
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use zeroize::Zeroizing;
 
 /// Most bytes before and after a write that are looked at.
@@ -23,14 +24,16 @@ const REMEMBERED: usize = 64 << 10;
 /// A regular file that is written to, shared by all its open file descriptions.
 #[derive(Debug)]
 pub struct Regular {
-    rules: Arc<Filter>,
+    spot: Spot,
     /// A descriptor to read it with, and to write masks with.
     own: CageFd,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
+    rules: Arc<Filter>,
+    applying: Applying,
     end: Option<End>,
     masked: Originals,
 }
@@ -48,6 +51,8 @@ struct Originals {
 #[derive(Debug)]
 struct End {
     size: u64,
+    /// Where in the file its stream begins.
+    begins: u64,
     /// All of the file, or its last part, has gone through it.
     stream: Stream,
     /// The bytes that the stream holds.
@@ -64,6 +69,8 @@ struct Plan {
     repairs: Vec<(u64, Vec<u8>)>,
     /// Where masks will stand for something else, and for what.
     masked: Vec<(u64, Zeroizing<Vec<u8>>)>,
+    /// What was found.
+    events: Vec<Event>,
     /// The file's end, if the write reaches it.
     end: Option<End>,
 }
@@ -71,8 +78,8 @@ struct Plan {
 /// Why no plan was made.
 enum Refusal {
     Errno(Errno),
-    /// To be reported as written.
-    Dropped,
+    /// The match that a rule denies.
+    Rule(Event),
 }
 
 impl From<Errno> for Refusal {
@@ -89,11 +96,31 @@ impl Drop for Regular {
 
 impl Regular {
     /// A file with a descriptor that reads and writes it, which is closed with this.
-    pub fn new(rules: &Arc<Filter>, own: CageFd) -> Self {
+    pub fn new(redaction: &Redaction, spot: Spot, applying: &Applying, own: CageFd) -> Self {
         Self {
-            rules: Arc::clone(rules),
+            spot,
             own,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                rules: redaction.filter(applying),
+                applying: applying.clone(),
+                end: None,
+                masked: Originals::default(),
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Has more rules apply from now on.
+    pub fn add_rules(&self, redaction: &Redaction, rules: &Applying) {
+        let mut state = self.state();
+        if !rules.is_subset(&state.applying) {
+            state.applying.extend(rules);
+            state.rules = redaction.filter(&state.applying);
+            // It was followed by the old rules.
+            state.end = None;
         }
     }
 
@@ -103,6 +130,7 @@ impl Regular {
     /// EPERM where a rule denies it; else what the kernel says.
     pub fn write(
         &self,
+        fd: CageFd,
         position: Option<u64>,
         input: &[u8],
         transmit: super::outlet::Transmit<'_>,
@@ -110,19 +138,15 @@ impl Regular {
         if input.is_empty() {
             return transmit(input);
         }
-        let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
+        let mut state = self.state();
         let size = self.own.stat()?.size;
         let position = position.unwrap_or(size);
         let last = state.end.take().filter(|last| last.size == size);
         let plan = match last {
             Some(last) if last.size == position => append(last, input),
-            _ => self.insert(&state.masked, position, size, input),
+            _ => self.insert(&state, position, size, input),
         };
-        let plan = match plan {
-            Ok(plan) => plan,
-            Err(Refusal::Dropped) => return Ok(input.len() as i32),
-            Err(Refusal::Errno(errno)) => return Err(errno),
-        };
+        let plan = plan.map_err(|refusal| self.refused(fd, &refusal))?;
         for (at, original) in plan.masked {
             state.masked.remember(at, original);
         }
@@ -131,16 +155,37 @@ impl Regular {
             self.put(*at, bytes)?;
         }
         let written = transmit(&plan.bytes)?;
+        filter().note_seen(written as usize);
+        plan.events.iter().for_each(|event| self.note(fd, event));
         if written as usize == input.len() {
             state.end = plan.end;
         }
         Ok(written)
     }
 
+    fn note(&self, fd: CageFd, event: &Event) {
+        let source = Source {
+            fd,
+            spot: &self.spot,
+            peer: None,
+        };
+        filter().note_event(event, &source);
+    }
+
+    fn refused(&self, fd: CageFd, refusal: &Refusal) -> Errno {
+        match refusal {
+            Refusal::Errno(errno) => *errno,
+            Refusal::Rule(event) => {
+                self.note(fd, event);
+                filter().denied(fd.cage, event.rule)
+            }
+        }
+    }
+
     /// A write anywhere: with the bytes beside it taken for one piece.
     fn insert(
         &self,
-        masked: &Originals,
+        state: &State,
         position: u64,
         size: u64,
         input: &[u8],
@@ -159,42 +204,71 @@ impl Regular {
 
         let present = [&before[..], input, &after].concat();
         let mut raw = Zeroizing::new(present.clone());
-        masked.reveal(from, &mut raw[..own.start]);
-        masked.reveal(after_at, &mut raw[own.end..]);
+        state.masked.reveal(from, &mut raw[..own.start]);
+        state.masked.reveal(after_at, &mut raw[own.end..]);
 
-        let mut stream = self.rules.stream();
+        let mut stream = state.rules.stream();
         let mut filtered = Vec::new();
-        // What was there before is nobody's write now.
+        // What was there before is nobody's write now: a match that is denied is stepped over.
         let mut begins = 0;
-        if stream.push(&raw[..own.start], &mut filtered) != Verdict::Passed {
-            stream = self.rules.stream();
-            filtered.extend_from_slice(&raw[..own.start]);
-            begins = own.start;
+        let mut events = Vec::new();
+        while let Err(denied) = push(
+            &mut stream,
+            &raw[begins..own.start],
+            &mut filtered,
+            &mut events,
+        ) {
+            begins += (denied.offset + denied.len) as usize;
+            events.clear();
+            filtered.clear();
+            filtered.extend_from_slice(&raw[..begins]);
+            stream = state.rules.stream();
         }
-        check(stream.push(input, &mut filtered))?;
+        push(&mut stream, input, &mut filtered, &mut events).map_err(|event| {
+            Refusal::Rule(Event {
+                offset: from + begins as u64 + event.offset,
+                ..event
+            })
+        })?;
         let decided = filtered.len();
         let at_end = after.is_empty().then(|| stream.clone());
-        let _ = stream.push(&raw[own.end..], &mut filtered);
+        let mut rest = &raw[own.end..];
+        while let Err(denied) = push(&mut stream, rest, &mut filtered, &mut events) {
+            let start = begins + denied.offset as usize;
+            if start < own.end {
+                return Err(Refusal::Rule(Event {
+                    offset: from + start as u64,
+                    ..denied
+                }));
+            }
+            // It stands behind the write, and so does everything from there on.
+            rest = &raw[own.end..start];
+        }
         stream.finish(&mut filtered);
+        events.extend(stream.take_events());
 
         let mut content = present.clone();
         let mut hidden = Vec::new();
-        for event in stream.take_events() {
+        let mut found_here = Vec::new();
+        for event in events {
             let start = begins + event.offset as usize;
             let found = start..start + event.len as usize;
             let overlaps = found.start < own.end && own.start < found.end;
-            if let (true, Some(to), Some(from)) = (
+            if let (true, Some(to), Some(masked)) = (
                 overlaps,
                 content.get_mut(found.clone()),
                 filtered.get(found.clone()),
             ) {
-                to.copy_from_slice(from);
+                to.copy_from_slice(masked);
                 hidden.extend(differences(
                     position - own.start as u64 + found.start as u64,
                     &raw[found],
-                    from,
+                    masked,
                 ));
-                filter().note_event(&event);
+                found_here.push(Event {
+                    offset: from + start as u64,
+                    ..event
+                });
             }
         }
         let repairs = [0..own.start, own.end..content.len()]
@@ -209,6 +283,7 @@ impl Regular {
             let _ = stream.take_events();
             End {
                 size: after_at,
+                begins: from + begins as u64,
                 held: Zeroizing::new(raw[decided..].to_vec()),
                 shown: content[decided..].to_vec(),
                 stream,
@@ -218,6 +293,7 @@ impl Regular {
             bytes: content[own].to_vec(),
             repairs,
             masked: hidden,
+            events: found_here,
             end,
         })
     }
@@ -262,9 +338,15 @@ fn append(mut last: End, input: &[u8]) -> Result<Plan, Refusal> {
     let first = last.size - last.held.len() as u64;
     let raw = Zeroizing::new([&last.held[..], input].concat());
     let mut content = Vec::new();
-    let verdict = last.stream.push(input, &mut content);
-    filter().note_events(&mut last.stream);
-    check(verdict)?;
+    let mut events = Vec::new();
+    let begins = last.begins;
+    let in_file = |event: Event| Event {
+        offset: begins + event.offset,
+        ..event
+    };
+    push(&mut last.stream, input, &mut content, &mut events)
+        .map_err(|event| Refusal::Rule(in_file(event)))?;
+    let events = events.into_iter().map(in_file).collect();
     let decided = content.len();
     last.stream.clone().finish(&mut content);
     let (old, new) = content.split_at(last.shown.len());
@@ -277,8 +359,10 @@ fn append(mut last: End, input: &[u8]) -> Result<Plan, Refusal> {
             Vec::new()
         },
         masked: differences(first, &raw, &content),
+        events,
         end: Some(End {
             size: last.size + input.len() as u64,
+            begins,
             held: Zeroizing::new(raw[decided..].to_vec()),
             shown: content[decided..].to_vec(),
             stream: last.stream,
@@ -333,10 +417,24 @@ impl std::fmt::Debug for Originals {
     }
 }
 
-fn check(verdict: Verdict) -> Result<(), Refusal> {
+/// Takes bytes into a stream, or answers the match that a rule denies them for.
+fn push(
+    stream: &mut Stream,
+    bytes: &[u8],
+    out: &mut Vec<u8>,
+    events: &mut Vec<Event>,
+) -> Result<(), Event> {
+    let verdict = stream.push(bytes, out);
+    events.extend(stream.take_events());
     match verdict {
         Verdict::Passed => Ok(()),
-        Verdict::Dropped(_) => Err(Refusal::Dropped),
-        Verdict::Denied(rule) => Err(Refusal::Errno(filter().denied(rule))),
+        // Its event is the last one.
+        Verdict::Denied(rule) | Verdict::Dropped(rule) => Err(events.pop().unwrap_or(Event {
+            rule,
+            offset: 0,
+            len: bytes.len() as u64,
+            action: redact::Action::Deny,
+            cut: false,
+        })),
     }
 }

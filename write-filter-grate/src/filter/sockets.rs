@@ -1,7 +1,8 @@
 //! How descriptors that are not files come to be: pipes and sockets.
 
 use super::filter;
-use grate_rs::constants::fs;
+use super::redaction::Way;
+use grate_rs::constants::{fs, net};
 use grate_rs::kernel::pass;
 use grate_rs::{CageFd, Call, Errno};
 
@@ -72,4 +73,15 @@ pub fn accept4(call: &Call) -> Result<i32, Errno> {
     let fd = pass(call, 0)?;
     note(call.cage_of(0), fd, call.int(3) & fs::O_CLOEXEC != 0);
     Ok(fd)
+}
+
+/// shutdown: descriptor, which directions. Nothing can be sent after it, so what is held goes out
+/// before.
+pub fn shutdown(call: &Call) -> Result<i32, Errno> {
+    let fd = CageFd::of(call, 0);
+    let way = filter().known.get(fd).and_then(|known| known.way);
+    if let (Some(Way::Out(outlet)), net::SHUT_WR | net::SHUT_RDWR) = (way, call.int(1)) {
+        outlet.finish(fd);
+    }
+    pass(call, 0)
 }

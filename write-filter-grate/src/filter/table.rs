@@ -1,8 +1,10 @@
-//! Which function serves which call. Calls that are not here pass untouched.
+//! Which function serves which call. Calls that are not here pass untouched;
+//! [`write_filter_grate::calls`] says of every call why it may, or may not.
 
-use super::{lives, open, sockets, truncate, write};
+use super::{lives, moves, open, sockets, truncate, write};
 use grate_rs::constants as nr;
 use grate_rs::{SyscallHandler, handler};
+use write_filter_grate::calls::{self, CALLS, Decision};
 
 macro_rules! table {
     ($($constant:ident => $name:ident: $function:path,)*) => {
@@ -10,6 +12,8 @@ macro_rules! table {
 
         /// Number and handler.
         pub static HANDLERS: &[(u64, SyscallHandler)] = &[$((nr::$constant, $name)),*];
+
+        const NUMBERS: &[u64] = &[$(nr::$constant),*];
     };
 }
 
@@ -48,11 +52,49 @@ table! {
     SYS_SENDMSG => sendmsg: write::sendmsg,
     SYS_FSYNC => fsync: write::fsync,
     SYS_FDATASYNC => fdatasync: write::fsync,
-    SYS_SENDFILE => sendfile: write::refuse_if_redacting,
-    SYS_SPLICE => splice: write::refuse_if_redacting,
-    SYS_TEE => tee: write::refuse_if_redacting,
-    SYS_VMSPLICE => vmsplice: write::refuse_if_redacting,
-    SYS_PWRITEV2 => pwritev2: write::refuse_if_redacting,
-    SYS_IO_URING_SETUP => io_uring_setup: write::refuse_if_redacting,
-    SYS_IO_URING_ENTER => io_uring_enter: write::refuse_if_redacting,
+    SYS_SHUTDOWN => shutdown: sockets::shutdown,
+    SYS_SENDFILE => sendfile: write::refuse,
+    SYS_SPLICE => splice: write::refuse,
+    SYS_TEE => tee: write::refuse,
+    SYS_VMSPLICE => vmsplice: write::refuse,
+    SYS_PWRITEV2 => pwritev2: write::refuse,
+    SYS_RENAME => rename: moves::rename,
+    SYS_RENAMEAT => renameat: moves::renameat,
+    SYS_RENAMEAT2 => renameat2: moves::renameat2,
+    SYS_LINK => link: moves::link,
+    SYS_LINKAT => linkat: moves::linkat,
+    SYS_UNLINK => unlink: moves::unlink,
+    SYS_UNLINKAT => unlinkat: moves::unlinkat,
+    SYS_SYMLINK => symlink: moves::symlink,
+    SYS_SYMLINKAT => symlinkat: moves::symlinkat,
+    SYS_MKNOD => mknod: moves::mknod,
+    SYS_IO_URING_SETUP => io_uring_setup: write::refuse,
+    SYS_IO_URING_ENTER => io_uring_enter: write::refuse,
+    SYS_IO_URING_REGISTER => io_uring_register: write::refuse,
+    SYS_NAME_TO_HANDLE_AT => name_to_handle_at: write::refuse,
+    SYS_OPEN_BY_HANDLE_AT => open_by_handle_at: write::refuse,
+    SYS_PROCESS_VM_WRITEV => process_vm_writev: write::refuse,
+    SYS_MEMFD_CREATE => memfd_create: write::refuse,
+    SYS_OPENAT2 => openat2: write::refuse,
 }
+
+/// A call has a handler if and only if it is not to pass untouched.
+const _: () = {
+    let mut i = 0;
+    while i < NUMBERS.len() {
+        assert!(!matches!(
+            calls::decision(NUMBERS[i]),
+            None | Some(Decision::Pass)
+        ));
+        i += 1;
+    }
+    let mut i = 0;
+    let mut handled = 0;
+    while i < CALLS.len() {
+        if !matches!(CALLS[i].decision, Decision::Pass) {
+            handled += 1;
+        }
+        i += 1;
+    }
+    assert!(handled == NUMBERS.len());
+};

@@ -21,7 +21,10 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     if !stat.is_regular() {
         return Err(Errno(error::EINVAL));
     }
-    if !name.follow()? {
+    if filter().is_closed(&stat) {
+        return Err(Errno(error::EACCES));
+    }
+    if !name.follow()? || is_guarded(&name)? {
         return Err(filter().refuse(cage, format_args!("truncate of {name}")));
     }
     // Not by its name once more, which could have become a symlink since.
@@ -35,4 +38,20 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     let result = kernel::call(SYS_FTRUNCATE, own, &args);
     fd.close();
     result
+}
+
+/// Whether the path keeps the file from being truncated: no file that may only be added to is,
+/// for what comes next would stand behind what was not its beginning.
+fn is_guarded(name: &Name) -> Result<bool, Errno> {
+    let path = if filter().judges_paths() {
+        name.resolve(true)?
+    } else {
+        None
+    };
+    let path = path.as_deref();
+    let append_only = filter().redaction.as_ref().is_some_and(|redaction| {
+        let applying = redaction.applying_to(path);
+        redaction.is_append_only(&applying)
+    });
+    Ok(append_only || filter().denies_writing(path))
 }

@@ -1,6 +1,7 @@
 //! Calls that change a file through a descriptor, or send bytes out.
 
 use super::filter;
+use super::peers::{self, MOST_ADDRESS};
 use super::redaction::Way;
 use grate_rs::constants::{
     SYS_FCNTL, SYS_LLSEEK, SYS_LSEEK, SYS_PWRITE, SYS_SENDTO, error, fs, mman,
@@ -134,13 +135,15 @@ fn write_on(
     match way(fd) {
         None => guard(call, 0, what),
         Some(Way::Out(outlet)) => in_pieces(vectors(call)?, |piece, _| {
-            outlet.write(piece, &|bytes| super::outlet::plain_write(fd, bytes))
+            outlet.write(fd, None, piece, &|bytes| {
+                super::outlet::plain_write(fd, bytes)
+            })
         }),
         Some(Way::File(file)) => {
             let appends = fd_flags(fd)? & fs::O_APPEND != 0;
             in_pieces(vectors(call)?, |piece, _| {
                 let position = if appends { None } else { Some(offset_of(fd)?) };
-                file.write(position, piece, &|bytes| {
+                file.write(fd, position, piece, &|bytes| {
                     super::outlet::plain_write(fd, bytes)
                 })
             })
@@ -164,7 +167,7 @@ fn write_at(
             let appends = fd_flags(fd)? & fs::O_APPEND != 0;
             in_pieces(vectors(call)?, |piece, done| {
                 let at = start + done;
-                file.write((!appends).then_some(at), piece, &|bytes| {
+                file.write(fd, (!appends).then_some(at), piece, &|bytes| {
                     let [buffer, len] = own(fd.cage, bytes);
                     let args = [fd.arg(), buffer, len, value(fd.cage, at)];
                     kernel::call(SYS_PWRITE, fd.cage, &args)
@@ -222,10 +225,23 @@ pub fn sendto(call: &Call) -> Result<i32, Errno> {
     let Some(Way::Out(outlet)) = way(fd) else {
         return pass(call, 0);
     };
+    let mut name = Vec::new();
+    let mut to = call.arg(4);
+    if !call.pointer(4).is_null() {
+        // Read once: who is judged is who gets it.
+        let len = call.int(5);
+        if !(0..=MOST_ADDRESS as i32).contains(&len) {
+            return Err(EINVAL);
+        }
+        name.resize(len as usize, 0);
+        call.pointer(4).read_into(&mut name)?;
+        to = own_buffer(name.as_ptr());
+    }
+    let peer = peers::address(&name);
     in_pieces(one_buffer(call)?, |piece, _| {
-        outlet.write(piece, &|bytes| {
+        outlet.write(fd, peer, piece, &|bytes| {
             let [buffer, len] = own(fd.cage, bytes);
-            let args = [fd.arg(), buffer, len, call.arg(3), call.arg(4), call.arg(5)];
+            let args = [fd.arg(), buffer, len, call.arg(3), to, call.arg(5)];
             kernel::call(SYS_SENDTO, fd.cage, &args)
         })
     })
@@ -239,8 +255,7 @@ const IOV: usize = 16;
 const IOV_COUNT: usize = 24;
 const CONTROL: usize = 32;
 const CONTROL_LEN: usize = 40;
-/// Longest address and longest control data that are taken.
-const MOST_NAME: usize = 128;
+/// Longest control data that are taken.
 const MOST_CONTROL: usize = 64 << 10;
 /// Most vectors of a message.
 const MOST_VECTORS: u64 = 1024;
@@ -276,12 +291,13 @@ pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
         pointer(at).read_into(&mut bytes)?;
         Ok(bytes)
     };
-    let name = taken(NAME, word(NAME_LEN) as u32 as usize, MOST_NAME)?;
+    let name = taken(NAME, word(NAME_LEN) as u32 as usize, MOST_ADDRESS)?;
+    let peer = peers::address(&name);
     let control_len = usize::try_from(word(CONTROL_LEN)).unwrap_or(usize::MAX);
     let control = taken(CONTROL, control_len, MOST_CONTROL)?;
 
     in_pieces(vectors, |piece, _| {
-        outlet.write(piece, &|bytes| {
+        outlet.write(fd, peer, piece, &|bytes| {
             let mut vector = [0; 16];
             vector[..8].copy_from_slice(&own_buffer(bytes.as_ptr()).value.to_le_bytes());
             vector[8..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
@@ -321,16 +337,17 @@ pub fn fsync(call: &Call) -> Result<i32, Errno> {
     pass(call, 0)
 }
 
-/// Calls that move bytes past the grate: programs read and write where they get this error.
-pub fn refuse_if_redacting(call: &Call) -> Result<i32, Errno> {
-    if filter().redaction.is_some() {
-        return Err(ENOSYS);
-    }
-    pass(call, 0)
+/// Calls that would get past the grate: programs do otherwise where they get this error.
+pub fn refuse(_call: &Call) -> Result<i32, Errno> {
+    Err(ENOSYS)
 }
 
-/// ftruncate: descriptor, length.
+/// ftruncate: descriptor, length. What was streamed into a file is not shortened: what comes next
+/// would stand behind what was not its beginning.
 pub fn ftruncate(call: &Call) -> Result<i32, Errno> {
+    if matches!(way(CageFd::of(call, 0)), Some(Way::Out(_))) {
+        return Err(EINVAL);
+    }
     guard_at(call, 1, "ftruncate")
 }
 
@@ -338,6 +355,9 @@ pub fn ftruncate(call: &Call) -> Result<i32, Errno> {
 pub fn fallocate(call: &Call) -> Result<i32, Errno> {
     if call.long(2) < 0 || call.long(3) <= 0 {
         return Err(EINVAL);
+    }
+    if matches!(way(CageFd::of(call, 0)), Some(Way::Out(_))) {
+        return Err(ESPIPE);
     }
     // Moving ranges could join the parts of a secret.
     if filter().redaction.is_some() && call.int(1) & !fs::FALLOC_FL_KEEP_SIZE != 0 {
@@ -374,7 +394,11 @@ pub fn mmap(call: &Call) -> Result<i32, Errno> {
             format_args!("shared mapping of descriptor {}", fd.fd),
         ));
     }
-    if is_shared && matches!(way(fd), Some(Way::File(_))) {
+    let is_file = |way: Way| match way {
+        Way::File(_) => true,
+        Way::Out(_) => fd.stat().is_ok_and(|stat| stat.is_regular()),
+    };
+    if is_shared && way(fd).is_some_and(is_file) {
         // What is stored in it could not be seen.
         return Err(ENODEV);
     }

@@ -1,6 +1,9 @@
 //! Tests of the crate from outside.
 
 mod builtins;
+mod entry;
 mod exact;
 mod generate;
+mod hostile;
 mod reference;
+mod rule_file;

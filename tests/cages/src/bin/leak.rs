@@ -251,6 +251,15 @@ fn to_peer(way: &str) -> Option<Outcome> {
             close(into)?;
             report(out)
         })(),
+        "shutdown" => (|| {
+            const WRITING: i32 = 1;
+            let (out, into) = socketpair(SOCK_STREAM)?;
+            send(into, first)?;
+            // What comes last could go on, so it is held.
+            send(into, &second[..second.len() - b".\n".len()])?;
+            done("shutdown", call(nr::SHUTDOWN, &[int(into), int(WRITING)]))?;
+            report(out)
+        })(),
         "message" => (|| {
             let (out, into) = socketpair(SOCK_STREAM)?;
             let vectors = vectors(TEXT);
