@@ -451,6 +451,8 @@ pub const CALLS: &[Class] = {
         class(1100, "llseek", Guard, "as lseek"),
         class(1101, "aead_seal", Pass, MEMORY),
         class(1102, "aead_open", Pass, MEMORY),
+        class(1103, "record_seal", Pass, MEMORY),
+        class(1104, "record_open", Pass, MEMORY),
     ]
 };
 
