@@ -35,7 +35,7 @@ const APART: &str = "60";
 type Test = fn() -> anyhow::Result<()>;
 
 /// What becomes of a direction's records.
-type Reorder = fn(Vec<Vec<u8>>) -> Vec<Vec<u8>>;
+pub(super) type Reorder = fn(Vec<Vec<u8>>) -> Vec<Vec<u8>>;
 
 pub(super) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
@@ -139,13 +139,13 @@ fn through(
 
 /// Which end sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     Asking,
     Serving,
 }
 
 /// What happens to the bytes of one direction.
-enum Change {
+pub(super) enum Change {
     /// They go as they come.
     Nothing,
     /// They go in two pieces, cut at that place.
@@ -161,13 +161,14 @@ enum Change {
 }
 
 /// Somebody on the wire.
-struct Proxy {
-    at: SocketAddr,
+pub(super) struct Proxy {
+    /// Where it listens.
+    pub(super) at: SocketAddr,
     captured: Arc<Mutex<Vec<u8>>>,
 }
 
 impl Proxy {
-    fn new(
+    pub(super) fn new(
         to: SocketAddr,
         change: impl Fn(usize, Side) -> Change + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
@@ -192,7 +193,7 @@ impl Proxy {
         Ok(Self { at, captured })
     }
 
-    fn captured(&self) -> Vec<u8> {
+    pub(super) fn captured(&self) -> Vec<u8> {
         self.captured
             .lock()
             .map(|all| all.clone())
@@ -287,7 +288,7 @@ fn split_records(mut wire: &[u8]) -> Vec<Vec<u8>> {
     records
 }
 
-fn ensure_hidden(captured: &[u8], secret: &[u8]) -> anyhow::Result<()> {
+pub(super) fn ensure_hidden(captured: &[u8], secret: &[u8]) -> anyhow::Result<()> {
     anyhow::ensure!(captured.len() > 2 * FLIGHT, "nothing went over the wire");
     anyhow::ensure!(
         !captured
