@@ -56,10 +56,13 @@ fn position(call: &Call) -> Result<u64, Errno> {
     u64::try_from(call.long(3)).map_err(|_| EINVAL)
 }
 
+/// What a call is on a socket.
+type OnSocket = fn(&Call, &Arc<net::Socket>, Result<Vectors, Errno>) -> Result<i32, Errno>;
+
 /// What a socket does with a call, if that is what the descriptor is.
 fn socket_or_pass(
     call: &Call,
-    act: fn(&Call, &Arc<net::Socket>, Result<Vectors, Errno>) -> Result<i32, Errno>,
+    act: OnSocket,
     vectors: fn(&Call) -> Result<Vectors, Errno>,
 ) -> Result<i32, Errno> {
     match state().socket(CageFd::of(call, 0)) {

@@ -177,7 +177,7 @@ mod tests {
             assert_eq!(call(PLAINTEXT, 5, SEALED, 22), Err(Errno::INVAL));
             assert_eq!(call(PLAINTEXT, 5, SEALED, u64::MAX), Err(Errno::INVAL));
             assert_eq!(call(PLAINTEXT, u64::MAX, SEALED, 23), Err(Errno::INVAL));
-            assert_eq!(call(UNMAPPED, 5, SEALED, 23).is_err(), true);
+            assert!(call(UNMAPPED, 5, SEALED, 23).is_err());
             assert_eq!(call(PLAINTEXT, 5, UNMAPPED, 23), Err(Errno::FAULT));
             assert_eq!(
                 cage.call(nr, &[UNMAPPED, PLAINTEXT, 5, SEALED, 23]),
