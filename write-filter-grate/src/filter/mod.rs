@@ -147,6 +147,10 @@ impl FilterState {
             let Ok(stat) = at.stat() else {
                 continue;
             };
+            // Whatever can't be told counts as writable.
+            if !at.is_writable().unwrap_or(true) {
+                continue;
+            }
             let standard = (fd <= 2).then(|| Standard {
                 own: redaction::own_standard(fd),
                 spot: match fd {
