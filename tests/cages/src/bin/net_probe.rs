@@ -41,7 +41,7 @@ struct Served {
 enum Progress {
     Goes,
     Done,
-    Failed(Errno),
+    Failed,
 }
 
 impl Served {
@@ -60,7 +60,7 @@ impl Served {
                         moved = true;
                     }
                     Err(EAGAIN) => break,
-                    Err(errno) => return Progress::Failed(errno),
+                    Err(_) => return Progress::Failed,
                 }
             }
             if !self.has_ended && self.pending.len() < 1 << 16 {
@@ -75,13 +75,13 @@ impl Served {
                         moved = true;
                     }
                     Err(EAGAIN) => {}
-                    Err(errno) => return Progress::Failed(errno),
+                    Err(_) => return Progress::Failed,
                 }
             }
             if self.has_ended && self.pending.is_empty() {
                 return match self.socket.shutdown(SHUT_WR) {
                     Ok(()) => Progress::Done,
-                    Err(errno) => Progress::Failed(errno),
+                    Err(_) => Progress::Failed,
                 };
             }
             if !moved {
@@ -201,7 +201,7 @@ fn serve(how: &str, at: SocketAddr, count: usize) -> Outcome<String> {
                     continue;
                 }
                 Progress::Done => done += 1,
-                Progress::Failed(_) => failed += 1,
+                Progress::Failed => failed += 1,
             }
             served.remove(&fd);
         }
