@@ -48,7 +48,8 @@ pub(super) fn trials() -> Vec<Trial> {
     trials.push(trial("crypt-grate/sealed TCP (strict)".to_owned(), || {
         conversations("poll", true)
     }));
-    let others: [(&str, Test); 15] = [
+    let others: [(&str, Test); 16] = [
+        ("redacted first, then sealed", redacted),
         ("split at every byte", split_everywhere),
         ("every bit flipped on the way there", || flips(Side::Asking)),
         ("every bit flipped on the way back", || flips(Side::Serving)),
@@ -788,6 +789,31 @@ fn inherited() -> anyhow::Result<()> {
         let ran = start(&fixture, strict, &[], &["tcp_echo.cwasm"])?.expect(0)?;
         anyhow::ensure!(ran.text() == "echo done\n", "{}", ran.text());
     }
+    Ok(())
+}
+
+/// The grate nearest to the program sees what it sends first. The end that receives is the library.
+fn redacted() -> anyhow::Result<()> {
+    let fixture = sealed_root()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let to = listener.local_addr()?.to_string();
+    let key = key_of(&fixture)?;
+    // Said in three parts, none of which is the token.
+    let token = format!("ghp_{}", "Ab3dE6gH9".repeat(4));
+    let text = format!("before {token} after");
+    let (asked, heard) = beside(
+        || {
+            let filter = ["write-filter-grate.cwasm", "--redact", "all"];
+            let ask = ["net_probe.cwasm", "ask", &to, &text, "1", APART];
+            run(&fixture, &[&filter[..], &ask].concat())
+        },
+        || converse(Role::Responder, listener.accept()?.0, &key, b""),
+    )?;
+    let heard = String::from_utf8(heard)?;
+    let expected = format!("before {} after", "*".repeat(token.len()));
+    anyhow::ensure!(heard == expected, "{heard}");
+    let said = asked.expect(0)?.text();
+    anyhow::ensure!(said == "0 bytes and an orderly end\n", "{said}");
     Ok(())
 }
 
