@@ -48,7 +48,8 @@ pub(super) fn trials() -> Vec<Trial> {
     trials.push(trial("crypt-grate/sealed TCP (strict)".to_owned(), || {
         conversations("poll", true)
     }));
-    let others: [(&str, Test); 16] = [
+    let others: [(&str, Test); 17] = [
+        ("calls at the edges as on a plain one", manners),
         ("redacted first, then sealed", redacted),
         ("split at every byte", split_everywhere),
         ("every bit flipped on the way there", || flips(Side::Asking)),
@@ -608,6 +609,16 @@ fn early() -> anyhow::Result<()> {
     for _ in 0..5 {
         run(&fixture, &["net_probe.cwasm", "early", "127.0.0.1:0"])?.expect(0)?;
     }
+    Ok(())
+}
+
+fn manners() -> anyhow::Result<()> {
+    let fixture = sealed_root()?;
+    let args = ["net_probe.cwasm", "manners", "127.0.0.1:0"];
+    let plain = fixture.run(&args)?.expect(0)?.text();
+    anyhow::ensure!(plain.contains("reset: error 104\n"), "{plain}");
+    let sealed = run(&fixture, &args)?.expect(0)?.text();
+    anyhow::ensure!(plain == sealed, "plain:\n{plain}sealed:\n{sealed}");
     Ok(())
 }
 

@@ -434,6 +434,7 @@ impl Link {
             Ok(Incoming::Pending) if self.receive_over || self.is_read_closed => Step::End,
             Ok(Incoming::Pending) => match self.refusal(fd) {
                 Some(errno) => Step::Failed(errno),
+                None if self.receive_over => Step::End,
                 None => Step::Wait(self.events_below(poll::POLLIN)),
             },
         }

@@ -6,6 +6,8 @@
 //!   what came back. It waits for MS milliseconds once it is connected.
 //! - `bulk IP:PORT LEN` sends and receives LEN bytes at once.
 //! - `early IP:PORT`: one program at both ends, which never waits for itself.
+//! - `manners IP:PORT` tells what calls answer at the edges: time limits, full buffers, a peer that is
+//!   gone.
 //! - `udp-serve IP:PORT COUNT` and `udp-ask IP:PORT TEXT TIMES` are the same for datagrams.
 
 use cage_libc::net::{AF_INET, Address, SHUT_WR, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, Socket};
@@ -384,6 +386,125 @@ fn early(at: SocketAddr) -> Outcome<String> {
     }
 }
 
+/// What a call came to: a length if it is `Some`, or an error.
+fn shown(result: Result<usize, Errno>) -> String {
+    match result {
+        Ok(len) => format!("{len}"),
+        Err(errno) => format!("error {}", errno.0),
+    }
+}
+
+/// A connection of a program to itself.
+fn pair(listener: &Socket, at: SocketAddr) -> Outcome<(Socket, Socket)> {
+    let client = said("connect", Socket::tcp_connect(at))?;
+    said("send", client.send(b"first", 0))?;
+    let (server, _) = said("accept", listener.accept(0))?;
+    // Both ends have all that they need of each other.
+    let mut word = [0; 5];
+    said("receive", server.receive(&mut word, 0))?;
+    said("send", server.send(&word, 0))?;
+    said("receive", client.receive(&mut word, 0))?;
+    Ok((client, server))
+}
+
+fn manners(at: SocketAddr) -> Outcome<String> {
+    const SOL_SOCKET: i32 = 1;
+    const SO_ERROR: i32 = 4;
+    const SO_RCVTIMEO: i32 = 20;
+    const SO_SNDTIMEO: i32 = 21;
+    const MSG_DONTWAIT: i32 = 0x40;
+    const MSG_WAITALL: i32 = 0x100;
+    const MSG_TRUNC: i32 = 0x20;
+    let listener = said("listen", Socket::tcp_listen(at))?;
+    let at = said("getsockname", listener.name())?
+        .ip()
+        .ok_or("no address")?;
+    let mut story = Vec::new();
+    let mut tell = |what: &str, how: String| story.push(format!("{what}: {how}"));
+    let mut buffer = vec![0; 70_000];
+
+    let (client, server) = pair(&listener, at)?;
+    tell(
+        "nothing there",
+        shown(client.receive(&mut buffer, MSG_DONTWAIT)),
+    );
+    let mut limit = [0u8; 16];
+    limit[8..12].copy_from_slice(&100_000u32.to_le_bytes());
+    said(
+        "setsockopt",
+        client.set_option(SOL_SOCKET, SO_RCVTIMEO, &limit),
+    )?;
+    said(
+        "setsockopt",
+        client.set_option(SOL_SOCKET, SO_SNDTIMEO, &limit),
+    )?;
+    let start = std::time::Instant::now();
+    tell("a time limit", shown(client.receive(&mut buffer, 0)));
+    tell(
+        "was kept to",
+        (start.elapsed().as_millis() >= 100).to_string(),
+    );
+    said("send", server.send(b"some", 0))?;
+    tell(
+        "not all in time",
+        shown(client.receive(&mut buffer[..9], MSG_WAITALL)),
+    );
+    said("send", server.send(b"thrown away, kept", 0))?;
+    tell(
+        "thrown away",
+        shown(client.receive(&mut buffer[..13], MSG_TRUNC)),
+    );
+    tell("kept", shown(client.receive(&mut buffer, 0)));
+    tell("nothing to send", shown(client.send(b"", 0)));
+    let mut total = 0;
+    let full = loop {
+        match client.send(&buffer, 0) {
+            Ok(sent) => total += sent,
+            Err(errno) => break errno,
+        }
+    };
+    tell(
+        "nobody reads",
+        format!("error {} after much: {}", full.0, total > 100_000),
+    );
+    let mut got = 0;
+    while got < total {
+        got += said("receive", server.receive(&mut buffer, 0))?;
+    }
+    tell("all arrived", (got == total).to_string());
+    said("shutdown", client.shutdown(SHUT_WR))?;
+    tell("sent after the end", shown(client.send(b"x", 0)));
+    tell("the end", shown(server.receive(&mut buffer, 0)));
+    tell("still the end", shown(server.receive(&mut buffer, 0)));
+    tell("the other way", shown(server.send(b"goes on", 0)));
+    tell("goes on", shown(client.receive(&mut buffer, 0)));
+    drop(server);
+    tell("its end", shown(client.receive(&mut buffer, 0)));
+    drop(client);
+
+    let (client, server) = pair(&listener, at)?;
+    said("send", client.send(b"never read", 0))?;
+    wait("poll", -1, &BTreeMap::from([(server.fd(), POLLIN)]))?;
+    drop(server);
+    wait("poll", -1, &BTreeMap::from([(client.fd(), POLLIN)]))?;
+    tell("reset", shown(client.receive(&mut buffer, 0)));
+    tell("told once", shown(client.receive(&mut buffer, 0)));
+    tell("and then", shown(client.send(b"x", 0)));
+
+    drop(listener);
+    let nobody = said("socket", Socket::new(AF_INET, SOCK_STREAM | SOCK_NONBLOCK))?;
+    tell(
+        "nobody listens",
+        shown(nobody.connect(&Address::from(at)).map(|()| 0)),
+    );
+    wait("poll", -1, &BTreeMap::from([(nobody.fd(), POLLOUT)]))?;
+    let error = said("getsockopt", nobody.option(SOL_SOCKET, SO_ERROR))?;
+    tell("as is told", format!("{error}"));
+    tell("not connected", shown(nobody.receive(&mut buffer, 0)));
+    tell("nor sent", shown(nobody.send(b"x", 0)));
+    Ok(story.join("\n"))
+}
+
 fn udp(at: SocketAddr) -> Outcome<Socket> {
     let socket = said("socket", Socket::new(AF_INET, SOCK_DGRAM))?;
     said("bind", socket.bind(&Address::from(at)))?;
@@ -454,6 +575,7 @@ fn run(args: &[&str]) -> Outcome<String> {
         }
         ["bulk", at, len] => bulk(address(at)?, number(len)?),
         ["early", at] => early(address(at)?),
+        ["manners", at] => manners(address(at)?),
         ["udp-serve", at, count] => udp_serve(address(at)?, number(count)?),
         ["udp-ask", at, text, times] => udp_ask(address(at)?, text.as_bytes(), number(times)?),
         _ => Err("usage: see the source".to_owned()),
