@@ -2,11 +2,11 @@
 
 use super::kernel::{self, File, Inode, Stat, int, pass};
 use super::options::Plaintext;
-use super::policy;
 use super::state;
 use super::state::{OpenFile, Opened, State, lock};
 use crypt_grate::sealed_file::{Content, Error};
 use grate_rs::constants::{SYS_FCNTL, SYS_LSTAT, SYS_NEWFSTATAT, SYS_STAT, error, fs};
+use grate_rs::paths;
 use grate_rs::{Arg, CageFd, Call, Errno, GuestPtr};
 use std::sync::Arc;
 
@@ -68,7 +68,7 @@ impl PathArg {
             addr: self.path.value,
             cage: self.path.cage,
         }
-        .read_cstr(policy::PATH_MAX)
+        .read_cstr(paths::PATH_MAX)
     }
 
     /// Its absolute path without symlinks; `None` where it starts at a directory that was not
@@ -95,9 +95,9 @@ impl PathArg {
                     None => return Ok(None),
                 }
             }
-            _ => policy::current_directory(caller)?,
+            _ => paths::current_directory(caller)?,
         };
-        policy::resolve(caller, &from, &path, follow).map(Some)
+        paths::resolve(caller, &from, &path, follow).map(Some)
     }
 
     /// Whether what it names is to be sealed. What can't be told is: where the look-up fails, so

@@ -6,7 +6,6 @@ mod names;
 mod open;
 mod options;
 mod outlet;
-mod paths;
 mod peers;
 mod redaction;
 mod regular;

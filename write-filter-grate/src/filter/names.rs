@@ -1,12 +1,12 @@
 //! Names: which file a path argument leads to, and what it is called.
 
 use super::filter;
-use super::paths::{self, MOST_LINKS, PATH_MAX};
 use grate_rs::constants::{
-    SYS_GETCWD, SYS_LSTAT, SYS_NEWFSTATAT, SYS_OPEN, SYS_OPENAT, SYS_READLINK, SYS_READLINKAT,
-    SYS_STAT, error, fs,
+    SYS_LSTAT, SYS_NEWFSTATAT, SYS_OPEN, SYS_OPENAT, SYS_READLINK, SYS_READLINKAT, SYS_STAT, error,
+    fs,
 };
 use grate_rs::kernel::{self, Stat, int, value};
+use grate_rs::paths::{self, MOST_LINKS, PATH_MAX, current_directory};
 use grate_rs::{Arg, CageFd, Call, Errno, own_buffer};
 use std::ffi::CString;
 
@@ -196,14 +196,4 @@ pub fn c_string(path: Vec<u8>) -> Result<CString, Errno> {
         return Err(Errno(error::ENAMETOOLONG));
     }
     CString::new(path).map_err(|_| Errno(error::EINVAL))
-}
-
-/// The current directory of a cage.
-fn current_directory(cage: u64) -> Result<Vec<u8>, Errno> {
-    let mut path = vec![0; PATH_MAX];
-    let args = [own_buffer(path.as_mut_ptr()), value(cage, PATH_MAX as u64)];
-    kernel::call(SYS_GETCWD, cage, &args)?;
-    let end = path.iter().position(|&byte| byte == 0).unwrap_or(0);
-    path.truncate(end);
-    Ok(path)
 }
