@@ -7,7 +7,8 @@
 //! `pwrite OFFSET TEXT`, `ftruncate SIZE`, `setfl FLAGS`, `map`, `close` on what was opened last,
 //! `out TEXT`, `err TEXT`, `truncate PATH SIZE`, `rename OLD NEW`, `link OLD NEW`, `symlink TEXT
 //! PATH`, `unlink PATH`, `mkdir PATH`, `chdir PATH`, and `udp PORT`, `connect PORT`, `send TEXT`,
-//! `sendto PORT TEXT` on datagrams to this machine.
+//! `sendto PORT TEXT` on datagrams to this machine. `socket FAMILY KIND` opens any other, `fastopen`
+//! asks for data in the first packet of what was opened last.
 
 use cage_libc::sys::{self, Errno, address, nr};
 use std::process::ExitCode;
@@ -135,6 +136,18 @@ fn make(fd: &mut i32, step: &str) -> Result<i32, Errno> {
         "unlink" => path_call(nr::UNLINK, first, &[]),
         "mkdir" => path_call(nr::MKDIR, first, &[0o755]),
         "chdir" => path_call(nr::CHDIR, first, &[]),
+        "socket" => {
+            let number = |text: &str| text.parse().map_or(0, int);
+            let result = call(nr::SOCKET, &[number(first), number(second), 0]);
+            opened(fd, result)
+        }
+        "fastopen" => {
+            const TCP_FASTOPEN: u64 = 23;
+            const SETSOCKOPT: u32 = 54;
+            let queue = 5i32.to_le_bytes();
+            let args = [int(*fd), 6, TCP_FASTOPEN, address(queue.as_ptr()), 4];
+            call(SETSOCKOPT, &args)
+        }
         "udp" => {
             let result = call(nr::SOCKET, &[2, 2, 0]);
             opened(fd, result)
