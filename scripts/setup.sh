@@ -127,6 +127,12 @@ if [ "$mode" = --bench ] && ! has stunnel && has apt-get && [ "$(id -u)" = 0 ]; 
         >/dev/null 2>&1 || echo "setup: without stunnel: it could not be installed"
 fi
 
+if [ "$mode" = --bench ] && ! [ -x target/bench-python/bin/secrethider-redact ]; then
+    echo "setup: installing secrethider, to compare with"
+    { python3 -m venv target/bench-python && target/bench-python/bin/pip install -q secrethider; } \
+        >/dev/null 2>&1 || echo "setup: without secrethider: it could not be installed"
+fi
+
 finish() {
     [ "$mode" != --tests ] || install_python_packages
     exit

@@ -10,8 +10,10 @@ use e2e::sqlite;
 use crate::mount;
 
 /// Compiled guests that are measured, below `lindfs/`.
-const GUESTS: [&str; 5] = [
+const GUESTS: [&str; 7] = [
     "bin/bench_io.cwasm",
+    "bin/bench_log.cwasm",
+    "grates/write-filter-grate.cwasm",
     "bin/bench_net.cwasm",
     "bin/bench_call.cwasm",
     "grates/crypt-grate.cwasm",
@@ -95,6 +97,11 @@ impl Install {
     /// Runs grates and a program in `root` and answers what they print.
     pub fn run_cages(&self, root: &Path, line: &[String]) -> Result<String> {
         output(&mut self.cages(root, line))
+    }
+
+    /// A program of a Python package that `scripts/setup.sh --bench` installs.
+    pub fn python_tool(&self, name: &str) -> PathBuf {
+        self.repository.join("target/bench-python/bin").join(name)
     }
 
     /// The command that runs grates and a program in `root`.

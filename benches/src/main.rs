@@ -10,6 +10,7 @@ mod machine;
 mod mount;
 mod native;
 mod network;
+mod redaction;
 mod results;
 mod variant;
 mod workload;
@@ -69,6 +70,7 @@ fn run(options: &Options) -> Result<()> {
     let mut results = Results::new(&workloads, &variants);
     let mut calls = calls::Results::default();
     let mut network = network::Results::new(options.quick);
+    let mut redaction = redaction::Results::new(&install, options.quick)?;
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
         for (row, workload) in workloads.iter().enumerate() {
@@ -81,6 +83,7 @@ fn run(options: &Options) -> Result<()> {
         }
         calls.round(&install, options.quick)?;
         network.round(&install, bench.path())?;
+        redaction.round(&install, bench.path())?;
     }
 
     text += &format!(
@@ -92,10 +95,11 @@ fn run(options: &Options) -> Result<()> {
         text += &format!("- {reason}\n");
     }
     text += &format!(
-        "\n{}\n{}\n{}",
+        "\n{}\n{}\n{}\n{}",
         results.render(),
         calls.render(),
-        network.render()
+        network.render(),
+        redaction.render()
     );
     print!("{text}");
     if let Some(file) = &options.out {
