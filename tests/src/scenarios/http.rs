@@ -68,7 +68,7 @@ fn conversation(grates: &[&str], strict: bool) -> anyhow::Result<()> {
     served.expect(0)?;
     let captured = proxy.captured();
     anyhow::ensure!(
-        captured.len() > 2_000_000,
+        captured.len() > 1_600_000,
         "{} bytes were sent",
         captured.len()
     );

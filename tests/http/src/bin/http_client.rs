@@ -1,5 +1,5 @@
-//! `http_client IP:PORT`: asks a server for all that it has, over one connection, and once more over
-//! another.
+//! `http_client IP:PORT`: asks a server for all that it has, over one connection that is kept, and
+//! once more over another, which is to be closed after the answer.
 
 #[cfg(target_family = "wasm")]
 mod client {
@@ -16,16 +16,22 @@ mod client {
 
     type Outcome<T> = Result<T, String>;
 
+    const KEEP: &str = "keep-alive";
+    const CLOSE: &str = "close";
+    const HELLO: &str = "hello from a cage";
+
     async fn ask(
         sender: &mut SendRequest<Full<Bytes>>,
         method: &str,
         path: &str,
+        after: &str,
         body: Bytes,
     ) -> Outcome<Bytes> {
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "cage")
+            .header("connection", after)
             .body(Full::new(body))
             .map_err(|error| error.to_string())?;
         let failed = |error: hyper::Error| format!("{method} {path}: {error:?}");
@@ -33,27 +39,45 @@ mod client {
         if !response.status().is_success() {
             return Err(format!("{method} {path}: {}", response.status()));
         }
+        let is_closed = response
+            .headers()
+            .get("connection")
+            .is_some_and(|value| value == CLOSE);
+        if is_closed != (after == CLOSE) {
+            return Err(format!("{method} {path}: not {after}"));
+        }
         let body = response.into_body().collect().await.map_err(failed)?;
         Ok(body.to_bytes())
     }
 
     async fn all(sender: &mut SendRequest<Full<Bytes>>) -> Outcome<()> {
-        let hello = ask(sender, "GET", "/hello", Bytes::new()).await?;
-        let bytes = ask(sender, "GET", "/bytes/1000000", Bytes::new()).await?;
+        let hello = ask(sender, "GET", "/hello", KEEP, Bytes::new()).await?;
+        let bytes = ask(sender, "GET", "/bytes/1000000", KEEP, Bytes::new()).await?;
         let posted: Bytes = (0..300_000).map(pattern).collect();
-        let echoed = ask(sender, "POST", "/echo", posted.clone()).await?;
+        let echoed = ask(sender, "POST", "/echo", KEEP, posted.clone()).await?;
         let is_pattern = bytes.len() == 1_000_000
             && bytes
                 .iter()
                 .enumerate()
                 .all(|(at, byte)| *byte == pattern(at));
-        if hello != "hello from a cage" || !is_pattern || echoed != posted {
+        if hello != HELLO || !is_pattern || echoed != posted {
             return Err("another answer than was asked for".to_owned());
         }
         Ok(())
     }
 
-    fn connection(at: SocketAddr) -> Outcome<()> {
+    async fn last(sender: &mut SendRequest<Full<Bytes>>) -> Outcome<()> {
+        let hello = ask(sender, "GET", "/hello", CLOSE, Bytes::new()).await?;
+        if hello != HELLO {
+            return Err("another answer than was asked for".to_owned());
+        }
+        Ok(())
+    }
+
+    fn connection(
+        at: SocketAddr,
+        work: impl AsyncFnOnce(&mut SendRequest<Full<Bytes>>) -> Outcome<()>,
+    ) -> Outcome<()> {
         let said = |errno: cage_libc::sys::Errno| format!("errno {}", errno.0);
         let socket = Socket::tcp_connect(at).map_err(said)?;
         let fd = socket.fd();
@@ -62,11 +86,13 @@ mod client {
             let begun = http1::handshake(io).await;
             let (mut sender, connection) = begun.map_err(|error| error.to_string())?;
             let mut connection = pin!(connection);
-            let mut work = pin!(all(&mut sender));
+            let mut work = pin!(work(&mut sender));
+            let mut has_ended = false;
             // The connection is what moves the bytes while the work waits for them.
             poll_fn(|context| {
-                if let Poll::Ready(Err(error)) = connection.as_mut().poll(context) {
-                    return Poll::Ready(Err(format!("{error:?}")));
+                if !has_ended && let Poll::Ready(end) = connection.as_mut().poll(context) {
+                    end.map_err(|error| format!("{error:?}"))?;
+                    has_ended = true;
                 }
                 work.as_mut().poll(context)
             })
@@ -75,8 +101,8 @@ mod client {
     }
 
     pub fn main(at: SocketAddr) -> Outcome<()> {
-        connection(at)?;
-        connection(at)
+        connection(at, all)?;
+        connection(at, last)
     }
 }
 
