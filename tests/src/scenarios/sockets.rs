@@ -6,7 +6,7 @@ use anyhow::Context;
 use libtest_mimic::Trial;
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -110,7 +110,9 @@ pub(super) fn free_address() -> anyhow::Result<SocketAddr> {
         let index = std::process::id().wrapping_mul(101) + NEXT.fetch_add(1, Ordering::Relaxed);
         let port = PORTS.start + index % (PORTS.end - PORTS.start);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port as u16));
-        if TcpListener::bind(address).is_ok() {
+        // Not by listening: a process that another test starts just then would hold the socket for
+        // a moment longer, and who connects to it waits for nobody.
+        if TcpStream::connect(address).is_err() {
             return Ok(address);
         }
     }
