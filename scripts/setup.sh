@@ -155,15 +155,19 @@ install() {
     # shellcheck disable=SC2086 # a list of words
     DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages
 }
-# The lists of packages are fetched only where the present ones don't do.
-if ! install >"$log" 2>&1 && ! { apt-get update -qq && install; } >>"$log" 2>&1; then
-    cat "$log" >&2
-    echo "setup: apt-get could not install $packages; what is needed:$elsewhere" >&2
-    exit 1
-fi
-look
+# The lists of packages are fetched only where the present ones don't do: where they name files that
+# are gone, or releases that are too old.
+fetch_and_install() {
+    apt-get update -qq && install
+}
+for attempt in install fetch_and_install; do
+    "$attempt" >>"$log" 2>&1 && failed= || failed=1
+    look
+    [ -n "$packages" ] || break
+done
 if [ -n "$packages" ]; then
-    echo "setup: installed, but still missing:$elsewhere" >&2
+    [ -z "$failed" ] || cat "$log" >&2
+    echo "setup: apt-get could not install $packages; what is needed:$elsewhere" >&2
     exit 1
 fi
 echo "setup: done"
