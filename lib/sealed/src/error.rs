@@ -44,6 +44,26 @@ pub enum Error {
         /// Index of the first chunk that failed.
         index: u64,
     },
+    /// A chunk is authentic, but it is not the one that was written last at its place, or its tag in
+    /// the table of its group was altered.
+    #[error("chunk {index} is not the one that was written last: an older version was put back")]
+    Stale {
+        /// Index of the chunk.
+        index: u64,
+    },
+    /// The table of a group does not fit its digest.
+    #[error(
+        "the table of chunks {first} to {last} is damaged or was altered",
+        first = .group * crate::GROUP_CHUNKS,
+        last = .group * crate::GROUP_CHUNKS + (crate::GROUP_CHUNKS - 1)
+    )]
+    TableCorrupt {
+        /// Index of the group.
+        group: u64,
+    },
+    /// The tables do not fit the root.
+    #[error("the tables of chunks are damaged, or parts of an older version were put back")]
+    RootCorrupt,
     /// A size or offset that no sealed file can have.
     #[error("too large for a sealed file")]
     TooLarge,

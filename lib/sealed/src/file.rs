@@ -1,14 +1,18 @@
 //! One open file: its header, its geometry and its AEAD, for random access.
 
 use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
 
 use rand_core::TryCryptoRng;
 use zeroize::Zeroize;
 
 use crate::aead::{Aead, Run, Software};
 use crate::journal::Mark;
+use crate::tree::TreeKey;
 use crate::{
-    ENTRY_LEN, Entry, Error, FileKey, Header, Layout, MasterKey, Params, Restore, TAG_LEN,
+    Digest, ENTRY_LEN, Entry, Error, FileKey, Header, Layout, MasterKey, Params, Restore, Root,
+    TABLE_LEN, TAG_LEN, Tree, tags_of,
 };
 
 /// Nonces drawn from the RNG at a time: enough to make an RNG that costs a system call a time
@@ -22,17 +26,26 @@ const NONCE_BATCH_LEN: usize = 768;
 /// write of a mebibyte is one call here and one to the kernel; nothing is copied on the way and
 /// nothing is allocated.
 ///
-/// A *run* is full chunks only, none of them the file's last. What reaches the end of the file
+/// A *run* is full chunks only, none of them the file's last, with no table between them. What
+/// reaches the end of the file
 /// goes through [`seal_to_end`](Self::seal_to_end) and [`open_to_end`](Self::open_to_end): any
 /// number of full chunks, then the final chunk, shorter than a full one and possibly empty.
 ///
 /// On any failure to open, the whole output buffer is zeros.
-#[derive(Debug)]
 pub struct FileCipher<A = Software> {
     header: Header,
     journal_mark: Mark,
+    tree_key: TreeKey,
     layout: Layout,
     aead: A,
+}
+
+impl<A> fmt::Debug for FileCipher<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileCipher")
+            .field("header", &self.header)
+            .finish_non_exhaustive()
+    }
 }
 
 impl FileCipher {
@@ -63,6 +76,7 @@ impl<A: Aead> FileCipher<A> {
             layout: key.header().params().layout(),
             header: key.header().clone(),
             journal_mark: *key.journal_mark(),
+            tree_key: key.tree_key().clone(),
             aead,
         }
     }
@@ -77,13 +91,41 @@ impl<A: Aead> FileCipher<A> {
         entry.encode(&self.journal_mark)
     }
 
-    /// What restores a chunk of this file, given the chunk as it lies on disk.
-    pub fn restore_of(&self, index: u64, final_len: Option<usize>, sealed: &[u8]) -> Restore {
+    /// What restores a chunk of this file, given the chunk as it lies on disk and the root of the
+    /// file with it.
+    pub fn restore_of(
+        &self,
+        index: u64,
+        final_len: Option<usize>,
+        sealed: &[u8],
+        root: Root,
+    ) -> Restore {
         Restore::Chunk {
             index,
             final_len,
             tag: sealed.last_chunk().copied().unwrap_or_default(),
+            root,
         }
+    }
+
+    /// The tree of a file that has no chunks yet.
+    pub fn new_tree(&self) -> Tree {
+        Tree::new(self.tree_key.clone())
+    }
+
+    /// The tree of a file with `size` bytes of plaintext, from the digests of all groups but the
+    /// last and from the tags in the table of the last one, no more than there are chunks.
+    ///
+    /// # Errors
+    /// [`Error::RootCorrupt`] where they are not what the root was made of.
+    pub fn verify_tree(
+        &self,
+        digests: Vec<Digest>,
+        last_tags: &[u8],
+        size: u64,
+        root: Root,
+    ) -> Result<Tree, Error> {
+        Tree::verify(self.tree_key.clone(), digests, last_tags, size, root)
     }
 
     /// Whether `sealed`, found behind a live entry, is the chunk that the entry is about. It is
@@ -94,6 +136,7 @@ impl<A: Aead> FileCipher<A> {
             index,
             final_len,
             tag,
+            ..
         } = *restore
         else {
             return true;
@@ -145,6 +188,61 @@ impl<A: Aead> FileCipher<A> {
     ) -> Result<(), Error> {
         let sealed_len = self.layout.sealed_len_to_end(plaintext.len())?;
         self.seal(first, true, plaintext, sealed_len, sealed, rng)
+    }
+
+    /// Seals everything from chunk `first` to the end of the file, final chunk included, and gives
+    /// it as it lies on disk from that chunk on: with the tables of the groups that begin behind
+    /// it. The tree gets the new tags; what that changes in the table of the first chunk's group is
+    /// [`Tree::table_part`].
+    ///
+    /// On failure the tree is as it was.
+    pub fn seal_image<R: TryCryptoRng + ?Sized>(
+        &self,
+        tree: &mut Tree,
+        first: u64,
+        plaintext: &[u8],
+        rng: &mut R,
+    ) -> Result<Vec<u8>, Error> {
+        let layout = &self.layout;
+        let size = layout
+            .chunk_start(first)?
+            .checked_add(plaintext.len() as u64)
+            .ok_or(Error::TooLarge)?;
+        let start = layout.chunk_offset(first)?;
+        let mut image = vec![0; (layout.physical_size(size)? - start) as usize];
+        let end = layout.final_chunk(size).index + 1;
+        let mut tags = Vec::with_capacity((end - first) as usize);
+        let (mut index, mut rest) = (first, plaintext);
+        while index < end {
+            let count = layout.together(index, end - index);
+            let at = (layout.chunk_offset(index)? - start) as usize;
+            index += count;
+            let whole = count as usize * layout.chunk_size();
+            let sealed = if index == end {
+                let len = layout.sealed_len_to_end(rest.len())?;
+                let sealed = &mut image[at..at + len];
+                self.seal_to_end(index - count, rest, sealed, rng)?;
+                sealed
+            } else {
+                let (run, others) = rest.split_at(whole);
+                rest = others;
+                let len = layout.sealed_run_len(whole)?;
+                let sealed = &mut image[at..at + len];
+                self.seal_run(index - count, run, sealed, rng)?;
+                sealed
+            };
+            tags.extend(tags_of(layout, sealed));
+        }
+        tree.put(first, &tags)?;
+        let mut index = first + layout.together(first, end - first);
+        while index < end {
+            let count = layout.together(index, end - index);
+            let (offset, part) = tree.table_part(index, count as usize);
+            let table = layout.chunk_offset(index)? - start - TABLE_LEN as u64;
+            image[table as usize + offset..][..part.len()].copy_from_slice(&part);
+            index += count;
+        }
+        Ok(image)
     }
 
     /// Opens full chunks, of which the first has index `first`, into `plaintext`, whose length
@@ -213,7 +311,8 @@ impl<A: Aead> FileCipher<A> {
     /// Refuses chunks that lie where no file can reach.
     fn check_indices(&self, first: u64, sealed_len: usize) -> Result<(), Error> {
         let count = sealed_len.div_ceil(self.layout.sealed_chunk_len());
-        self.layout.run_range(first, count as u64).map(drop)
+        let end = first.checked_add(count as u64).ok_or(Error::TooLarge)?;
+        self.layout.chunk_offset(end).map(drop)
     }
 
     /// Draws a fresh nonce for each chunk and puts it where the chunk begins.

@@ -14,19 +14,28 @@
 //!
 //! Either way [restoring](Restore) is the same, and harmless when done twice. One journal suffices
 //! for changes of any length, for a run of chunks is overwritten one at a time.
+//!
+//! The [root](Root) of the file's tree stands here too, for it changes with everything: one for the
+//! file as it is when the entry is clear, one for the file as a live entry restores it.
 
 use core::fmt;
 
-use crate::{Layout, TAG_LEN};
+use crate::{HEADER_LEN, Layout, Root, TAG_LEN, Tag};
 
 /// Bytes of a journal entry, not counting the chunk behind it.
 pub const ENTRY_LEN: usize = MARK_AT + MARK_LEN;
 
-const INDEX_AT: usize = 0;
+// Before all else: it has to be there as soon as the entry before is not live any more.
+const ROOT_AT: usize = 0;
+/// Physical offset of the root of a file's tree, as it stands in a clear journal.
+pub const ROOT_OFFSET: u64 = (HEADER_LEN + ROOT_AT) as u64;
+
+const INDEX_AT: usize = ROOT_AT + Root::LEN;
 const KIND_AT: usize = INDEX_AT + 8;
 const LEN_AT: usize = KIND_AT + 4;
 const TAG_AT: usize = LEN_AT + 4;
-const STAMP_AT: usize = TAG_AT + TAG_LEN;
+const RESTORED_ROOT_AT: usize = TAG_AT + TAG_LEN;
+const STAMP_AT: usize = RESTORED_ROOT_AT + Root::LEN;
 // Behind all else: as long as an entry is written in part, it is not live.
 const MARK_AT: usize = STAMP_AT + Stamp::LEN;
 const MARK_LEN: usize = 16;
@@ -80,7 +89,9 @@ pub enum Restore {
         final_len: Option<usize>,
         /// The tag of the chunk that belongs to the entry: a journal whose own writing was cut
         /// short holds another one.
-        tag: [u8; TAG_LEN],
+        tag: Tag,
+        /// The root of the file's tree when that is done.
+        root: Root,
     },
 }
 
@@ -103,6 +114,8 @@ impl Restore {
 /// The head of the journal, found between the header and the first chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
+    /// The root of the file's tree as long as there is nothing to be done.
+    pub root: Root,
     /// Names the state of the file.
     pub stamp: Stamp,
     /// What is to be done; `None` when the last change was completed.
@@ -114,6 +127,7 @@ impl Entry {
     /// no chunk had been touched yet.
     pub(crate) fn parse(bytes: &[u8; ENTRY_LEN], mark: &Mark, layout: &Layout) -> Self {
         Self {
+            root: Root::from_bytes(field(bytes, ROOT_AT)),
             stamp: Stamp(field(bytes, STAMP_AT)),
             restore: (field(bytes, MARK_AT) == *mark)
                 .then(|| parse_restore(bytes, layout))
@@ -123,6 +137,7 @@ impl Entry {
 
     pub(crate) fn encode(&self, mark: &Mark) -> [u8; ENTRY_LEN] {
         let mut bytes = [0; ENTRY_LEN];
+        bytes[ROOT_AT..INDEX_AT].copy_from_slice(self.root.as_bytes());
         bytes[STAMP_AT..MARK_AT].copy_from_slice(&self.stamp.0);
         let Some(restore) = self.restore else {
             return bytes;
@@ -134,13 +149,15 @@ impl Entry {
                 index,
                 final_len,
                 tag,
+                root,
             } => {
                 bytes[INDEX_AT..KIND_AT].copy_from_slice(&index.to_le_bytes());
                 bytes[KIND_AT] = if final_len.is_some() { FINAL } else { FULL };
                 // A chunk size is at most 64 KiB.
                 let len = final_len.unwrap_or_default() as u32;
                 bytes[LEN_AT..TAG_AT].copy_from_slice(&len.to_le_bytes());
-                bytes[TAG_AT..STAMP_AT].copy_from_slice(&tag);
+                bytes[TAG_AT..RESTORED_ROOT_AT].copy_from_slice(&tag);
+                bytes[RESTORED_ROOT_AT..STAMP_AT].copy_from_slice(root.as_bytes());
             }
         }
         bytes
@@ -150,9 +167,6 @@ impl Entry {
     pub fn may_be_live(bytes: &[u8; ENTRY_LEN]) -> bool {
         bytes[MARK_AT..].iter().any(|&byte| byte != 0)
     }
-
-    /// Where the bytes of an entry begin that clear it when they are written alone: stamp and mark.
-    pub const CLEARED_FROM: usize = STAMP_AT;
 }
 
 fn parse_restore(bytes: &[u8; ENTRY_LEN], layout: &Layout) -> Option<Restore> {
@@ -167,6 +181,7 @@ fn parse_restore(bytes: &[u8; ENTRY_LEN], layout: &Layout) -> Option<Restore> {
         index: u64::from_le_bytes(field(bytes, INDEX_AT)),
         final_len,
         tag: field(bytes, TAG_AT),
+        root: Root::from_bytes(field(bytes, RESTORED_ROOT_AT)),
     })
 }
 
@@ -196,6 +211,7 @@ mod tests {
 
     fn entry(restore: Option<Restore>) -> Entry {
         Entry {
+            root: Root::from_bytes([5; Root::LEN]),
             stamp: Stamp([7; Stamp::LEN]),
             restore,
         }
@@ -206,12 +222,13 @@ mod tests {
             index,
             final_len,
             tag: [9; TAG_LEN],
+            root: Root::from_bytes([6; Root::LEN]),
         }
     }
 
     #[test]
     fn what_is_written_is_read() {
-        assert_eq!(ENTRY_LEN, 64);
+        assert_eq!(ENTRY_LEN, 96);
         for restore in [
             None,
             Some(Restore::Empty),
@@ -226,13 +243,31 @@ mod tests {
         }
     }
 
+    /// Wherever the writing of one entry over another is cut off, the file reads as before it or
+    /// as after.
     #[test]
-    fn its_last_bytes_clear_it() {
-        let mut bytes = entry(Some(chunk(1, None))).encode(&MARK);
-        let clear = entry(None).encode(&MARK);
-        bytes[Entry::CLEARED_FROM..].copy_from_slice(&clear[Entry::CLEARED_FROM..]);
-        assert_eq!(parse(&bytes), entry(None));
-        assert!(!Entry::may_be_live(&bytes));
+    fn half_an_entry_is_one_of_the_two_or_none() {
+        let live = entry(Some(chunk(1, None)));
+        let next = Entry {
+            root: Root::from_bytes([8; Root::LEN]),
+            stamp: Stamp([9; Stamp::LEN]),
+            restore: Some(chunk(2, None)),
+        };
+        let clear = Entry {
+            restore: None,
+            ..next
+        };
+        for after in [next, clear] {
+            for cut in 0..=ENTRY_LEN {
+                let mut bytes = live.encode(&MARK);
+                bytes[..cut].copy_from_slice(&after.encode(&MARK)[..cut]);
+                let read = parse(&bytes);
+                let live = matches!(read.restore, Some(Restore::Chunk { index: 1, .. }));
+                assert_eq!(live, cut <= INDEX_AT, "{cut}");
+                // What is not the old entry any more has the new root already.
+                assert!(live || read.root == after.root);
+            }
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::header::{Header, MAC_LEN, Params, SALT_LEN};
 use crate::journal::Mark;
+use crate::tree::TreeKey;
 use crate::{Error, VERSION};
 
 /// Bytes of a master key, and of every key derived from it.
@@ -26,13 +27,14 @@ const KEY_ID_LABEL: &[u8] = b"sealed key id";
 const HEADER_KEY_LABEL: &[u8] = b"sealed file header key";
 const CONTENT_KEY_LABEL: &[u8] = b"sealed file content key";
 const JOURNAL_MARK_LABEL: &[u8] = b"sealed file journal mark";
+const TREE_KEY_LABEL: &[u8] = b"sealed file tree key";
 
 #[cfg(feature = "wire")]
 const STREAM_PSK_LABEL: &[u8] = b"sealed stream psk";
 #[cfg(feature = "wire")]
 const DATAGRAM_KEY_LABEL: &[u8] = b"sealed datagram key";
 
-type SecretKey = Zeroizing<[u8; KEY_LEN]>;
+pub(crate) type SecretKey = Zeroizing<[u8; KEY_LEN]>;
 
 /// The public name of a master key: tells keys apart and reveals nothing of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -137,6 +139,7 @@ impl MasterKey {
         FileKeys {
             header: derive(HEADER_KEY_LABEL),
             content: derive(CONTENT_KEY_LABEL),
+            tree: derive(TREE_KEY_LABEL),
             journal_mark,
         }
     }
@@ -168,6 +171,7 @@ impl MasterKey {
 struct FileKeys {
     header: SecretKey,
     content: SecretKey,
+    tree: SecretKey,
     journal_mark: Mark,
 }
 
@@ -195,6 +199,7 @@ fn header_mac(header_key: &SecretKey, fields: &[u8]) -> Hmac<Sha256> {
 pub struct FileKey {
     header: Header,
     content_key: SecretKey,
+    tree_key: TreeKey,
     journal_mark: Mark,
 }
 
@@ -208,6 +213,7 @@ impl FileKey {
         Self {
             header,
             content_key: keys.content,
+            tree_key: TreeKey::new(keys.tree),
             journal_mark: keys.journal_mark,
         }
     }
@@ -244,6 +250,7 @@ impl FileKey {
         Ok(Self {
             header,
             content_key: keys.content,
+            tree_key: TreeKey::new(keys.tree),
             journal_mark: keys.journal_mark,
         })
     }
@@ -259,7 +266,12 @@ impl FileKey {
         &self.content_key
     }
 
-    /// What a live journal entry of the file begins with.
+    /// The key of the MACs over the tags of the file's chunks.
+    pub(crate) fn tree_key(&self) -> &TreeKey {
+        &self.tree_key
+    }
+
+    /// What a live journal entry of the file ends with.
     pub(crate) fn journal_mark(&self) -> &Mark {
         &self.journal_mark
     }

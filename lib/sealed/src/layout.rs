@@ -1,8 +1,9 @@
 //! Where the bytes lie: arithmetic between plaintext offsets and physical ones, and nothing else.
 //!
 //! ```text
-//! | header | journal | nonce ct tag | nonce ct tag | ... | nonce short-ct tag |
-//!                    '- chunk 0 ----'- chunk 1 ----'     '- final chunk ------'
+//! | header | journal | table | nonce ct tag | ... | nonce ct tag | table | ... | nonce short-ct tag |
+//!                            '- chunk 0 ----'     '- chunk 255 --'             '- final chunk ------'
+//!                    '- group 0 -----------------------------------'- group 1 ------------------'
 //! ```
 //!
 //! Every chunk but the final one holds exactly one chunk size of plaintext; the final one always
@@ -13,6 +14,15 @@ use core::ops::Range;
 
 use crate::journal::ENTRY_LEN;
 use crate::{Cipher, Error, HEADER_LEN, TAG_LEN};
+
+/// Chunks of a group, which have their tags in a table before them.
+pub const GROUP_CHUNKS: u64 = 256;
+
+/// Bytes of the digest that a table begins with.
+pub(crate) const DIGEST_LEN: usize = 16;
+
+/// Bytes of the table of a group: a digest, and a tag for each chunk that the group may have.
+pub const TABLE_LEN: usize = DIGEST_LEN + GROUP_CHUNKS as usize * TAG_LEN;
 
 /// Largest size of a sealed file: what a signed 64-bit file offset can express.
 pub const MAX_PHYSICAL_SIZE: u64 = i64::MAX as u64;
@@ -111,16 +121,35 @@ impl Layout {
         ENTRY_LEN + self.sealed_chunk_len()
     }
 
-    /// Physical offset of the first chunk.
+    /// Physical offset of the first group's table.
     pub fn data_start(&self) -> u64 {
         (HEADER_LEN + self.journal_len()) as u64
+    }
+
+    /// Bytes of a full group.
+    fn group_len(&self) -> u64 {
+        TABLE_LEN as u64 + GROUP_CHUNKS * self.sealed_chunk_len() as u64
+    }
+
+    /// Physical offset of a group's table.
+    pub fn table_offset(&self, group: u64) -> Result<u64, Error> {
+        group
+            .checked_mul(self.group_len())
+            .and_then(|offset| offset.checked_add(self.data_start()))
+            .filter(|&offset| offset <= MAX_PHYSICAL_SIZE)
+            .ok_or(Error::TooLarge)
+    }
+
+    /// How many of the `count` chunks from `first` on lie in one piece: those of one group.
+    pub fn together(&self, first: u64, count: u64) -> u64 {
+        count.min(GROUP_CHUNKS - first % GROUP_CHUNKS)
     }
 
     /// Plaintext size of a file of this physical size.
     ///
     /// A file of zero bytes is an empty file. Otherwise fails with [`Error::Truncated`] for the
-    /// sizes that no writer leaves behind: too short for header, journal and final chunk, or
-    /// ending inside a nonce or tag, or exactly at a chunk boundary.
+    /// sizes that no writer leaves behind: too short for header, journal, table and final chunk, or
+    /// ending inside a table, nonce or tag, or exactly at a chunk boundary.
     pub fn plaintext_size(&self, physical: u64) -> Result<u64, Error> {
         if physical == 0 {
             return Ok(0);
@@ -131,11 +160,16 @@ impl Layout {
         let body = physical
             .checked_sub(self.data_start())
             .ok_or(Error::Truncated)?;
+        let (group, in_group) = (body / self.group_len(), body % self.group_len());
+        let chunks = in_group
+            .checked_sub(TABLE_LEN as u64)
+            .ok_or(Error::Truncated)?;
         let sealed_chunk = self.sealed_chunk_len() as u64;
-        let in_final = (body % sealed_chunk)
+        let in_final = (chunks % sealed_chunk)
             .checked_sub(self.overhead() as u64)
             .ok_or(Error::Truncated)?;
-        Ok(((body / sealed_chunk) << self.chunk_size.log2) + in_final)
+        let index = group * GROUP_CHUNKS + chunks / sealed_chunk;
+        Ok((index << self.chunk_size.log2) + in_final)
     }
 
     /// Physical size of a file of this plaintext size, all included.
@@ -186,17 +220,11 @@ impl Layout {
 
     /// Physical offset at which chunk `index` begins.
     pub fn chunk_offset(&self, index: u64) -> Result<u64, Error> {
-        index
-            .checked_mul(self.sealed_chunk_len() as u64)
-            .and_then(|offset| offset.checked_add(self.data_start()))
+        let in_group = TABLE_LEN as u64 + index % GROUP_CHUNKS * self.sealed_chunk_len() as u64;
+        self.table_offset(index / GROUP_CHUNKS)?
+            .checked_add(in_group)
             .filter(|&offset| offset <= MAX_PHYSICAL_SIZE)
             .ok_or(Error::TooLarge)
-    }
-
-    /// Physical range of `count` full chunks from chunk `first`.
-    pub fn run_range(&self, first: u64, count: u64) -> Result<Range<u64>, Error> {
-        let end = first.checked_add(count).ok_or(Error::TooLarge)?;
-        Ok(self.chunk_offset(first)?..self.chunk_offset(end)?)
     }
 
     /// Bytes that `plaintext_len` bytes, a whole number of full chunks, take when sealed.
@@ -276,9 +304,11 @@ mod tests {
         let layout = default_layout();
         assert_eq!(layout.overhead(), 40);
         assert_eq!(layout.sealed_chunk_len(), 4136);
-        assert_eq!(layout.journal_len(), 64 + 4136);
-        let start = 96 + 64 + 4136;
-        assert_eq!(layout.data_start(), start);
+        assert_eq!(layout.journal_len(), 96 + 4136);
+        assert_eq!(layout.data_start(), 96 + 96 + 4136);
+        assert_eq!(TABLE_LEN, 16 + 256 * 16);
+        let start = 96 + 96 + 4136 + 4112;
+        assert_eq!(layout.chunk_offset(0), Ok(start));
         for (plaintext, physical) in [
             (0, start + 40),
             (1, start + 41),
@@ -286,6 +316,10 @@ mod tests {
             (4096, start + 4136 + 40),
             (4097, start + 4136 + 41),
             (8192, start + 2 * 4136 + 40),
+            ((1 << 20) - 1, start + 256 * 4136 - 1),
+            (1 << 20, start + 256 * 4136 + 4112 + 40),
+            ((1 << 20) + 4096, start + 257 * 4136 + 4112 + 40),
+            (1 << 30, start + (1 << 18) * 4136 + 1024 * 4112 + 40),
         ] {
             assert_eq!(layout.physical_size(plaintext), Ok(physical));
             assert_eq!(layout.plaintext_size(physical), Ok(plaintext));
@@ -296,17 +330,24 @@ mod tests {
     #[test]
     fn impossible_sizes() {
         let layout = default_layout();
-        let start = layout.data_start();
+        let start = layout.chunk_offset(0).unwrap();
+        let group = layout.table_offset(1).unwrap();
         for physical in [
             1,
             95,
             96,
             97,
-            160,
+            192,
+            layout.data_start(),
+            start - 1,
             start,
             start + 39,
             start + 4136,
             start + 4136 + 39,
+            group,
+            group + 1,
+            group + 4112,
+            group + 4112 + 39,
         ] {
             assert_eq!(layout.plaintext_size(physical), Err(Error::Truncated));
         }
@@ -339,10 +380,12 @@ mod tests {
     #[test]
     fn runs() {
         let layout = default_layout();
-        let start = layout.data_start();
-        assert_eq!(layout.run_range(0, 1), Ok(start..start + 4136));
-        assert_eq!(layout.run_range(2, 0), Ok(start + 8272..start + 8272));
-        assert_eq!(layout.run_range(1, u64::MAX), Err(Error::TooLarge));
+        assert_eq!(layout.together(0, 1), 1);
+        assert_eq!(layout.together(0, 1000), 256);
+        assert_eq!(layout.together(255, 1000), 1);
+        assert_eq!(layout.together(257, u64::MAX), 255);
+        assert_eq!(layout.chunk_offset(u64::MAX), Err(Error::TooLarge));
+        assert_eq!(layout.table_offset(u64::MAX), Err(Error::TooLarge));
         assert_eq!(layout.chunks_of(4095, 2), Ok(0..2));
         assert_eq!(layout.chunks_of(4096, 4096), Ok(1..2));
         assert_eq!(layout.chunks_of(5000, 0), Ok(1..1));
@@ -368,7 +411,7 @@ mod tests {
         }
 
         #[test]
-        fn small_sizes_are_images_or_truncated(layout in layouts(), physical in 1u64..300_000) {
+        fn small_sizes_are_images_or_truncated(layout in layouts(), physical in 1u64..600_000) {
             match layout.plaintext_size(physical) {
                 Ok(plaintext) => prop_assert_eq!(layout.physical_size(plaintext), Ok(physical)),
                 Err(error) => prop_assert_eq!(error, Error::Truncated),
@@ -393,7 +436,9 @@ mod tests {
             let _ = layout.final_chunk(a);
             let _ = layout.chunks_of(a, b);
             let _ = layout.chunk_start(a);
-            let _ = layout.run_range(a, b);
+            let _ = layout.chunk_offset(a);
+            let _ = layout.table_offset(a);
+            let _ = layout.together(a, b);
             let _ = layout.sealed_run_len(c);
             let _ = layout.sealed_len_to_end(c);
             let _ = layout.opened_run_len(c);
@@ -404,9 +449,10 @@ mod tests {
         fn buffer_lengths_are_inverse(layout in layouts(), len in 0usize..1 << 24) {
             let sealed = layout.sealed_len_to_end(len).unwrap();
             prop_assert_eq!(layout.opened_len_to_end(sealed), Ok(len));
+            let tables = (layout.chunk_index(len as u64) / GROUP_CHUNKS + 1) * TABLE_LEN as u64;
             prop_assert_eq!(
                 layout.physical_size(len as u64).unwrap(),
-                layout.data_start() + sealed as u64
+                layout.data_start() + tables + sealed as u64
             );
         }
     }

@@ -1,4 +1,4 @@
-//! The sealed file format, version 2: a file cut into chunks, each sealed on its own by an AEAD,
+//! The sealed file format, version 3: a file cut into chunks, each sealed on its own by an AEAD,
 //! so that any part of it can be read and rewritten without touching the rest.
 //!
 //! The crate does no I/O and asks for no randomness of its own: bytes come in as slices, sealed
@@ -15,6 +15,7 @@
 //! - [`Layout`]: where a plaintext offset lies on disk, and which sizes are possible.
 //! - [`Entry`]: what the journal of a file says, by which a change that was cut short is undone or
 //!   completed.
+//! - [`Tree`]: which version of each chunk is the newest.
 //! - [`Sealer`] and [`Opener`]: a whole file from beginning to end.
 //!
 //! With the feature `wire`, the module `wire` has the state machines of sealed connections.
@@ -66,6 +67,7 @@ mod journal;
 mod keys;
 mod layout;
 mod stream;
+mod tree;
 
 #[cfg(feature = "wire")]
 pub mod wire;
@@ -76,9 +78,10 @@ mod testing;
 pub use error::Error;
 pub use file::FileCipher;
 pub use header::{HEADER_LEN, Header, MAGIC, Params, SALT_LEN, UnverifiedHeader, VERSION};
-pub use journal::{ENTRY_LEN, Entry, Restore, Stamp};
+pub use journal::{ENTRY_LEN, Entry, ROOT_OFFSET, Restore, Stamp};
 pub use keys::{FileKey, KEY_LEN, KeyId, MasterKey};
-pub use layout::{ChunkSize, FinalChunk, Layout, MAX_PHYSICAL_SIZE};
+pub use layout::{ChunkSize, FinalChunk, GROUP_CHUNKS, Layout, MAX_PHYSICAL_SIZE, TABLE_LEN};
 pub use stream::{Opener, Sealer};
+pub use tree::{Digest, Root, Tag, Tree, tags_of};
 
 pub use aead::{Cipher, TAG_LEN};

@@ -6,8 +6,8 @@ use std::convert::Infallible;
 
 use rand_core::{TryCryptoRng, TryRng};
 use sealed::{
-    ChunkSize, Cipher, Entry, Error, FileCipher, FileKey, HEADER_LEN, Header, Layout, MasterKey,
-    Opener, Params, Restore, Stamp,
+    ChunkSize, Cipher, Entry, Error, FileCipher, FileKey, GROUP_CHUNKS, HEADER_LEN, Header, Layout,
+    MasterKey, Opener, Params, ROOT_OFFSET, Restore, Root, Stamp, TABLE_LEN,
 };
 
 /// Nonces that count up: unique, which is all that sealing for a test needs.
@@ -84,12 +84,15 @@ pub fn layout(mut data: &[u8]) {
     if let Ok(chunks) = layout.chunks_of(a, b) {
         assert_eq!(chunks.is_empty(), b == 0);
     }
-    if let Ok(range) = layout.run_range(a, b) {
-        assert_eq!(
-            u128::from(range.end - range.start),
-            u128::from(b) * layout.sealed_chunk_len() as u128
-        );
+    if let Ok(offset) = layout.chunk_offset(a) {
+        let table = layout
+            .table_offset(a / GROUP_CHUNKS)
+            .expect("it lies before");
+        let before = (a % GROUP_CHUNKS) as usize * layout.sealed_chunk_len();
+        assert_eq!(offset - table, (TABLE_LEN + before) as u64);
     }
+    let together = layout.together(a, b);
+    assert!(together <= b && (together > 0) == (b > 0));
 }
 
 /// Any bytes as a run of chunks: they do not open, and nothing is left in the buffer.
@@ -122,28 +125,42 @@ pub fn chunk_run(mut data: &[u8]) {
 pub fn journal(mut data: &[u8]) {
     let master = master();
     let file = FileCipher::new(&FileKey::new(&master, take_params(&mut data), [2; 32]));
-    let mut journal = vec![0; file.layout().journal_len()];
+    let mut sealed = sealed_file(&file, b"abc");
+    let journal = &mut sealed[HEADER_LEN..][..file.layout().journal_len()];
     let live = file.encode_entry(&Entry {
+        root: Root::default(),
         stamp: Stamp::default(),
         restore: Some(Restore::Empty),
     });
-    let given = data.len().min(journal.len());
-    journal[..given].copy_from_slice(&data[..given]);
-    journal[48..64].copy_from_slice(&live[48..]);
+    let given = data.len().min(journal.len() - Root::LEN);
+    journal[Root::LEN..][..given].copy_from_slice(&data[..given]);
+    journal[80..96].copy_from_slice(&live[80..]);
+    // Only the kind of an entry that needs no chunk can be hit without the key.
+    let empties = journal[24] == 1;
 
-    let mut end = vec![0; file.layout().sealed_len_to_end(3).expect("small")];
-    file.seal_to_end(0, b"abc", &mut end, &mut Counter(0))
-        .expect("buffers fit");
-    let sealed = [&file.header().encode()[..], &journal, &end].concat();
     let mut opener = Opener::new(&master);
     let mut out = Vec::new();
     opener
         .push(&sealed, &mut out)
         .and_then(|()| opener.finish(&mut out))
         .expect("a void entry is no entry");
-    // Only the kind of an entry that needs no chunk can be hit without the key.
-    let empties = journal[8] == 1;
     assert_eq!(out, if empties { &b""[..] } else { b"abc" });
+}
+
+/// A whole file.
+fn sealed_file(file: &FileCipher, plaintext: &[u8]) -> Vec<u8> {
+    let mut tree = file.new_tree();
+    let image = file
+        .seal_image(&mut tree, 0, plaintext, &mut Counter(0))
+        .expect("small");
+    let mut sealed = file.header().encode().to_vec();
+    sealed.resize(file.layout().data_start() as usize, 0);
+    sealed.extend_from_slice(&tree.table(0));
+    sealed.resize(file.layout().data_start() as usize + TABLE_LEN, 0);
+    sealed.extend_from_slice(&image);
+    let root = tree.root(plaintext.len() as u64);
+    sealed[ROOT_OFFSET as usize..][..Root::LEN].copy_from_slice(root.as_bytes());
+    sealed
 }
 
 /// Any bytes as what follows an authentic header, and as a whole file: the stream gives nothing.
@@ -175,11 +192,7 @@ pub fn edits(mut data: &[u8]) {
 
     let file = FileCipher::new(&FileKey::new(&master, params, [2; 32]));
     let layout = file.layout();
-    let mut body = vec![0; layout.sealed_len_to_end(plaintext.len()).expect("small")];
-    file.seal_to_end(0, &plaintext, &mut body, &mut Counter(0))
-        .expect("buffers fit");
-    let journal = vec![0; layout.journal_len()];
-    let original = [&file.header().encode()[..], &journal, &body].concat();
+    let original = sealed_file(&file, &plaintext);
 
     let mut altered = original.clone();
     while !data.is_empty() {
@@ -208,11 +221,19 @@ pub fn edits(mut data: &[u8]) {
     let outcome = opener
         .push(&altered, &mut out)
         .and_then(|()| opener.finish(&mut out));
-    // Nothing is read from a journal that is not live, and none can be made live without the key.
-    let read = |bytes: &[u8]| -> Option<(Vec<u8>, Vec<u8>)> {
-        let header = bytes.get(..HEADER_LEN)?;
-        let body = bytes.get(layout.data_start() as usize..)?;
-        Some((header.to_vec(), body.to_vec()))
+    // Nothing but the root is read from a journal that is not live, and none can be made live
+    // without the key; nothing but tags of the table, for there is one group.
+    let table = layout.data_start() as usize;
+    let tags = table + 16..table + 16 + 16 * (plaintext.len() / layout.chunk_size() + 1);
+    let read = |bytes: &[u8]| -> Option<Vec<u8>> {
+        Some(
+            [
+                bytes.get(..HEADER_LEN + Root::LEN)?,
+                bytes.get(tags.clone())?,
+                bytes.get(table + TABLE_LEN..)?,
+            ]
+            .concat(),
+        )
     };
     if read(&altered) == read(&original) {
         assert_eq!(outcome, Ok(()));

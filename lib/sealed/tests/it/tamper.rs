@@ -1,6 +1,6 @@
 //! Every small way to alter a file is found out.
 
-use sealed::{Cipher, Error, FileKey, HEADER_LEN, MasterKey};
+use sealed::{Cipher, Error, FileCipher, FileKey, HEADER_LEN, MasterKey, ROOT_OFFSET, TABLE_LEN};
 
 use crate::support::{TestRng, open_random_access, open_stream, sample, seal, small_chunks};
 
@@ -12,7 +12,7 @@ struct Case {
     sealed: Vec<u8>,
     other: Vec<u8>,
     sealed_chunk: usize,
-    /// Where the chunks begin; between the header and here lies the journal, which is clear.
+    /// Where the chunks begin; before them lies the table of their tags.
     data_start: usize,
 }
 
@@ -35,12 +35,16 @@ impl Case {
         let (sealed, other) = (version(), version());
         Self {
             sealed_chunk: params.layout().sealed_chunk_len(),
-            data_start: params.layout().data_start() as usize,
+            data_start: params.layout().chunk_offset(0).unwrap() as usize,
             master,
             plaintext,
             sealed,
             other,
         }
+    }
+
+    fn table_start(&self) -> usize {
+        self.data_start - TABLE_LEN
     }
 
     /// Where each chunk lies.
@@ -101,8 +105,13 @@ fn every_flipped_bit() {
         for at in 0..altered.len() {
             for bit in 0..8 {
                 altered[at] ^= 1 << bit;
-                // Nothing is read from a journal that is clear, and no flipped bit makes it live.
-                if (HEADER_LEN..case.data_start).contains(&at) {
+                // Nothing but the root is read from a journal that is clear, and no flipped bit makes
+                // it live; of the last table nothing but the tags of the chunks there are.
+                let tags =
+                    case.table_start() + 16..case.table_start() + 16 + 16 * case.chunks().len();
+                if (HEADER_LEN + 16..tags.start).contains(&at)
+                    || (tags.end..case.data_start).contains(&at)
+                {
                     case.assert_unharmed(&altered);
                 } else {
                     case.assert_refused(&altered);
@@ -203,20 +212,121 @@ fn the_other_cipher_and_chunk_size() {
     }
 }
 
-/// The limit that docs/format.md states: within one file, a chunk does not know its age. Here so
-/// that nobody promises more, and that a version of the format that does better has to say so.
-#[test]
-fn a_chunk_put_back_to_an_earlier_value_is_not_found_out() {
+/// Versions of one file, under one salt: as they were written one after the other.
+fn history(cipher: Cipher, sizes: &[usize]) -> (FileCipher, Vec<(Vec<u8>, Vec<u8>)>) {
     let mut rng = TestRng(1);
-    let master = MasterKey::from_bytes([0x11; 32]);
-    let params = small_chunks(Cipher::default());
-    let key = FileKey::generate(&master, params, &mut rng).unwrap();
-    let before = seal(&key, &[1; 1024], &mut rng);
-    let mut after = seal(&key, &[2; 1024], &mut rng);
+    let key = FileKey::generate(&master(), small_chunks(cipher), &mut rng).unwrap();
+    let versions = (0..)
+        .zip(sizes)
+        .map(|(version, &size)| {
+            let plaintext: Vec<u8> = (0..size)
+                .map(|at| (at / 512) as u8 ^ (version * 16))
+                .collect();
+            let sealed = seal(&key, &plaintext, &mut rng);
+            (plaintext, sealed)
+        })
+        .collect();
+    (FileCipher::new(&key), versions)
+}
 
-    let start = params.layout().data_start() as usize;
-    let first = start..start + params.layout().sealed_chunk_len();
-    after[first.clone()].copy_from_slice(&before[first]);
-    let opened = open_random_access(&master, &after).unwrap();
-    assert_eq!(opened, [[1; 512], [2; 512]].concat());
+fn master() -> MasterKey {
+    MasterKey::from_bytes([0x11; 32])
+}
+
+/// A file put together from parts of several of its versions is refused, whatever the parts: its
+/// head with the root, each tag and each chunk may come from any of them, and the length. What opens
+/// is one of the versions, whole.
+#[test]
+fn every_mixture_of_versions() {
+    for cipher in Cipher::ALL {
+        for sizes in [[1024, 1024, 1024], [600, 1200, 100], [1023, 1024, 512]] {
+            let (file, versions) = history(cipher, &sizes);
+            let layout = *file.layout();
+            let most = versions
+                .iter()
+                .map(|(_, sealed)| sealed.len())
+                .max()
+                .unwrap();
+            let table = layout.table_offset(0).unwrap() as usize + 16;
+            let mut parts: Vec<std::ops::Range<usize>> = vec![ROOT_OFFSET as usize..table];
+            parts.extend((0..3).map(|slot| table + slot * 16..table + slot * 16 + 16));
+            parts.extend((0..3).map(|index| {
+                let start = layout.chunk_offset(index).unwrap() as usize;
+                start..start + layout.sealed_chunk_len()
+            }));
+            let mut refused = 0;
+            for choice in 0..3_usize.pow(parts.len() as u32 + 1) {
+                let from = |part: usize| &versions[choice / 3_usize.pow(part as u32) % 3].1;
+                let mut mixed = versions[0].1.clone();
+                mixed.resize(most, 0);
+                for (part, range) in parts.iter().enumerate() {
+                    let range = range.start..range.end.min(from(part).len());
+                    if range.start < range.end {
+                        mixed[range.clone()].copy_from_slice(&from(part)[range]);
+                    }
+                }
+                mixed.truncate(from(parts.len()).len());
+                match open_random_access(&master(), &mixed) {
+                    Ok(opened) => {
+                        assert!(versions.iter().any(|(plaintext, _)| *plaintext == opened));
+                        assert_eq!(open_stream(&master(), &mixed, 999), (opened, None));
+                    }
+                    Err(_) => {
+                        refused += 1;
+                        assert!(open_stream(&master(), &mixed, 999).1.is_some());
+                    }
+                }
+            }
+            assert!(refused > 3_usize.pow(8) - 200, "{refused}");
+        }
+    }
+}
+
+/// The same in a file of two groups: its tables and their digests too.
+#[test]
+fn mixtures_of_versions_with_two_groups() {
+    let size = 257 * 512 + 9;
+    let (file, versions) = history(Cipher::default(), &[size, size]);
+    let layout = *file.layout();
+    let table = |group| layout.table_offset(group).unwrap() as usize;
+    let chunk = |index| {
+        let start = layout.chunk_offset(index).unwrap() as usize;
+        start..(start + layout.sealed_chunk_len()).min(versions[0].1.len())
+    };
+    let parts = [
+        ROOT_OFFSET as usize..table(0),
+        table(0)..table(0) + 16,
+        table(0) + 16..table(0) + 32,
+        table(0) + 32..table(0) + 16 + 256 * 16,
+        chunk(0),
+        chunk(1).start..chunk(255).end,
+        table(1)..table(1) + 16,
+        table(1) + 16..table(1) + 32,
+        table(1) + 32..chunk(256).start,
+        chunk(256),
+        chunk(257),
+    ];
+    for choice in 0..1_usize << parts.len() {
+        let mut mixed = versions[0].1.clone();
+        for (part, range) in parts.iter().enumerate() {
+            if choice >> part & 1 == 1 {
+                mixed[range.clone()].copy_from_slice(&versions[1].1[range.clone()]);
+            }
+        }
+        // The last group's digest counts for nothing.
+        let counts = choice | 1 << 6;
+        let expected = [(1 << 6, 0), ((1 << parts.len()) - 1, 1)]
+            .into_iter()
+            .find(|(whole, _)| *whole == counts)
+            .map(|(_, version)| &versions[version].0);
+        let opened = open_random_access(&master(), &mixed);
+        let (streamed, error) = open_stream(&master(), &mixed, 100_000);
+        match expected {
+            Some(plaintext) => {
+                assert!(opened.as_ref() == Ok(plaintext) && error.is_none());
+                assert!(streamed == *plaintext);
+            }
+            None => assert!(opened.is_err() && error.is_some(), "{choice:b}"),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The fixed vectors in `tests/vectors/sealed-v2.json`, which every implementation of the format
+//! The fixed vectors in `tests/vectors/sealed-v3.json`, which every implementation of the format
 //! is held to.
 //!
 //! They are made by this file from fixed inputs and compared with what is checked in. After an
@@ -8,13 +8,15 @@ use std::path::Path;
 
 use hkdf::Hkdf;
 use sealed::{
-    ChunkSize, Cipher, Error, FileCipher, FileKey, HEADER_LEN, Header, MasterKey, Params, Restore,
-    VERSION,
+    ChunkSize, Cipher, Error, FileCipher, FileKey, HEADER_LEN, Header, MasterKey, Params,
+    ROOT_OFFSET, Restore, Root, TABLE_LEN, VERSION,
 };
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use crate::support::{TestRng, open_random_access, open_stream, sample, seal, set_journal};
+use crate::support::{
+    TestRng, chunks_of, open_random_access, open_stream, sample, seal, set_journal, tree_of,
+};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Vectors {
@@ -35,6 +37,7 @@ struct Good {
     salt: String,
     header_key: String,
     content_key: String,
+    tree_key: String,
     plaintext: String,
     sealed: String,
 }
@@ -99,6 +102,7 @@ fn good(cipher: Cipher, chunk_size: usize, len: usize) -> Good {
         salt: hex(key.header().salt()),
         header_key: hex(&derive(b"sealed file header key")),
         content_key: hex(key.content_key()),
+        tree_key: hex(&derive(b"sealed file tree key")),
         plaintext: hex(&plaintext),
         sealed: hex(&sealed),
     }
@@ -114,7 +118,8 @@ fn cut_short() -> Vec<Good> {
     let file = FileCipher::new(&key);
     let layout = *file.layout();
     let sealed = unhex(&original.sealed);
-    let start = layout.data_start() as usize;
+    let start = layout.chunk_offset(0).unwrap() as usize;
+    let tag = |slot: usize| start - TABLE_LEN + 16 + slot * 16;
     let case = |name: &str, restore, chunk: &[u8], mut sealed: Vec<u8>, plaintext: &[u8]| {
         set_journal(&file, &mut sealed, restore, chunk);
         Good {
@@ -124,44 +129,56 @@ fn cut_short() -> Vec<Good> {
             ..original.clone()
         }
     };
+    let tree = || tree_of(&file, &sealed).unwrap();
 
     let mut new_chunk = vec![0; 552];
     file.seal_run(1, &[b'n'; 512], &mut new_chunk, &mut TestRng(7))
         .unwrap();
     let mut half_new = sealed.clone();
     half_new[start + 552..start + 552 + 100].copy_from_slice(&new_chunk[..100]);
+    half_new[tag(1)..tag(1) + 9].copy_from_slice(&new_chunk[536..545]);
     let overwritten = [&sample(1031)[..512], &[b'n'; 512], &sample(1031)[1024..]].concat();
+    let mut new_tree = tree();
+    new_tree
+        .put(1, &[*new_chunk.last_chunk().unwrap()])
+        .unwrap();
+    let overwritten_root = new_tree.root(1031);
 
     let old_end = &sealed[start + 2 * 552..];
     let mut half_grown = sealed.clone();
     half_grown[start + 2 * 552..][..40].fill(b'g');
     half_grown.extend_from_slice(&[b'g'; 300]);
+    half_grown[tag(2)..tag(4)].fill(b'g');
 
     let mut new_end = vec![0; 45];
     file.seal_to_end(1, b"short", &mut new_end, &mut TestRng(8))
         .unwrap();
     let shrunk = [&sample(1031)[..512], b"short"].concat();
+    let mut new_tree = tree();
+    new_tree.truncate(2).unwrap();
+    new_tree.put(1, &[*new_end.last_chunk().unwrap()]).unwrap();
+    let shrunk_root = new_tree.root(517);
 
     let mut begun = sealed[..HEADER_LEN].to_vec();
     begun.extend_from_slice(&[0; 100]);
     vec![
         case(
             "cut short: a chunk being overwritten",
-            file.restore_of(1, None, &new_chunk),
+            file.restore_of(1, None, &new_chunk, overwritten_root),
             &new_chunk,
             half_new,
             &overwritten,
         ),
         case(
             "cut short: growing",
-            file.restore_of(2, Some(7), old_end),
+            file.restore_of(2, Some(7), old_end, tree().root(1031)),
             old_end,
             half_grown,
             &sample(1031),
         ),
         case(
             "cut short: shrinking",
-            file.restore_of(1, Some(5), &new_end),
+            file.restore_of(1, Some(5), &new_end, shrunk_root),
             &new_end,
             sealed.clone(),
             &shrunk,
@@ -169,12 +186,16 @@ fn cut_short() -> Vec<Good> {
         case("cut short: being begun", Restore::Empty, &[], begun, b""),
         case(
             "cut short: the journal itself",
-            file.restore_of(1, None, &new_chunk),
+            file.restore_of(1, None, &new_chunk, overwritten_root),
             &new_chunk[..300],
             sealed.clone(),
             &sample(1031),
         ),
     ]
+}
+
+fn table_start(cipher: Cipher) -> usize {
+    params(cipher, 512).layout().data_start() as usize
 }
 
 fn bad_files() -> Vec<Bad> {
@@ -186,7 +207,8 @@ fn bad_files() -> Vec<Bad> {
     };
     let (sealed, key) = version(&sample(1031));
     let (other, _) = version(&sample(1031));
-    let start = params.layout().data_start() as usize;
+    let start = params.layout().chunk_offset(0).unwrap() as usize;
+    let table = start - TABLE_LEN;
     let chunk = |i: usize| start + i * 552..(start + (i + 1) * 552).min(sealed.len());
 
     let with = |at: usize, value: u8| {
@@ -206,6 +228,18 @@ fn bad_files() -> Vec<Bad> {
     let mut spliced = sealed.clone();
     spliced[chunk(1)].copy_from_slice(&other[chunk(1)]);
 
+    // Another version of the same file.
+    let older = seal(&key, &sample(1031), &mut TestRng(6));
+    let put_back = |parts: &[std::ops::Range<usize>]| {
+        let mut altered = sealed.clone();
+        for part in parts {
+            altered[part.clone()].copy_from_slice(&older[part.clone()]);
+        }
+        altered
+    };
+    let tag = |slot: usize| table + 16 + slot * 16..table + 32 + slot * 16;
+    let root = ROOT_OFFSET as usize..ROOT_OFFSET as usize + Root::LEN;
+
     let header = &sealed[..start];
     let end = sealed.len();
     [
@@ -221,7 +255,8 @@ fn bad_files() -> Vec<Bad> {
             with(7, b'\r'),
         ),
         ("version 1", "UnsupportedVersion", with(8, 1)),
-        ("version 3", "UnsupportedVersion", with(8, 3)),
+        ("version 2", "UnsupportedVersion", with(8, 2)),
+        ("version 4", "UnsupportedVersion", with(8, 4)),
         ("version 0", "UnsupportedVersion", with(8, 0)),
         ("cipher 0", "UnknownCipher", with(9, 0)),
         ("cipher 3", "UnknownCipher", with(9, 3)),
@@ -237,7 +272,17 @@ fn bad_files() -> Vec<Bad> {
         ("magic alone", "Truncated", sealed[..8].to_vec()),
         ("header cut short", "Truncated", sealed[..95].to_vec()),
         ("header alone", "Truncated", sealed[..HEADER_LEN].to_vec()),
-        ("header and journal alone", "Truncated", header.to_vec()),
+        (
+            "header and journal alone",
+            "Truncated",
+            sealed[..table].to_vec(),
+        ),
+        ("no chunk", "Truncated", header.to_vec()),
+        (
+            "cut inside the table",
+            "Truncated",
+            sealed[..start - 1].to_vec(),
+        ),
         (
             "cut at the first chunk's end",
             "Truncated",
@@ -304,6 +349,35 @@ fn bad_files() -> Vec<Bad> {
             "ChunkCorrupt",
             parts(&[header, &sealed[chunk(0)], &sealed[chunk(2)]]),
         ),
+        ("older chunk", "Stale", put_back(&[chunk(1)])),
+        ("older final chunk", "Stale", put_back(&[chunk(2)])),
+        (
+            "older chunk and tag",
+            "RootCorrupt",
+            put_back(&[chunk(1), tag(1)]),
+        ),
+        (
+            "all chunks and tags older",
+            "RootCorrupt",
+            put_back(&[start..sealed.len(), tag(0), tag(1), tag(2)]),
+        ),
+        (
+            "older root",
+            "RootCorrupt",
+            put_back(std::slice::from_ref(&root)),
+        ),
+        ("root altered", "RootCorrupt", flipped(root.start)),
+        ("tag in the table altered", "Stale", flipped(tag(2).start)),
+        (
+            "tags in the table swapped",
+            "Stale",
+            parts(&[
+                &sealed[..tag(0).start],
+                &sealed[tag(1)],
+                &sealed[tag(0)],
+                &sealed[tag(1).end..],
+            ]),
+        ),
         (
             "final chunk in the middle",
             "ChunkCorrupt",
@@ -324,6 +398,16 @@ fn bad_files() -> Vec<Bad> {
         sealed: hex(&sealed),
     })
     .chain([Bad {
+        name: "digest altered of the first of two groups".into(),
+        key: hex(master().expose_secret()),
+        error: "TableCorrupt".into(),
+        sealed: {
+            let mut altered = unhex(&good(Cipher::Aes256Gcm, 512, 257 * 512 + 7).sealed);
+            altered[table_start(Cipher::Aes256Gcm)] ^= 1;
+            hex(&altered)
+        },
+    }])
+    .chain([Bad {
         name: "another key".into(),
         key: hex(&[0xEE; 32]),
         error: "WrongKey".into(),
@@ -343,6 +427,8 @@ fn make() -> Vectors {
             .chain([
                 good(Cipher::XChaCha20Poly1305, 4096, 4100),
                 good(Cipher::Aes256Gcm, 8192, 3),
+                // Of two groups.
+                good(Cipher::Aes256Gcm, 512, 257 * 512 + 7),
             ])
             .chain(cut_short())
             .collect(),
@@ -357,7 +443,7 @@ fn path(from_root: &str) -> std::path::PathBuf {
 }
 
 fn read() -> Vectors {
-    let path = path("tests/vectors/sealed-v2.json");
+    let path = path("tests/vectors/sealed-v3.json");
     if std::env::var_os("SEALED_WRITE_VECTORS").is_some() {
         let text = serde_json::to_string_pretty(&make()).unwrap() + "\n";
         std::fs::write(&path, text).unwrap();
@@ -431,20 +517,28 @@ fn the_document_shows_the_vectors() {
             &vector.salt,
             &vector.header_key,
             &vector.content_key,
+            &vector.tree_key,
         ] {
             assert!(shown.contains(field.as_str()), "{}: {field}", vector.name);
         }
-        // The journal between them is zeros.
-        let cipher = Cipher::ALL
-            .into_iter()
-            .find(|cipher| cipher.name() == vector.cipher)
-            .unwrap();
-        let journal = params(cipher, vector.chunk_size).layout().journal_len();
-        let (header, rest) = vector.sealed.split_at(2 * HEADER_LEN);
-        let (zeros, chunk) = rest.split_at(2 * journal);
-        assert!(zeros.bytes().all(|digit| digit == b'0'));
-        for part in [header, chunk] {
-            assert!(shown.contains(part), "{}: {part}", vector.name);
+        let sealed = unhex(&vector.sealed);
+        let key = MasterKey::from_slice(&unhex(&vector.key)).unwrap();
+        let file = FileCipher::open(&key, &sealed).unwrap();
+        let chunk = chunks_of(&file, &sealed).unwrap().pop().unwrap();
+        let table = file.layout().data_start() as usize;
+        let root = ROOT_OFFSET as usize + Root::LEN;
+        // What is not shown is zeros.
+        for zeros in [root..table, table + 32..chunk.start] {
+            assert!(sealed[zeros].iter().all(|&byte| byte == 0));
+        }
+        for part in [
+            0..HEADER_LEN,
+            ROOT_OFFSET as usize..root,
+            table..table + 32,
+            chunk,
+        ] {
+            let part = hex(&sealed[part]);
+            assert!(shown.contains(&part), "{}: {part}", vector.name);
         }
     }
 }
