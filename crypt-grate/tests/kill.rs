@@ -728,6 +728,36 @@ fn second_kill(scene: &Scene, left: &Disk, old: &[u8], change: Change) -> Result
     Ok(())
 }
 
+/// Changes at the edges of groups, whose tables change with them.
+#[test]
+fn a_kill_at_the_edge_of_a_group_leaves_old_or_new() {
+    const GROUP: usize = 256 * SMALL;
+    let mut tally = Tally::default();
+    for size in [GROUP - 1, GROUP, GROUP + 700, 2 * GROUP + 5] {
+        let mut changes = vec![Change::SetLen(1000), Change::SetLen(2 * GROUP + 1000)];
+        for at in [0, GROUP - 513, GROUP - 1, GROUP, GROUP + 1, size] {
+            for len in [1, 514, 1500] {
+                changes.push(Change::Write { at, len });
+            }
+            changes.push(Change::SetLen(at.max(1)));
+        }
+        for (number, change) in changes.into_iter().enumerate() {
+            let scene = Scene {
+                chunks: CHUNKS[number % 2],
+                size,
+                change,
+                warm: number % 3 == 0,
+            };
+            for fault in [Fault::Kill, Fault::Full, Fault::Broken] {
+                for place in scene.places(fault) {
+                    tally.count(&scene, (fault, place), scene.strike(fault, place));
+                }
+            }
+        }
+    }
+    tally.conclude(5_000);
+}
+
 /// Changes that the engine makes in several runs of chunks.
 #[test]
 fn a_kill_in_a_long_change_leaves_old_or_new() {

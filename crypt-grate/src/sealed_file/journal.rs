@@ -1,15 +1,30 @@
 //! Completing or undoing what was cut short.
 
-use super::{Error, HEAD_LEN, Keys, SealedFile};
+use super::{Error, HEAD_LEN, Keys, SealedFile, read_tags};
 use crate::storage::{Errno, LockMode, Storage, read_up_to, write_all};
-use sealed::{Entry, HEADER_LEN, Restore};
+use sealed::{Digest, Entry, GROUP_CHUNKS, HEADER_LEN, Restore, Root, Stamp};
 use std::sync::Arc;
 
 /// What differs between a file on the disk and the whole state that its journal restores.
 pub struct Patch {
+    /// What has to be where: the chunk, and its tag in the table.
+    pieces: Vec<Piece>,
+    size: u64,
+    /// The root of the file's tree then.
+    root: Root,
+}
+
+struct Piece {
     offset: u64,
     bytes: Vec<u8>,
-    size: u64,
+}
+
+impl Piece {
+    /// The bytes of it at and behind an offset of the file.
+    fn from(&self, offset: u64) -> Option<&[u8]> {
+        let at = usize::try_from(offset.checked_sub(self.offset)?).ok()?;
+        self.bytes.get(at..).filter(|rest| !rest.is_empty())
+    }
 }
 
 /// A file read as its journal restores it, where it can't be repaired.
@@ -29,21 +44,16 @@ impl<S: Storage> Storage for Patched<'_, S> {
         let Some(patch) = &self.patch else {
             return self.inner.read_at(buf, offset);
         };
-        let within = offset
-            .checked_sub(patch.offset)
-            .and_then(|at| patch.bytes.get(usize::try_from(at).ok()?..))
-            .filter(|rest| !rest.is_empty());
-        if let Some(rest) = within {
+        if let Some(rest) = patch.pieces.iter().find_map(|piece| piece.from(offset)) {
             let len = rest.len().min(buf.len());
             buf[..len].copy_from_slice(&rest[..len]);
             return Ok(len);
         }
-        // Up to the patch, and not beyond the end.
-        let end = if offset < patch.offset {
-            patch.offset.min(patch.size)
-        } else {
-            patch.size
-        };
+        // Up to the next piece, and not beyond the end.
+        let starts = patch.pieces.iter().map(|piece| piece.offset);
+        let end = starts
+            .filter(|&start| start > offset)
+            .fold(patch.size, u64::min);
         let len = (buf.len() as u64).min(end.saturating_sub(offset)) as usize;
         self.inner.read_at(&mut buf[..len], offset)
     }
@@ -93,23 +103,49 @@ impl SealedFile {
         if let Some(physical) = self.refresh(storage, keys)? {
             return Ok(physical);
         }
-        let Unfinished { entry, patch, .. } = self.unfinished(storage, keys)?;
+        let Unfinished { head, entry, patch } = self.unfinished(storage, keys)?;
         let physical = storage.size()?;
-        let mut size = physical;
-        if let Some(patch) = patch {
-            write_all(storage, &patch.bytes, patch.offset)?;
-            if patch.size != physical {
-                storage.set_size(patch.size)?;
-            }
-            size = patch.size;
-            self.restored = true;
+        let Some(patch) = patch else {
+            self.clear(storage, entry.stamp, entry.root, physical)?;
+            return Ok(physical);
+        };
+        // Until the file is what the journal makes of it, nothing may be taken for known.
+        let restored = self.restore(storage, head, Arc::new(patch), physical);
+        if restored.is_err() {
+            self.forget();
         }
+        let (root, size) = restored?;
+        self.restored = true;
         if size == 0 {
             self.forget();
             return Ok(0);
         }
-        self.clear(storage, entry, size)?;
+        self.clear(storage, entry.stamp, root, size)?;
         Ok(size)
+    }
+
+    /// Makes a file of this physical size what its journal says. Answers its root and size then.
+    fn restore(
+        &mut self,
+        storage: &impl Storage,
+        head: [u8; HEAD_LEN],
+        patch: Arc<Patch>,
+        physical: u64,
+    ) -> Result<(Root, u64), Error> {
+        let (root, size) = (patch.root, patch.size);
+        if size > 0 {
+            // Nothing is put back that does not belong there.
+            self.remember(head, size, root);
+            self.known(&Patched::new(storage, Some(patch.clone())), size)?;
+            self.seen = None;
+        }
+        for piece in &patch.pieces {
+            write_all(storage, &piece.bytes, piece.offset)?;
+        }
+        if size != physical {
+            storage.set_size(size)?;
+        }
+        Ok((root, size))
     }
 
     /// As [`SealedFile::settle`], for who only reads: a file that can't be repaired is read as if
@@ -128,13 +164,13 @@ impl SealedFile {
         if let Some(physical) = self.refresh(storage, keys)? {
             return Ok(physical);
         }
-        let Unfinished { head, patch, .. } = self.unfinished(storage, keys)?;
-        let size = match &patch {
-            Some(patch) => patch.size,
-            None => storage.size()?,
+        let Unfinished { head, entry, patch } = self.unfinished(storage, keys)?;
+        let (size, root) = match &patch {
+            Some(patch) => (patch.size, patch.root),
+            None => (storage.size()?, entry.root),
         };
         self.patch = patch.map(Arc::new);
-        self.remember(head, size);
+        self.remember(head, size, root);
         Ok(size)
     }
 
@@ -160,13 +196,16 @@ impl SealedFile {
         let cipher = self.cipher()?;
         let layout = cipher.layout();
         let Restore::Chunk {
-            index, final_len, ..
+            index,
+            final_len,
+            tag,
+            root,
         } = *restore
         else {
             return Ok(Some(Patch {
-                offset: 0,
-                bytes: Vec::new(),
+                pieces: Vec::new(),
                 size: 0,
+                root: Root::default(),
             }));
         };
         let mut bytes = vec![0; restore.sealed_len(layout)];
@@ -179,10 +218,27 @@ impl SealedFile {
         if read < bytes.len() || end > physical || !cipher.is_restorable(restore, &bytes) {
             return Ok(None);
         }
+        let size = if final_len.is_some() { end } else { physical };
+        let (group, slot) = (index / GROUP_CHUNKS, (index % GROUP_CHUNKS) as usize);
+        let mut table = Piece {
+            offset: layout.table_offset(group)?,
+            bytes: Vec::new(),
+        };
+        let last = layout.final_chunk(layout.plaintext_size(size)?).index;
+        if last / GROUP_CHUNKS == group {
+            table.offset += (Digest::LEN + slot * tag.len()) as u64;
+            table.bytes.extend_from_slice(&tag);
+        } else {
+            let mut tags = read_tags(storage, layout, group, GROUP_CHUNKS as usize)?;
+            tags[slot * tag.len()..][..tag.len()].copy_from_slice(&tag);
+            let digest = cipher.digest_of(group, &tags);
+            table.bytes = [digest.as_bytes().as_slice(), &tags].concat();
+        }
+        let chunk = Piece { offset, bytes };
         Ok(Some(Patch {
-            offset,
-            bytes,
-            size: if final_len.is_some() { end } else { physical },
+            pieces: vec![chunk, table],
+            size,
+            root,
         }))
     }
 
@@ -199,27 +255,26 @@ impl SealedFile {
         Ok(write_all(storage, &bytes, HEADER_LEN as u64)?)
     }
 
-    /// Says in the journal that the change is complete. `entry` is the one that announced it.
+    /// Says in the journal that the change is complete that was announced with that stamp, and
+    /// which root the file has now.
     pub(super) fn clear(
         &mut self,
         storage: &impl Storage,
-        entry: Entry,
+        stamp: Stamp,
+        root: Root,
         physical: u64,
     ) -> Result<(), Error> {
         let cleared = Entry {
-            stamp: entry.stamp.next(),
+            root,
+            stamp: stamp.next(),
             restore: None,
         };
         let cipher = self.cipher()?;
         let mut head = [0; HEAD_LEN];
         head[..HEADER_LEN].copy_from_slice(&cipher.header().encode());
-        // What is not overwritten stays as it was announced.
-        head[HEADER_LEN..].copy_from_slice(&cipher.encode_entry(&entry));
-        let end = cipher.encode_entry(&cleared);
-        head[HEADER_LEN + Entry::CLEARED_FROM..].copy_from_slice(&end[Entry::CLEARED_FROM..]);
-        let from = HEADER_LEN + Entry::CLEARED_FROM;
-        write_all(storage, &head[from..], from as u64)?;
-        self.remember(head, physical);
+        head[HEADER_LEN..].copy_from_slice(&cipher.encode_entry(&cleared));
+        write_all(storage, &head[HEADER_LEN..], HEADER_LEN as u64)?;
+        self.remember(head, physical, root);
         Ok(())
     }
 }

@@ -1,9 +1,9 @@
 //! One sealed file with the reads and writes of a plain one.
 //!
 //! A [`SealedFile`] is the shared state of an inode; its user serialises the calls. What lies on
-//! the disk is authenticated before it is returned or merged into a write, and the final chunk
-//! before a file grows or its end is reported, so that a file that was cut short can't pass for a
-//! shorter one.
+//! the disk is authenticated before it is returned or merged into a write, and found to be the newest
+//! at its place; the final chunk before a file grows or its end is reported, so that a file that was
+//! cut short can't pass for a shorter one.
 //!
 //! Others may have the same file open: another grate, another run. Who changes it holds its lock
 //! exclusively, and leaves another [stamp](sealed::Stamp) behind; so one look at the head of the
@@ -22,8 +22,8 @@ use crate::storage::{Errno, LockMode, Locked, Storage, read_up_to};
 use journal::{Patch, Patched};
 use sealed::aead::{Aead, Software};
 use sealed::{
-    ENTRY_LEN, Entry, FileCipher, FileKey, FinalChunk, HEADER_LEN, Header, Layout, MAGIC,
-    MasterKey, Params,
+    Digest, ENTRY_LEN, Entry, FileCipher, FileKey, FinalChunk, GROUP_CHUNKS, HEADER_LEN, Header,
+    Layout, MAGIC, MasterKey, Params, Root, Tag, Tree,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -100,10 +100,18 @@ struct Window {
     plaintext: Vec<u8>,
 }
 
+/// What is authentic of a file, and its newest: its end, and the tree over its chunks.
+struct Known {
+    tail: Tail,
+    tree: Tree,
+}
+
 /// The state of the file that everything remembered belongs to.
 struct Seen {
     head: [u8; HEAD_LEN],
     physical: u64,
+    /// The root of the file's tree.
+    root: Root,
 }
 
 /// The state of one sealed file.
@@ -112,7 +120,7 @@ pub struct SealedFile {
     /// `None` for a file without a header, which is empty.
     cipher: Option<FileCipher<AnyAead>>,
     seen: Option<Seen>,
-    tail: Option<Tail>,
+    known: Option<Known>,
     window: Window,
     /// The chunk after the last one that was read: reading on from there opens a window.
     next: u64,
@@ -174,6 +182,19 @@ fn read_exact(storage: &impl Storage, buf: &mut [u8], offset: u64) -> Result<(),
         return Err(sealed::Error::Truncated.into());
     }
     Ok(())
+}
+
+/// Tags of the first `count` chunks of a group, as they stand in its table.
+fn read_tags(
+    storage: &impl Storage,
+    layout: &Layout,
+    group: u64,
+    count: usize,
+) -> Result<Vec<u8>, Error> {
+    let mut tags = vec![0; count * size_of::<Tag>()];
+    let offset = layout.table_offset(group)? + Digest::LEN as u64;
+    read_exact(storage, &mut tags, offset)?;
+    Ok(tags)
 }
 
 /// The layout that the header of a sealed file names, the key not needed. `None` for a file that
@@ -280,7 +301,7 @@ impl SealedFile {
             return Ok(None);
         }
         let physical = storage.size()?;
-        self.remember(head, physical);
+        self.remember(head, physical, entry.root);
         Ok(Some(physical))
     }
 
@@ -303,8 +324,12 @@ impl SealedFile {
         Ok(entry)
     }
 
-    fn remember(&mut self, head: [u8; HEAD_LEN], physical: u64) {
-        self.seen = Some(Seen { head, physical });
+    fn remember(&mut self, head: [u8; HEAD_LEN], physical: u64, root: Root) {
+        self.seen = Some(Seen {
+            head,
+            physical,
+            root,
+        });
     }
 
     /// Does what needs the file whole: without the lock first, and with it where that fails.
@@ -372,22 +397,65 @@ impl SealedFile {
             .ok_or(Error::Sealed(sealed::Error::NotSealed))
     }
 
-    /// The final chunk of a file of that physical size, read and authenticated where it is not
-    /// at hand.
-    fn tail(&mut self, storage: &impl Storage, physical: u64) -> Result<&Tail, Error> {
-        if self.tail.is_none() {
-            let cipher = self.cipher()?;
-            let layout = cipher.layout();
-            let FinalChunk { index, len } = layout.final_chunk(layout.plaintext_size(physical)?);
-            let mut sealed = vec![0; len + layout.overhead()];
-            read_exact(storage, &mut sealed, layout.chunk_offset(index)?)?;
-            let mut plaintext = vec![0; len];
-            cipher.open_to_end(index, &sealed, &mut plaintext)?;
-            self.tail = Some(Tail { plaintext, sealed });
+    /// The final chunk and the tree of a file of that physical size, read and authenticated where
+    /// they are not at hand.
+    fn known(&mut self, storage: &impl Storage, physical: u64) -> Result<&mut Known, Error> {
+        let known = match self.known.take() {
+            Some(known) => known,
+            None => self.read_known(storage, physical)?,
+        };
+        Ok(self.known.insert(known))
+    }
+
+    fn read_known(&self, storage: &impl Storage, physical: u64) -> Result<Known, Error> {
+        let cipher = self.cipher()?;
+        let layout = cipher.layout();
+        let size = layout.plaintext_size(physical)?;
+        let FinalChunk { index, len } = layout.final_chunk(size);
+        // First the final chunk: only if it is authentic, the file has as many groups as its size
+        // says.
+        let mut sealed = vec![0; len + layout.overhead()];
+        read_exact(storage, &mut sealed, layout.chunk_offset(index)?)?;
+        let mut plaintext = vec![0; len];
+        cipher.open_to_end(index, &sealed, &mut plaintext)?;
+
+        let last = index / GROUP_CHUNKS;
+        let mut digests = Vec::with_capacity(last as usize);
+        for group in 0..last {
+            let mut digest = [0; Digest::LEN];
+            read_exact(storage, &mut digest, layout.table_offset(group)?)?;
+            digests.push(Digest::from_bytes(digest));
         }
-        self.tail
-            .as_ref()
-            .ok_or(Error::Sealed(sealed::Error::Truncated))
+        let count = (index % GROUP_CHUNKS) as usize + 1;
+        let tags = read_tags(storage, layout, last, count)?;
+        let root = self.seen.as_ref().map(|seen| seen.root).unwrap_or_default();
+        let tree = cipher.verify_tree(digests, &tags, size, root)?;
+        tree.check(layout, index, &sealed)?;
+        Ok(Known {
+            tail: Tail { plaintext, sealed },
+            tree,
+        })
+    }
+
+    /// The final chunk.
+    fn tail(&mut self, storage: &impl Storage, physical: u64) -> Result<&Tail, Error> {
+        Ok(&self.known(storage, physical)?.tail)
+    }
+
+    /// The tree, with the tags of all chunks of a group at hand.
+    fn tree(
+        &mut self,
+        storage: &impl Storage,
+        physical: u64,
+        group: u64,
+    ) -> Result<&mut Tree, Error> {
+        let layout = *self.cipher()?.layout();
+        let tree = &mut self.known(storage, physical)?.tree;
+        if !tree.has(group) {
+            let tags = read_tags(storage, &layout, group, GROUP_CHUNKS as usize)?;
+            tree.admit(group, &tags)?;
+        }
+        Ok(tree)
     }
 
     /// Reads up to `out.len()` bytes at `offset`; fewer at the end of the file.
@@ -444,7 +512,7 @@ impl SealedFile {
                 ((rest.len().min(RUN_LEN) / layout.chunk_size()) as u64).min(last.index - index);
             done += if within == 0 && whole > 0 && !reads_on && !self.window.holds(&layout, index) {
                 let len = whole as usize * layout.chunk_size();
-                self.open_chunks(storage, index, &mut rest[..len])?;
+                self.open_chunks(storage, physical, index, &mut rest[..len])?;
                 self.next = index + whole;
                 len
             } else {
@@ -454,7 +522,7 @@ impl SealedFile {
                 } else {
                     1
                 };
-                self.look_at(storage, index, ahead.clamp(1, last.index - index))?;
+                self.look_at(storage, physical, index, ahead.clamp(1, last.index - index))?;
                 let chunk = self.window.from(&layout, index, within)?;
                 let len = chunk.len().min(rest.len());
                 rest[..len].copy_from_slice(&chunk[..len]);
@@ -465,23 +533,43 @@ impl SealedFile {
     }
 
     /// Opens full chunks from `index` on into `out`.
-    fn open_chunks(&self, storage: &impl Storage, index: u64, out: &mut [u8]) -> Result<(), Error> {
-        let cipher = self.cipher()?;
-        let layout = cipher.layout();
-        let mut sealed = vec![0; layout.sealed_run_len(out.len())?];
-        read_exact(storage, &mut sealed, layout.chunk_offset(index)?)?;
-        Ok(cipher.open_run(index, &sealed, out)?)
+    fn open_chunks(
+        &mut self,
+        storage: &impl Storage,
+        physical: u64,
+        mut index: u64,
+        mut out: &mut [u8],
+    ) -> Result<(), Error> {
+        let layout = *self.cipher()?.layout();
+        while !out.is_empty() {
+            let count = layout.together(index, (out.len() / layout.chunk_size()) as u64);
+            let (piece, rest) = out.split_at_mut(count as usize * layout.chunk_size());
+            let mut sealed = vec![0; layout.sealed_run_len(piece.len())?];
+            read_exact(storage, &mut sealed, layout.chunk_offset(index)?)?;
+            self.cipher()?.open_run(index, &sealed, piece)?;
+            self.tree(storage, physical, index / GROUP_CHUNKS)?
+                .check(&layout, index, &sealed)?;
+            index += count;
+            out = rest;
+        }
+        Ok(())
     }
 
     /// Gets a full chunk into the window, with others behind it.
-    fn look_at(&mut self, storage: &impl Storage, index: u64, count: u64) -> Result<(), Error> {
+    fn look_at(
+        &mut self,
+        storage: &impl Storage,
+        physical: u64,
+        index: u64,
+        count: u64,
+    ) -> Result<(), Error> {
         let layout = *self.cipher()?.layout();
         if self.window.holds(&layout, index) {
             return Ok(());
         }
         let mut plaintext = std::mem::take(&mut self.window.plaintext);
         plaintext.resize(count as usize * layout.chunk_size(), 0);
-        self.open_chunks(storage, index, &mut plaintext)?;
+        self.open_chunks(storage, physical, index, &mut plaintext)?;
         self.window = Window {
             first: index,
             plaintext,
@@ -506,7 +594,7 @@ impl SealedFile {
         let chunk = if index == last.index {
             self.tail(storage, physical)?.plaintext.as_slice()
         } else {
-            self.look_at(storage, index, 1)?;
+            self.look_at(storage, physical, index, 1)?;
             self.window.from(&layout, index, 0)?
         };
         chunk

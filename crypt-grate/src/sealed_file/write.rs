@@ -1,9 +1,11 @@
 //! Changing a sealed file.
 
-use super::{Error, RUN_LEN, SealedFile, Sealing, Tail};
+use super::{Error, Known, RUN_LEN, SealedFile, Sealing, Tail};
 use crate::storage::{Errno, LockMode, Locked, Storage, write_all};
 use rand_core::TryCryptoRng;
-use sealed::{Entry, FileKey, HEADER_LEN, Layout, Restore, Stamp};
+use sealed::{
+    Entry, FileKey, GROUP_CHUNKS, HEADER_LEN, Layout, Restore, Root, Stamp, Tree, tags_of,
+};
 use std::ops::Range;
 
 /// A sealed file that nobody else changes: its lock is held as long as this lives.
@@ -223,16 +225,44 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
         Ok(Stamp::from_bytes(bytes))
     }
 
-    fn announce(&mut self, restore: Restore, chunk: &[u8]) -> Result<Entry, Error> {
-        let entry = Entry {
-            stamp: self.stamp()?,
-            restore: Some(restore),
-        };
-        if let Err(error) = self.file.announce(self.storage, &entry, chunk) {
+    /// Says in the journal what follows; `root` is that of the file before it.
+    fn announce(&mut self, root: Root, restore: Restore, chunk: &[u8]) -> Result<Stamp, Error> {
+        let announced = self.stamp().and_then(|stamp| {
+            let entry = Entry {
+                root,
+                stamp,
+                restore: Some(restore),
+            };
+            self.file.announce(self.storage, &entry, chunk)?;
+            Ok(stamp)
+        });
+        self.or_recover(announced)
+    }
+
+    /// What is remembered may be ahead of the file when a change has failed: it is read again.
+    fn or_recover<T>(&mut self, outcome: Result<T, Error>) -> Result<T, Error> {
+        if outcome.is_err() {
             self.recover()?;
-            return Err(error);
         }
-        Ok(entry)
+        outcome
+    }
+
+    /// The tree, with the tags of a group at hand.
+    fn tree(&mut self, group: u64) -> Result<&mut Tree, Error> {
+        self.file.tree(self.storage, self.physical, group)
+    }
+
+    /// Writes chunks that begin with that one, as they lie on the disk, and what that changes in the
+    /// table before them.
+    fn write_chunks(&mut self, first: u64, bytes: &[u8]) -> Result<(), Error> {
+        let layout = self.layout();
+        let count = bytes.len().div_ceil(layout.sealed_chunk_len()) as u64;
+        let count = layout.together(first, count) as usize;
+        let group = first / GROUP_CHUNKS;
+        let (offset, part) = self.tree(group)?.table_part(first, count);
+        let table = layout.table_offset(group)? + offset as u64;
+        write_all(self.storage, bytes, layout.chunk_offset(first)?)?;
+        Ok(write_all(self.storage, &part, table)?)
     }
 
     /// After a change that failed on the way: completes or undoes it.
@@ -269,54 +299,76 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
         self.file.window.drop_from(&layout, first..edge + 1);
         let mut last = None;
         for (index, chunk) in (first..).zip(sealed.chunks_exact(layout.sealed_chunk_len())) {
-            let restore = self.file.cipher()?.restore_of(index, None, chunk);
-            let replaced = self.announce(restore, chunk).and_then(|entry| {
-                let offset = layout.chunk_offset(index)?;
-                if write_all(self.storage, chunk, offset).is_err() {
-                    // The journal has the new chunk: it may be written yet.
-                    self.recover()?;
-                }
-                Ok(entry)
-            });
-            match replaced {
-                Ok(entry) => last = Some(entry),
+            match self.replace(index, chunk) {
+                Ok(replaced) => last = Some(replaced),
                 Err(error) if index == first => return Err(error),
                 Err(_) => return Ok((layout.chunk_start(index)? - at) as usize),
             }
         }
-        if let Some(entry) = last {
-            self.file.clear(self.storage, entry, self.physical)?;
+        if let Some((stamp, root)) = last {
+            self.file.clear(self.storage, stamp, root, self.physical)?;
         }
         Ok(piece.len())
+    }
+
+    /// Replaces a full chunk. Answers the stamp it was announced with, and the root of the file.
+    fn replace(&mut self, index: u64, chunk: &[u8]) -> Result<(Stamp, Root), Error> {
+        let size = self.len()?;
+        let tags: Vec<_> = tags_of(&self.layout(), chunk).collect();
+        let tree = self.tree(index / GROUP_CHUNKS)?;
+        let before = tree.root(size);
+        tree.put(index, &tags)?;
+        let after = tree.root(size);
+        let restore = self.file.cipher()?.restore_of(index, None, chunk, after);
+        let stamp = self.announce(before, restore, chunk)?;
+        if self.write_chunks(index, chunk).is_err() {
+            // The journal has the new chunk: it may be written yet.
+            self.recover()?;
+        }
+        Ok((stamp, after))
     }
 
     /// Writes everything from the final chunk on, which has that index, anew.
     fn replace_end(&mut self, index: u64, plaintext: &[u8], grows: bool) -> Result<(), Error> {
         let layout = self.layout();
-        let mut sealed = vec![0; layout.sealed_len_to_end(plaintext.len())?];
-        let cipher = self.file.cipher()?;
-        cipher.seal_to_end(index, plaintext, &mut sealed, self.with.rng)?;
-        let old = self.file.tail(self.storage, self.physical)?;
-        let kept = if grows {
-            old.sealed.clone()
-        } else {
-            sealed.clone()
+        let start = layout.chunk_start(index)?;
+        let known = self.file.known(self.storage, self.physical)?;
+        let final_len = known.tail.plaintext.len();
+        let before = known.tree.root(start + final_len as u64);
+        let old = grows.then(|| known.tail.sealed.clone());
+        let image = self.seal_image(index, plaintext)?;
+        let after = self
+            .tree(index / GROUP_CHUNKS)?
+            .root(start + plaintext.len() as u64);
+        let (kept, restored) = match &old {
+            Some(old) => (old, before),
+            None => (&image, after),
         };
-        let final_len = old.plaintext.len();
-        let restore = self
-            .file
-            .cipher()?
-            .restore_of(index, Some(final_len), &kept);
-        let entry = self.announce(restore, &kept)?;
-        let offset = layout.chunk_offset(index)?;
-        if let Err(error) = write_all(self.storage, &sealed, offset) {
+        let cipher = self.file.cipher()?;
+        let restore = cipher.restore_of(index, Some(final_len), kept, restored);
+        let stamp = self.announce(before, restore, kept)?;
+        if let Err(error) = self.write_chunks(index, &image) {
             self.recover()?;
             // An end that did not grow is what the journal has, and is written now.
-            return if grows { Err(error.into()) } else { Ok(()) };
+            return if grows { Err(error) } else { Ok(()) };
         }
-        self.physical = offset + sealed.len() as u64;
-        self.remember_tail(plaintext, &sealed);
-        self.file.clear(self.storage, entry, self.physical)
+        self.physical = layout.chunk_offset(index)? + image.len() as u64;
+        self.remember_tail(plaintext, &image);
+        self.file.clear(self.storage, stamp, after, self.physical)
+    }
+
+    /// Seals everything from a chunk on, for which the tree is at hand, and puts it into the tree.
+    fn seal_image(&mut self, first: u64, plaintext: &[u8]) -> Result<Vec<u8>, Error> {
+        let SealedFile {
+            cipher: Some(cipher),
+            known: Some(known),
+            ..
+        } = &mut *self.file
+        else {
+            return Err(Error::Sealed(sealed::Error::NotSealed));
+        };
+        let image = cipher.seal_image(&mut known.tree, first, plaintext, self.with.rng)?;
+        Ok(image)
     }
 
     /// Gives the file a new final chunk before its present end.
@@ -326,26 +378,28 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
         let plaintext =
             self.file
                 .plain_chunk(self.storage, self.physical, last.index, 0..last.len)?;
-        let mut sealed = vec![0; layout.sealed_len_to_end(plaintext.len())?];
+        let size = self.len()?;
+        let tree = self.tree(last.index / GROUP_CHUNKS)?;
+        let before = tree.root(size);
+        tree.truncate(last.index + 1)?;
+        let sealed = self.seal_image(last.index, &plaintext);
+        let sealed = self.or_recover(sealed)?;
+        let after = self.tree(last.index / GROUP_CHUNKS)?.root(len);
         let cipher = self.file.cipher()?;
-        cipher.seal_to_end(last.index, &plaintext, &mut sealed, self.with.rng)?;
-        let restore = self
-            .file
-            .cipher()?
-            .restore_of(last.index, Some(last.len), &sealed);
-        let entry = self.announce(restore, &sealed)?;
-        let offset = layout.chunk_offset(last.index)?;
-        let physical = offset + sealed.len() as u64;
+        let restore = cipher.restore_of(last.index, Some(last.len), &sealed, after);
+        let stamp = self.announce(before, restore, &sealed)?;
+        let physical = layout.chunk_offset(last.index)? + sealed.len() as u64;
         self.file.window.plaintext.clear();
-        let cut =
-            write_all(self.storage, &sealed, offset).and_then(|()| self.storage.set_size(physical));
+        let cut = self
+            .write_chunks(last.index, &sealed)
+            .and_then(|()| Ok(self.storage.set_size(physical)?));
         if cut.is_err() {
             // The journal has all it takes.
             return self.recover();
         }
         self.physical = physical;
         self.remember_tail(&plaintext, &sealed);
-        self.file.clear(self.storage, entry, physical)
+        self.file.clear(self.storage, stamp, after, physical)
     }
 
     /// Writes the first bytes of a file that has none.
@@ -353,9 +407,11 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
         let key = FileKey::generate(self.with.keys.master, self.with.params, self.with.rng)?;
         let cipher = self.with.keys.cipher(&key);
         let layout = *cipher.layout();
-        let mut sealed = vec![0; layout.sealed_len_to_end(plaintext.len())?];
-        cipher.seal_to_end(0, plaintext, &mut sealed, self.with.rng)?;
+        let mut tree = cipher.new_tree();
+        let image = cipher.seal_image(&mut tree, 0, plaintext, self.with.rng)?;
+        let root = tree.root(plaintext.len() as u64);
         let entry = Entry {
+            root: Root::default(),
             stamp: self.stamp()?,
             restore: Some(Restore::Empty),
         };
@@ -363,26 +419,35 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
         head[..HEADER_LEN].copy_from_slice(&cipher.header().encode());
         head[HEADER_LEN..].copy_from_slice(&cipher.encode_entry(&entry));
         self.file.forget();
-        let written = write_all(self.storage, &head, 0)
-            .and_then(|()| write_all(self.storage, &sealed, layout.data_start()));
-        if let Err(error) = written {
-            self.storage.set_size(0)?;
-            return Err(error.into());
-        }
         self.file.cipher = Some(cipher);
-        self.physical = layout.data_start() + sealed.len() as u64;
-        self.remember_tail(plaintext, &sealed);
-        self.file.clear(self.storage, entry, self.physical)
+        self.file.known = Some(Known {
+            tail: Tail {
+                plaintext: Vec::new(),
+                sealed: Vec::new(),
+            },
+            tree,
+        });
+        let written = write_all(self.storage, &head, 0)
+            .map_err(Error::from)
+            .and_then(|()| self.write_chunks(0, &image));
+        if let Err(error) = written {
+            self.file.forget();
+            self.storage.set_size(0)?;
+            return Err(error);
+        }
+        self.physical = layout.chunk_offset(0)? + image.len() as u64;
+        self.remember_tail(plaintext, &image);
+        self.file
+            .clear(self.storage, entry.stamp, root, self.physical)
     }
 
     /// Keeps the final chunk of what was just written up to the end.
     fn remember_tail(&mut self, plaintext: &[u8], sealed: &[u8]) {
         let layout = self.layout();
         let len = layout.offset_in_chunk(plaintext.len() as u64);
-        let tail = self.file.tail.get_or_insert_with(|| Tail {
-            plaintext: Vec::new(),
-            sealed: Vec::new(),
-        });
+        let Some(Known { tail, .. }) = &mut self.file.known else {
+            return;
+        };
         // `Vec::clear` keeps the room: an append of a few bytes allocates nothing here.
         tail.plaintext.clear();
         tail.plaintext

@@ -65,9 +65,22 @@ impl Of {
 pub struct Digest([u8; DIGEST_LEN]);
 
 impl Digest {
+    /// Bytes of a digest.
+    pub const LEN: usize = DIGEST_LEN;
+
     /// The digest of these bytes, from where they stand in a table.
-    pub fn from_bytes(bytes: [u8; DIGEST_LEN]) -> Self {
+    pub fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
         Self(bytes)
+    }
+
+    /// The digest of a group with these tags, as they stand in its table.
+    pub(crate) fn of(key: &TreeKey, group: u64, tags: &[u8]) -> Self {
+        Group::from_table(key, group, tags).digest(key)
+    }
+
+    /// The digest as it stands in a table.
+    pub fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
     }
 }
 
