@@ -21,6 +21,10 @@ pub(super) fn trials() -> Vec<Trial> {
             named("damaged files are refused, and kept"),
             move || damage(strict),
         ));
+        trials.push(trial(
+            named("older parts of a file are refused"),
+            move || older_parts(strict),
+        ));
         trials.push(trial(named("the key is out of reach"), move || {
             key_is_out_of_reach(strict)
         }));
@@ -233,8 +237,8 @@ fn passphrases() -> anyhow::Result<()> {
 
 /// A live journal entry, as a kill leaves one, is worked off at the next open, and told about.
 fn made_good() -> anyhow::Result<()> {
-    const ENTRY: usize = 96;
-    const CHUNKS: usize = 96 + 64 + 4136;
+    const ENTRY: usize = sealed::HEADER_LEN;
+    const JOURNAL_CHUNK: usize = ENTRY + sealed::ENTRY_LEN;
     let fixture = Fixture::new()?;
     let key = fixture.make_key("/k.bin")?;
     let content = text();
@@ -244,15 +248,21 @@ fn made_good() -> anyhow::Result<()> {
     // Chunk 1 as it was, announced; and half of it written over.
     let master = sealed::MasterKey::from_slice(&fs::read(&key)?)?;
     let file = sealed::FileCipher::open(&master, &whole)?;
-    let chunk = &whole[CHUNKS + 4136..CHUNKS + 2 * 4136];
+    let table = file.layout().table_offset(0)? as usize;
+    let second = file.layout().chunk_offset(1)? as usize;
+    let chunk = &whole[second..second + 4136];
+    let clear = whole[ENTRY..].first_chunk().context("a journal")?;
+    let root = file.parse_entry(clear).root;
     let entry = file.encode_entry(&sealed::Entry {
+        root,
         stamp: sealed::Stamp::from_bytes([1; 16]),
-        restore: Some(file.restore_of(1, None, chunk)),
+        restore: Some(file.restore_of(1, None, chunk, root)),
     });
     let mut torn = whole.clone();
-    torn[ENTRY..ENTRY + 64].copy_from_slice(&entry);
-    torn[ENTRY + 64..CHUNKS].copy_from_slice(chunk);
-    torn[CHUNKS + 4136..][..2000].fill(0x55);
+    torn[ENTRY..JOURNAL_CHUNK].copy_from_slice(&entry);
+    torn[JOURNAL_CHUNK..][..4136].copy_from_slice(chunk);
+    torn[second..][..2000].fill(0x55);
+    torn[table + 16 + 16..][..16].fill(0x55);
     for options in [&["--verbose"][..], &[]] {
         fs::write(&path, &torn)?;
         let key = ["crypt-grate.cwasm", "--key", "/k.bin"];
@@ -262,7 +272,7 @@ fn made_good() -> anyhow::Result<()> {
         let told = ran.err.contains("/tmp/file: its last change was cut short");
         anyhow::ensure!(told != options.is_empty(), "told or not");
         anyhow::ensure!(
-            fs::read(&path)?[CHUNKS..] == whole[CHUNKS..],
+            fs::read(&path)?[table..] == whole[table..],
             "not repaired"
         );
     }
@@ -316,7 +326,7 @@ fn independent_reader() -> anyhow::Result<()> {
     let key = fixture.make_key("k.bin")?;
     let reader = repository().join("tests/sealed_reader.py");
     let python = python()?;
-    let vectors = repository().join("tests/vectors/sealed-v2.json");
+    let vectors = repository().join("tests/vectors/sealed-v3.json");
     let self_test = [
         reader.as_os_str(),
         OsStr::new("--self-test"),
@@ -423,7 +433,7 @@ fn damage(strict: bool) -> anyhow::Result<()> {
         bytes
     };
     let mut newer = good.clone();
-    newer[8] = 3;
+    newer[8] += 1;
     // What is damaged, and whether an append comes across it: it looks at header and end only.
     let cases = [
         (
@@ -451,6 +461,12 @@ fn damage(strict: bool) -> anyhow::Result<()> {
         ),
         ("cut in the header", good[..50].to_vec(), true),
         ("extended", [good.as_slice(), b"x"].concat(), true),
+        ("a flipped bit in the root", flipped(96), true),
+        (
+            "a flipped bit in the table",
+            flipped(first - sealed::TABLE_LEN + 16),
+            true,
+        ),
         ("a newer version", newer, true),
     ];
     for (what, bytes, at_the_end) in cases {
@@ -486,6 +502,70 @@ fn damage(strict: bool) -> anyhow::Result<()> {
             fs::read(fixture.path("bad"))? == bytes,
             "{what}: the file was changed"
         );
+    }
+    Ok(())
+}
+
+/// Who can write the disk puts parts of a file back to what they were: all of the file opens, and
+/// nothing less.
+fn older_parts(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_key("k.bin")?;
+    let old = &text()[..10_000];
+    keep(&fixture, &[], "/file", old, strict)?;
+    let run = |program: &[&str]| {
+        let args = ["crypt-grate.cwasm", "--key", "/k.bin"];
+        fixture.start(&Run {
+            strict,
+            args: args.iter().chain(program).map(|&arg| arg.to_owned()).collect(),
+            ..Run::default()
+        })
+    };
+    let path = fixture.path("file");
+    let before = fs::read(&path)?;
+    let change = ["steps.cwasm", "open /file rw", "pwrite 5000 CHANGED"];
+    anyhow::ensure!(run(&change)?.expect(0)?.text() == "ok ok", "not changed");
+    let after = fs::read(&path)?;
+    let mut new = old.to_vec();
+    new[5000..5007].copy_from_slice(b"CHANGED");
+
+    let layout = sealed::Params::default().layout();
+    let chunk = layout.chunk_offset(1)? as usize..layout.chunk_offset(2)? as usize;
+    let tag = layout.table_offset(0)? as usize + 32..layout.table_offset(0)? as usize + 48;
+    let head = sealed::HEADER_LEN..layout.data_start() as usize;
+    let parts = [chunk, tag, head];
+    for choice in 0..1 << parts.len() {
+        let mut mixed = after.clone();
+        for (number, part) in parts.iter().enumerate() {
+            if choice >> number & 1 == 1 {
+                mixed[part.clone()].copy_from_slice(&before[part.clone()]);
+            }
+        }
+        fs::write(&path, &mixed)?;
+        let shown = run(&["show.cwasm", "/file"])?;
+        let whole = match choice {
+            0 => Some(new.as_slice()),
+            7 => Some(old),
+            _ => None,
+        };
+        match whole {
+            Some(content) => anyhow::ensure!(shown.expect(0)?.out == content, "{choice}: other bytes"),
+            None => {
+                anyhow::ensure!(shown.code == 1, "{choice}: ended with {}", shown.code);
+                anyhow::ensure!(new.starts_with(&shown.out), "{choice}: other bytes");
+                let told = ["not the one that was written last", "older version"];
+                anyhow::ensure!(
+                    told.iter().any(|words| shown.err.contains(words)),
+                    "{choice}: {}",
+                    shown.err
+                );
+            }
+        }
+        // A change of the same place comes across it, and leaves the file alone.
+        let changed = run(&change)?.expect(0)?;
+        let expected = if whole.is_some() { "ok ok" } else { "ok 5" };
+        anyhow::ensure!(changed.text() == expected, "{choice}: {}", changed.text());
+        anyhow::ensure!(whole.is_some() || fs::read(&path)? == mixed, "{choice}: changed");
     }
     Ok(())
 }
