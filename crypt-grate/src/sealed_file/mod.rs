@@ -428,13 +428,17 @@ impl SealedFile {
         }
         let count = (index % GROUP_CHUNKS) as usize + 1;
         let tags = read_tags(storage, layout, last, count)?;
-        let root = self.seen.as_ref().map(|seen| seen.root).unwrap_or_default();
-        let tree = cipher.verify_tree(digests, &tags, size, root)?;
+        let tree = cipher.verify_tree(digests, &tags, size, self.root())?;
         tree.check(layout, index, &sealed)?;
         Ok(Known {
             tail: Tail { plaintext, sealed },
             tree,
         })
+    }
+
+    /// The root of the file's tree, as it stands in the file that was seen last.
+    fn root(&self) -> Root {
+        self.seen.as_ref().map(|seen| seen.root).unwrap_or_default()
     }
 
     /// The final chunk.

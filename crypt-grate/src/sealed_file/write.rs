@@ -297,26 +297,30 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
         let cipher = self.file.cipher()?;
         cipher.seal_run(first, plaintext, &mut sealed, self.with.rng)?;
         self.file.window.drop_from(&layout, first..edge + 1);
+        let mut root = self.file.root();
         let mut last = None;
         for (index, chunk) in (first..).zip(sealed.chunks_exact(layout.sealed_chunk_len())) {
-            match self.replace(index, chunk) {
-                Ok(replaced) => last = Some(replaced),
+            match self.replace(root, index, chunk) {
+                Ok((stamp, after)) => {
+                    root = after;
+                    last = Some(stamp);
+                }
                 Err(error) if index == first => return Err(error),
                 Err(_) => return Ok((layout.chunk_start(index)? - at) as usize),
             }
         }
-        if let Some((stamp, root)) = last {
+        if let Some(stamp) = last {
             self.file.clear(self.storage, stamp, root, self.physical)?;
         }
         Ok(piece.len())
     }
 
-    /// Replaces a full chunk. Answers the stamp it was announced with, and the root of the file.
-    fn replace(&mut self, index: u64, chunk: &[u8]) -> Result<(Stamp, Root), Error> {
+    /// Replaces a full chunk in a file that has the root `before`. Answers the stamp it was announced
+    /// with, and the root it has then.
+    fn replace(&mut self, before: Root, index: u64, chunk: &[u8]) -> Result<(Stamp, Root), Error> {
         let size = self.len()?;
         let tags: Vec<_> = tags_of(&self.layout(), chunk).collect();
         let tree = self.tree(index / GROUP_CHUNKS)?;
-        let before = tree.root(size);
         tree.put(index, &tags)?;
         let after = tree.root(size);
         let restore = self.file.cipher()?.restore_of(index, None, chunk, after);
@@ -332,10 +336,10 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
     fn replace_end(&mut self, index: u64, plaintext: &[u8], grows: bool) -> Result<(), Error> {
         let layout = self.layout();
         let start = layout.chunk_start(index)?;
-        let known = self.file.known(self.storage, self.physical)?;
-        let final_len = known.tail.plaintext.len();
-        let before = known.tree.root(start + final_len as u64);
-        let old = grows.then(|| known.tail.sealed.clone());
+        let before = self.file.root();
+        let tail = self.file.tail(self.storage, self.physical)?;
+        let final_len = tail.plaintext.len();
+        let old = grows.then(|| tail.sealed.clone());
         let image = self.seal_image(index, plaintext)?;
         let after = self
             .tree(index / GROUP_CHUNKS)?
@@ -378,10 +382,9 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
         let plaintext =
             self.file
                 .plain_chunk(self.storage, self.physical, last.index, 0..last.len)?;
-        let size = self.len()?;
-        let tree = self.tree(last.index / GROUP_CHUNKS)?;
-        let before = tree.root(size);
-        tree.truncate(last.index + 1)?;
+        let before = self.file.root();
+        self.tree(last.index / GROUP_CHUNKS)?
+            .truncate(last.index + 1)?;
         let sealed = self.seal_image(last.index, &plaintext);
         let sealed = self.or_recover(sealed)?;
         let after = self.tree(last.index / GROUP_CHUNKS)?.root(len);

@@ -7,10 +7,10 @@
 //! the root. What remains is to put back all of an older file.
 //!
 //! ```text
-//!                      root = MAC(size, XOR of the nodes)
-//!            node = MAC(g, digest)          node = MAC(g, digest)       ...
-//!           digest = MAC(g, XOR of rows)   digest = MAC(g, XOR of rows)
-//!       row = MAC(r, 4 tags) ...       row = MAC(r, 4 tags) ...
+//!                  root = MAC(size, XOR of nodes, XOR of the last group's rows)
+//!            node = MAC(g, digest)          node = MAC(g, digest)      ...    |
+//!           digest = MAC(g, XOR of rows)   digest = MAC(g, XOR of rows)       |
+//!       row = MAC(r, 4 tags) ...       row = MAC(r, 4 tags) ...        row = MAC(r, 4 tags) ...
 //! ```
 //!
 //! The sums are those of an XOR MAC (Bellare, Guérin and Rogaway, 1995): a change of one chunk costs
@@ -120,11 +120,6 @@ impl TreeKey {
         Self(secret)
     }
 
-    #[cfg(test)]
-    pub fn expose_secret(&self) -> &[u8] {
-        self.0.as_slice()
-    }
-
     fn mac(&self, of: Of, number: u64, message: &[u8]) -> [u8; DIGEST_LEN] {
         let mut mac = Blake2sMac::<U16>::new_with_salt_and_personal(
             Some(self.0.as_slice()),
@@ -142,10 +137,11 @@ impl TreeKey {
 }
 
 /// The tags of one group's chunks.
-#[derive(Clone)]
 struct Group {
     index: u64,
     tags: Vec<Tag>,
+    /// The MAC of each row.
+    rows: Vec<u128>,
     /// The rows, taken together.
     sum: u128,
 }
@@ -155,6 +151,7 @@ impl Group {
         Self {
             index,
             tags: Vec::new(),
+            rows: Vec::new(),
             sum: 0,
         }
     }
@@ -166,43 +163,57 @@ impl Group {
         group
     }
 
-    /// The sum of the rows that hold the slots from `from` on.
-    fn rows(&self, key: &TreeKey, from: usize, to: usize) -> u128 {
+    /// Makes the MACs of rows anew, those of the slots in a range.
+    fn renew(&mut self, key: &TreeKey, from: usize, to: usize) {
+        self.rows.resize(self.tags.len().div_ceil(ROW), 0);
         let first = from / ROW;
-        let to = to.next_multiple_of(ROW).min(self.tags.len());
-        let Some(tags) = self.tags.get(first * ROW..to) else {
-            return 0;
-        };
         let number = self.index * (GROUP_CHUNKS / ROW as u64) + first as u64;
-        (number..)
-            .zip(tags.chunks(ROW))
-            .fold(0, |sum, (number, row)| {
-                sum ^ key.sum(Of::Row, number, row.as_flattened())
-            })
+        let tags = self.tags.chunks(ROW).zip(&mut self.rows);
+        for (number, (tags, row)) in (number..).zip(tags.take(to.div_ceil(ROW)).skip(first)) {
+            let renewed = key.sum(Of::Row, number, tags.as_flattened());
+            self.sum ^= core::mem::replace(row, renewed) ^ renewed;
+        }
     }
 
     /// Replaces tags from a slot on, or adds to them.
     fn put(&mut self, key: &TreeKey, slot: usize, tags: impl ExactSizeIterator<Item = Tag>) {
         let end = slot + tags.len();
-        self.sum ^= self.rows(key, slot, end);
         self.tags.resize(self.tags.len().max(end), [0; TAG_LEN]);
         for (place, tag) in self.tags[slot..].iter_mut().zip(tags) {
             *place = tag;
         }
-        self.sum ^= self.rows(key, slot, end);
+        self.renew(key, slot, end);
     }
 
+    /// Forgets all tags but the first ones.
     fn truncate(&mut self, key: &TreeKey, len: usize) {
-        self.sum ^= self.rows(key, len, self.tags.len());
         self.tags.truncate(len);
-        // The row that the cut goes through is there still, but shorter.
+        let gone = self.rows.drain(len.div_ceil(ROW).min(self.rows.len())..);
+        self.sum = gone.fold(self.sum, |sum, row| sum ^ row);
+        // The row that the cut goes through is shorter now.
         if !len.is_multiple_of(ROW) {
-            self.sum ^= self.rows(key, len, len);
+            self.renew(key, len, len);
         }
     }
 
     fn digest(&self, key: &TreeKey) -> Digest {
         Digest(key.mac(Of::Group, self.index, &self.sum.to_le_bytes()))
+    }
+}
+
+/// A group that is not the last.
+struct Closed {
+    digest: Digest,
+    /// The MAC of the digest.
+    node: u128,
+}
+
+impl Closed {
+    fn new(key: &TreeKey, group: u64, digest: Digest) -> Self {
+        Self {
+            node: key.sum(Of::Node, group, &digest.0),
+            digest,
+        }
     }
 }
 
@@ -213,9 +224,8 @@ impl Group {
 /// [`Tree::verify`] and [`Tree::admit`].
 pub struct Tree {
     key: TreeKey,
-    /// Of all groups but the last.
-    digests: Vec<Digest>,
-    /// The nodes above those, taken together.
+    closed: Vec<Closed>,
+    /// The nodes of those, taken together.
     sum: u128,
     last: Group,
     kept: BTreeMap<u64, Group>,
@@ -224,7 +234,7 @@ pub struct Tree {
 impl fmt::Debug for Tree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tree")
-            .field("groups", &(self.digests.len() + 1))
+            .field("groups", &(self.closed.len() + 1))
             .finish_non_exhaustive()
     }
 }
@@ -234,7 +244,7 @@ impl Tree {
     pub(crate) fn new(key: TreeKey) -> Self {
         Self {
             key,
-            digests: Vec::new(),
+            closed: Vec::new(),
             sum: 0,
             last: Group::new(0),
             kept: BTreeMap::new(),
@@ -256,25 +266,21 @@ impl Tree {
         let index = digests.len() as u64;
         let mut tree = Self::new(key);
         tree.last = Group::from_table(&tree.key, index, last_tags);
-        tree.sum = (0..)
-            .zip(&digests)
-            .fold(0, |sum, (index, digest)| sum ^ tree.node(index, digest));
-        tree.digests = digests;
+        tree.closed = (0..)
+            .zip(digests)
+            .map(|(index, digest)| Closed::new(&tree.key, index, digest))
+            .collect();
+        tree.sum = tree.closed.iter().fold(0, |sum, closed| sum ^ closed.node);
         if tree.root(size) != root {
             return Err(Error::RootCorrupt);
         }
         Ok(tree)
     }
 
-    fn node(&self, group: u64, digest: &Digest) -> u128 {
-        self.key.sum(Of::Node, group, &digest.0)
-    }
-
     /// The root of the file, given the size of its plaintext.
     pub fn root(&self, size: u64) -> Root {
-        let last = self.node(self.last.index, &self.last.digest(&self.key));
-        let sum = self.sum ^ last;
-        Root(self.key.mac(Of::Root, size, &sum.to_le_bytes()))
+        let sums = [self.sum.to_le_bytes(), self.last.sum.to_le_bytes()];
+        Root(self.key.mac(Of::Root, size, sums.as_flattened()))
     }
 
     /// Index of the last group.
@@ -307,15 +313,16 @@ impl Tree {
     pub fn admit(&mut self, group: u64, tags: &[u8]) -> Result<(), Error> {
         let corrupt = Error::TableCorrupt { group };
         let read = Group::from_table(&self.key, group, tags);
-        let digest = usize::try_from(group)
-            .ok()
-            .and_then(|group| self.digests.get(group))
-            .ok_or(corrupt)?;
-        if read.tags.len() as u64 != GROUP_CHUNKS || read.digest(&self.key) != *digest {
+        let closed = self.closed(group).ok_or(corrupt)?;
+        if read.tags.len() as u64 != GROUP_CHUNKS || read.digest(&self.key) != closed.digest {
             return Err(corrupt);
         }
         self.keep(read);
         Ok(())
+    }
+
+    fn closed(&self, group: u64) -> Option<&Closed> {
+        self.closed.get(usize::try_from(group).ok()?)
     }
 
     fn keep(&mut self, group: Group) {
@@ -376,9 +383,9 @@ impl Tree {
     fn put_in_group(&mut self, group: u64, slot: usize, tags: &[Tag]) -> Result<(), Error> {
         if group > self.last.index {
             let full = core::mem::replace(&mut self.last, Group::new(group));
-            let digest = full.digest(&self.key);
-            self.sum ^= self.node(full.index, &digest);
-            self.digests.push(digest);
+            let closed = Closed::new(&self.key, full.index, full.digest(&self.key));
+            self.sum ^= closed.node;
+            self.closed.push(closed);
             self.keep(full);
         }
         let tags = tags.iter().copied();
@@ -388,13 +395,13 @@ impl Tree {
         }
         let changed = self.kept.get_mut(&group).ok_or(Error::BufferSize)?;
         changed.put(&self.key, slot, tags);
-        let digest = changed.digest(&self.key);
+        let now = Closed::new(&self.key, group, changed.digest(&self.key));
         let known = usize::try_from(group)
             .ok()
-            .and_then(|group| self.digests.get_mut(group))
+            .and_then(|group| self.closed.get_mut(group))
             .ok_or(Error::BufferSize)?;
-        let old = core::mem::replace(known, digest);
-        self.sum ^= self.node(group, &old) ^ self.node(group, &digest);
+        self.sum ^= now.node ^ known.node;
+        *known = now;
         Ok(())
     }
 
@@ -407,11 +414,8 @@ impl Tree {
         if group < self.last.index {
             self.last = self.kept.remove(&group).ok_or(Error::BufferSize)?;
             self.kept.retain(|&index, _| index < group);
-            while self.digests.len() as u64 > group {
-                let Some(digest) = self.digests.pop() else {
-                    break;
-                };
-                self.sum ^= self.node(self.digests.len() as u64, &digest);
+            for closed in self.closed.drain(group as usize..) {
+                self.sum ^= closed.node;
             }
         }
         let len = (chunks - group * GROUP_CHUNKS) as usize;
@@ -427,7 +431,11 @@ impl Tree {
         let Some(group) = self.group(group) else {
             return Vec::new();
         };
-        let mut table = group.digest(&self.key).0.to_vec();
+        let digest = match self.closed(group.index) {
+            Some(closed) => closed.digest,
+            None => group.digest(&self.key),
+        };
+        let mut table = digest.0.to_vec();
         table.extend_from_slice(group.tags.as_flattened());
         table
     }
@@ -437,16 +445,21 @@ impl Tree {
     pub fn table_part(&self, first: u64, count: usize) -> (usize, Vec<u8>) {
         let index = first / GROUP_CHUNKS;
         let slot = (first % GROUP_CHUNKS) as usize;
-        let end = DIGEST_LEN + (slot + count) * TAG_LEN;
-        let mut table = self.table(index);
-        table.truncate(end);
-        // The digest counts from when another group follows.
-        let from = if index == self.last.index {
-            (DIGEST_LEN + slot * TAG_LEN).min(table.len())
-        } else {
-            0
+        let Some(group) = self.group(index) else {
+            return (0, Vec::new());
         };
-        (from, table.split_off(from))
+        let end = (slot + count).min(group.tags.len());
+        match self.closed(index) {
+            Some(closed) => {
+                let tags = group.tags[..end].as_flattened();
+                (0, [closed.digest.0.as_slice(), tags].concat())
+            }
+            // The digest counts from when another group follows.
+            None => {
+                let tags = group.tags.get(slot..end).unwrap_or_default();
+                (DIGEST_LEN + slot * TAG_LEN, tags.as_flattened().to_vec())
+            }
+        }
     }
 }
 
