@@ -4,7 +4,8 @@ use super::{Error, Known, RUN_LEN, SealedFile, Sealing, Tail};
 use crate::storage::{Errno, LockMode, Locked, Storage, write_all};
 use rand_core::TryCryptoRng;
 use sealed::{
-    Entry, FileKey, GROUP_CHUNKS, HEADER_LEN, Layout, Restore, Root, Stamp, Tree, tags_of,
+    Entry, FileKey, GROUP_CHUNKS, HEADER_LEN, Layout, Restore, Root, Stamp, TABLE_LEN, Tree,
+    tags_of,
 };
 use std::ops::Range;
 
@@ -432,7 +433,7 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
         });
         let written = write_all(self.storage, &head, 0)
             .map_err(Error::from)
-            .and_then(|()| self.write_chunks(0, &image));
+            .and_then(|()| self.write_first(&image));
         if let Err(error) = written {
             self.file.forget();
             self.storage.set_size(0)?;
@@ -442,6 +443,18 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
         self.remember_tail(plaintext, &image);
         self.file
             .clear(self.storage, entry.stamp, root, self.physical)
+    }
+
+    /// Writes all chunks of a file, and the table before them: together where they are few.
+    fn write_first(&mut self, image: &[u8]) -> Result<(), Error> {
+        if image.len() > TABLE_LEN {
+            return self.write_chunks(0, image);
+        }
+        let start = self.layout().table_offset(0)?;
+        let mut bytes = self.tree(0)?.table(0);
+        bytes.resize(TABLE_LEN, 0);
+        bytes.extend_from_slice(image);
+        Ok(write_all(self.storage, &bytes, start)?)
     }
 
     /// Keeps the final chunk of what was just written up to the end.
