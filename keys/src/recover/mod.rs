@@ -798,19 +798,21 @@ mod tests {
         ] {
             assert!(with(damage).is_complete(), "{damage:?}");
         }
+        let root = |len: usize| HEADER_LEN..HEADER_LEN + len;
         // The tag of a chunk that is lost is in the table alone.
         let lost = |index: u64| index * CHUNK as u64..(index + 1) * CHUNK as u64;
         let report = with(&[chunk(3), chunk(300)]);
         assert_eq!(report.lost, [lost(3), lost(300)]);
         assert!(report.unproven.is_empty() && !report.root_is_lost);
         let report = with(&[chunk(3), slot(0, 3)]);
-        assert_eq!(report.unproven, [0..GROUP as u64]);
+        let group_0 = 0..GROUP as u64;
+        assert_eq!(report.unproven, [group_0]);
         assert!(!report.root_is_lost && report.lost == [lost(3)]);
         for damage in [
             &[chunk(3), all_of(0)][..],
             &[chunk(513), slot(2, 1)],
-            &[96..112],
-            &[96..97],
+            &[root(16)],
+            &[root(1)],
         ] {
             let report = with(damage);
             assert!(report.root_is_lost && !report.is_complete(), "{damage:?}");

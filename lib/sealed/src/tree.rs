@@ -107,11 +107,6 @@ impl TreeKey {
         Self(secret)
     }
 
-    #[cfg(test)]
-    pub fn expose_secret(&self) -> &[u8] {
-        self.0.as_slice()
-    }
-
     fn mac(&self, of: Of, number: u64, message: &[u8]) -> [u8; DIGEST_LEN] {
         let mut mac = Blake2sMac::<U16>::new_with_salt_and_personal(
             Some(self.0.as_slice()),
