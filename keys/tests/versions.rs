@@ -233,9 +233,17 @@ fn recovery_tells_what_is_of_an_older_version() {
             "f: stale: {len} bytes from offset {from} are of an older version that was put back\n"
         )
     };
-    let said = recovered(&[chunk(1), chunk(2), chunk(300), chunk(513)]);
+    let said = recovered(&[
+        chunk(1),
+        chunk(2),
+        chunk(255),
+        chunk(256),
+        chunk(300),
+        chunk(513),
+    ]);
     let expected = [
         stale(1024, 512),
+        stale(1024, 255 * 512),
         stale(512, 300 * 512),
         stale(188, 513 * 512),
         all.clone(),

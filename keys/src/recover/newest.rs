@@ -211,7 +211,7 @@ impl<'a> Newest<'a> {
                 if self.fits(digests.clone(), last_tags, size) {
                     let mut judgement = self.with(&digests);
                     if *last_tags != tags.by_chunks {
-                        judgement.stale.extend(last.differing);
+                        extend(&mut judgement.stale, &last.differing);
                     }
                     return judgement;
                 }
@@ -239,7 +239,7 @@ impl<'a> Newest<'a> {
                 continue;
             }
             if group.by_table == *digest {
-                judgement.stale.extend_from_slice(&group.differing);
+                extend(&mut judgement.stale, &group.differing);
             } else {
                 let chunks = index * GROUP_CHUNKS..(index + 1) * GROUP_CHUNKS;
                 push(&mut judgement.unproven, chunks);
@@ -254,6 +254,12 @@ pub fn push(ranges: &mut Vec<Range<u64>>, range: Range<u64>) {
     match ranges.last_mut() {
         Some(last) if last.end == range.start => last.end = range.end,
         _ => ranges.push(range),
+    }
+}
+
+fn extend(ranges: &mut Vec<Range<u64>>, by: &[Range<u64>]) {
+    for range in by {
+        push(ranges, range.clone());
     }
 }
 
