@@ -10,11 +10,13 @@ Exits with 1 and one line on standard error on any failure. Needs the packages i
 """
 
 import argparse
+import hashlib
 import hmac
 import json
 import os
 import sys
 import tempfile
+from typing import NamedTuple
 
 from Crypto.Cipher import ChaCha20_Poly1305
 from cryptography.exceptions import InvalidTag
@@ -25,10 +27,14 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from key_file_reader import Refused, key_id, read_keys
 
 MAGIC = b"\xa7sealed\n"
-VERSION = 2
+VERSION = 3
 HEADER_LEN = 96
-ENTRY_LEN = 64
+ENTRY_LEN = 96
 TAG_LEN = 16
+DIGEST_LEN = 16
+GROUP_CHUNKS = 256
+TABLE_LEN = DIGEST_LEN + GROUP_CHUNKS * TAG_LEN
+ROW_TAGS = 4
 
 
 def derive(master, length, salt, info):
@@ -55,8 +61,23 @@ CIPHERS = {
 }
 
 
+def cut(data, at, length):
+    return data[at : at + length]
+
+
+class Header(NamedTuple):
+    """What the header of a file tells, and the keys that come from it."""
+
+    cipher: int
+    chunk_size: int
+    header_key: bytes
+    content_key: bytes
+    tree_key: bytes
+    journal_mark: bytes
+
+
 def read_header(sealed, master):
-    """Section 7, "Reading a header": cipher, chunk size, header key, content key, journal mark."""
+    """Section 8, "Reading a header"."""
     if sealed[:8] != MAGIC[: len(sealed)]:
         raise Refused("NotSealed", "not a sealed file")
     if len(sealed) > 8 and sealed[8] != VERSION:
@@ -77,18 +98,45 @@ def read_header(sealed, master):
     header_key = derive(master, 32, salt, b"sealed file header key" + bound)
     if not hmac.compare_digest(hmac.digest(header_key, sealed[:64], "sha256"), sealed[64:96]):
         raise Refused("HeaderCorrupt", "the header is damaged or was altered")
-    content_key = derive(master, 32, salt, b"sealed file content key" + bound)
-    journal_mark = derive(master, 16, salt, b"sealed file journal mark" + bound)
-    return cipher, 1 << log2_chunk, header_key, content_key, journal_mark
+    return Header(
+        cipher,
+        1 << log2_chunk,
+        header_key,
+        content_key=derive(master, 32, salt, b"sealed file content key" + bound),
+        tree_key=derive(master, 32, salt, b"sealed file tree key" + bound),
+        journal_mark=derive(master, 16, salt, b"sealed file journal mark" + bound),
+    )
 
 
 class ChunkReader:
-    """Opens single chunks of one file."""
+    """Knows where the chunks of one file lie, and opens them."""
 
-    def __init__(self, cipher, content_key):
-        _, self.nonce_len, self.open_chunk = CIPHERS[cipher]
-        self.content_key = content_key
+    def __init__(self, header):
+        _, self.nonce_len, self.open_chunk = CIPHERS[header.cipher]
+        self.content_key = header.content_key
+        self.chunk_size = header.chunk_size
         self.overhead = self.nonce_len + TAG_LEN
+        self.full_len = self.chunk_size + self.overhead
+        self.data_start = HEADER_LEN + ENTRY_LEN + self.full_len
+
+    def table_at(self, group):
+        """Section 7: where the table of a group begins."""
+        return self.data_start + group * (TABLE_LEN + GROUP_CHUNKS * self.full_len)
+
+    def chunk_at(self, index):
+        """Section 7: where a chunk begins."""
+        tables = index // GROUP_CHUNKS + 1
+        return self.data_start + tables * TABLE_LEN + index * self.full_len
+
+    def final_chunk(self, physical_size):
+        """Section 7: index of the final chunk, and how many bytes it holds."""
+        group_len = TABLE_LEN + GROUP_CHUNKS * self.full_len
+        group, in_group = divmod(physical_size - self.data_start, group_len)
+        in_chunks = in_group - TABLE_LEN
+        in_final = in_chunks % self.full_len - self.overhead
+        if physical_size < self.data_start or in_chunks < 0 or in_final < 0:
+            raise Refused("Truncated", "cut short: the end of the file is missing")
+        return group * GROUP_CHUNKS + in_chunks // self.full_len, in_final
 
     def open(self, chunk, index, is_final):
         associated_data = index.to_bytes(8, "little") + bytes([is_final])
@@ -100,55 +148,110 @@ class ChunkReader:
             raise Refused("ChunkCorrupt", f"chunk {index} is damaged or was altered") from None
 
 
-def restored(sealed, journal_mark, chunk_size, reader):
-    """Section 6: the file as its journal restores it."""
+class Restored(NamedTuple):
+    """A file as its journal restores it."""
+
+    sealed: bytes
+    root: bytes
+    # The group whose digest in the table may be that of another state, if there is one.
+    changing: int | None
+
+
+def restored(sealed, journal_mark, reader):
+    """Section 6: the file as its journal restores it; None for one that has to be emptied."""
     entry = sealed[HEADER_LEN : HEADER_LEN + ENTRY_LEN]
-    if len(entry) < ENTRY_LEN or entry[48:] != journal_mark:
-        return sealed
-    index, kind = int.from_bytes(entry[:8], "little"), entry[8]
-    final_len = int.from_bytes(entry[12:16], "little")
+    as_it_is = Restored(sealed, entry[:16], None)
+    if len(entry) < ENTRY_LEN or entry[80:] != journal_mark:
+        return as_it_is
+    index, kind = int.from_bytes(entry[16:24], "little"), entry[24]
+    final_len = int.from_bytes(entry[28:32], "little")
     if kind == 1:
-        return b""
+        return None
     if kind == 2:
-        chunk_len = chunk_size + reader.overhead
-    elif kind == 3 and final_len < chunk_size:
+        chunk_len = reader.full_len
+    elif kind == 3 and final_len < reader.chunk_size:
         chunk_len = final_len + reader.overhead
     else:
-        return sealed
-    chunk = sealed[HEADER_LEN + ENTRY_LEN :][:chunk_len]
-    full_chunk_len = chunk_size + reader.overhead
-    at = HEADER_LEN + ENTRY_LEN + full_chunk_len + index * full_chunk_len
-    if len(chunk) < chunk_len or at + chunk_len > len(sealed) or chunk[-TAG_LEN:] != entry[16:32]:
-        return sealed
+        return as_it_is
+    chunk = cut(sealed, HEADER_LEN + ENTRY_LEN, chunk_len)
+    at = reader.chunk_at(index)
+    if len(chunk) < chunk_len or at + chunk_len > len(sealed) or chunk[-TAG_LEN:] != entry[32:48]:
+        return as_it_is
     try:
         reader.open(chunk, index, kind == 3)
     except Refused:
-        return sealed
+        return as_it_is
     rest = b"" if kind == 3 else sealed[at + chunk_len :]
-    return sealed[:at] + chunk + rest
+    group, slot = divmod(index, GROUP_CHUNKS)
+    slot_at = reader.table_at(group) + DIGEST_LEN + slot * TAG_LEN
+    before = sealed[:slot_at] + entry[32:48] + sealed[slot_at + TAG_LEN : at]
+    return Restored(before + chunk + rest, entry[48:64], group)
+
+
+def mac(tree_key, about, number, message):
+    """Section 5, "The tree"."""
+    salt = number.to_bytes(8, "little")
+    return hashlib.blake2s(message, digest_size=16, key=tree_key, salt=salt, person=about).digest()
+
+
+def xor(parts):
+    total = 0
+    for part in parts:
+        total ^= int.from_bytes(part, "little")
+    return total.to_bytes(16, "little")
+
+
+def group_digest(tree_key, group, tags):
+    """The digest of a group with these tags."""
+    first = group * GROUP_CHUNKS // ROW_TAGS
+    rows = (
+        mac(tree_key, b"tree row", first + at // ROW_TAGS, b"".join(tags[at : at + ROW_TAGS]))
+        for at in range(0, len(tags), ROW_TAGS)
+    )
+    return mac(tree_key, b"tree grp", group, xor(rows))
+
+
+def file_root(tree_key, digests, size):
+    """The root of a file of so many bytes of plaintext."""
+    nodes = (mac(tree_key, b"tree nod", group, digest) for group, digest in enumerate(digests))
+    return mac(tree_key, b"tree top", size, xor(nodes))
+
+
+def check_tree(tree_key, file, reader, tags, size):
+    """Section 5: whether the chunks with these tags are the newest."""
+    groups = [tags[at : at + GROUP_CHUNKS] for at in range(0, len(tags), GROUP_CHUNKS)]
+    tables = [cut(file.sealed, reader.table_at(group), TABLE_LEN) for group in range(len(groups))]
+    for index, tag in enumerate(tags):
+        group, slot = divmod(index, GROUP_CHUNKS)
+        if cut(tables[group], DIGEST_LEN + slot * TAG_LEN, TAG_LEN) != tag:
+            raise Refused("Stale", f"chunk {index} is not the one that was written last")
+    digests = [group_digest(tree_key, group, tags) for group, tags in enumerate(groups)]
+    for group, digest in enumerate(digests[:-1]):
+        if group != file.changing and tables[group][:DIGEST_LEN] != digest:
+            raise Refused("TableCorrupt", f"the table of group {group} is damaged or was altered")
+    if file_root(tree_key, digests, size) != file.root:
+        raise Refused("RootCorrupt", "the root is not that of what is in the file")
 
 
 def open_sealed(sealed, master):
     """The plaintext of a whole sealed file."""
     if not sealed:
         return b""
-    cipher, chunk_size, _, content_key, journal_mark = read_header(sealed, master)
-    reader = ChunkReader(cipher, content_key)
-    sealed = restored(sealed, journal_mark, chunk_size, reader)
-    if not sealed:
+    header = read_header(sealed, master)
+    reader = ChunkReader(header)
+    file = restored(sealed, header.journal_mark, reader)
+    if file is None:
         return b""
-    full_chunk_len = chunk_size + reader.overhead
-    at = HEADER_LEN + ENTRY_LEN + full_chunk_len
-    full_chunks, final_len = divmod(len(sealed) - at, full_chunk_len)
-    if len(sealed) < at or final_len < reader.overhead:
-        raise Refused("Truncated", "cut short: the end of the file is missing")
 
-    plaintext = bytearray()
-    for index in range(full_chunks + 1):
-        is_final = index == full_chunks
-        chunk = sealed[at : at + (final_len if is_final else full_chunk_len)]
-        at += len(chunk)
+    last, final_len = reader.final_chunk(len(file.sealed))
+    plaintext, tags = bytearray(), []
+    for index in range(last + 1):
+        is_final = index == last
+        chunk_len = final_len + reader.overhead if is_final else reader.full_len
+        chunk = cut(file.sealed, reader.chunk_at(index), chunk_len)
         plaintext += reader.open(chunk, index, is_final)
+        tags.append(chunk[-TAG_LEN:])
+    check_tree(header.tree_key, file, reader, tags, len(plaintext))
     return bytes(plaintext)
 
 
@@ -168,14 +271,15 @@ def key_for(sealed, keys):
 def check_good(vector):
     """What is wrong with our reading of a file that must open; None if nothing."""
     master, sealed = bytes.fromhex(vector["key"]), bytes.fromhex(vector["sealed"])
-    cipher, chunk_size, header_key, content_key, _ = read_header(sealed, master)
+    header = read_header(sealed, master)
     got = {
         "key_id": derive(master, 16, None, b"sealed key id").hex(),
-        "cipher": CIPHERS[cipher][0],
-        "chunk_size": chunk_size,
+        "cipher": CIPHERS[header.cipher][0],
+        "chunk_size": header.chunk_size,
         "salt": sealed[32:64].hex(),
-        "header_key": header_key.hex(),
-        "content_key": content_key.hex(),
+        "header_key": header.header_key.hex(),
+        "content_key": header.content_key.hex(),
+        "tree_key": header.tree_key.hex(),
         "plaintext": open_sealed(sealed, master).hex(),
     }
     wrong = [field for field, value in got.items() if vector[field] != value]

@@ -1,7 +1,7 @@
 //! Where results go: a file that appears whole or not at all, or a stream.
 
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,13 @@ pub enum Output {
     Device(File),
     /// Standard output.
     Stdout(io::Stdout),
+    /// For what is not written from beginning to end, and goes to a device or stream.
+    Spooled {
+        /// What is written so far: a file without a name.
+        spool: File,
+        /// Where it goes when committed.
+        destination: Box<Output>,
+    },
 }
 
 impl Output {
@@ -50,6 +57,21 @@ impl Output {
             path,
             replace,
         })
+    }
+
+    /// The same output, but such that all of it can be sought until it is committed.
+    ///
+    /// # Errors
+    /// Where there is no room for what has to wait.
+    pub fn seekable(self) -> io::Result<Self> {
+        match self {
+            Self::File { .. } | Self::Spooled { .. } => Ok(self),
+            // Even where these can be sought, it may be from somewhere in the middle.
+            Self::Device(_) | Self::Stdout(_) => Ok(Self::Spooled {
+                spool: tempfile::tempfile()?,
+                destination: Box::new(self),
+            }),
+        }
     }
 
     /// Has a file belong to who owns another one.
@@ -88,6 +110,14 @@ impl Output {
             }
             Self::Device(mut file) => file.flush(),
             Self::Stdout(mut stdout) => stdout.flush(),
+            Self::Spooled {
+                mut spool,
+                mut destination,
+            } => {
+                spool.rewind()?;
+                io::copy(&mut spool, &mut destination)?;
+                destination.commit()
+            }
         }
     }
 }
@@ -96,7 +126,7 @@ impl Write for Output {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::File { temporary, .. } => temporary.write(bytes),
-            Self::Device(file) => file.write(bytes),
+            Self::Device(file) | Self::Spooled { spool: file, .. } => file.write(bytes),
             Self::Stdout(stdout) => stdout.write(bytes),
         }
     }
@@ -104,8 +134,19 @@ impl Write for Output {
     fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::File { temporary, .. } => temporary.flush(),
-            Self::Device(file) => file.flush(),
+            Self::Device(file) | Self::Spooled { spool: file, .. } => file.flush(),
             Self::Stdout(stdout) => stdout.flush(),
+        }
+    }
+}
+
+/// Only of an output that is [`seekable`](Output::seekable).
+impl Seek for Output {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match self {
+            Self::File { temporary, .. } => temporary.seek(to),
+            Self::Spooled { spool, .. } => spool.seek(to),
+            Self::Device(_) | Self::Stdout(_) => Err(io::ErrorKind::NotSeekable.into()),
         }
     }
 }
@@ -185,5 +226,27 @@ mod tests {
         output.write_all(b"gone").unwrap();
         output.commit().unwrap();
         assert!(!fs::metadata(path).unwrap().is_file());
+    }
+
+    #[test]
+    fn what_was_sought_goes_to_a_pipe_in_order() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let pipe = Output::Device(File::from(std::os::fd::OwnedFd::from(writer)));
+        let mut output = pipe.seekable().unwrap();
+        output.write_all(b"0123456789").unwrap();
+        output.seek(SeekFrom::Start(3)).unwrap();
+        output.write_all(b"abc").unwrap();
+        output.commit().unwrap();
+        assert_eq!(io::read_to_string(&mut reader).unwrap(), "012abc6789");
+
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let output = Output::to_path(&path, false, 0o600).unwrap();
+        let mut output = output.seekable().unwrap();
+        output.write_all(b"0123").unwrap();
+        output.rewind().unwrap();
+        output.write_all(b"ab").unwrap();
+        output.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"ab23");
     }
 }

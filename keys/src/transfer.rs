@@ -1,10 +1,12 @@
-//! Sealing and opening from a reader to a writer, in constant memory.
+//! Sealing and opening from a reader to a writer, in constant memory: what is opened comes out chunk
+//! by chunk, what is sealed a group of 256 chunks at a time, for a group's table goes before it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
 use getrandom::SysRng;
 use sealed::{
-    ChunkSize, HEADER_LEN, Header, KeyId, MasterKey, Opener, Params, Sealer, UnverifiedHeader,
+    ChunkSize, HEADER_LEN, Header, KeyId, MasterKey, Opener, Params, ROOT_OFFSET, Root, Sealer,
+    UnverifiedHeader,
 };
 use zeroize::{Zeroize, Zeroizing};
 
@@ -85,23 +87,32 @@ pub struct Opened {
     pub restored: bool,
 }
 
-/// Seals all of `input` into `output`. `progress` is told the length of each piece of input.
-/// Returns the number of bytes sealed.
+/// Seals all of `input` into `output`, which has to be at its beginning. `progress` is told the
+/// length of each piece of input. Returns the number of bytes sealed.
 pub fn seal(
     key: &MasterKey,
     params: Params,
     input: impl Read,
-    mut output: impl Write,
+    mut output: impl Write + Seek,
     progress: impl FnMut(u64),
 ) -> Result<u64, TransferError> {
     let mut sealer = Sealer::new(key, params, SysRng)?;
-    let mut out = Zeroizing::new(Vec::new());
+    let mut out = Vec::new();
     let read = pump(input, &mut output, progress, &mut out, |bytes, out| {
         sealer.push(bytes, out)
     })?;
-    sealer.finish(&mut out)?;
-    output.write_all(&out).map_err(TransferError::Write)?;
+    let root = sealer.finish(&mut out)?;
+    end(output, &out, root)?;
     Ok(read)
+}
+
+/// Writes the last bytes of a sealed file, then its root, with which it begins to open.
+fn end(mut output: impl Write + Seek, rest: &[u8], root: Root) -> Result<(), TransferError> {
+    output
+        .write_all(rest)
+        .and_then(|()| output.seek(SeekFrom::Start(ROOT_OFFSET)))
+        .and_then(|_| output.write_all(root.as_bytes()))
+        .map_err(TransferError::Write)
 }
 
 /// Opens all of `input` into `output`, which is given authenticated bytes only; but that the file
@@ -133,14 +144,15 @@ pub fn open(
 }
 
 /// Opens all of `input` and seals it again, with the key of the ring that seals, into a new file of
-/// the same cipher and chunk size. `progress` is told the length of each piece of input.
+/// the same cipher and chunk size, which has to be at its beginning. `progress` is told the length
+/// of each piece of input.
 ///
 /// # Errors
 /// As [`open`]; what was written then is of no use.
 pub fn reseal(
     ring: &KeyRing,
     input: SealedInput<impl Read>,
-    mut output: impl Write,
+    mut output: impl Write + Seek,
     progress: impl FnMut(u64),
 ) -> Result<(), TransferError> {
     let header = input.header()?;
@@ -159,12 +171,12 @@ pub fn reseal(
     })?;
     opener.finish(&mut plaintext)?;
     sealer.push(&plaintext, &mut out)?;
-    sealer.finish(&mut out)?;
-    output.write_all(&out).map_err(TransferError::Write)
+    let root = sealer.finish(&mut out)?;
+    end(output, &out, root)
 }
 
 /// Reads to the end, passes each piece through `push` and writes what comes of it. Leaves room in
-/// `out` for what the end gives.
+/// `out` for what the end gives of plaintext; of sealed bytes it may be more, a group of chunks.
 fn pump(
     mut input: impl Read,
     mut output: impl Write,
@@ -194,12 +206,11 @@ fn pump(
     }
 }
 
-/// Gives an empty buffer room for what `len` bytes of plaintext or sealed bytes can turn into, so
-/// that it never moves and leaves a copy behind.
+/// Gives an empty buffer room for the plaintext that `len` sealed bytes can turn into, so that it
+/// never moves and leaves a copy behind.
 fn make_room(buffer: &mut Vec<u8>, len: usize) {
-    // The smallest chunks grow by 7.8 %. A header, a journal and what was held back for it come in
-    // front, which is a good deal less than two of the largest chunks each.
-    let most = len + len / 8 + 4 * ChunkSize::MAX.bytes();
+    // What was held back of a chunk comes in front, and what the journal has of one.
+    let most = len + 4 * ChunkSize::MAX.bytes();
     if buffer.capacity() < most {
         // The old place is wiped before it is given up.
         buffer.zeroize();
@@ -209,6 +220,8 @@ fn make_room(buffer: &mut Vec<u8>, len: usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use sealed::Error;
 
     use super::*;
@@ -228,13 +241,13 @@ mod tests {
     }
 
     fn sealed(plaintext: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = Cursor::new(Vec::new());
         let params = Params {
             chunk_size: ChunkSize::MIN,
             ..Params::default()
         };
         seal(&key(), params, plaintext, &mut out, |_| ()).unwrap();
-        out
+        out.into_inner()
     }
 
     #[test]
@@ -289,8 +302,13 @@ mod tests {
                 Ok(())
             }
         }
+        impl Seek for Broken {
+            fn seek(&mut self, _: SeekFrom) -> io::Result<u64> {
+                Err(io::ErrorKind::NotSeekable.into())
+            }
+        }
         let params = Params::default();
-        let error = seal(&key(), params, Broken, io::sink(), |_| ()).unwrap_err();
+        let error = seal(&key(), params, Broken, Cursor::new(Vec::new()), |_| ()).unwrap_err();
         assert!(matches!(error, TransferError::Read(_)));
         let error = seal(&key(), params, &b"x"[..], Broken, |_| ()).unwrap_err();
         assert!(matches!(error, TransferError::Write(_)));

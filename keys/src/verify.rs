@@ -67,7 +67,12 @@ pub fn file(
     let verdict = match stream(ring, file, progress) {
         // What can come of a change that is just being made.
         Err(VerifyError::Bad(TransferError::Sealed(
-            Error::ChunkCorrupt { .. } | Error::Truncated | Error::HeaderCorrupt,
+            Error::ChunkCorrupt { .. }
+            | Error::Stale { .. }
+            | Error::TableCorrupt { .. }
+            | Error::RootCorrupt
+            | Error::Truncated
+            | Error::HeaderCorrupt,
         ))) => {
             if !lock(file, LockMode::Shared, wait)? {
                 return Err(VerifyError::Busy);
@@ -124,10 +129,10 @@ mod tests {
     }
 
     fn sealed(plaintext: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = io::Cursor::new(Vec::new());
         let params = Params::default();
         transfer::seal(ring().sealing(), params, plaintext, &mut out, |_| ()).unwrap();
-        out
+        out.into_inner()
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod room;
 use std::fs;
 use std::path::Path;
 
+use sealed::Params;
+
 use room::{Room, assert_failure, is_root};
 
 const SEAL: [&str; 6] = ["seal", "--key", "k.bin", "in", "-o", "out"];
@@ -178,15 +180,25 @@ fn faults_are_told_apart() {
         altered[at] = value;
         altered
     };
+    let flipped = |at: usize| with(at, sealed[at] ^ 1);
+    let layout = Params::default().layout();
+    let at = |index| layout.chunk_offset(index).unwrap() as usize;
     let cases = [
         (b"just some text".to_vec(), "not a sealed file"),
-        (with(8, 3), "format version 3"),
+        (with(8, 2), "format version 2"),
+        (with(8, 4), "format version 4"),
         (with(9, 77), "unknown cipher (number 77)"),
         (with(60, sealed[60] ^ 1), "header is damaged"),
-        (with(4596, sealed[4596] ^ 1), "chunk 0 is damaged"),
-        (with(8596, sealed[8596] ^ 1), "chunk 1 is damaged"),
+        (flipped(at(0) + 300), "chunk 0 is damaged"),
+        (flipped(at(1) + 164), "chunk 1 is damaged"),
+        (
+            flipped(at(0) - 4112 + 16),
+            "chunk 0 is not the one that was written last",
+        ),
+        (flipped(96), "tables of chunks are damaged"),
         (sealed[..50].to_vec(), "cut short"),
-        (sealed[..96 + 64 + 4136 + 4136].to_vec(), "cut short"),
+        (sealed[..at(0) - 10].to_vec(), "cut short"),
+        (sealed[..at(1)].to_vec(), "cut short"),
     ];
     for (contents, message) in cases {
         room.write("out", &contents);

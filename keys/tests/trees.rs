@@ -4,7 +4,7 @@ mod room;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, FileTimes};
-use std::io::Write;
+use std::io::{Cursor, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, fchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -16,7 +16,9 @@ use keys::KeyRing;
 use keys::lock::{LockMode, lock};
 use keys::transfer::{self, SealedInput};
 use rustix::fs::{XattrFlags, getxattr, setxattr};
-use sealed::{ENTRY_LEN, Entry, FileCipher, HEADER_LEN, KeyId, MasterKey, Params, Stamp};
+use sealed::{
+    ENTRY_LEN, Entry, FileCipher, HEADER_LEN, KeyId, MasterKey, Params, ROOT_OFFSET, Root, Stamp,
+};
 
 use room::{Room, is_root};
 
@@ -50,11 +52,20 @@ fn plaintext(seed: usize, len: usize) -> Vec<u8> {
 }
 
 fn seal(path: &Path, key: [u8; 32], plaintext: &[u8]) {
-    let key = MasterKey::from_bytes(key);
-    let mut sealed = Vec::new();
-    transfer::seal(&key, Params::default(), plaintext, &mut sealed, |_| ()).unwrap();
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, sealed).unwrap();
+    fs::write(path, sealed(key, plaintext)).unwrap();
+}
+
+fn sealed(key: [u8; 32], plaintext: &[u8]) -> Vec<u8> {
+    let key = MasterKey::from_bytes(key);
+    let mut sealed = Cursor::new(Vec::new());
+    transfer::seal(&key, Params::default(), plaintext, &mut sealed, |_| ()).unwrap();
+    sealed.into_inner()
+}
+
+/// Where a chunk of such a file begins.
+fn at(index: u64) -> u64 {
+    Params::default().layout().chunk_offset(index).unwrap()
 }
 
 /// The key and plaintext of a file.
@@ -115,9 +126,13 @@ fn verify_checks_all_of_a_tree() {
     let errors = String::from_utf8(output.stderr).unwrap();
     assert_eq!(errors.lines().count(), 2, "{errors}");
 
-    flip(&room.path("tree/2/f5"), 4400);
-    flip(&room.path("tree/1/f19"), 9000);
-    fs::write(room.path("tree/0/f3"), &room.read("tree/0/f3")[..4300]).unwrap();
+    flip(&room.path("tree/2/f5"), at(0) + 100);
+    flip(&room.path("tree/1/f19"), at(1) + 500);
+    fs::write(
+        room.path("tree/0/f3"),
+        &room.read("tree/0/f3")[..at(0) as usize + 4],
+    )
+    .unwrap();
     for jobs in ["1", "3"] {
         let output = room.run(&[&verify[..], &["--jobs", jobs]].concat());
         assert_eq!(output.status.code(), Some(1));
@@ -144,7 +159,7 @@ fn verify_waits_for_who_changes_a_file() {
     let room = room();
     let path = room.path("tree/f");
     seal(&path, A, &plaintext(1, 9000));
-    flip(&path, 9000);
+    flip(&path, at(1) + 500);
     let writer = File::options().write(true).open(&path).unwrap();
     assert!(lock(&writer, LockMode::Exclusive, Duration::ZERO).unwrap());
     room.fails_with(
@@ -154,7 +169,7 @@ fn verify_waits_for_who_changes_a_file() {
     thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(Duration::from_millis(300));
-            flip(&path, 9000);
+            flip(&path, at(1) + 500);
             drop(writer);
         });
         room.ok(&["verify", "-k", "a.bin", "tree"]);
@@ -394,7 +409,7 @@ fn what_cannot_be_moved_is_told_and_left_alone() {
         seal(&path(name), A, &plaintext(i, 9000));
     }
     seal(&path("other"), [0xCC; 32], b"x");
-    flip(&path("damaged"), 9000);
+    flip(&path("damaged"), at(1) + 500);
     fs::hard_link(path("shared"), room.path("elsewhere")).unwrap();
     let locked = File::options().write(true).open(path("locked")).unwrap();
     assert!(lock(&locked, LockMode::Exclusive, Duration::ZERO).unwrap());
@@ -554,21 +569,12 @@ fn names_that_were_left_apart_and_changed_stay_apart() {
     let temporary = tree.leave_apart(group);
     // Meanwhile the old one changed, by its remaining name.
     let changed = plaintext(99, 5000);
-    let mut sealed = Vec::new();
-    transfer::seal(
-        &MasterKey::from_bytes(A),
-        Params::default(),
-        &changed[..],
-        &mut sealed,
-        |_| (),
-    )
-    .unwrap();
     let mut file = File::options()
         .write(true)
         .truncate(true)
         .open(&group[2])
         .unwrap();
-    file.write_all(&sealed).unwrap();
+    file.write_all(&sealed(A, &changed)).unwrap();
 
     for _ in 0..2 {
         let output = room.run(&TO_B);
@@ -598,9 +604,11 @@ fn cut_short(path: &Path, key: [u8; 32], plaintext: &[u8]) {
     let end = layout.final_chunk(plaintext.len() as u64);
     let place = layout.chunk_offset(end.index).unwrap() as usize;
     let old_end = sealed[place..].to_vec();
+    let root = Root::from_bytes(*sealed[ROOT_OFFSET as usize..].first_chunk().unwrap());
     let entry = file.encode_entry(&Entry {
+        root,
         stamp: Stamp::from_bytes([1; 16]),
-        restore: Some(file.restore_of(end.index, Some(end.len), &old_end)),
+        restore: Some(file.restore_of(end.index, Some(end.len), &old_end, root)),
     });
     sealed[HEADER_LEN..][..ENTRY_LEN].copy_from_slice(&entry);
     sealed[HEADER_LEN + ENTRY_LEN..][..old_end.len()].copy_from_slice(&old_end);
@@ -672,7 +680,7 @@ fn what_is_left_of_a_damaged_file_is_recovered() {
     room.fails(&["recover", "-k", "a.bin", "f", "-o", "out"], &["--force"]);
 
     // A byte in chunk 2.
-    flip(&room.path("f"), 4296 + 2 * 4136 + 50);
+    flip(&room.path("f"), at(2) + 50);
     let output = room.run(&[
         "recover", "-k", "a.bin", "f", "-o", "out", "--force", "--fill", "63",
     ]);

@@ -146,7 +146,10 @@ pub fn seal(keys: &KeyOptions, files: &Transfer, params: Params) -> Result<()> {
         .as_ref()
         .map_or(OWNER_ONLY, |metadata| metadata.permissions().mode());
     let len = input.len();
-    transfer(files, len, mode, |output, progress| {
+    let output = open_output(files, mode)?
+        .seekable()
+        .map_err(|error| cannot_write(files, &error))?;
+    transfer(files, len, output, |output, progress| {
         transfer::seal(ring.sealing(), params, input.reader, output, progress)
     })
     .map(drop)
@@ -165,7 +168,8 @@ pub fn open(keys: &KeyOptions, files: &Transfer) -> Result<()> {
             Ok(unknown) => anyhow!("{}: {unknown}", name(&files.input)),
             Err(error) => error,
         })?;
-    let opened = transfer(files, len, OWNER_ONLY, |output, progress| {
+    let output = open_output(files, OWNER_ONLY)?;
+    let opened = transfer(files, len, output, |output, progress| {
         transfer::open(&ring, input, output, progress)
     })?;
     for note in notes(opened) {
@@ -199,10 +203,9 @@ fn distinct(files: Vec<Found>) -> impl Iterator<Item = Found> {
 fn transfer<T>(
     files: &Transfer,
     input_len: u64,
-    mode: u32,
+    mut output: Output,
     run: impl FnOnce(&mut Output, &mut dyn FnMut(u64)) -> Result<T, TransferError>,
 ) -> Result<T> {
-    let mut output = open_output(files, mode)?;
     let progress = Progress::new(input_len);
     let done = run(&mut output, &mut |len| progress.advance(len));
     drop(progress);

@@ -95,8 +95,9 @@ pub enum Command {
     },
     /// Save what is authentic of a damaged file, and tell what is lost
     ///
-    /// Every chunk that authenticates comes to its offset in OUT, and what is lost is filled up.
-    /// Exits with 1 if anything is lost.
+    /// Every chunk that authenticates comes to its offset in OUT, and what is lost is filled up. What
+    /// is of an older version of the file, or may be, is told. Exits with 1 if there is anything lost
+    /// or of an older version, or if that can't be told.
     Recover {
         #[command(flatten)]
         keys: KeyOptions,

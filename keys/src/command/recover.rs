@@ -72,6 +72,28 @@ fn lines(report: &Report) -> Vec<String> {
     if report.end_is_lost {
         lines.push("lost: the end, and with it how long the file was".to_owned());
     }
+    for stale in &report.stale {
+        let len = stale.end - stale.start;
+        lines.push(format!(
+            "stale: {len} bytes from offset {} are of an older version that was put back",
+            stale.start
+        ));
+    }
+    for unproven in &report.unproven {
+        let len = unproven.end - unproven.start;
+        lines.push(format!(
+            "unproven: of {len} bytes from offset {} some may be of an older version, for their \
+             table is damaged",
+            unproven.start
+        ));
+    }
+    if report.root_is_lost {
+        lines.push(
+            "unproven: what is left does not fit the root of the file; any of it may be of an older \
+             version"
+                .to_owned(),
+        );
+    }
     let lost: u64 = report.lost.iter().map(|lost| lost.end - lost.start).sum();
     lines.push(format!("recovered {} bytes", report.size - lost));
     lines

@@ -212,8 +212,11 @@ fn the_other_cipher_and_chunk_size() {
     }
 }
 
+/// What a file holds, and how it lies on the disk.
+type Version = (Vec<u8>, Vec<u8>);
+
 /// Versions of one file, under one salt: as they were written one after the other.
-fn history(cipher: Cipher, sizes: &[usize]) -> (FileCipher, Vec<(Vec<u8>, Vec<u8>)>) {
+fn history(cipher: Cipher, sizes: &[usize]) -> (FileCipher, Vec<Version>) {
     let mut rng = TestRng(1);
     let key = FileKey::generate(&master(), small_chunks(cipher), &mut rng).unwrap();
     let versions = (0..)
@@ -248,7 +251,8 @@ fn every_mixture_of_versions() {
                 .max()
                 .unwrap();
             let table = layout.table_offset(0).unwrap() as usize + 16;
-            let mut parts: Vec<std::ops::Range<usize>> = vec![ROOT_OFFSET as usize..table];
+            let head = ROOT_OFFSET as usize..table;
+            let mut parts = vec![head];
             parts.extend((0..3).map(|slot| table + slot * 16..table + slot * 16 + 16));
             parts.extend((0..3).map(|index| {
                 let start = layout.chunk_offset(index).unwrap() as usize;

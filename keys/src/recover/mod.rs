@@ -9,9 +9,13 @@
 //!   knowledge of how long the file was;
 //! - bytes that were put in or taken out, from where everything lies beside its place: the next
 //!   chunk that authenticates is looked for;
-//! - a damaged header, if one bit of it flipped or its salt is whole.
+//! - a damaged header, if one bit of it flipped or its salt is whole;
+//! - damaged tables and a damaged root: chunks open without them. But nothing else tells an older
+//!   version of a chunk from the newest, so that what is not proven to be the newest is told.
 //!
 //! Without the salt nothing can be saved, for the file's key comes from it.
+
+mod newest;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -19,12 +23,13 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use sealed::{
-    ChunkSize, Cipher, ENTRY_LEN, Error, FileCipher, FileKey, HEADER_LEN, Header, KeyId, Layout,
-    MasterKey, Params, Restore, SALT_LEN,
+    ChunkSize, Cipher, ENTRY_LEN, Error, FileCipher, FileKey, GROUP_CHUNKS, HEADER_LEN, Header,
+    KeyId, Layout, MasterKey, Params, Restore, Root, SALT_LEN, TABLE_LEN, Tag, tags_of,
 };
 use zeroize::Zeroizing;
 
 use crate::ring::{KeyRing, UnknownKey};
+use newest::Newest;
 
 /// Bytes read at a time: many chunks of any size.
 const RUN_LEN: usize = 1 << 20;
@@ -71,12 +76,23 @@ pub struct Report {
     pub header_damaged: bool,
     /// Whether the file was read as its journal restores it, for its last change was cut short.
     pub restored: bool,
+    /// Which of the bytes were written over later: an older version of theirs was put back.
+    pub stale: Vec<Range<u64>>,
+    /// Among which bytes there may be more of those: the table that would tell is damaged.
+    pub unproven: Vec<Range<u64>>,
+    /// Whether any of the bytes may be older ones, and the end too: the root of the file, or too
+    /// much of what it is made of, is damaged.
+    pub root_is_lost: bool,
 }
 
 impl Report {
-    /// Whether all that was in the file has been saved.
+    /// Whether all that was in the file has been saved, and is the newest.
     pub fn is_complete(&self) -> bool {
-        self.lost.is_empty() && !self.end_is_lost
+        self.lost.is_empty()
+            && !self.end_is_lost
+            && self.stale.is_empty()
+            && self.unproven.is_empty()
+            && !self.root_is_lost
     }
 }
 
@@ -107,16 +123,11 @@ pub fn recover(
     }
     let (cipher, header_damaged) = cipher(ring, file, size)?;
     let damaged = Damaged { file, size, cipher };
-    let mut saved = Saved {
-        output,
-        fill: options.fill,
-        report: Report {
-            header_damaged,
-            ..Report::default()
-        },
-    };
-    damaged.save(&mut saved, options.search, &mut progress)?;
-    Ok(saved.report)
+    let report = damaged.save(output, options, &mut progress)?;
+    Ok(Report {
+        header_damaged,
+        ..report
+    })
 }
 
 /// The cipher of a file, and whether its header is damaged.
@@ -182,34 +193,70 @@ fn guesses(ring: &KeyRing, head: &[u8; HEADER_LEN]) -> impl Iterator<Item = File
     })
 }
 
-/// What comes out.
-struct Saved<W> {
-    output: W,
-    fill: u8,
-    report: Report,
+/// A chunk, or several that lie together, as they were saved.
+struct Opened {
+    plaintext: Zeroizing<Vec<u8>>,
+    tags: Vec<Tag>,
 }
 
-impl<W: Write> Saved<W> {
-    fn good(&mut self, plaintext: &[u8]) -> Result<(), RecoverError> {
-        self.report.size += plaintext.len() as u64;
+/// What comes out.
+struct Saved<'a, W> {
+    output: W,
+    fill: u8,
+    chunk_size: u64,
+    report: Report,
+    newest: Newest<'a>,
+}
+
+impl<W: Write> Saved<'_, W> {
+    /// The next chunks, which were so far from their places.
+    fn good(&mut self, opened: &Opened, shift: i64) -> Result<(), RecoverError> {
+        self.newest.saved(&opened.tags, shift);
+        self.report.size += opened.plaintext.len() as u64;
         self.output
-            .write_all(plaintext)
+            .write_all(&opened.plaintext)
             .map_err(RecoverError::Write)
     }
 
-    fn lost(&mut self, len: u64) -> Result<(), RecoverError> {
+    /// The next chunks are full ones, and lost.
+    fn lost(&mut self, count: u64, shift: i64) -> Result<(), RecoverError> {
+        self.newest.lost(count, shift);
+        self.fill(count * self.chunk_size)
+    }
+
+    /// The final chunk is lost, which may have held so many bytes.
+    fn lost_end(&mut self, len: u64, shift: i64) -> Result<(), RecoverError> {
+        self.report.end_is_lost = true;
+        self.newest.lost(1, shift);
+        self.fill(len)
+    }
+
+    fn fill(&mut self, len: u64) -> Result<(), RecoverError> {
         if len == 0 {
             return Ok(());
         }
         let start = self.report.size;
         self.report.size += len;
-        match self.report.lost.last_mut() {
-            Some(last) if last.end == start => last.end = self.report.size,
-            _ => self.report.lost.push(start..self.report.size),
-        }
+        newest::push(&mut self.report.lost, start..self.report.size);
         io::copy(&mut io::repeat(self.fill).take(len), &mut self.output)
             .map(drop)
             .map_err(RecoverError::Write)
+    }
+
+    /// What is to be told, when all chunks have come.
+    fn report(self) -> Report {
+        let mut report = self.report;
+        let judgement = self.newest.judge(report.size);
+        let bytes = |chunks: Range<u64>| {
+            let end = (chunks.end * self.chunk_size).min(report.size);
+            chunks.start * self.chunk_size..end
+        };
+        report.stale = judgement.stale.into_iter().map(bytes).collect();
+        report.unproven = judgement.unproven.into_iter().map(bytes).collect();
+        report.root_is_lost = !judgement.root_fits;
+        // The root tells the size, so that of a final chunk that is lost nothing else is.
+        report.end_is_lost &= !judgement.root_fits;
+        report
     }
 }
 
@@ -220,11 +267,23 @@ struct Damaged<'a> {
     cipher: FileCipher,
 }
 
+/// What the journal says.
+enum Journal {
+    /// The file is as it is, and has this root.
+    Clear(Option<Root>),
+    /// It has to be emptied.
+    Empty,
+    /// It has a chunk.
+    Chunk(Kept),
+}
+
 /// A chunk that the journal has.
 struct Kept {
     index: u64,
     is_final: bool,
-    plaintext: Zeroizing<Vec<u8>>,
+    opened: Opened,
+    /// Of the file with it.
+    root: Root,
 }
 
 impl Damaged<'_> {
@@ -232,31 +291,55 @@ impl Damaged<'_> {
         self.cipher.layout()
     }
 
-    fn save<W: Write>(
+    fn save(
         &self,
-        saved: &mut Saved<W>,
+        output: impl Write,
+        options: Options,
+        progress: &mut impl FnMut(u64),
+    ) -> Result<Report, RecoverError> {
+        let (root, kept) = match self.journal() {
+            Journal::Clear(root) => (root, None),
+            Journal::Chunk(kept) => (Some(kept.root), Some(kept)),
+            Journal::Empty => {
+                return Ok(Report {
+                    restored: true,
+                    ..Report::default()
+                });
+            }
+        };
+        let kept_tag = kept
+            .as_ref()
+            .and_then(|kept| Some((kept.index, *kept.opened.tags.first()?)));
+        let mut saved = Saved {
+            output,
+            fill: options.fill,
+            chunk_size: self.layout().chunk_size() as u64,
+            report: Report {
+                restored: kept.is_some(),
+                ..Report::default()
+            },
+            newest: Newest::new(self.file, &self.cipher, root, kept_tag),
+        };
+        progress(self.layout().data_start().min(self.size));
+        self.save_chunks(&mut saved, kept.as_ref(), options.search, progress)?;
+        Ok(saved.report())
+    }
+
+    fn save_chunks<W: Write>(
+        &self,
+        saved: &mut Saved<'_, W>,
+        kept: Option<&Kept>,
         search: u64,
         progress: &mut impl FnMut(u64),
     ) -> Result<(), RecoverError> {
-        let kept = match self.journal() {
-            Some(None) => {
-                saved.report.restored = true;
-                return Ok(());
-            }
-            Some(Some(kept)) => Some(kept),
-            None => None,
-        };
-        saved.report.restored = kept.is_some();
-        let chunk_size = self.layout().chunk_size() as u64;
         let mut shift = 0;
         let mut index = 0;
         // How many chunks before this one are lost and not accounted for yet.
         let mut lost = 0;
-        progress(self.layout().data_start().min(self.size));
         loop {
-            if let Some(kept) = kept.as_ref().filter(|kept| kept.index == index) {
-                saved.lost(std::mem::take(&mut lost) * chunk_size)?;
-                saved.good(&kept.plaintext)?;
+            if let Some(kept) = kept.filter(|kept| kept.index == index) {
+                saved.lost(std::mem::take(&mut lost), shift)?;
+                saved.good(&kept.opened, shift)?;
                 if kept.is_final {
                     return Ok(());
                 }
@@ -266,18 +349,21 @@ impl Damaged<'_> {
             }
             let left = self.full_chunks_from(index, shift);
             if left > 0 {
-                let most = (RUN_LEN as u64 / chunk_size).min(left);
-                let until = kept.as_ref().map_or(u64::MAX, |kept| kept.index);
+                let most = (RUN_LEN as u64 / saved.chunk_size).min(left);
+                let until = kept.map_or(u64::MAX, |kept| kept.index);
                 let count = match until.checked_sub(index) {
                     Some(before) => most.min(before),
                     None => most,
                 };
-                for plaintext in self.run(index, count, shift) {
-                    match plaintext {
-                        Some(plaintext) => {
-                            saved.lost(std::mem::take(&mut lost) * chunk_size)?;
-                            saved.good(&plaintext)?;
-                            index += plaintext.len() as u64 / chunk_size;
+                if index.is_multiple_of(GROUP_CHUNKS) {
+                    progress(TABLE_LEN as u64);
+                }
+                for opened in self.run(index, count, shift) {
+                    match opened {
+                        Some(opened) => {
+                            saved.lost(std::mem::take(&mut lost), shift)?;
+                            saved.good(&opened, shift)?;
+                            index += opened.tags.len() as u64;
                         }
                         None => {
                             lost += 1;
@@ -288,50 +374,64 @@ impl Damaged<'_> {
                 progress(count * self.layout().sealed_chunk_len() as u64);
                 continue;
             }
-            if let Some(plaintext) = self.end(index, shift) {
-                saved.lost(lost * chunk_size)?;
-                return saved.good(&plaintext);
+            if let Some(opened) = self.end(index, shift) {
+                saved.lost(lost, shift)?;
+                return saved.good(&opened, shift);
             }
             // From the first chunk that is lost on, nothing is where it should be.
             let first = index - lost;
             if let Some((found, new_shift)) = self.find(first, index, shift, search) {
                 saved.report.shifts += 1;
-                saved.lost((found - first) * chunk_size)?;
+                saved.lost(found - first, shift)?;
                 (index, shift, lost) = (found, new_shift, 0);
                 continue;
             }
-            if let Some((found, plaintext)) = self.find_end(first) {
+            if let Some((found, new_shift, opened)) = self.find_end(first) {
                 saved.report.shifts += 1;
-                saved.lost((found - first) * chunk_size)?;
-                return saved.good(&plaintext);
+                saved.lost(found - first, shift)?;
+                return saved.good(&opened, new_shift);
             }
             // As much as the size of the file speaks of.
             let rest = self
                 .rest(index, shift)
                 .map_or(0, |rest| rest.end - rest.start);
             let in_final = rest.saturating_sub(self.layout().overhead() as u64);
-            saved.report.end_is_lost = true;
-            return saved.lost(lost * chunk_size + in_final);
+            saved.lost(lost, shift)?;
+            return saved.lost_end(in_final, shift);
         }
     }
 
-    /// The journal: `Some(None)` for a file that has to be emptied, `None` for one that is clear.
-    fn journal(&self) -> Option<Option<Kept>> {
+    fn journal(&self) -> Journal {
         let mut entry = [0; ENTRY_LEN];
-        self.file
-            .read_exact_at(&mut entry, HEADER_LEN as u64)
-            .ok()?;
-        let restore = self.cipher.parse_entry(&entry).restore?;
+        let read = self.file.read_exact_at(&mut entry, HEADER_LEN as u64);
+        if read.is_err() {
+            return Journal::Clear(None);
+        }
+        let entry = self.cipher.parse_entry(&entry);
+        match entry.restore {
+            None => Journal::Clear(Some(entry.root)),
+            Some(Restore::Empty) => Journal::Empty,
+            Some(restore) => self
+                .kept(&restore)
+                .map_or(Journal::Clear(Some(entry.root)), Journal::Chunk),
+        }
+    }
+
+    /// The chunk of a live entry; `None` for one that is void.
+    fn kept(&self, restore: &Restore) -> Option<Kept> {
         let Restore::Chunk {
-            index, final_len, ..
-        } = restore
+            index,
+            final_len,
+            root,
+            ..
+        } = *restore
         else {
-            return Some(None);
+            return None;
         };
         let mut sealed = vec![0; restore.sealed_len(self.layout())];
         let at = (HEADER_LEN + ENTRY_LEN) as u64;
         self.file.read_exact_at(&mut sealed, at).ok()?;
-        if !self.cipher.is_restorable(&restore, &sealed) {
+        if !self.cipher.is_restorable(restore, &sealed) {
             return None;
         }
         let len = final_len.unwrap_or_else(|| self.layout().chunk_size());
@@ -341,11 +441,19 @@ impl Damaged<'_> {
             Some(_) => self.cipher.open_to_end(index, &sealed, &mut plaintext),
         }
         .ok()?;
-        Some(Some(Kept {
+        Some(Kept {
             index,
             is_final: final_len.is_some(),
+            opened: self.opened(plaintext, &sealed),
+            root,
+        })
+    }
+
+    fn opened(&self, plaintext: Zeroizing<Vec<u8>>, sealed: &[u8]) -> Opened {
+        Opened {
             plaintext,
-        }))
+            tags: tags_of(self.layout(), sealed).collect(),
+        }
     }
 
     /// Physical offset of a chunk that lies so far from its place.
@@ -360,25 +468,27 @@ impl Damaged<'_> {
         (start <= self.size).then_some(start..self.size)
     }
 
+    /// How many full chunks there may be from one on, of those that lie together with it.
     fn full_chunks_from(&self, index: u64, shift: i64) -> u64 {
         let rest = self.rest(index, shift);
         rest.map_or(0, |rest| {
-            (rest.end - rest.start) / self.layout().sealed_chunk_len() as u64
+            let count = (rest.end - rest.start) / self.layout().sealed_chunk_len() as u64;
+            self.layout().together(index, count)
         })
     }
 
-    /// The plaintext of full chunks: all at once if they open, else one by one, `None` for those
-    /// that don't.
-    fn run(&self, index: u64, count: u64, shift: i64) -> Vec<Option<Zeroizing<Vec<u8>>>> {
-        if let Some(plaintext) = self.full(index, count, shift) {
-            return vec![Some(plaintext)];
+    /// Full chunks of a group: all at once if they open, else one by one, `None` for those that
+    /// don't.
+    fn run(&self, index: u64, count: u64, shift: i64) -> Vec<Option<Opened>> {
+        if let Some(opened) = self.full(index, count, shift) {
+            return vec![Some(opened)];
         }
         (index..index + count)
             .map(|index| self.full(index, 1, shift))
             .collect()
     }
 
-    fn full(&self, index: u64, count: u64, shift: i64) -> Option<Zeroizing<Vec<u8>>> {
+    fn full(&self, index: u64, count: u64, shift: i64) -> Option<Opened> {
         // At most a run.
         let len = count as usize * self.layout().chunk_size();
         let mut sealed = vec![0; self.layout().sealed_run_len(len).ok()?];
@@ -386,16 +496,16 @@ impl Damaged<'_> {
         self.file.read_exact_at(&mut sealed, at).ok()?;
         let mut plaintext = Zeroizing::new(vec![0; len]);
         self.cipher.open_run(index, &sealed, &mut plaintext).ok()?;
-        Some(plaintext)
+        Some(self.opened(plaintext, &sealed))
     }
 
     /// The final chunk, if the rest of the file is one.
-    fn end(&self, index: u64, shift: i64) -> Option<Zeroizing<Vec<u8>>> {
+    fn end(&self, index: u64, shift: i64) -> Option<Opened> {
         let rest = self.rest(index, shift)?;
         self.open_end(index, rest.start)
     }
 
-    fn open_end(&self, index: u64, start: u64) -> Option<Zeroizing<Vec<u8>>> {
+    fn open_end(&self, index: u64, start: u64) -> Option<Opened> {
         let len = usize::try_from(self.size - start).ok()?;
         if len >= self.layout().sealed_chunk_len() {
             return None;
@@ -406,7 +516,7 @@ impl Damaged<'_> {
         self.cipher
             .open_to_end(index, &sealed, &mut plaintext)
             .ok()?;
-        Some(plaintext)
+        Some(self.opened(plaintext, &sealed))
     }
 
     /// Looks for a chunk from `first` to `last` beside its place. Answers the first one that opens
@@ -453,13 +563,16 @@ impl Damaged<'_> {
     }
 
     /// Looks for the final chunk before the end of the file: with that index, or the next one.
-    fn find_end(&self, first: u64) -> Option<(u64, Zeroizing<Vec<u8>>)> {
+    /// Answers which it is and how far from its place.
+    fn find_end(&self, first: u64) -> Option<(u64, i64, Opened)> {
         let longest = self.layout().sealed_chunk_len() as u64 - 1;
         let starts = self.size.saturating_sub(longest).max(HEADER_LEN as u64)..self.size;
         [first, first + 1].into_iter().find_map(|index| {
-            let mut starts = starts.clone();
-            let plaintext = starts.find_map(|start| self.open_end(index, start))?;
-            Some((index, plaintext))
+            let place = self.layout().chunk_offset(index).ok()?;
+            starts.clone().find_map(|start| {
+                let opened = self.open_end(index, start)?;
+                Some((index, start.checked_signed_diff(place)?, opened))
+            })
         })
     }
 
@@ -488,6 +601,8 @@ mod tests {
     };
     const CHUNK: usize = 512;
     const SEARCH: u64 = 2000;
+    /// Bytes of plaintext in a full group.
+    const GROUP: usize = 256 * CHUNK;
 
     fn ring() -> KeyRing {
         let mut ring = KeyRing::new("other", MasterKey::from_bytes([2; 32]));
@@ -500,10 +615,10 @@ mod tests {
     }
 
     fn sealed(len: usize) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = io::Cursor::new(Vec::new());
         let key = &ring().keys()[1].clone();
         transfer::seal(key, PARAMS, plaintext(len).as_slice(), &mut out, |_| ()).unwrap();
-        out
+        out.into_inner()
     }
 
     /// Where a chunk begins.
@@ -537,7 +652,18 @@ mod tests {
 
     #[test]
     fn a_whole_file_is_saved_whole() {
-        for len in [0, 1, 511, 512, 513, 5000] {
+        for len in [
+            0,
+            1,
+            511,
+            512,
+            513,
+            5000,
+            GROUP - 1,
+            GROUP,
+            GROUP + 1,
+            3 * GROUP + 9,
+        ] {
             let (out, report) = recovered(&sealed(len));
             assert!(out == plaintext(len) && report.is_complete());
             assert!(!report.header_damaged && !report.restored && report.shifts == 0);
@@ -565,12 +691,14 @@ mod tests {
         let mut damaged = whole.clone();
         damaged[last + 30] ^= 1;
         let (out, report) = recovered(&damaged);
-        assert!(report.end_is_lost);
         assert_eq!((out.len(), report.lost.len()), (5000, 1));
         assert_eq!(report.lost[0], 4608..5000);
+        // The root knows the size.
+        assert!(!report.end_is_lost && !report.root_is_lost);
         for len in [last, last + 1, last + 39, last + 40, last + 300] {
             let (out, report) = recovered(&whole[..len]);
-            assert!(report.end_is_lost && !report.is_complete(), "{len}");
+            assert!(report.end_is_lost && report.root_is_lost, "{len}");
+            assert!(!report.is_complete());
             assert_honest(&plaintext(5000), &out, &report);
             assert_eq!(&out[..4608], &plaintext(4608));
         }
@@ -599,6 +727,95 @@ mod tests {
                     assert!(report.shifts <= 1);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn bytes_put_in_between_groups_cost_no_more() {
+        let original = plaintext(3 * GROUP + 100);
+        let whole = sealed(original.len());
+        let table = |group| PARAMS.layout().table_offset(group).unwrap() as usize;
+        for by in [1, 700] {
+            for place in [
+                at(250) + 9,
+                at(255) + 9,
+                table(1),
+                table(1) + 50,
+                at(256),
+                at(256) + 9,
+            ] {
+                let mut longer = whole.clone();
+                longer.splice(place..place, std::iter::repeat_n(9, by));
+                let mut shorter = whole.clone();
+                shorter.drain(place..place + by);
+                for (bytes, most) in [(longer, 1), (shorter, 3)] {
+                    let (out, report) = recovered(&bytes);
+                    assert_honest(&original, &out, &report);
+                    let lost: u64 = report.lost.iter().map(|lost| lost.end - lost.start).sum();
+                    assert!(lost <= most * CHUNK as u64, "{by} at {place}: {report:?}");
+                    assert!(report.shifts == 1 && !report.end_is_lost);
+                    assert!(report.stale.is_empty());
+                }
+                // Where no table was cut up, all that was saved is proven to be the newest.
+                let mut longer = whole.clone();
+                longer.splice(place..place, std::iter::repeat_n(9, by));
+                let cuts_table = (table(1) + 1..at(256)).contains(&place);
+                let (_, report) = recovered(&longer);
+                assert!(!report.root_is_lost || cuts_table, "{by} at {place}");
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_tables_are_no_loss_as_long_as_the_chunks_are_there() {
+        let original = plaintext(2 * GROUP + 1000);
+        let whole = sealed(original.len());
+        let table = |group| PARAMS.layout().table_offset(group).unwrap() as usize;
+        let with = |damage: &[Range<usize>]| {
+            let mut bytes = whole.clone();
+            for place in damage {
+                bytes[place.clone()].fill(0xEE);
+            }
+            let (out, report) = recovered(&bytes);
+            assert_honest(&original, &out, &report);
+            assert!(out.len() == original.len() && report.stale.is_empty());
+            report
+        };
+        let all_of = |group| table(group)..table(group) + TABLE_LEN;
+        let digest = |group| table(group)..table(group) + 16;
+        let slot =
+            |group, slot: usize| table(group) + 16 * (slot + 1)..table(group) + 16 * (slot + 2);
+        let chunk = |index| at(index) + 100..at(index) + 110;
+        for damage in [
+            &[digest(0)][..],
+            &[slot(0, 7)],
+            &[slot(1, 0), slot(1, 255)],
+            &[slot(2, 1)],
+            &[digest(0), slot(1, 3), slot(2, 0)],
+            &[all_of(0)],
+            &[all_of(2)],
+            &[all_of(0), all_of(1), all_of(2)],
+        ] {
+            assert!(with(damage).is_complete(), "{damage:?}");
+        }
+        let root = |len: usize| HEADER_LEN..HEADER_LEN + len;
+        // The tag of a chunk that is lost is in the table alone.
+        let lost = |index: u64| index * CHUNK as u64..(index + 1) * CHUNK as u64;
+        let report = with(&[chunk(3), chunk(300)]);
+        assert_eq!(report.lost, [lost(3), lost(300)]);
+        assert!(report.unproven.is_empty() && !report.root_is_lost);
+        let report = with(&[chunk(3), slot(0, 3)]);
+        let group_0 = 0..GROUP as u64;
+        assert_eq!(report.unproven, [group_0]);
+        assert!(!report.root_is_lost && report.lost == [lost(3)]);
+        for damage in [
+            &[chunk(3), all_of(0)][..],
+            &[chunk(513), slot(2, 1)],
+            &[root(16)],
+            &[root(1)],
+        ] {
+            let report = with(damage);
+            assert!(report.root_is_lost && !report.is_complete(), "{damage:?}");
         }
     }
 
@@ -652,11 +869,11 @@ mod tests {
 
     #[test]
     fn another_key_is_told_from_a_damaged_header() {
-        let mut bytes = Vec::new();
+        let mut bytes = io::Cursor::new(Vec::new());
         let key = MasterKey::from_bytes([9; 32]);
         transfer::seal(&key, PARAMS, &[1; 2000][..], &mut bytes, |_| ()).unwrap();
         assert!(matches!(
-            recover_with(&bytes, SEARCH),
+            recover_with(bytes.get_ref(), SEARCH),
             Err(RecoverError::Key(UnknownKey { file, .. })) if file == key.id()
         ));
     }
