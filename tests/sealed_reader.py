@@ -201,20 +201,19 @@ def xor(parts):
     return total.to_bytes(16, "little")
 
 
-def group_digest(tree_key, group, tags):
-    """The digest of a group with these tags."""
+def group_rows(tree_key, group, tags):
+    """The rows of a group with these tags, taken together."""
     first = group * GROUP_CHUNKS // ROW_TAGS
-    rows = (
+    return xor(
         mac(tree_key, b"tree row", first + at // ROW_TAGS, b"".join(tags[at : at + ROW_TAGS]))
         for at in range(0, len(tags), ROW_TAGS)
     )
-    return mac(tree_key, b"tree grp", group, xor(rows))
 
 
-def file_root(tree_key, digests, size):
-    """The root of a file of so many bytes of plaintext."""
-    nodes = (mac(tree_key, b"tree nod", group, digest) for group, digest in enumerate(digests))
-    return mac(tree_key, b"tree top", size, xor(nodes))
+def file_root(tree_key, digests, last_rows, size):
+    """The root of a file of so many bytes of plaintext: from the digests of all groups but the last."""
+    nodes = xor(mac(tree_key, b"tree nod", group, digest) for group, digest in enumerate(digests))
+    return mac(tree_key, b"tree top", size, nodes + last_rows)
 
 
 def check_tree(tree_key, file, reader, tags, size):
@@ -225,11 +224,12 @@ def check_tree(tree_key, file, reader, tags, size):
         group, slot = divmod(index, GROUP_CHUNKS)
         if cut(tables[group], DIGEST_LEN + slot * TAG_LEN, TAG_LEN) != tag:
             raise Refused("Stale", f"chunk {index} is not the one that was written last")
-    digests = [group_digest(tree_key, group, tags) for group, tags in enumerate(groups)]
-    for group, digest in enumerate(digests[:-1]):
+    rows = [group_rows(tree_key, group, tags) for group, tags in enumerate(groups)]
+    digests = [mac(tree_key, b"tree grp", group, rows) for group, rows in enumerate(rows[:-1])]
+    for group, digest in enumerate(digests):
         if group != file.changing and tables[group][:DIGEST_LEN] != digest:
             raise Refused("TableCorrupt", f"the table of group {group} is damaged or was altered")
-    if file_root(tree_key, digests, size) != file.root:
+    if file_root(tree_key, digests, rows[-1], size) != file.root:
         raise Refused("RootCorrupt", "the root is not that of what is in the file")
 
 
