@@ -271,10 +271,7 @@ fn made_good() -> anyhow::Result<()> {
         anyhow::ensure!(ran.out == content, "not as it was");
         let told = ran.err.contains("/tmp/file: its last change was cut short");
         anyhow::ensure!(told != options.is_empty(), "told or not");
-        anyhow::ensure!(
-            fs::read(&path)?[table..] == whole[table..],
-            "not repaired"
-        );
+        anyhow::ensure!(fs::read(&path)?[table..] == whole[table..], "not repaired");
     }
     Ok(())
 }
@@ -517,14 +514,21 @@ fn older_parts(strict: bool) -> anyhow::Result<()> {
         let args = ["crypt-grate.cwasm", "--key", "/k.bin"];
         fixture.start(&Run {
             strict,
-            args: args.iter().chain(program).map(|&arg| arg.to_owned()).collect(),
+            args: args
+                .iter()
+                .chain(program)
+                .map(|&arg| arg.to_owned())
+                .collect(),
             ..Run::default()
         })
     };
     let path = fixture.path("file");
     let before = fs::read(&path)?;
     let change = ["steps.cwasm", "open /file rw", "pwrite 5000 CHANGED"];
-    anyhow::ensure!(run(&change)?.expect(0)?.text().trim() == "ok ok", "not changed");
+    anyhow::ensure!(
+        run(&change)?.expect(0)?.text().trim() == "ok ok",
+        "not changed"
+    );
     let after = fs::read(&path)?;
     let mut new = old.to_vec();
     new[5000..5007].copy_from_slice(b"CHANGED");
@@ -549,7 +553,9 @@ fn older_parts(strict: bool) -> anyhow::Result<()> {
             _ => None,
         };
         match whole {
-            Some(content) => anyhow::ensure!(shown.expect(0)?.out == content, "{choice}: other bytes"),
+            Some(content) => {
+                anyhow::ensure!(shown.expect(0)?.out == content, "{choice}: other bytes")
+            }
             None => {
                 anyhow::ensure!(shown.code == 1, "{choice}: ended with {}", shown.code);
                 anyhow::ensure!(new.starts_with(&shown.out), "{choice}: other bytes");
@@ -564,8 +570,15 @@ fn older_parts(strict: bool) -> anyhow::Result<()> {
         // A change of the same place comes across it, and leaves the file alone.
         let changed = run(&change)?.expect(0)?;
         let expected = if whole.is_some() { "ok ok" } else { "ok 5" };
-        anyhow::ensure!(changed.text().trim() == expected, "{choice}: {}", changed.text());
-        anyhow::ensure!(whole.is_some() || fs::read(&path)? == mixed, "{choice}: changed");
+        anyhow::ensure!(
+            changed.text().trim() == expected,
+            "{choice}: {}",
+            changed.text()
+        );
+        anyhow::ensure!(
+            whole.is_some() || fs::read(&path)? == mixed,
+            "{choice}: changed"
+        );
     }
     Ok(())
 }
