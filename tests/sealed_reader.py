@@ -139,7 +139,7 @@ class ChunkReader:
         return group * GROUP_CHUNKS + in_chunks // self.full_len, in_final
 
     def open(self, chunk, index, is_final):
-        associated_data = index.to_bytes(8, "little") + bytes([is_final])
+        associated_data = index.to_bytes(8, "little") + bytes([is_final]) + bytes(55)
         nonce, tag = chunk[: self.nonce_len], chunk[-TAG_LEN:]
         ciphertext = chunk[self.nonce_len : -TAG_LEN]
         try:
