@@ -14,6 +14,7 @@
 //! next.
 
 mod journal;
+mod scratch;
 mod write;
 
 pub use write::Writer;
@@ -548,11 +549,12 @@ impl SealedFile {
         while !out.is_empty() {
             let count = layout.together(index, (out.len() / layout.chunk_size()) as u64);
             let (piece, rest) = out.split_at_mut(count as usize * layout.chunk_size());
-            let mut sealed = vec![0; layout.sealed_run_len(piece.len())?];
-            read_exact(storage, &mut sealed, layout.chunk_offset(index)?)?;
-            self.cipher()?.open_run(index, &sealed, piece)?;
-            self.tree(storage, physical, index / GROUP_CHUNKS)?
-                .check(&layout, index, &sealed)?;
+            scratch::with(layout.sealed_run_len(piece.len())?, |sealed| {
+                read_exact(storage, sealed, layout.chunk_offset(index)?)?;
+                self.cipher()?.open_run(index, sealed, piece)?;
+                let tree = self.tree(storage, physical, index / GROUP_CHUNKS)?;
+                Ok::<_, Error>(tree.check(&layout, index, sealed)?)
+            })?;
             index += count;
             out = rest;
         }
