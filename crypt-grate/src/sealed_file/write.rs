@@ -307,7 +307,12 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
                     last = Some(stamp);
                 }
                 Err(error) if index == first => return Err(error),
-                Err(_) => return Ok((layout.chunk_start(index)? - at) as usize),
+                Err(_) => {
+                    // The chunks before this one are written; if their entry can't be cleared now,
+                    // who comes next does it.
+                    let _: Result<(), Error> = self.recover();
+                    return Ok((layout.chunk_start(index)? - at) as usize);
+                }
             }
         }
         if let Some(stamp) = last {
