@@ -413,15 +413,6 @@ impl Source {
             |key| {
                 let is_wanted = key >= from && best.get().is_none_or(|best| key < best.key());
                 if is_wanted {
-                    if std::env::var("DBG").is_ok() {
-                        eprintln!(
-                            "P {} {}",
-                            key.engine,
-                            hay.bytes[key.start.saturating_sub(1)
-                                ..(key.start + 12).min(hay.bytes.len())]
-                                .escape_ascii()
-                        );
-                    }
                     if let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended) {
                         best.set(Some(Hit {
                             start: key.start,
