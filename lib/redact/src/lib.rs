@@ -1,6 +1,6 @@
 //! Finds secrets in a stream of bytes and replaces them, exactly, however the stream is cut.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod action;
 mod automaton;
@@ -16,6 +16,7 @@ mod scan;
 mod scope;
 mod secret;
 mod shape;
+mod sieve;
 mod stream;
 
 pub use action::{Action, HASH_KEY_MIN, HashKey, HashKeyTooShort, UnknownAction};

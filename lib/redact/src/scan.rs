@@ -10,11 +10,10 @@ use std::sync::Arc;
 use crate::automaton::{RegexDfa, look_behind};
 use crate::byteset::ByteSet;
 use crate::engine::{Engine, Hit, Mark};
-use crate::shape::{self, NEAR, SPAN, Shape};
+use crate::shape::{self, SPAN, Shape};
+use crate::sieve::{self, Sieve};
 
-/// Shapes are looked for in parallel, one bit each: first many share a bit.
-const NEAR_BITS: usize = 64;
-/// Then each has its own, in so many words of 64 bits.
+/// Shapes are looked for in parallel, one bit each, in so many words of 64 bits.
 const WORDS: usize = 4;
 
 /// A bit for each shape.
@@ -40,8 +39,8 @@ pub(crate) struct Key {
 /// Finds where patterns may start by the shapes of their beginnings.
 #[derive(Debug)]
 pub(crate) struct ShapeSource {
-    /// Which groups of shapes allow a byte, for each of the near places.
-    near: Box<[[u64; 256]; NEAR]>,
+    /// Passes over what none of them can begin with.
+    sieve: Sieve,
     /// Which shapes allow a byte before the first place, and at each place.
     before: Box<[Wide; 256]>,
     places: Box<[[Wide; 256]; SPAN]>,
@@ -81,11 +80,8 @@ impl ShapeSource {
         shape::reduce(&mut buckets, WORDS * 64, Bucket::union, |bucket| {
             bucket.shape.rate()
         });
-        let mut groups: Vec<Shape> = buckets.iter().map(|bucket| bucket.shape).collect();
-        shape::reduce(&mut groups, NEAR_BITS, Shape::union, Shape::near_rate);
-
         let mut source = Self {
-            near: Box::new([[0; 256]; NEAR]),
+            sieve: Sieve::new(buckets.iter().map(|bucket| &bucket.shape)),
             before: Box::new([[0; WORDS]; 256]),
             places: Box::new([[[0; WORDS]; 256]; SPAN]),
             engines: Vec::new(),
@@ -96,12 +92,6 @@ impl ShapeSource {
                 .max()
                 .unwrap_or(0),
         };
-        for (bit, group) in groups.into_iter().enumerate() {
-            for (table, set) in source.near.iter_mut().zip(&group.places) {
-                set.iter()
-                    .for_each(|byte| table[usize::from(byte)] |= 1 << bit);
-            }
-        }
         for (index, bucket) in buckets.into_iter().enumerate() {
             let (word, bit) = (index / 64, 1u64 << (index % 64));
             let allow = |table: &mut [Wide; 256], set: &ByteSet| {
@@ -127,31 +117,16 @@ impl ShapeSource {
         from: usize,
         mut found: impl FnMut(usize, Wide) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        const STEP: usize = 8;
-        const WINDOW: usize = STEP + NEAR - 1;
-        let [t0, t1, t2, t3] = &*self.near;
-        let mut at = from;
-        while let Some(window) = hay.get(at..).and_then(|rest| rest.first_chunk::<WINDOW>()) {
-            let fits: [u64; STEP] = std::array::from_fn(|i| {
-                t0[usize::from(window[i])]
-                    & t1[usize::from(window[i + 1])]
-                    & t2[usize::from(window[i + 2])]
-                    & t3[usize::from(window[i + 3])]
-            });
-            if fits.iter().fold(0, |any, fit| any | fit) != 0 {
-                for (i, &near) in fits.iter().enumerate() {
-                    if near != 0 {
-                        let shapes = self.fitting(hay, at + i);
-                        if shapes != [0; WORDS] {
-                            found(at + i, shapes)?;
-                        }
-                    }
-                }
+        self.sieve.each(hay, from, |at| {
+            let shapes = self.fitting(hay, at);
+            if shapes == [0; WORDS] {
+                return ControlFlow::Continue(());
             }
-            at += STEP;
-        }
+            found(at, shapes)
+        })?;
         // Towards the end, places that are not there yet may become anything.
-        for at in at..=hay.len() {
+        let end = (hay.len() + 1).saturating_sub(sieve::WIDTH);
+        for at in from.max(end)..=hay.len() {
             let mut shapes = self.fitting(hay, at);
             if at == hay.len() {
                 // Beyond the end there is only what may stand before a mark.
@@ -172,6 +147,9 @@ impl ShapeSource {
         };
         for (&byte, table) in hay[at..].iter().zip(self.places.iter()) {
             shapes = and(shapes, &table[usize::from(byte)]);
+            if shapes == [0; WORDS] {
+                break;
+            }
         }
         shapes
     }
@@ -398,7 +376,9 @@ impl Source {
     /// Bytes of memory, but for what belongs to an engine.
     pub fn memory(&self) -> usize {
         match self {
-            Self::Shapes(_) => 256 * (size_of::<u64>() * NEAR + size_of::<Wide>() * (SPAN + 1)),
+            Self::Shapes(source) => {
+                source.sieve.memory() + 256 * size_of::<Wide>() * (SPAN + 1)
+            }
             Self::Literals { .. } | Self::Sweep { .. } => 0,
         }
     }

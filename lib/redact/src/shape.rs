@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use crate::automaton::{Automaton, Next};
 use crate::byteset::ByteSet;
 
-/// Places that are looked at everywhere.
-pub(crate) const NEAR: usize = 4;
+/// Places whose sets are told apart as the automaton does.
+const NEAR: usize = 4;
 /// Places that are looked at where the near ones fit.
 pub(crate) const SPAN: usize = 8;
 
@@ -52,7 +52,7 @@ impl Shape {
 
 /// Roughly how often ordinary log text has these sets of bytes one after the other: a Markov chain
 /// of the kinds of bytes, for digits stand beside digits and letters beside letters.
-fn rate(places: &[ByteSet]) -> f64 {
+pub(crate) fn rate(places: &[ByteSet]) -> f64 {
     let mut kinds = FIRST;
     for (i, set) in places.iter().enumerate() {
         if i > 0 {
