@@ -250,7 +250,7 @@ builtins! {
         regex(r"\b(?:4\d{12}(?:\d{3}){0,2}|5[1-5]\d{14}|2(?:2[2-9]|[3-6]\d|7[0-2])\d{13}|3[47]\d{13}|3(?:0|[689])\d{12}|35\d{14}|6(?:0|[245])\d{14}(?:\d{1,3})?)\b").checked(check::luhn),
         regex(r"\b[2-6]\d{3}(?:-\d{4}){3}\b").checked(check::luhn).marked(r"-\d{4}-\d{4}-", DIGITS, 4),
         regex(r"\b[2-6]\d{3}(?: \d{4}){3}\b").checked(check::luhn).marked(r" \d{4} \d{4} ", DIGITS, 4),
-        regex(r"\b3[47]\d\d[ -]\d{6}[ -]\d{5}\b").checked(check::luhn),
+        regex(r"\b3[47]\d\d[ -]\d{6}[ -]\d{5}\b").checked(check::luhn).marked(r"\d[ -]\d{6}[ -]", DIGITS, 3),
     ],
     /// IBANs with a right length and checksum, together or in groups of four.
     Iban = "iban": &[
@@ -271,7 +271,7 @@ builtins! {
             HEX,
             4,
         ),
-        regex(concat!(r"\B::(?:(?i:ffff)(?::0{1,4})?:)?", ipv4!())).marked(r"::(?:(?i:ffff):|\d{1,3}\.)", IPV6, 0),
+        regex(concat!(r"\B::(?:(?i:ffff)(?::0{1,4})?:)?", ipv4!())).marked(r"\B::(?:(?i:ffff):|\d{1,3}\.)", IPV6, 0),
         regex(concat!(
             r"\b(?:[0-9A-Fa-f]{1,4}:(?::[0-9A-Fa-f]{1,4}){1,6}",
             r"|(?:[0-9A-Fa-f]{1,4}:){2}(?::[0-9A-Fa-f]{1,4}){1,5}",
@@ -280,8 +280,8 @@ builtins! {
             r"|(?:[0-9A-Fa-f]{1,4}:){5}(?::[0-9A-Fa-f]{1,4}){1,2}",
             r"|(?:[0-9A-Fa-f]{1,4}:){6}:[0-9A-Fa-f]{1,4})\b",
             r"|\B:(?::[0-9A-Fa-f]{1,4}){1,7}\b",
-        )).marked(r"::[0-9A-Fa-f]{1,4}(?::|\b)", IPV6, 39),
-        regex(r"\b(?:[0-9A-Fa-f]{1,4}:){1,7}:\B").marked(r"::\B", IPV6, 34),
+        )).marked(r"(?:[0-9A-Fa-f]|\B)::[0-9A-Fa-f]{1,4}(?::|\b)", IPV6, 39),
+        regex(r"\b(?:[0-9A-Fa-f]{1,4}:){1,7}:\B").marked(r"[0-9A-Fa-f]::\B", IPV6, 33),
     ],
     /// Telephone numbers: international ones with a plus, North American ones in groups.
     Phone = "phone": &[

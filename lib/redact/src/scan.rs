@@ -145,11 +145,15 @@ impl ShapeSource {
             Some(byte) => self.before[usize::from(byte)],
             None => [u64::MAX; WORDS],
         };
-        for (&byte, table) in hay[at..].iter().zip(self.places.iter()) {
-            shapes = and(shapes, &table[usize::from(byte)]);
-            if shapes == [0; WORDS] {
-                break;
+        let mut narrow = |bytes: &[u8]| {
+            for (&byte, table) in bytes.iter().zip(self.places.iter()) {
+                shapes = and(shapes, &table[usize::from(byte)]);
             }
+        };
+        match hay[at..].first_chunk::<SPAN>() {
+            // Of a known length, so that the compiler unrolls it.
+            Some(bytes) => narrow(bytes),
+            None => narrow(&hay[at..]),
         }
         shapes
     }
@@ -168,10 +172,9 @@ impl ShapeSource {
             if passed(at.saturating_sub(self.reach)) {
                 return ControlFlow::Break(());
             }
-            for engine in ones(shapes)
-                .flat_map(|shape| self.engines.get(shape))
-                .flatten()
-            {
+            let words = shapes.into_iter().enumerate();
+            let shapes = words.flat_map(|(i, word)| sieve::ones(word).map(move |bit| i * 64 + bit));
+            for engine in shapes.flat_map(|shape| &self.engines[shape]) {
                 let engine = *engine;
                 match engines[engine].mark {
                     None if at < hay.len() => visit(Key { start: at, engine })?,
@@ -193,20 +196,6 @@ fn and(mut shapes: Wide, others: &Wide) -> Wide {
         *word &= other;
     }
     shapes
-}
-
-/// The indices of the bits that are set.
-fn ones(shapes: Wide) -> impl Iterator<Item = usize> {
-    shapes
-        .into_iter()
-        .enumerate()
-        .flat_map(|(index, mut word)| {
-            std::iter::from_fn(move || {
-                let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
-                word &= word - 1;
-                Some(index * 64 + bit)
-            })
-        })
 }
 
 impl Mark {
@@ -376,9 +365,7 @@ impl Source {
     /// Bytes of memory, but for what belongs to an engine.
     pub fn memory(&self) -> usize {
         match self {
-            Self::Shapes(source) => {
-                source.sieve.memory() + 256 * size_of::<Wide>() * (SPAN + 1)
-            }
+            Self::Shapes(source) => source.sieve.memory() + 256 * size_of::<Wide>() * (SPAN + 1),
             Self::Literals { .. } | Self::Sweep { .. } => 0,
         }
     }

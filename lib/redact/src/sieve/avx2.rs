@@ -2,22 +2,23 @@
 
 use std::arch::x86_64::{
     __m256i, _mm256_add_epi8, _mm256_and_si256, _mm256_blendv_epi8, _mm256_cmpeq_epi8,
-    _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_set_epi64x,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
+    _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_setzero_si256,
+    _mm256_shuffle_epi8, _mm256_srli_epi16,
 };
 
+use super::groups::Group;
 use super::halves::Tables;
-use super::{Found, Group, WIDTH};
+use super::{Found, STEP, WIDTH, Window, window};
 
-/// Places that are looked at together.
-pub(crate) const STEP: usize = 32;
+/// Bytes of a vector.
+const LANES: usize = 32;
 
 /// There is one only where the machine has AVX2.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     /// As [`Tables`] has them, the low halves' and the high halves', once for each half of a
     /// vector.
-    places: [[[[u8; STEP]; 2]; 2]; WIDTH],
+    places: [[[__m256i; 2]; 2]; WIDTH],
     after_word: [u8; 2],
     after_other: [u8; 2],
 }
@@ -28,7 +29,7 @@ impl Kernel {
             return None;
         }
         let tables = Tables::new(groups);
-        let twice = |table: [u8; 16]| std::array::from_fn(|i| table[i % 16]);
+        let twice = |table: [u8; 16]| load(&std::array::from_fn(|i| table[i % 16]));
         Some(Self {
             places: tables
                 .places
@@ -47,11 +48,9 @@ impl Kernel {
     #[target_feature(enable = "avx2")]
     fn find_by_avx2(&self, hay: &[u8], at: usize) -> Found {
         let mut at = at;
-        while let Some(window) = hay
-            .get(at - 1..)
-            .and_then(|rest| rest.first_chunk::<{ STEP + WIDTH }>())
-        {
-            let places = self.look(window);
+        while let Some(window) = window(hay, at) {
+            let [first, second] = [0, LANES].map(|from| self.look(window, from));
+            let places = u64::from(second) << LANES | u64::from(first);
             if places != 0 {
                 return Found { at, places };
             }
@@ -62,11 +61,8 @@ impl Kernel {
 
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn look(&self, window: &[u8; STEP + WIDTH]) -> u32 {
-        let at = |from| {
-            let bytes: &[u8; STEP] = window[from..].first_chunk().expect("the window has them");
-            load(bytes)
-        };
+    fn look(&self, window: &Window, from: usize) -> u32 {
+        let at = |place| load(window[from + place..].first_chunk().expect("all are there"));
         let word = words(at(0));
         let mut fits = [0, 1].map(|half| {
             _mm256_blendv_epi8(
@@ -80,8 +76,8 @@ impl Kernel {
             let low = _mm256_and_si256(bytes, splat(15));
             let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), splat(15));
             for (fits, [lows, highs]) in fits.iter_mut().zip(tables) {
-                let lows = _mm256_shuffle_epi8(load(lows), low);
-                let highs = _mm256_shuffle_epi8(load(highs), high);
+                let lows = _mm256_shuffle_epi8(*lows, low);
+                let highs = _mm256_shuffle_epi8(*highs, high);
                 *fits = _mm256_and_si256(*fits, _mm256_and_si256(lows, highs));
             }
         }
@@ -114,10 +110,8 @@ fn splat(byte: u8) -> __m256i {
 }
 
 #[inline]
-#[target_feature(enable = "avx2")]
-fn load(bytes: &[u8; STEP]) -> __m256i {
-    // The compiler makes one load of it.
-    let (words, _) = bytes.as_chunks::<8>();
-    let word = |i: usize| i64::from_le_bytes(words[i]);
-    _mm256_set_epi64x(word(3), word(2), word(1), word(0))
+#[expect(unsafe_code, reason = "vectors are read by pointers")]
+fn load(bytes: &[u8; LANES]) -> __m256i {
+    // SAFETY: it is as long as the vector, and all bits are values of both.
+    unsafe { std::mem::transmute(*bytes) }
 }

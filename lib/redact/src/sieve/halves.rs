@@ -1,6 +1,7 @@
 //! Tables that vector instructions look half bytes up in.
 
-use super::{Group, WIDTH};
+use super::WIDTH;
+use super::groups::Group;
 
 /// The groups as such tables have them: the first eight, and the others.
 #[derive(Debug, Default)]

@@ -6,12 +6,17 @@
 
 use std::ops::ControlFlow;
 
-use crate::byteset::ByteSet;
-use crate::shape::{self, Shape};
+use crate::shape::Shape;
+
+use groups::Group;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
-#[cfg(any(target_arch = "x86_64", all(target_arch = "wasm32", target_feature = "simd128")))]
+mod groups;
+#[cfg(any(
+    target_arch = "x86_64",
+    all(target_arch = "wasm32", target_feature = "simd128")
+))]
 mod halves;
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
 mod scalar;
@@ -19,94 +24,13 @@ mod scalar;
 mod simd128;
 
 /// Places that are looked at from the first of a match.
-pub(crate) const WIDTH: usize = 6;
+pub(crate) const WIDTH: usize = 7;
 
-/// Groups of shapes, one bit each.
-const GROUPS: usize = 16;
+/// Places that are looked at together.
+const STEP: usize = 64;
 
-/// Most places that are looked at together.
-const MOST_STEP: usize = 32;
-
-/// Shapes taken together, with what the tables can tell of them: of a place, the sets of its
-/// bytes' low and high halves, and of what stands before the first, whether it is of a word.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Group {
-    after_word: bool,
-    after_other: bool,
-    places: [Halves; WIDTH],
-}
-
-/// The low and high halves that the bytes of a set have, a bit for each.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Halves {
-    low: u16,
-    high: u16,
-}
-
-impl Halves {
-    fn of(set: &ByteSet) -> Self {
-        let none = Self { low: 0, high: 0 };
-        set.iter().fold(none, |halves, byte| Self {
-            low: halves.low | 1 << (byte & 15),
-            high: halves.high | 1 << (byte >> 4),
-        })
-    }
-
-    fn union(self, other: Self) -> Self {
-        Self {
-            low: self.low | other.low,
-            high: self.high | other.high,
-        }
-    }
-
-    /// All bytes with such halves.
-    fn bytes(self) -> ByteSet {
-        (0..=u8::MAX)
-            .filter(|byte| self.low >> (byte & 15) & self.high >> (byte >> 4) & 1 != 0)
-            .collect()
-    }
-}
-
-impl Group {
-    fn of(shape: &Shape) -> Self {
-        Self {
-            after_word: shape.before.iter().any(is_word),
-            after_other: shape.before.iter().any(|byte| !is_word(byte)),
-            places: std::array::from_fn(|place| Halves::of(&shape.places[place])),
-        }
-    }
-
-    fn union(&self, other: &Self) -> Self {
-        Self {
-            after_word: self.after_word || other.after_word,
-            after_other: self.after_other || other.after_other,
-            places: std::array::from_fn(|place| self.places[place].union(other.places[place])),
-        }
-    }
-
-    fn before(&self) -> ByteSet {
-        (0..=u8::MAX)
-            .filter(|&byte| {
-                if is_word(byte) {
-                    self.after_word
-                } else {
-                    self.after_other
-                }
-            })
-            .collect()
-    }
-
-    /// Roughly how much of ordinary log text it lets through.
-    fn rate(&self) -> f64 {
-        let places = self.places.iter().map(|halves| halves.bytes());
-        let sets: Vec<ByteSet> = [self.before()].into_iter().chain(places).collect();
-        shape::rate(&sets)
-    }
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
+/// So many places, and all bytes that count for them: one before each, and those from it on.
+type Window = [u8; STEP + WIDTH];
 
 /// Where something may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +39,7 @@ pub(crate) struct Found {
     at: usize,
     /// Which of the places from `at` on; none where too little text is left to look at a whole
     /// step.
-    places: u32,
+    places: u64,
 }
 
 /// Looks for the groups, the way that this machine does it fastest.
@@ -132,9 +56,7 @@ pub(crate) enum Sieve {
 impl Sieve {
     /// For these shapes.
     pub fn new<'s>(shapes: impl Iterator<Item = &'s Shape>) -> Self {
-        let mut groups: Vec<Group> = shapes.map(Group::of).collect();
-        shape::reduce(&mut groups, GROUPS, Group::union, Group::rate);
-        Self::of(&groups)
+        Self::of(&groups::groups(shapes))
     }
 
     #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
@@ -160,18 +82,6 @@ impl Sieve {
             Self::Scalar(kernel) => size_of_val(&**kernel),
             #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
             Self::Simd128(kernel) => size_of_val(&**kernel),
-        }
-    }
-
-    /// How many places are looked at together.
-    fn step(&self) -> usize {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => avx2::STEP,
-            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-            Self::Scalar(_) => scalar::STEP,
-            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Self::Simd128(_) => simd128::STEP,
         }
     }
 
@@ -204,34 +114,41 @@ impl Sieve {
             at = 1;
         }
         while at < end {
-            let mut found = self.find(hay, at);
+            let found = self.find(hay, at);
             at = found.at;
             if found.places == 0 {
                 break;
             }
-            while found.places != 0 {
-                visit(at + found.places.trailing_zeros() as usize)?;
-                found.places &= found.places - 1;
+            for place in ones(found.places) {
+                visit(at + place)?;
             }
-            at += self.step();
+            at += STEP;
         }
-        if at >= end {
-            return ControlFlow::Continue(());
-        }
-        // Less than a step is left. What stands behind it in a full one concerns no place that is
-        // asked for.
-        let mut rest = [0; MOST_STEP + WIDTH];
-        let left = &hay[at - 1..];
-        rest[..left.len()].copy_from_slice(left);
-        let mut places = self.find(&rest[..self.step() + WIDTH], 1).places;
-        while places != 0 {
-            let place = at + places.trailing_zeros() as usize;
-            if place >= end {
-                break;
+        if at < end {
+            // Less than a step is left. What a full one has behind it concerns none of the places
+            // that are asked for.
+            let mut window: Window = [0; _];
+            let left = &hay[at - 1..];
+            window[..left.len()].copy_from_slice(left);
+            let found = self.find(&window, 1);
+            for place in ones(found.places).take_while(|place| at + place < end) {
+                visit(at + place)?;
             }
-            visit(place)?;
-            places &= places - 1;
         }
         ControlFlow::Continue(())
     }
+}
+
+/// The indices of the bits that are set.
+pub(crate) fn ones(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+        word &= word - 1;
+        Some(bit)
+    })
+}
+
+/// What a window begins at `at` with, if there is enough text.
+fn window(hay: &[u8], at: usize) -> Option<&Window> {
+    hay.get(at - 1..)?.first_chunk()
 }

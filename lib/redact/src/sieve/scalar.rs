@@ -1,9 +1,7 @@
 //! The sieve without vector instructions.
 
-use super::{Found, Group, WIDTH};
-
-/// Places that are looked at together.
-pub(crate) const STEP: usize = 8;
+use super::groups::Group;
+use super::{Found, STEP, WIDTH, Window, window};
 
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -15,11 +13,15 @@ impl Kernel {
     pub fn new(groups: &[Group]) -> Self {
         let mut tables = [[0; 256]; WIDTH + 1];
         for (index, group) in groups.iter().enumerate() {
-            let places = group.places.iter().map(|halves| halves.bytes());
-            let sets = [group.before()].into_iter().chain(places);
-            for (table, set) in tables.iter_mut().zip(sets) {
-                set.iter()
-                    .for_each(|byte| table[usize::from(byte)] |= 1 << index);
+            for byte in 0..=u8::MAX {
+                let places = group
+                    .places
+                    .iter()
+                    .map(|halves| halves.low >> (byte & 15) & halves.high >> (byte >> 4) & 1 != 0);
+                let allows = [group.may_follow(byte)].into_iter().chain(places);
+                for (table, allows) in tables.iter_mut().zip(allows) {
+                    table[usize::from(byte)] |= u16::from(allows) << index;
+                }
             }
         }
         Self { tables }
@@ -27,27 +29,25 @@ impl Kernel {
 
     pub fn find(&self, hay: &[u8], at: usize) -> Found {
         let mut at = at;
-        while let Some(window) = hay
-            .get(at - 1..)
-            .and_then(|rest| rest.first_chunk::<{ STEP + WIDTH }>())
-        {
-            let fits: [u16; STEP] = std::array::from_fn(|i| {
-                let bytes = window[i..i + WIDTH + 1].iter();
-                bytes
-                    .zip(&self.tables)
-                    .fold(u16::MAX, |fits, (&byte, table)| {
-                        fits & table[usize::from(byte)]
-                    })
-            });
-            let places = fits
-                .iter()
-                .enumerate()
-                .fold(0, |places, (i, &fits)| places | u32::from(fits != 0) << i);
+        while let Some(window) = window(hay, at) {
+            let places = self.look(window);
             if places != 0 {
                 return Found { at, places };
             }
             at += STEP;
         }
         Found { at, places: 0 }
+    }
+
+    fn look(&self, window: &Window) -> u64 {
+        let mut places = 0;
+        for (place, bytes) in window.windows(WIDTH + 1).enumerate() {
+            let tables = bytes.iter().zip(&self.tables);
+            let fits = tables.fold(u16::MAX, |fits, (&byte, table)| {
+                fits & table[usize::from(byte)]
+            });
+            places |= u64::from(fits != 0) << place;
+        }
+        places
     }
 }
