@@ -77,8 +77,8 @@ impl Bucket {
 impl ShapeSource {
     /// Makes the tables.
     pub fn new(mut buckets: Vec<Bucket>, engines: &[Arc<Engine>]) -> Self {
-        shape::reduce(&mut buckets, WORDS * 64, Bucket::union, |bucket| {
-            bucket.shape.rate()
+        shape::reduce(&mut buckets, WORDS * 64, Bucket::union, |a, b| {
+            a.shape.union(&b.shape).rate() - a.shape.rate() - b.shape.rate()
         });
         let mut source = Self {
             sieve: Sieve::new(buckets.iter().map(|bucket| &bucket.shape)),

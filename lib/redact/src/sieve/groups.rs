@@ -75,87 +75,116 @@ fn is_word(byte: u8) -> bool {
 
 /// The groups for these shapes.
 pub(crate) fn groups<'s>(shapes: impl Iterator<Item = &'s Shape>) -> Vec<Group> {
-    let mut tried: Vec<Tried> = shapes.map(|shape| Tried::new(Group::of(shape))).collect();
-    shape::reduce(&mut tried, GROUPS, Tried::union, |tried| tried.rate);
+    let sample = Sample::new();
+    let mut tried: Vec<Tried> = shapes
+        .map(|shape| sample.try_on(Group::of(shape)))
+        .collect();
+    shape::reduce(&mut tried, GROUPS, Tried::union, |a, b| {
+        rate(a, b) - a.rate - b.rate
+    });
     tried.into_iter().map(|tried| tried.group).collect()
 }
 
 /// A place in the sample each.
 type Places = [u64; SAMPLE.len().div_ceil(64)];
 
+/// Where in the sample a group might begin, by each half of each byte.
+struct Sample {
+    /// By what stands before: after another byte, after a byte of a word.
+    before: [Places; 2],
+    /// By the low half of the byte at each place, and by the high half.
+    halves: [[[Places; 16]; 2]; WIDTH],
+}
+
 /// A group, tried on the sample.
-#[derive(Clone)]
 struct Tried {
     group: Group,
-    /// Where it may begin by what stands before.
     before: Places,
-    /// Where it may begin by the low half of the byte at each place, and by the high half.
     halves: [[Places; 2]; WIDTH],
     rate: f64,
 }
 
-impl Tried {
-    fn new(group: Group) -> Self {
-        let mut before = [0; _];
-        let mut halves = [[[0; _]; 2]; WIDTH];
-        let set = |places: &mut Places, at: usize| places[at / 64] |= 1 << (at % 64);
+impl Sample {
+    fn new() -> Box<Self> {
+        let mut sample = Box::new(Self {
+            before: [[0; _]; 2],
+            halves: [[[[0; _]; 16]; 2]; WIDTH],
+        });
         for (at, window) in SAMPLE.windows(WIDTH + 1).enumerate() {
-            if group.may_follow(window[0]) {
-                set(&mut before, at);
-            }
-            let bytes = window[1..].iter().zip(&group.places);
-            for ((byte, allowed), [low, high]) in bytes.zip(&mut halves) {
-                if allowed.low >> (byte & 15) & 1 != 0 {
-                    set(low, at);
-                }
-                if allowed.high >> (byte >> 4) & 1 != 0 {
-                    set(high, at);
-                }
+            let (word, bit) = (at / 64, 1 << (at % 64));
+            sample.before[usize::from(is_word(window[0]))][word] |= bit;
+            for (&byte, [low, high]) in window[1..].iter().zip(&mut sample.halves) {
+                low[usize::from(byte & 15)][word] |= bit;
+                high[usize::from(byte >> 4)][word] |= bit;
             }
         }
-        Self::rated(group, before, halves)
+        sample
     }
 
-    fn union(&self, other: &Self) -> Self {
-        fn or(mut places: Places, others: &Places) -> Places {
-            for (word, other) in places.iter_mut().zip(others) {
-                *word |= other;
-            }
-            places
-        }
-        Self::rated(
-            self.group.union(&other.group),
-            or(self.before, &other.before),
-            std::array::from_fn(|place| {
-                let both = self.halves[place].iter().zip(&other.halves[place]);
-                let mut halves = both.map(|(mine, theirs)| or(*mine, theirs));
-                std::array::from_fn(|_| halves.next().unwrap_or([0; _]))
-            }),
-        )
-    }
-
-    fn rated(group: Group, before: Places, halves: [[Places; 2]; WIDTH]) -> Self {
-        let begins: u32 = before
-            .iter()
-            .enumerate()
-            .map(|(i, word)| {
-                let words = halves.iter().flatten().map(|places| places[i]);
-                words.fold(*word, |all, word| all & word).count_ones()
-            })
-            .sum();
-        // What the sample has not may still come: more of what has bytes that the sample has.
-        let rare: f32 = group.places.iter().map(share).product();
-        Self {
-            group,
-            before,
-            halves,
-            rate: f64::from(begins) + SAMPLE.len() as f64 * f64::from(rare),
-        }
+    fn try_on(&self, group: Group) -> Tried {
+        let all = |by_half: &[Places; 16], halves: u16| {
+            ones(halves.into()).fold([0; _], |all, half| or(&all, &by_half[half]))
+        };
+        let before = [group.after_other, group.after_word]
+            .into_iter()
+            .zip(&self.before)
+            .filter(|(may, _)| *may)
+            .fold([0; _], |all, (_, places)| or(&all, places));
+        let halves = std::array::from_fn(|place| {
+            let ([low, high], halves) = (&self.halves[place], group.places[place]);
+            [all(low, halves.low), all(high, halves.high)]
+        });
+        Tried::new(group, before, halves)
     }
 }
 
+impl Tried {
+    fn new(group: Group, before: Places, halves: [[Places; 2]; WIDTH]) -> Self {
+        let mut tried = Self {
+            group,
+            before,
+            halves,
+            rate: 0.0,
+        };
+        tried.rate = rate(&tried, &tried);
+        tried
+    }
+
+    fn union(&self, other: &Self) -> Self {
+        let halves = std::array::from_fn(|place| {
+            let (mine, theirs) = (&self.halves[place], &other.halves[place]);
+            [or(&mine[0], &theirs[0]), or(&mine[1], &theirs[1])]
+        });
+        let before = or(&self.before, &other.before);
+        Self::new(self.group.union(&other.group), before, halves)
+    }
+}
+
+fn or(places: &Places, others: &Places) -> Places {
+    std::array::from_fn(|word| places[word] | others[word])
+}
+
+/// How often the union of two groups might begin in a text like the sample and of its length.
+fn rate(a: &Tried, b: &Tried) -> f64 {
+    let mut begins = or(&a.before, &b.before);
+    for (mine, theirs) in a.halves.iter().zip(&b.halves) {
+        for (mine, theirs) in mine.iter().zip(theirs) {
+            for (begins, (mine, theirs)) in begins.iter_mut().zip(mine.iter().zip(theirs)) {
+                *begins &= mine | theirs;
+            }
+        }
+    }
+    let begins: u32 = begins.iter().map(|word| word.count_ones()).sum();
+    // What the sample has not may still come: more of what has bytes that the sample has.
+    let places = a.group.places.iter().zip(&b.group.places);
+    let rare: f32 = places
+        .map(|(mine, theirs)| share(mine.union(*theirs)))
+        .product();
+    f64::from(begins) + SAMPLE.len() as f64 * f64::from(rare)
+}
+
 /// How much of the sample is of these halves.
-fn share(halves: &Halves) -> f32 {
+fn share(halves: Halves) -> f32 {
     static SHARES: [[f32; 16]; 16] = shares();
     let mut share = 0.0;
     for high in ones(halves.high.into()) {
