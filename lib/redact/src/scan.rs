@@ -379,14 +379,14 @@ impl Source {
             from.start,
             |key| {
                 let is_wanted = key >= from && best.get().is_none_or(|best| key < best.key());
-                if is_wanted {
-                    if let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended) {
-                        best.set(Some(Hit {
-                            start: key.start,
-                            engine: key.engine,
-                            kind,
-                        }));
-                    }
+                if is_wanted
+                    && let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended)
+                {
+                    best.set(Some(Hit {
+                        start: key.start,
+                        engine: key.engine,
+                        kind,
+                    }));
                 }
                 ControlFlow::Continue(())
             },
@@ -423,6 +423,64 @@ impl Hit {
         Key {
             start: self.start,
             engine: self.engine,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::builtin::Builtin;
+    use crate::matcher::Matcher;
+
+    /// Pieces of what the built-ins look for, and of logs.
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        let words = "AKIA|ghp_|xoxb-|4111-|1111| |password|=|:|::|eyJ|.|@a|://|192.0.2|fe80|+49|\
+            (415) |555-|-----BEGIN|\n|\u{e9}|2026-11-24T04:05:06.123456Z|storage::cache|request|\0|_";
+        let word = prop::sample::select(words.split('|').collect::<Vec<_>>());
+        let piece = prop_oneof![
+            4 => word.prop_map(|word| word.as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 1..8),
+            1 => (any::<u8>(), 1usize..100).prop_map(|(byte, len)| vec![byte; len]),
+        ];
+        prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+    }
+
+    /// All built-ins.
+    static MATCHER: LazyLock<Matcher> = LazyLock::new(|| {
+        let patterns = Builtin::ALL.iter().flat_map(|builtin| builtin.patterns());
+        let engines = patterns.map(|pattern| Arc::new(pattern.engine(0).unwrap()));
+        Matcher::new(engines.collect())
+    });
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn the_sieve_passes_over_nothing_that_fits(text in text(), from: prop::sample::Index) {
+            let [Source::Shapes(source)] = &MATCHER.sources[..] else {
+                panic!("a built-in is not found by shapes");
+            };
+            let from = from.index(text.len() + 1);
+            let expected: Vec<_> = (from..=text.len())
+                .map(|at| {
+                    let shapes = source.fitting(&text, at);
+                    let marked = and(shapes, &source.marked);
+                    (at, if at < text.len() { shapes } else { marked })
+                })
+                .filter(|(_, shapes)| *shapes != [0; WORDS])
+                .collect();
+            let mut found = Vec::new();
+            let all = source.each_fit(&text, from, |at, shapes| {
+                found.push((at, shapes));
+                ControlFlow::Continue(())
+            });
+            prop_assert_eq!(all, ControlFlow::Continue(()));
+            prop_assert_eq!(found, expected);
         }
     }
 }

@@ -152,3 +152,50 @@ pub(crate) fn ones(mut word: u64) -> impl Iterator<Item = usize> {
 fn window(hay: &[u8], at: usize) -> Option<&Window> {
     hay.get(at - 1..)?.first_chunk()
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::engine::{Engine, Lead};
+
+    /// Groups of shapes with sets of all kinds.
+    fn some_groups() -> Vec<Group> {
+        let patterns = [
+            r"\bghp_\w{30}",
+            r"\B\+\d{2,4}-\d\d",
+            r"(?i:password)=",
+            r"[^a-z]\xff\x00.[\x80-\xff]",
+            r"(?m)^[[:upper:]]{3}: ",
+        ];
+        let engines = patterns.map(|pattern| Engine::regex(0, pattern).unwrap());
+        let shapes = engines.iter().flat_map(|engine| match &engine.lead {
+            Lead::Shapes(shapes) => &shapes[..],
+            _ => &[],
+        });
+        groups::groups(shapes)
+    }
+
+    proptest! {
+        #[test]
+        fn kernels_agree(
+            bytes in prop::collection::vec(prop_oneof![any::<u8>(), b' '..=b'~'], 200..400),
+            hits in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+        ) {
+            let mut bytes = bytes;
+            for hit in hits {
+                let at = hit.index(bytes.len() - 8);
+                bytes[at..at + 8].copy_from_slice(b" +4915-1");
+            }
+            let groups = some_groups();
+            let scalar = scalar::Kernel::new(&groups);
+            let Some(vector) = avx2::Kernel::new(&groups) else {
+                return Ok(());
+            };
+            for at in 1..bytes.len() {
+                prop_assert_eq!(vector.find(&bytes, at), scalar.find(&bytes, at));
+            }
+        }
+    }
+}
