@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 
 use super::groups::Group;
 use super::halves::Tables;
-use super::{Found, STEP, WIDTH, Window, window};
+use super::{Found, NARROW, STEP, WIDTH, Window, window};
 
 /// Bytes of a vector.
 const LANES: usize = 32;
@@ -75,7 +75,8 @@ impl Kernel {
             let bytes = at(place + 1);
             let low = _mm256_and_si256(bytes, splat(15));
             let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), splat(15));
-            for (fits, [lows, highs]) in fits.iter_mut().zip(tables) {
+            let halves = if place < NARROW { 2 } else { 1 };
+            for (fits, [lows, highs]) in fits.iter_mut().zip(tables).take(halves) {
                 let lows = _mm256_shuffle_epi8(*lows, low);
                 let highs = _mm256_shuffle_epi8(*highs, high);
                 *fits = _mm256_and_si256(*fits, _mm256_and_si256(lows, highs));

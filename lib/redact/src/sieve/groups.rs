@@ -1,6 +1,6 @@
 //! Which shapes are taken together.
 
-use super::{WIDTH, ones};
+use super::{NARROW, WIDTH, ones};
 use crate::byteset::ByteSet;
 use crate::shape::{self, Shape};
 
@@ -59,6 +59,15 @@ impl Group {
         }
     }
 
+    /// As it is among the others than the first eight.
+    fn narrow(mut self) -> Self {
+        self.places[NARROW..].fill(Halves {
+            low: u16::MAX,
+            high: u16::MAX,
+        });
+        self
+    }
+
     /// Whether a byte may stand before the first place.
     pub fn may_follow(&self, byte: u8) -> bool {
         if is_word(byte) {
@@ -82,7 +91,20 @@ pub(crate) fn groups<'s>(shapes: impl Iterator<Item = &'s Shape>) -> Vec<Group> 
     shape::reduce(&mut tried, GROUPS, Tried::union, |a, b| {
         rate(a, b) - a.rate - b.rate
     });
-    tried.into_iter().map(|tried| tried.group).collect()
+    // All places of those that need them most.
+    let mut groups: Vec<(f64, Group)> = tried
+        .iter()
+        .map(|tried| {
+            (
+                sample.try_on(tried.group.narrow()).rate - tried.rate,
+                tried.group,
+            )
+        })
+        .collect();
+    groups.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let (wide, others) = groups.split_at(groups.len().min(8));
+    let others = others.iter().map(|(_, group)| group.narrow());
+    wide.iter().map(|(_, group)| *group).chain(others).collect()
 }
 
 /// A place in the sample each.

@@ -26,6 +26,9 @@ mod simd128;
 /// Places that are looked at from the first of a match.
 pub(crate) const WIDTH: usize = 7;
 
+/// Places that are looked at for the groups after the first eight.
+const NARROW: usize = 4;
+
 /// Places that are looked at together.
 const STEP: usize = 64;
 

@@ -7,7 +7,7 @@ use std::arch::wasm32::{
 
 use super::groups::Group;
 use super::halves::Tables;
-use super::{Found, STEP, WIDTH, Window, window};
+use super::{Found, NARROW, STEP, WIDTH, Window, window};
 
 /// Bytes of a vector.
 const LANES: usize = 16;
@@ -56,7 +56,8 @@ impl Kernel {
             let bytes = at(place + 1);
             let low = v128_and(bytes, u8x16_splat(15));
             let high = u8x16_shr(bytes, 4);
-            for (fits, [lows, highs]) in fits.iter_mut().zip(tables) {
+            let halves = if place < NARROW { 2 } else { 1 };
+            for (fits, [lows, highs]) in fits.iter_mut().zip(tables).take(halves) {
                 let lows = u8x16_swizzle(*lows, low);
                 let highs = u8x16_swizzle(*highs, high);
                 *fits = v128_and(*fits, v128_and(lows, highs));
