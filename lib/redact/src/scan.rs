@@ -14,7 +14,7 @@ use crate::shape::{self, SPAN, Shape};
 use crate::sieve::{self, Sieve};
 
 /// Shapes are looked for in parallel, one bit each, in so many words of 64 bits.
-const WORDS: usize = 4;
+const WORDS: usize = 2;
 
 /// A bit for each shape.
 type Wide = [u64; WORDS];
@@ -76,7 +76,17 @@ impl Bucket {
 
 impl ShapeSource {
     /// Makes the tables.
-    pub fn new(mut buckets: Vec<Bucket>, engines: &[Arc<Engine>]) -> Self {
+    pub fn new(shapes: Vec<Bucket>, engines: &[Arc<Engine>]) -> Self {
+        // Patterns that differ further on only have the same shapes.
+        let mut buckets: Vec<Bucket> = Vec::new();
+        for bucket in shapes {
+            let is_alike =
+                |one: &&mut Bucket| (one.shape, one.marked) == (bucket.shape, bucket.marked);
+            match buckets.iter_mut().find(is_alike) {
+                Some(known) => *known = known.union(&bucket),
+                None => buckets.push(bucket),
+            }
+        }
         shape::reduce(&mut buckets, WORDS * 64, Bucket::union, |a, b| {
             a.shape.union(&b.shape).rate() - a.shape.rate() - b.shape.rate()
         });
