@@ -24,6 +24,7 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
+    /// None without AVX2.
     pub fn new(groups: &[Group]) -> Option<Self> {
         if !is_x86_feature_detected!("avx2") {
             return None;

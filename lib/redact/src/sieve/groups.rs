@@ -59,7 +59,7 @@ impl Group {
         }
     }
 
-    /// As it is among the others than the first eight.
+    /// What is looked at of it behind the first eight groups.
     fn narrow(mut self) -> Self {
         self.places[NARROW..].fill(Halves {
             low: u16::MAX,
@@ -91,20 +91,16 @@ pub(crate) fn groups<'s>(shapes: impl Iterator<Item = &'s Shape>) -> Vec<Group> 
     shape::reduce(&mut tried, GROUPS, Tried::union, |a, b| {
         rate(a, b) - a.rate - b.rate
     });
-    // All places of those that need them most.
-    let mut groups: Vec<(f64, Group)> = tried
-        .iter()
-        .map(|tried| {
-            (
-                sample.try_on(tried.group.narrow()).rate - tried.rate,
-                tried.group,
-            )
+    // All places are looked at for the groups that need it most.
+    let by_need = |tried: &Tried| tried.rate - sample.try_on(tried.group.narrow()).rate;
+    tried.sort_by(|a, b| by_need(a).total_cmp(&by_need(b)));
+    let groups = tried.into_iter().enumerate();
+    groups
+        .map(|(index, tried)| match index {
+            0..8 => tried.group,
+            _ => tried.group.narrow(),
         })
-        .collect();
-    groups.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let (wide, others) = groups.split_at(groups.len().min(8));
-    let others = others.iter().map(|(_, group)| group.narrow());
-    wide.iter().map(|(_, group)| *group).chain(others).collect()
+        .collect()
 }
 
 /// A place in the sample each.
@@ -121,8 +117,10 @@ struct Sample {
 /// A group, tried on the sample.
 struct Tried {
     group: Group,
+    /// Where it might begin by what stands before, and by the halves of the byte at each place.
     before: Places,
     halves: [[Places; 2]; WIDTH],
+    /// See [`rate`].
     rate: f64,
 }
 
@@ -217,7 +215,7 @@ fn share(halves: Halves) -> f32 {
     share
 }
 
-/// The share of each byte, by its high and low halves; none is nothing at all.
+/// The share of each byte, by its high and low halves. What is not there counts a quarter.
 const fn shares() -> [[f32; 16]; 16] {
     let mut counts = [[1u16; 16]; 16];
     let mut at = 0;

@@ -8,8 +8,6 @@ use std::ops::ControlFlow;
 
 use crate::shape::Shape;
 
-use groups::Group;
-
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod groups;
@@ -22,6 +20,14 @@ mod halves;
 mod scalar;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+std::cfg_select! {
+    target_arch = "x86_64" => { use x86_64::Kernel; }
+    all(target_arch = "wasm32", target_feature = "simd128") => { use simd128::Kernel; }
+    _ => { use scalar::Kernel; }
+}
 
 /// Places that are looked at from the first of a match.
 pub(crate) const WIDTH: usize = 7;
@@ -45,60 +51,19 @@ pub(crate) struct Found {
     places: u64,
 }
 
-/// Looks for the groups, the way that this machine does it fastest.
+/// Looks for the beginnings of shapes.
 #[derive(Debug)]
-pub(crate) enum Sieve {
-    #[cfg(target_arch = "x86_64")]
-    Avx2(Box<avx2::Kernel>),
-    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-    Scalar(Box<scalar::Kernel>),
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    Simd128(Box<simd128::Kernel>),
-}
+pub(crate) struct Sieve(Box<Kernel>);
 
 impl Sieve {
     /// For these shapes.
     pub fn new<'s>(shapes: impl Iterator<Item = &'s Shape>) -> Self {
-        Self::of(&groups::groups(shapes))
-    }
-
-    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-    fn of(groups: &[Group]) -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(kernel) = avx2::Kernel::new(groups) {
-            return Self::Avx2(Box::new(kernel));
-        }
-        Self::Scalar(Box::new(scalar::Kernel::new(groups)))
-    }
-
-    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-    fn of(groups: &[Group]) -> Self {
-        Self::Simd128(Box::new(simd128::Kernel::new(groups)))
+        Self(Box::new(Kernel::new(&groups::groups(shapes))))
     }
 
     /// Bytes of memory.
     pub fn memory(&self) -> usize {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(kernel) => size_of_val(&**kernel),
-            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-            Self::Scalar(kernel) => size_of_val(&**kernel),
-            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Self::Simd128(kernel) => size_of_val(&**kernel),
-        }
-    }
-
-    /// The first step at or after `at` with a place where a shape may begin. A byte stands before
-    /// `at`.
-    fn find(&self, hay: &[u8], at: usize) -> Found {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(kernel) => kernel.find(hay, at),
-            #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
-            Self::Scalar(kernel) => kernel.find(hay, at),
-            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Self::Simd128(kernel) => kernel.find(hay, at),
-        }
+        size_of_val(&*self.0)
     }
 
     /// Calls `visit` with each place at or after `from` where a shape may begin, up to the last
@@ -117,7 +82,7 @@ impl Sieve {
             at = 1;
         }
         while at < end {
-            let found = self.find(hay, at);
+            let found = self.0.find(hay, at);
             at = found.at;
             if found.places == 0 {
                 break;
@@ -133,7 +98,7 @@ impl Sieve {
             let mut window: Window = [0; _];
             let left = &hay[at - 1..];
             window[..left.len()].copy_from_slice(left);
-            let found = self.find(&window, 1);
+            let found = self.0.find(&window, 1);
             for place in ones(found.places).take_while(|place| at + place < end) {
                 visit(at + place)?;
             }
@@ -162,6 +127,7 @@ mod tests {
 
     use super::*;
     use crate::engine::{Engine, Lead};
+    use crate::sieve::groups::Group;
 
     /// Groups of shapes with sets of all kinds.
     fn some_groups() -> Vec<Group> {
