@@ -67,18 +67,9 @@ impl Group {
         });
         self
     }
-
-    /// Whether a byte may stand before the first place.
-    pub fn may_follow(&self, byte: u8) -> bool {
-        if is_word(byte) {
-            self.after_word
-        } else {
-            self.after_other
-        }
-    }
 }
 
-fn is_word(byte: u8) -> bool {
+pub(super) fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 

@@ -1,6 +1,6 @@
 //! The sieve without vector instructions.
 
-use super::groups::Group;
+use super::groups::{Group, is_word};
 use super::{Found, STEP, WIDTH, Window, window};
 
 #[derive(Debug)]
@@ -18,7 +18,12 @@ impl Kernel {
                     .places
                     .iter()
                     .map(|halves| halves.low >> (byte & 15) & halves.high >> (byte >> 4) & 1 != 0);
-                let allows = [group.may_follow(byte)].into_iter().chain(places);
+                let follows = if is_word(byte) {
+                    group.after_word
+                } else {
+                    group.after_other
+                };
+                let allows = [follows].into_iter().chain(places);
                 for (table, allows) in tables.iter_mut().zip(allows) {
                     table[usize::from(byte)] |= u16::from(allows) << index;
                 }
