@@ -74,7 +74,7 @@ impl Engine {
         let hir = parse(pattern)?;
         let automaton = anchored(&hir)?;
         let shapes = shape::shapes(&automaton);
-        let lead = if shapes.iter().map(Shape::rate).sum::<f64>() < COMMON {
+        let lead = if shapes.iter().map(Shape::near_rate).sum::<f64>() < COMMON {
             Lead::Shapes(shapes)
         } else {
             let first = shapes.iter().map(|shape| shape.places[0]);

@@ -184,7 +184,7 @@ impl ShapeSource {
             }
             let words = shapes.into_iter().enumerate();
             let shapes = words.flat_map(|(i, word)| sieve::ones(word).map(move |bit| i * 64 + bit));
-            for engine in shapes.flat_map(|shape| &self.engines[shape]) {
+            for engine in shapes.flat_map(|shape| self.engines.get(shape)).flatten() {
                 let engine = *engine;
                 match engines[engine].mark {
                     None if at < hay.len() => visit(Key { start: at, engine })?,
