@@ -52,7 +52,7 @@ impl Shape {
 
 /// Roughly how often ordinary log text has these sets of bytes one after the other: a Markov chain
 /// of the kinds of bytes, for digits stand beside digits and letters beside letters.
-pub(crate) fn rate(places: &[ByteSet]) -> f64 {
+fn rate(places: &[ByteSet]) -> f64 {
     let mut kinds = FIRST;
     for (i, set) in places.iter().enumerate() {
         if i > 0 {
