@@ -121,6 +121,8 @@ const LOCAL_PART: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 const SCHEME: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+.-";
 /// What an Azure client secret consists of.
 const AZURE: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_~.-";
+/// Decimal digits.
+const DIGITS: &[u8] = b"0123456789";
 /// Hexadecimal digits.
 const HEX: &[u8] = b"0123456789abcdefABCDEF";
 /// What an IPv6 address consists of.
@@ -246,9 +248,9 @@ builtins! {
     /// that are printed on cards.
     Card = "card": &[
         regex(r"\b(?:4\d{12}(?:\d{3}){0,2}|5[1-5]\d{14}|2(?:2[2-9]|[3-6]\d|7[0-2])\d{13}|3[47]\d{13}|3(?:0|[689])\d{12}|35\d{14}|6(?:0|[245])\d{14}(?:\d{1,3})?)\b").checked(check::luhn),
-        regex(r"\b[2-6]\d{3}(?:-\d{4}){3}\b").checked(check::luhn),
-        regex(r"\b[2-6]\d{3}(?: \d{4}){3}\b").checked(check::luhn),
-        regex(r"\b3[47]\d\d[ -]\d{6}[ -]\d{5}\b").checked(check::luhn),
+        regex(r"\b[2-6]\d{3}(?:-\d{4}){3}\b").checked(check::luhn).marked(r"-\d{4}-\d{4}-", DIGITS, 4),
+        regex(r"\b[2-6]\d{3}(?: \d{4}){3}\b").checked(check::luhn).marked(r" \d{4} \d{4} ", DIGITS, 4),
+        regex(r"\b3[47]\d\d[ -]\d{6}[ -]\d{5}\b").checked(check::luhn).marked(r"\d[ -]\d{6}[ -]", DIGITS, 3),
     ],
     /// IBANs with a right length and checksum, together or in groups of four.
     Iban = "iban": &[
@@ -261,7 +263,7 @@ builtins! {
         regex(r"\b(?:00[1-9]|0[1-9]\d|[1-578]\d\d|6[0-57-9]\d|66[0-57-9])-(?:0[1-9]|[1-9]\d)-(?:000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{3})\b"),
     ],
     /// IPv4 addresses.
-    Ipv4 = "ipv4": &[regex(concat!(r"\b", ipv4!())).marked(r"\.\d{1,3}\.\d{1,3}\.\d", b"0123456789", 3)],
+    Ipv4 = "ipv4": &[regex(concat!(r"\b", ipv4!())).marked(r"\.\d{1,3}\.\d{1,3}\.\d", DIGITS, 3)],
     /// IPv6 addresses, full and shortened, but for `::` alone.
     Ipv6 = "ipv6": &[
         regex(r"\b(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}\b").marked(
@@ -269,7 +271,7 @@ builtins! {
             HEX,
             4,
         ),
-        regex(concat!(r"\B::(?:(?i:ffff)(?::0{1,4})?:)?", ipv4!())).marked("::[0-9fF]", IPV6, 0),
+        regex(concat!(r"\B::(?:(?i:ffff)(?::0{1,4})?:)?", ipv4!())).marked(r"\B::(?:(?i:ffff):|\d{1,3}\.)", IPV6, 0),
         regex(concat!(
             r"\b(?:[0-9A-Fa-f]{1,4}:(?::[0-9A-Fa-f]{1,4}){1,6}",
             r"|(?:[0-9A-Fa-f]{1,4}:){2}(?::[0-9A-Fa-f]{1,4}){1,5}",
@@ -278,8 +280,8 @@ builtins! {
             r"|(?:[0-9A-Fa-f]{1,4}:){5}(?::[0-9A-Fa-f]{1,4}){1,2}",
             r"|(?:[0-9A-Fa-f]{1,4}:){6}:[0-9A-Fa-f]{1,4})\b",
             r"|\B:(?::[0-9A-Fa-f]{1,4}){1,7}\b",
-        )).marked("::[0-9A-Fa-f]", IPV6, 39),
-        regex(r"\b(?:[0-9A-Fa-f]{1,4}:){1,7}:\B").marked("::", IPV6, 34),
+        )).marked(r"(?:[0-9A-Fa-f]|\B)::[0-9A-Fa-f]{1,4}(?::|\b)", IPV6, 39),
+        regex(r"\b(?:[0-9A-Fa-f]{1,4}:){1,7}:\B").marked(r"[0-9A-Fa-f]::\B", IPV6, 33),
     ],
     /// Telephone numbers: international ones with a plus, North American ones in groups.
     Phone = "phone": &[

@@ -10,12 +10,11 @@ use std::sync::Arc;
 use crate::automaton::{RegexDfa, look_behind};
 use crate::byteset::ByteSet;
 use crate::engine::{Engine, Hit, Mark};
-use crate::shape::{self, NEAR, SPAN, Shape};
+use crate::shape::{self, SPAN, Shape};
+use crate::sieve::{self, Sieve};
 
-/// Shapes are looked for in parallel, one bit each: first many share a bit.
-const NEAR_BITS: usize = 64;
-/// Then each has its own, in so many words of 64 bits.
-const WORDS: usize = 4;
+/// Shapes are looked for in parallel, one bit each, in so many words of 64 bits.
+const WORDS: usize = 2;
 
 /// A bit for each shape.
 type Wide = [u64; WORDS];
@@ -40,8 +39,8 @@ pub(crate) struct Key {
 /// Finds where patterns may start by the shapes of their beginnings.
 #[derive(Debug)]
 pub(crate) struct ShapeSource {
-    /// Which groups of shapes allow a byte, for each of the near places.
-    near: Box<[[u64; 256]; NEAR]>,
+    /// Passes over what none of them can begin with.
+    sieve: Sieve,
     /// Which shapes allow a byte before the first place, and at each place.
     before: Box<[Wide; 256]>,
     places: Box<[[Wide; 256]; SPAN]>,
@@ -77,15 +76,22 @@ impl Bucket {
 
 impl ShapeSource {
     /// Makes the tables.
-    pub fn new(mut buckets: Vec<Bucket>, engines: &[Arc<Engine>]) -> Self {
-        shape::reduce(&mut buckets, WORDS * 64, Bucket::union, |bucket| {
-            bucket.shape.rate()
+    pub fn new(shapes: Vec<Bucket>, engines: &[Arc<Engine>]) -> Self {
+        // Patterns that differ further on only have the same shapes.
+        let mut buckets: Vec<Bucket> = Vec::new();
+        for bucket in shapes {
+            let is_alike =
+                |one: &&mut Bucket| (one.shape, one.marked) == (bucket.shape, bucket.marked);
+            match buckets.iter_mut().find(is_alike) {
+                Some(known) => *known = known.union(&bucket),
+                None => buckets.push(bucket),
+            }
+        }
+        shape::reduce(&mut buckets, WORDS * 64, Bucket::union, |a, b| {
+            a.shape.union(&b.shape).rate() - a.shape.rate() - b.shape.rate()
         });
-        let mut groups: Vec<Shape> = buckets.iter().map(|bucket| bucket.shape).collect();
-        shape::reduce(&mut groups, NEAR_BITS, Shape::union, Shape::near_rate);
-
         let mut source = Self {
-            near: Box::new([[0; 256]; NEAR]),
+            sieve: Sieve::new(buckets.iter().map(|bucket| &bucket.shape)),
             before: Box::new([[0; WORDS]; 256]),
             places: Box::new([[[0; WORDS]; 256]; SPAN]),
             engines: Vec::new(),
@@ -96,12 +102,6 @@ impl ShapeSource {
                 .max()
                 .unwrap_or(0),
         };
-        for (bit, group) in groups.into_iter().enumerate() {
-            for (table, set) in source.near.iter_mut().zip(&group.places) {
-                set.iter()
-                    .for_each(|byte| table[usize::from(byte)] |= 1 << bit);
-            }
-        }
         for (index, bucket) in buckets.into_iter().enumerate() {
             let (word, bit) = (index / 64, 1u64 << (index % 64));
             let allow = |table: &mut [Wide; 256], set: &ByteSet| {
@@ -127,31 +127,16 @@ impl ShapeSource {
         from: usize,
         mut found: impl FnMut(usize, Wide) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        const STEP: usize = 8;
-        const WINDOW: usize = STEP + NEAR - 1;
-        let [t0, t1, t2, t3] = &*self.near;
-        let mut at = from;
-        while let Some(window) = hay.get(at..).and_then(|rest| rest.first_chunk::<WINDOW>()) {
-            let fits: [u64; STEP] = std::array::from_fn(|i| {
-                t0[usize::from(window[i])]
-                    & t1[usize::from(window[i + 1])]
-                    & t2[usize::from(window[i + 2])]
-                    & t3[usize::from(window[i + 3])]
-            });
-            if fits.iter().fold(0, |any, fit| any | fit) != 0 {
-                for (i, &near) in fits.iter().enumerate() {
-                    if near != 0 {
-                        let shapes = self.fitting(hay, at + i);
-                        if shapes != [0; WORDS] {
-                            found(at + i, shapes)?;
-                        }
-                    }
-                }
+        self.sieve.each(hay, from, |at| {
+            let shapes = self.fitting(hay, at);
+            if shapes == [0; WORDS] {
+                return ControlFlow::Continue(());
             }
-            at += STEP;
-        }
+            found(at, shapes)
+        })?;
         // Towards the end, places that are not there yet may become anything.
-        for at in at..=hay.len() {
+        let end = (hay.len() + 1).saturating_sub(sieve::WIDTH);
+        for at in from.max(end)..=hay.len() {
             let mut shapes = self.fitting(hay, at);
             if at == hay.len() {
                 // Beyond the end there is only what may stand before a mark.
@@ -170,8 +155,15 @@ impl ShapeSource {
             Some(byte) => self.before[usize::from(byte)],
             None => [u64::MAX; WORDS],
         };
-        for (&byte, table) in hay[at..].iter().zip(self.places.iter()) {
-            shapes = and(shapes, &table[usize::from(byte)]);
+        let mut narrow = |bytes: &[u8]| {
+            for (&byte, table) in bytes.iter().zip(self.places.iter()) {
+                shapes = and(shapes, &table[usize::from(byte)]);
+            }
+        };
+        match hay[at..].first_chunk::<SPAN>() {
+            // Of a known length, so that the compiler unrolls it.
+            Some(bytes) => narrow(bytes),
+            None => narrow(&hay[at..]),
         }
         shapes
     }
@@ -190,10 +182,9 @@ impl ShapeSource {
             if passed(at.saturating_sub(self.reach)) {
                 return ControlFlow::Break(());
             }
-            for engine in ones(shapes)
-                .flat_map(|shape| self.engines.get(shape))
-                .flatten()
-            {
+            let words = shapes.into_iter().enumerate();
+            let shapes = words.flat_map(|(i, word)| sieve::ones(word).map(move |bit| i * 64 + bit));
+            for engine in shapes.flat_map(|shape| self.engines.get(shape)).flatten() {
                 let engine = *engine;
                 match engines[engine].mark {
                     None if at < hay.len() => visit(Key { start: at, engine })?,
@@ -215,20 +206,6 @@ fn and(mut shapes: Wide, others: &Wide) -> Wide {
         *word &= other;
     }
     shapes
-}
-
-/// The indices of the bits that are set.
-fn ones(shapes: Wide) -> impl Iterator<Item = usize> {
-    shapes
-        .into_iter()
-        .enumerate()
-        .flat_map(|(index, mut word)| {
-            std::iter::from_fn(move || {
-                let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
-                word &= word - 1;
-                Some(index * 64 + bit)
-            })
-        })
 }
 
 impl Mark {
@@ -398,7 +375,7 @@ impl Source {
     /// Bytes of memory, but for what belongs to an engine.
     pub fn memory(&self) -> usize {
         match self {
-            Self::Shapes(_) => 256 * (size_of::<u64>() * NEAR + size_of::<Wide>() * (SPAN + 1)),
+            Self::Shapes(source) => source.sieve.memory() + 256 * size_of::<Wide>() * (SPAN + 1),
             Self::Literals { .. } | Self::Sweep { .. } => 0,
         }
     }
@@ -412,23 +389,14 @@ impl Source {
             from.start,
             |key| {
                 let is_wanted = key >= from && best.get().is_none_or(|best| key < best.key());
-                if is_wanted {
-                    if std::env::var("DBG").is_ok() {
-                        eprintln!(
-                            "P {} {}",
-                            key.engine,
-                            hay.bytes[key.start.saturating_sub(1)
-                                ..(key.start + 12).min(hay.bytes.len())]
-                                .escape_ascii()
-                        );
-                    }
-                    if let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended) {
-                        best.set(Some(Hit {
-                            start: key.start,
-                            engine: key.engine,
-                            kind,
-                        }));
-                    }
+                if is_wanted
+                    && let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended)
+                {
+                    best.set(Some(Hit {
+                        start: key.start,
+                        engine: key.engine,
+                        kind,
+                    }));
                 }
                 ControlFlow::Continue(())
             },
@@ -465,6 +433,64 @@ impl Hit {
         Key {
             start: self.start,
             engine: self.engine,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::builtin::Builtin;
+    use crate::matcher::Matcher;
+
+    /// Pieces of what the built-ins look for, and of logs.
+    fn text() -> impl Strategy<Value = Vec<u8>> {
+        let words = "AKIA|ghp_|xoxb-|4111-|1111| |password|=|:|::|eyJ|.|@a|://|192.0.2|fe80|+49|\
+            (415) |555-|-----BEGIN|\n|\u{e9}|2026-11-24T04:05:06.123456Z|storage::cache|request|\0|_";
+        let word = prop::sample::select(words.split('|').collect::<Vec<_>>());
+        let piece = prop_oneof![
+            4 => word.prop_map(|word| word.as_bytes().to_vec()),
+            1 => prop::collection::vec(any::<u8>(), 1..8),
+            1 => (any::<u8>(), 1usize..100).prop_map(|(byte, len)| vec![byte; len]),
+        ];
+        prop::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+    }
+
+    /// All built-ins.
+    static MATCHER: LazyLock<Matcher> = LazyLock::new(|| {
+        let patterns = Builtin::ALL.iter().flat_map(|builtin| builtin.patterns());
+        let engines = patterns.map(|pattern| Arc::new(pattern.engine(0).unwrap()));
+        Matcher::new(engines.collect())
+    });
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn the_sieve_passes_over_nothing_that_fits(text in text(), from: prop::sample::Index) {
+            let [Source::Shapes(source)] = &MATCHER.sources[..] else {
+                panic!("a built-in is not found by shapes");
+            };
+            let from = from.index(text.len() + 1);
+            let expected: Vec<_> = (from..=text.len())
+                .map(|at| {
+                    let shapes = source.fitting(&text, at);
+                    let marked = and(shapes, &source.marked);
+                    (at, if at < text.len() { shapes } else { marked })
+                })
+                .filter(|(_, shapes)| *shapes != [0; WORDS])
+                .collect();
+            let mut found = Vec::new();
+            let all = source.each_fit(&text, from, |at, shapes| {
+                found.push((at, shapes));
+                ControlFlow::Continue(())
+            });
+            prop_assert_eq!(all, ControlFlow::Continue(()));
+            prop_assert_eq!(found, expected);
         }
     }
 }

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use crate::automaton::{Automaton, Next};
 use crate::byteset::ByteSet;
 
-/// Places that are looked at everywhere.
-pub(crate) const NEAR: usize = 4;
+/// Places whose sets are told apart as the automaton does.
+const NEAR: usize = 4;
 /// Places that are looked at where the near ones fit.
 pub(crate) const SPAN: usize = 8;
 
@@ -114,12 +114,8 @@ pub(crate) fn shapes(automaton: &Automaton) -> Vec<Shape> {
                 .map(move |path| path.shape(automaton, before))
         })
         .collect();
-    reduce(
-        &mut shapes,
-        MOST_PER_PATTERN,
-        Shape::union,
-        Shape::near_rate,
-    );
+    let cost = |a: &Shape, b: &Shape| a.union(b).near_rate() - a.near_rate() - b.near_rate();
+    reduce(&mut shapes, MOST_PER_PATTERN, Shape::union, cost);
     shapes
 }
 
@@ -260,13 +256,12 @@ pub(crate) fn reduce<T>(
     items: &mut Vec<T>,
     most: usize,
     union: impl Fn(&T, &T) -> T,
-    rate: impl Fn(&T) -> f64,
+    cost: impl Fn(&T, &T) -> f64,
 ) {
     if items.len() <= most {
         return;
     }
     let mut slots: Vec<Option<T>> = items.drain(..).map(Some).collect();
-    let cost = |a: &T, b: &T| rate(&union(a, b)) - rate(a) - rate(b);
     // The cheapest partner of an item among those after it.
     let partner = |slots: &[Option<T>], at: usize| -> Option<(f64, usize)> {
         let item = slots[at].as_ref()?;
@@ -329,7 +324,10 @@ mod tests {
         // Intervals, whose cost is their length.
         let mut items = vec![(0, 1), (10, 11), (2, 3), (30, 31), (12, 13)];
         let union = |a: &(i32, i32), b: &(i32, i32)| (a.0.min(b.0), a.1.max(b.1));
-        reduce(&mut items, 3, union, |item| f64::from(item.1 - item.0));
+        let len = |item: (i32, i32)| f64::from(item.1 - item.0);
+        reduce(&mut items, 3, union, |a, b| {
+            len(union(a, b)) - len(*a) - len(*b)
+        });
         items.sort_unstable();
         assert_eq!(items, [(0, 3), (10, 13), (30, 31)]);
     }

@@ -61,7 +61,8 @@ pub fn check(rules: &Rules, text: &[u8], offsets: &[usize]) {
     }
 }
 
-fn cases() -> u32 {
+/// How many random cases to try.
+pub fn cases() -> u32 {
     let cases = std::env::var("REDACT_CASES").ok();
     cases.and_then(|cases| cases.parse().ok()).unwrap_or(3000)
 }

@@ -1,0 +1,89 @@
+//! The sieve by WebAssembly's vectors, which look 16 half bytes up at once.
+
+use std::arch::wasm32::{
+    u8x16_bitmask, u8x16_eq, u8x16_le, u8x16_ne, u8x16_shr, u8x16_splat, u8x16_sub, u8x16_swizzle,
+    v128, v128_and, v128_bitselect, v128_or,
+};
+
+use super::groups::Group;
+use super::halves::Tables;
+use super::{Found, NARROW, STEP, WIDTH, Window, window};
+
+/// Bytes of a vector.
+const LANES: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    /// As [`Tables`] has them, the low halves' and the high halves'.
+    places: [[[v128; 2]; 2]; WIDTH],
+    after_word: [v128; 2],
+    after_other: [v128; 2],
+}
+
+impl Kernel {
+    pub fn new(groups: &[Group]) -> Self {
+        let tables = Tables::new(groups);
+        Self {
+            places: tables
+                .places
+                .map(|tables| tables.map(|table| [load(&table.low), load(&table.high)])),
+            after_word: tables.after_word.map(|groups| u8x16_splat(groups)),
+            after_other: tables.after_other.map(|groups| u8x16_splat(groups)),
+        }
+    }
+
+    pub fn find(&self, hay: &[u8], at: usize) -> Found {
+        let mut at = at;
+        while let Some(window) = window(hay, at) {
+            let mut places = 0;
+            for from in (0..STEP).step_by(LANES) {
+                places |= u64::from(self.look(window, from)) << from;
+            }
+            if places != 0 {
+                return Found { at, places };
+            }
+            at += STEP;
+        }
+        Found { at, places: 0 }
+    }
+
+    fn look(&self, window: &Window, from: usize) -> u16 {
+        let at = |place| load(window[from + place..].first_chunk().expect("all are there"));
+        let word = words(at(0));
+        let mut fits =
+            [0, 1].map(|half| v128_bitselect(self.after_word[half], self.after_other[half], word));
+        for (place, tables) in self.places.iter().enumerate() {
+            let bytes = at(place + 1);
+            let low = v128_and(bytes, u8x16_splat(15));
+            let high = u8x16_shr(bytes, 4);
+            let halves = if place < NARROW { 2 } else { 1 };
+            for (fits, [lows, highs]) in fits.iter_mut().zip(tables).take(halves) {
+                let lows = u8x16_swizzle(*lows, low);
+                let highs = u8x16_swizzle(*highs, high);
+                *fits = v128_and(*fits, v128_and(lows, highs));
+            }
+        }
+        u8x16_bitmask(u8x16_ne(v128_or(fits[0], fits[1]), u8x16_splat(0)))
+    }
+}
+
+/// All ones where a byte is a letter, a digit or an underscore.
+fn words(bytes: v128) -> v128 {
+    let letters = within(v128_or(bytes, u8x16_splat(0x20)), b'a', b'z');
+    let digits = within(bytes, b'0', b'9');
+    let underscores = u8x16_eq(bytes, u8x16_splat(b'_'));
+    v128_or(v128_or(letters, digits), underscores)
+}
+
+fn within(bytes: v128, first: u8, last: u8) -> v128 {
+    u8x16_le(
+        u8x16_sub(bytes, u8x16_splat(first)),
+        u8x16_splat(last - first),
+    )
+}
+
+#[expect(unsafe_code, reason = "vectors are read by pointers")]
+fn load(bytes: &[u8; LANES]) -> v128 {
+    // SAFETY: it is as long as the vector, and all bits are values of both.
+    unsafe { std::mem::transmute(*bytes) }
+}
