@@ -32,6 +32,9 @@ pub struct Broken<'a, D> {
     room: Vec<u8>,
     /// The chunk that is there by a live entry.
     live: Option<Live>,
+    /// Whether the entry is as it should be; a void one is not, and readers that don't know the size
+    /// of the file may go by it.
+    is_clear: bool,
 }
 
 /// What a live entry says of its chunk.
@@ -124,6 +127,7 @@ impl<'a, D: Disk> Broken<'a, D> {
             root: entry.root,
             room,
             live: None,
+            is_clear: entry.restore.is_none(),
         };
         broken.live = entry.restore.and_then(|restore| broken.live(&restore));
         Ok(Some(broken))
@@ -362,7 +366,7 @@ impl<'a, D: Disk> Broken<'a, D> {
         let is_needed = !groups.is_empty()
             || journaled.is_some()
             || end.origin != Origin::End
-            || self.live.is_some()
+            || !self.is_clear
             || root != self.root;
         Ok(Plan {
             end,
