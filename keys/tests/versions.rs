@@ -14,7 +14,9 @@ use keys::recover::{self, Options, Report};
 use proptest::prelude::*;
 use sealed::{GROUP_CHUNKS, HEADER_LEN, MasterKey, TABLE_LEN, tags_of};
 
-use history::{CHUNK, GROUP, History, KEY, ROOT, at, chunk, digest, group, layout, slot, with};
+use history::{
+    CHUNK, GROUP, History, KEY, ROOT, at, chunk, digest, group, layout, mixed, slot, with,
+};
 use room::{Room, assert_failure};
 
 /// No command takes the file, and none leaves anything behind but a line that says why.
@@ -308,18 +310,7 @@ proptest! {
         let sizes = [sizes[0], if same_size { sizes[0] } else { sizes[1] }];
         let versions = [0, 1].map(|number| history.version(number as u8, sizes[number]));
         let (base, other) = (&versions[length_of].sealed, &versions[1 - length_of].sealed);
-        let parts: Vec<Range<usize>> = old
-            .iter()
-            .flat_map(|&(kind, index)| match kind {
-                0 => vec![chunk(index)],
-                1 => vec![chunk(index), slot(index)],
-                2 => vec![slot(index)],
-                _ => vec![digest(index / GROUP_CHUNKS)],
-            })
-            .map(|part| part.start.min(base.len())..part.end.min(base.len()))
-            .filter(|part| part.end <= other.len())
-            .collect();
-        let mut mixed = with(base, other, &parts);
+        let mut mixed = mixed(base, other, &old);
         mixed[ROOT].copy_from_slice(&versions[root_of].sealed[ROOT]);
         for (place, len) in damage {
             let start = HEADER_LEN + place.index(mixed.len() - HEADER_LEN);

@@ -125,13 +125,14 @@ pub enum Command {
     ///
     /// All files below PATH are checked. Those in order stay as they are; a refused one is made
     /// whole in place. Chunks that are torn stay so, and are told: reading them fails until they are
-    /// written over. A file whose end is torn as well stays as it is, for `keys recover`. It may be
-    /// interrupted at any time and run again. Exits with 1 if there is anything lost.
+    /// written over. A file whose end is torn as well, and its journal does not have it, stays as it is,
+    /// for `keys recover`. It may be interrupted at any time and run again. Exits with 1 if there is
+    /// anything lost.
     Repair {
         #[command(flatten)]
         keys: KeyOptions,
         #[command(flatten)]
-        options: RepairOptions,
+        options: ChangeOptions,
     },
 }
 
@@ -152,20 +153,13 @@ pub struct RekeyOptions {
     /// A key file or ring that only opens; several may be given
     #[arg(long, value_name = "OLD")]
     pub from: Vec<PathBuf>,
-    /// Sealed files and directories of them
-    #[arg(value_name = "PATH", required = true)]
-    pub paths: Vec<PathBuf>,
-    /// Change nothing, and tell how many files would be moved
-    #[arg(long, short = 'n')]
-    pub dry_run: bool,
     #[command(flatten)]
-    pub wait: Wait,
-    #[command(flatten)]
-    pub jobs: Jobs,
+    pub change: ChangeOptions,
 }
 
+/// Of the commands that change files where they are.
 #[derive(Debug, Args)]
-pub struct RepairOptions {
+pub struct ChangeOptions {
     /// Sealed files and directories of them
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,

@@ -9,7 +9,7 @@ use keys::parallel::in_order;
 use keys::repair::{Repair, RepairError, Repaired, Report};
 use keys::sources::Wanted;
 
-use super::options::{KeyOptions, RepairOptions};
+use super::options::{ChangeOptions, KeyOptions};
 use super::progress::Progress;
 use super::summary::Summary;
 use super::{Outcome, distinct, lost, name, ring};
@@ -19,13 +19,13 @@ const TO_REPAIR: &str = "to be repaired";
 const LOSSY: &str = "with bytes that are lost";
 const FAILED: &str = "failed";
 const WHOLE: &str = "whole and unaltered";
-const SETTLED: &str = "with a change that was cut short, which who opens it next settles";
+const SETTLED: &str = "with a change cut short that the journal settles";
 const EMPTY: &str = "of zero bytes";
 const NOT_SEALED: &str = "not sealed";
 const GONE: &str = "gone meanwhile";
 const UNFINISHED: &str = "left behind unfinished";
 
-pub fn repair(keys: &KeyOptions, options: &RepairOptions) -> Result<Outcome> {
+pub fn repair(keys: &KeyOptions, options: &ChangeOptions) -> Result<Outcome> {
     let ring = ring(keys, || Wanted::All)?;
     let mut forest = Forest::new();
     for path in &options.paths {

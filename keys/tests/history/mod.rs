@@ -121,3 +121,19 @@ pub fn with(sealed: &[u8], older: &[u8], parts: &[Range<usize>]) -> Vec<u8> {
     }
     mixed
 }
+
+/// A version with parts of another one: of each its kind, and the index of a chunk.
+pub fn mixed(base: &[u8], other: &[u8], parts: &[(u8, u64)]) -> Vec<u8> {
+    let parts: Vec<Range<usize>> = parts
+        .iter()
+        .flat_map(|&(kind, index)| match kind {
+            0 => vec![chunk(index)],
+            1 => vec![chunk(index), slot(index)],
+            2 => vec![slot(index)],
+            _ => vec![digest(index / GROUP_CHUNKS)],
+        })
+        .map(|part| part.start.min(base.len())..part.end.min(base.len()))
+        .filter(|part| part.end <= other.len())
+        .collect();
+    with(base, other, &parts)
+}
