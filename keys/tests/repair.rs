@@ -24,7 +24,7 @@ use sealed::{ENTRY_LEN, GROUP_CHUNKS, HEADER_LEN, MasterKey, TABLE_LEN};
 use history::{
     CHUNK, GROUP, History, KEY, ROOT, Version, at, chunk, digest, group, layout, mixed, slot, with,
 };
-use room::Room;
+use room::{Room, is_root};
 
 fn ring() -> KeyRing {
     KeyRing::new("a", MasterKey::from_bytes(KEY))
@@ -675,8 +675,36 @@ fn what_the_journal_restores_needs_no_repair() {
 }
 
 #[test]
-fn sealed_anew_chunks_are_versions_too() {
-    // A chunk of the journal that is in order at its place is written there once more.
+fn where_a_file_was_cut_is_told() {
+    let room = Room::with_key(&KEY);
+    let version = History::new().version(0, 700);
+    room.write("f", &[&version.sealed[..], &[0; 5000]].concat());
+    let output = room.run(&["repair", "-k", "a.bin", "f"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
+    let lost = "keys: f: lost: what was behind offset 700\n";
+    let repaired = "f: repaired\n1 repaired, 1 with bytes that are lost\n";
+    assert_eq!(said, [repaired, lost]);
+    assert!(room.read("f").len() == version.sealed.len());
+    room.ok(&["verify", "-k", "a.bin", "f"]);
+}
+
+#[test]
+fn what_may_not_be_written_is_told() {
+    if is_root() {
+        return;
+    }
+    let (room, _) = tree();
+    room.set_mode("tree/mixed", 0o400);
+    let before = room.read("tree/mixed");
+    let repair = ["repair", "-k", "a.bin", "tree/mixed"];
+    room.fails_with(&repair, "tree/mixed: cannot write: ");
+    assert!(room.read("tree/mixed") == before);
+    room.ok(&[&repair[..], &["--dry-run"]].concat());
+}
+
+#[test]
+fn a_full_chunk_that_was_being_replaced_is_replaced() {
     let history = History::new();
     let version = history.version(0, 3000);
     let mut new = vec![0; CHUNK + layout().overhead()];

@@ -88,8 +88,11 @@ pub enum RepairError {
     /// Somebody holds its lock.
     #[error("in use, and stayed so")]
     Busy,
-    /// It could not be written.
-    #[error("cannot write: {0}; run this again")]
+    /// It may not be written.
+    #[error("cannot write: {0}")]
+    Open(#[source] io::Error),
+    /// It could not be written to the end: it is refused as before.
+    #[error("cannot write all of it: {0}; run this again")]
     Write(#[source] io::Error),
     /// There is no final chunk.
     #[error(
@@ -172,7 +175,7 @@ impl Repair<'_> {
         });
         match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) if access == OFlags::RDWR => Err(RepairError::Write(error)),
+            Err(error) if access == OFlags::RDWR => Err(RepairError::Open(error)),
             opened => opened.map_err(RepairError::Read),
         }
     }
