@@ -416,13 +416,13 @@ impl<'a, D: Disk> Broken<'a, D> {
             let size = place + len as u64;
             self.disk.set_size(size).map_err(RepairError::Write)?;
         }
-        self.sync()?;
         for &index in &plan.groups {
             // The same as before: nobody else writes. Where somebody does, the root tells.
             let group = self.group(index, &end)?;
             let (at, table) = self.table(index, &group, &end);
             self.write(&table, layout.table_offset(index)? + at as u64)?;
         }
+        // From here on the journal is not there to begin anew with.
         self.sync()?;
         let mut stamp = [0; Stamp::LEN];
         SysRng
