@@ -11,8 +11,8 @@
 //! [`files`] reads and makes key files, [`sources`] makes rings of them. [`transfer`] seals and opens
 //! from any reader to any writer, and [`output`] writes a file whole or not at all. [`forest`] finds
 //! the files of directory trees, [`verify`] checks one, [`verify_state`] remembers which were;
-//! [`rekey`] moves one to another key, and [`recover`] saves what is left of one. The command `keys`
-//! is a thin face on these.
+//! [`rekey`] moves one to another key, [`recover`] saves what is left of one, and [`repair`] makes
+//! one whole after a power loss. The command `keys` is a thin face on these.
 
 #![forbid(unsafe_code)]
 
@@ -36,6 +36,8 @@ pub mod parallel;
 pub mod recover;
 #[cfg(feature = "command")]
 pub mod rekey;
+#[cfg(feature = "command")]
+pub mod repair;
 #[cfg(feature = "command")]
 pub mod sources;
 #[cfg(feature = "command")]

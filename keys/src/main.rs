@@ -78,6 +78,9 @@ fn main() -> ExitCode {
         Command::Rekey { keys, options } => {
             return finish(command::rekey(&keys, &options));
         }
+        Command::Repair { keys, options } => {
+            return finish(command::repair(&keys, &options));
+        }
     };
     finish(outcome.map(|()| Outcome::Success))
 }

@@ -29,11 +29,21 @@ pub enum TransferError {
     #[error("{0}")]
     Write(io::Error),
     /// The contents could not be sealed or opened.
-    #[error("{0}")]
+    #[error("{0}{hint}", hint = hint(.0))]
     Sealed(#[from] sealed::Error),
     /// The contents were sealed with a key that is not at hand.
     #[error("{0}")]
     Key(#[from] UnknownKey),
+}
+
+/// What to do about a file that may have been left like that by a power loss.
+fn hint(error: &sealed::Error) -> &'static str {
+    match error {
+        sealed::Error::Stale { .. }
+        | sealed::Error::TableCorrupt { .. }
+        | sealed::Error::RootCorrupt => " (after a power loss: `keys repair`)",
+        _ => "",
+    }
 }
 
 /// A sealed file that is about to be read, of which the beginning has been: enough to ask for the

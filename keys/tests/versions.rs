@@ -1,6 +1,7 @@
 //! Parts of an older version of a file that are put back, damage in tables, and changes that were cut
 //! short, in files of several groups of chunks.
 
+mod history;
 mod room;
 
 use std::fs::File;
@@ -11,131 +12,12 @@ use getrandom::SysRng;
 use keys::KeyRing;
 use keys::recover::{self, Options, Report};
 use proptest::prelude::*;
-use sealed::{
-    ChunkSize, Cipher, Entry, FileCipher, FileKey, GROUP_CHUNKS, HEADER_LEN, Layout, MasterKey,
-    Params, ROOT_OFFSET, Restore, Root, Stamp, TABLE_LEN, Tag, Tree, tags_of,
-};
+use sealed::{GROUP_CHUNKS, HEADER_LEN, MasterKey, TABLE_LEN, tags_of};
 
+use history::{
+    CHUNK, GROUP, History, KEY, ROOT, at, chunk, digest, group, layout, mixed, slot, with,
+};
 use room::{Room, assert_failure};
-
-const KEY: [u8; 32] = [0xAA; 32];
-const CHUNK: usize = 512;
-const GROUP: usize = CHUNK * GROUP_CHUNKS as usize;
-
-const PARAMS: Params = Params {
-    cipher: Cipher::XChaCha20Poly1305,
-    chunk_size: ChunkSize::MIN,
-};
-
-/// A room with the key `a.bin`.
-fn room() -> Room {
-    let room = Room::new();
-    room.write("a.bin", &KEY);
-    room.set_mode("a.bin", 0o600);
-    room
-}
-
-fn layout() -> Layout {
-    PARAMS.layout()
-}
-
-/// Where a chunk begins.
-fn at(index: u64) -> usize {
-    layout().chunk_offset(index).unwrap() as usize
-}
-
-fn chunk(index: u64) -> Range<usize> {
-    at(index)..at(index) + layout().sealed_chunk_len()
-}
-
-fn digest(group: u64) -> Range<usize> {
-    let table = layout().table_offset(group).unwrap() as usize;
-    table..table + 16
-}
-
-/// A full group, with its table.
-fn group(index: u64) -> Range<usize> {
-    digest(index).start..chunk((index + 1) * GROUP_CHUNKS - 1).end
-}
-
-/// The place of a chunk's tag in its table.
-fn slot(index: u64) -> Range<usize> {
-    let start = digest(index / GROUP_CHUNKS).end + (index % GROUP_CHUNKS) as usize * 16;
-    start..start + 16
-}
-
-const ROOT: Range<usize> = ROOT_OFFSET as usize..ROOT_OFFSET as usize + Root::LEN;
-
-/// A file that gets several versions under one salt.
-struct History(FileCipher);
-
-/// One of them.
-#[derive(Clone)]
-struct Version {
-    plaintext: Vec<u8>,
-    sealed: Vec<u8>,
-}
-
-impl History {
-    fn new() -> Self {
-        let key = FileKey::generate(&MasterKey::from_bytes(KEY), PARAMS, &mut SysRng).unwrap();
-        Self(FileCipher::new(&key))
-    }
-
-    /// All of the file, written anew. No byte of it is zero, or one of that of another number.
-    fn version(&self, number: u8, len: usize) -> Version {
-        let plaintext: Vec<u8> = (0..len)
-            .map(|i| 1 + number * 64 + ((i + i / CHUNK) % 63) as u8)
-            .collect();
-        let mut tree = self.0.new_tree();
-        let image = self
-            .0
-            .seal_image(&mut tree, 0, &plaintext, &mut SysRng)
-            .unwrap();
-        let mut sealed = self.0.header().encode().to_vec();
-        sealed.extend_from_slice(tree.root(len as u64).as_bytes());
-        sealed.resize(at(0) - TABLE_LEN, 0);
-        sealed.extend_from_slice(&tree.table(0));
-        sealed.resize(at(0), 0);
-        sealed.extend_from_slice(&image);
-        Version { plaintext, sealed }
-    }
-
-    /// The tree of a version, with all of its groups at hand.
-    fn tree(&self, version: &Version) -> Tree {
-        let mut tree = self.0.new_tree();
-        for index in 0..=(version.plaintext.len() / CHUNK) as u64 {
-            tree.put(index, &[tag(&version.sealed, index)]).unwrap();
-        }
-        tree
-    }
-
-    /// Makes an entry live.
-    fn set_journal(&self, sealed: &mut [u8], restore: Restore, chunk: &[u8]) {
-        let entry = self.0.encode_entry(&Entry {
-            root: Root::from_bytes(*sealed[ROOT].first_chunk().unwrap()),
-            stamp: Stamp::from_bytes([3; Stamp::LEN]),
-            restore: Some(restore),
-        });
-        let journal = [entry.as_slice(), chunk].concat();
-        sealed[HEADER_LEN..][..journal.len()].copy_from_slice(&journal);
-    }
-}
-
-/// The tag of a chunk of a file.
-fn tag(sealed: &[u8], index: u64) -> Tag {
-    let end = chunk(index).end.min(sealed.len());
-    tags_of(&layout(), &sealed[at(index)..end]).next().unwrap()
-}
-
-fn with(sealed: &[u8], older: &[u8], parts: &[Range<usize>]) -> Vec<u8> {
-    let mut mixed = sealed.to_vec();
-    for part in parts {
-        let part = part.start..part.end.min(mixed.len()).min(older.len());
-        mixed[part.clone()].copy_from_slice(&older[part]);
-    }
-    mixed
-}
 
 /// No command takes the file, and none leaves anything behind but a line that says why.
 #[track_caller]
@@ -153,7 +35,7 @@ fn assert_refused(room: &Room, sealed: &[u8], says: &str) {
 
 #[test]
 fn every_part_of_an_older_version_that_is_put_back_is_found_out() {
-    let room = room();
+    let room = Room::with_key(&KEY);
     let history = History::new();
     let len = 2 * GROUP + 700;
     let [older, newest] = [0, 1].map(|number| history.version(number, len));
@@ -194,7 +76,7 @@ fn every_part_of_an_older_version_that_is_put_back_is_found_out() {
 
 #[test]
 fn files_that_end_at_a_groups_edge_or_in_a_table_are_cut_short() {
-    let room = room();
+    let room = Room::with_key(&KEY);
     let whole = History::new().version(0, 2 * GROUP + 9).sealed;
     for len in [
         at(0),
@@ -211,7 +93,7 @@ fn files_that_end_at_a_groups_edge_or_in_a_table_are_cut_short() {
 
 #[test]
 fn recovery_tells_what_is_of_an_older_version() {
-    let room = room();
+    let room = Room::with_key(&KEY);
     let history = History::new();
     let len = 2 * GROUP + 700;
     let [older, newest] = [0, 1].map(|number| history.version(number, len));
@@ -291,7 +173,7 @@ fn assert_restored(room: &Room, sealed: &[u8], plaintext: &[u8]) {
 
 #[test]
 fn changes_that_were_cut_short_in_several_groups() {
-    let room = room();
+    let room = Room::with_key(&KEY);
     let history = History::new();
     let file = &history.0;
     for (len, index) in [
@@ -364,7 +246,7 @@ fn changes_that_were_cut_short_in_several_groups() {
 
 #[test]
 fn what_goes_through_pipes_is_whole() {
-    let room = room();
+    let room = Room::with_key(&KEY);
     let plaintext: Vec<u8> = (0..3 * GROUP + 77).map(|i| (i * 7) as u8).collect();
     let seal = ["seal", "-k", "a.bin", "-", "-o", "-", "--chunk-size", "512"];
     for len in [0, 1, GROUP, plaintext.len()] {
@@ -428,18 +310,7 @@ proptest! {
         let sizes = [sizes[0], if same_size { sizes[0] } else { sizes[1] }];
         let versions = [0, 1].map(|number| history.version(number as u8, sizes[number]));
         let (base, other) = (&versions[length_of].sealed, &versions[1 - length_of].sealed);
-        let parts: Vec<Range<usize>> = old
-            .iter()
-            .flat_map(|&(kind, index)| match kind {
-                0 => vec![chunk(index)],
-                1 => vec![chunk(index), slot(index)],
-                2 => vec![slot(index)],
-                _ => vec![digest(index / GROUP_CHUNKS)],
-            })
-            .map(|part| part.start.min(base.len())..part.end.min(base.len()))
-            .filter(|part| part.end <= other.len())
-            .collect();
-        let mut mixed = with(base, other, &parts);
+        let mut mixed = mixed(base, other, &old);
         mixed[ROOT].copy_from_slice(&versions[root_of].sealed[ROOT]);
         for (place, len) in damage {
             let start = HEADER_LEN + place.index(mixed.len() - HEADER_LEN);

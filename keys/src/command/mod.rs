@@ -5,12 +5,14 @@ mod passphrases;
 mod progress;
 mod recover;
 mod rekey;
+mod repair;
 mod summary;
 mod verify;
 
 use std::collections::HashSet;
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -31,6 +33,7 @@ use passphrases::{Passphrases, new_passphrase};
 use progress::Progress;
 pub use recover::recover;
 pub use rekey::rekey;
+pub use repair::repair;
 pub use verify::verify;
 
 /// How a command that ran to its end came out.
@@ -190,6 +193,12 @@ const UNSEALED_EMPTY: &str = "zero bytes, taken as an empty file; nothing vouche
 
 /// Said of a file whose journal is live.
 const RESTORED: &str = "its last change was cut short; read as it was before or after it";
+
+/// Said of bytes of a file that are lost.
+fn lost(range: &Range<u64>) -> String {
+    let len = range.end - range.start;
+    format!("lost: {len} bytes from offset {}", range.start)
+}
 
 /// The files found, each once: of several names of one file the first.
 fn distinct(files: Vec<Found>) -> impl Iterator<Item = Found> {

@@ -116,6 +116,24 @@ pub enum Command {
         #[command(flatten)]
         options: RekeyOptions,
     },
+    /// Take files that a power loss left in parts as they lie
+    ///
+    /// For who knows that the machine lost power: changes that no fsync had put on the disk may be
+    /// there in part, the file is refused then, and nothing tells that from parts of an older
+    /// version that somebody put back. So only where that was not the case: whatever older version
+    /// of a chunk is there counts as the newest from then on.
+    ///
+    /// All files below PATH are checked. Those in order stay as they are; a refused one is made
+    /// whole in place. Chunks that are torn stay so, and are told: reading them fails until they are
+    /// written over. A file whose end is torn as well, and its journal does not have it, stays as it is,
+    /// for `keys recover`. It may be interrupted at any time and run again. Exits with 1 if there is
+    /// anything lost.
+    Repair {
+        #[command(flatten)]
+        keys: KeyOptions,
+        #[command(flatten)]
+        options: ChangeOptions,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -135,10 +153,17 @@ pub struct RekeyOptions {
     /// A key file or ring that only opens; several may be given
     #[arg(long, value_name = "OLD")]
     pub from: Vec<PathBuf>,
+    #[command(flatten)]
+    pub change: ChangeOptions,
+}
+
+/// Of the commands that change files where they are.
+#[derive(Debug, Args)]
+pub struct ChangeOptions {
     /// Sealed files and directories of them
     #[arg(value_name = "PATH", required = true)]
     pub paths: Vec<PathBuf>,
-    /// Change nothing, and tell how many files would be moved
+    /// Change nothing, and tell what would be done
     #[arg(long, short = 'n')]
     pub dry_run: bool,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use keys::sources::Wanted;
 use super::options::{KeyOptions, RecoverOptions};
 use super::progress::Progress;
 use super::{
-    OWNER_ONLY, Outcome, RESTORED, cannot_read, cannot_write, commit, is_standard, name,
+    OWNER_ONLY, Outcome, RESTORED, cannot_read, cannot_write, commit, is_standard, lost, name,
     open_output, ring,
 };
 
@@ -65,10 +65,7 @@ fn lines(report: &Report) -> Vec<String> {
         let shifts = report.shifts;
         lines.push(format!("bytes were put in or taken out, {shifts} time(s)"));
     }
-    for lost in &report.lost {
-        let len = lost.end - lost.start;
-        lines.push(format!("lost: {len} bytes from offset {}", lost.start));
-    }
+    lines.extend(report.lost.iter().map(lost));
     if report.end_is_lost {
         lines.push("lost: the end, and with it how long the file was".to_owned());
     }

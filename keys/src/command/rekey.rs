@@ -33,6 +33,7 @@ pub fn rekey(keys: &KeyOptions, options: &RekeyOptions) -> Result<Outcome> {
     if ring.others().is_empty() {
         bail!("{new} is the only key given; name the old one too, with --from");
     }
+    let options = &options.change;
     let mut forest = Forest::new();
     for path in &options.paths {
         forest.add(path).with_context(|| name(path))?;

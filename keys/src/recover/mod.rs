@@ -30,6 +30,7 @@ use zeroize::Zeroizing;
 
 use crate::ring::{KeyRing, UnknownKey};
 use newest::Newest;
+pub(crate) use newest::push;
 
 /// Bytes read at a time: many chunks of any size.
 const RUN_LEN: usize = 1 << 20;
@@ -237,7 +238,7 @@ impl<W: Write> Saved<'_, W> {
         }
         let start = self.report.size;
         self.report.size += len;
-        newest::push(&mut self.report.lost, start..self.report.size);
+        push(&mut self.report.lost, start..self.report.size);
         io::copy(&mut io::repeat(self.fill).take(len), &mut self.output)
             .map(drop)
             .map_err(RecoverError::Write)

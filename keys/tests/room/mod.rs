@@ -21,6 +21,14 @@ impl Room {
         room
     }
 
+    /// With this key too, as `a.bin`.
+    pub fn with_key(key: &[u8]) -> Self {
+        let room = Self::new();
+        room.write("a.bin", key);
+        room.set_mode("a.bin", 0o600);
+        room
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
