@@ -38,11 +38,10 @@ pub enum TransferError {
 
 /// What to do about a file that may have been left like that by a power loss.
 fn hint(error: &sealed::Error) -> &'static str {
-    match error {
-        sealed::Error::Stale { .. }
-        | sealed::Error::TableCorrupt { .. }
-        | sealed::Error::RootCorrupt => " (after a power loss: `keys repair`)",
-        _ => "",
+    if error.is_of_versions() {
+        " (after a power loss: `keys repair`)"
+    } else {
+        ""
     }
 }
 

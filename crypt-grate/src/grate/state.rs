@@ -204,6 +204,9 @@ impl State {
         match error {
             Error::Storage(errno) => return Errno(errno.0),
             Error::Sealed(sealed::Error::TooLarge) => {}
+            Error::Sealed(why) if why.is_of_versions() => {
+                eprintln!("crypt-grate: {what}: {why} (after a power loss: `keys repair`)");
+            }
             Error::Sealed(why) => eprintln!("crypt-grate: {what}: {why}"),
         }
         Errno(error.errno().0)

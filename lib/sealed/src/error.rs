@@ -77,3 +77,14 @@ pub enum Error {
     #[error("a key is {expected} bytes long, not {0}", expected = crate::KEY_LEN)]
     KeyLength(usize),
 }
+
+impl Error {
+    /// Whether parts of the file are, or may be, of another version than the rest: a rollback looks
+    /// so, and a power loss.
+    pub fn is_of_versions(&self) -> bool {
+        matches!(
+            self,
+            Self::Stale { .. } | Self::TableCorrupt { .. } | Self::RootCorrupt
+        )
+    }
+}

@@ -579,6 +579,26 @@ fn older_parts(strict: bool) -> anyhow::Result<()> {
             whole.is_some() || fs::read(&path)? == mixed,
             "{choice}: changed"
         );
+        if whole.is_none() {
+            // Who knows that it was a power loss takes what is there.
+            let key = fixture.path("k.bin");
+            let repair = [
+                "repair".as_ref(),
+                "--key".as_ref(),
+                key.as_os_str(),
+                path.as_os_str(),
+            ];
+            command(&host_command("keys"), repair)?.expect(0)?;
+            let chunk_is_old = choice & 1 == 1;
+            let expected = if chunk_is_old { old } else { &new };
+            let shown = run(&["show.cwasm", "/file"])?.expect(0)?;
+            anyhow::ensure!(shown.out == expected, "{choice}: repaired to other bytes");
+            let changed = run(&change)?.expect(0)?;
+            anyhow::ensure!(
+                changed.text().trim() == "ok ok",
+                "{choice}: repaired, but no more"
+            );
+        }
     }
     Ok(())
 }
