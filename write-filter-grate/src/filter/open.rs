@@ -52,8 +52,8 @@ fn open_with(call: &Call, directory: Option<Arg>, path_at: usize) -> Result<i32,
     if permitted {
         let applying = target.applying();
         let append_only = target.wants_appending(applying.as_ref());
-        if append_only && flags & fs::O_APPEND == 0 {
-            let what = format_args!("open of {} without O_APPEND", target.name);
+        if append_only && (flags & fs::O_APPEND == 0 || truncates) {
+            let what = format_args!("open of {} not just to add to it", target.name);
             return Err(filter().refuse(cage, what));
         }
         // Not through a symlink that took the name's place since it was judged.
@@ -69,6 +69,9 @@ fn open_with(call: &Call, directory: Option<Arg>, path_at: usize) -> Result<i32,
                 return Err(errno);
             }
         };
+        if let (Some(Way::File(file)), true) = (&way, truncates) {
+            file.note_emptied();
+        }
         let known = Known {
             hides_nofollow: flags & fs::O_NOFOLLOW == 0,
             way,

@@ -35,7 +35,14 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
         fd: name.open(own, flags, 0)?,
     };
     let args = [int(own, fd.fd), value(own, len as u64)];
-    let result = kernel::call(SYS_FTRUNCATE, own, &args);
+    let cut = || kernel::call(SYS_FTRUNCATE, own, &args);
+    let redaction = filter().redaction.as_ref();
+    let result = fd.stat().and_then(|stat| {
+        match redaction.and_then(|redaction| redaction.open_file(stat.inode())) {
+            Some(file) => file.resize(fd, |_| len as u64, cut),
+            None => cut(),
+        }
+    });
     fd.close();
     result
 }

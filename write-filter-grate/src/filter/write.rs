@@ -3,6 +3,7 @@
 use super::filter;
 use super::peers::{self, MOST_ADDRESS};
 use super::redaction::Way;
+use super::regular::Write;
 use grate_rs::constants::{
     SYS_FCNTL, SYS_LLSEEK, SYS_LSEEK, SYS_PWRITE, SYS_SENDTO, error, fs, mman,
 };
@@ -140,13 +141,23 @@ fn write_on(
             })
         }),
         Some(Way::File(file)) => {
-            let appends = fd_flags(fd)? & fs::O_APPEND != 0;
-            in_pieces(vectors(call)?, |piece, _| {
-                let position = if appends { None } else { Some(offset_of(fd)?) };
-                file.write(fd, position, piece, &|bytes| {
-                    super::outlet::plain_write(fd, bytes)
-                })
-            })
+            let write = Write {
+                fd,
+                position: &|| match is_appending(fd)? {
+                    true => Ok(None),
+                    false => offset_of(fd).map(Some),
+                },
+                transmit: &|bytes, position| match position {
+                    None => super::outlet::plain_write(fd, bytes),
+                    // Where it was judged, even if another cage's read has moved the offset since.
+                    Some(at) => {
+                        let written = write_to(fd, bytes, at)?;
+                        seek(fd, at + written as u64, fs::SEEK_SET)?;
+                        Ok(written)
+                    }
+                },
+            };
+            in_pieces(vectors(call)?, |piece, _| file.write(&write, piece))
         }
     }
 }
@@ -163,37 +174,48 @@ fn write_at(
         None => guard(call, 0, what),
         // Redirected standard streams are streams, whatever they lead to.
         Some(Way::Out(_)) => Err(ESPIPE),
-        Some(Way::File(file)) => {
-            let appends = fd_flags(fd)? & fs::O_APPEND != 0;
-            in_pieces(vectors(call)?, |piece, done| {
-                let at = start + done;
-                file.write(fd, (!appends).then_some(at), piece, &|bytes| {
-                    let [buffer, len] = own(fd.cage, bytes);
-                    let args = [fd.arg(), buffer, len, value(fd.cage, at)];
-                    kernel::call(SYS_PWRITE, fd.cage, &args)
-                })
-            })
-        }
+        Some(Way::File(file)) => in_pieces(vectors(call)?, |piece, done| {
+            let at = start.saturating_add(done);
+            let write = Write {
+                fd,
+                position: &|| Ok((!is_appending(fd)?).then_some(at)),
+                transmit: &|bytes, _| write_to(fd, bytes, at),
+            };
+            file.write(&write, piece)
+        }),
     }
 }
 
-fn fd_flags(fd: CageFd) -> Result<i32, Errno> {
+/// Whether everything that is written to an open file goes to its end.
+fn is_appending(fd: CageFd) -> Result<bool, Errno> {
     let args = [fd.arg(), int(fd.cage, fs::F_GETFL), int(fd.cage, 0)];
-    kernel::call(SYS_FCNTL, fd.cage, &args)
+    Ok(kernel::call(SYS_FCNTL, fd.cage, &args)? & fs::O_APPEND != 0)
+}
+
+/// pwrite(2) of bytes of the grate's own.
+fn write_to(fd: CageFd, bytes: &[u8], at: u64) -> Result<i32, Errno> {
+    let [buffer, len] = own(fd.cage, bytes);
+    let args = [fd.arg(), buffer, len, value(fd.cage, at)];
+    kernel::call(SYS_PWRITE, fd.cage, &args)
 }
 
 /// The offset of an open file.
 fn offset_of(fd: CageFd) -> Result<u64, Errno> {
-    let mut offset = [0; 8];
+    seek(fd, 0, fs::SEEK_CUR)
+}
+
+/// lseek(2), which answers where the file is then.
+fn seek(fd: CageFd, offset: u64, whence: i32) -> Result<u64, Errno> {
+    let mut place = [0; 8];
     let args = [
         fd.arg(),
-        int(fd.cage, 0),
-        int(fd.cage, fs::SEEK_CUR),
-        own_buffer(offset.as_mut_ptr()),
+        value(fd.cage, offset),
+        int(fd.cage, whence),
+        own_buffer(place.as_mut_ptr()),
     ];
     if cage_libc::sys::base() == 0 {
         kernel::call(SYS_LLSEEK, fd.cage, &args)?;
-        return Ok(u64::from_le_bytes(offset));
+        return Ok(u64::from_le_bytes(place));
     }
     // Lind has no call that answers more than 31 bits.
     kernel::call(SYS_LSEEK, fd.cage, &args[..3]).map(|offset| offset as u64)
@@ -324,7 +346,8 @@ pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
 pub fn lseek(call: &Call) -> Result<i32, Errno> {
     match way(CageFd::of(call, 0)) {
         Some(Way::Out(_)) => Err(ESPIPE),
-        _ => pass(call, 0),
+        Some(Way::File(file)) => file.undisturbed(|| pass(call, 0)),
+        None => pass(call, 0),
     }
 }
 
@@ -345,10 +368,14 @@ pub fn refuse(_call: &Call) -> Result<i32, Errno> {
 /// ftruncate: descriptor, length. What was streamed into a file is not shortened: what comes next
 /// would stand behind what was not its beginning.
 pub fn ftruncate(call: &Call) -> Result<i32, Errno> {
-    if matches!(way(CageFd::of(call, 0)), Some(Way::Out(_))) {
-        return Err(EINVAL);
+    let fd = CageFd::of(call, 0);
+    match way(fd) {
+        Some(Way::Out(_)) => Err(EINVAL),
+        Some(Way::File(file)) if call.long(1) >= 0 => {
+            file.resize(fd, |_| call.size(1), || pass(call, 0))
+        }
+        _ => guard_at(call, 1, "ftruncate"),
     }
-    guard_at(call, 1, "ftruncate")
 }
 
 /// fallocate: descriptor, mode, offset, length.
@@ -356,14 +383,22 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
     if call.long(2) < 0 || call.long(3) <= 0 {
         return Err(EINVAL);
     }
-    if matches!(way(CageFd::of(call, 0)), Some(Way::Out(_))) {
+    let fd = CageFd::of(call, 0);
+    let way = way(fd);
+    if matches!(way, Some(Way::Out(_))) {
         return Err(ESPIPE);
     }
     // Moving ranges could join the parts of a secret.
     if filter().redaction.is_some() && call.int(1) & !fs::FALLOC_FL_KEEP_SIZE != 0 {
         return Err(EOPNOTSUPP);
     }
-    guard(call, 0, "fallocate")
+    match way {
+        Some(Way::File(file)) if call.int(1) == 0 => {
+            let end = call.size(2).saturating_add(call.size(3));
+            file.resize(fd, |size| size.max(end), || pass(call, 0))
+        }
+        _ => guard(call, 0, "fallocate"),
+    }
 }
 
 /// copy_file_range: descriptor, offset, descriptor to write to, offset, length, flags.
