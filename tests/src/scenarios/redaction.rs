@@ -34,6 +34,7 @@ const FILES: &[&str] = &[
     "two",
     "overwritten",
     "shortened",
+    "cut",
     "cloexec",
 ];
 
@@ -50,6 +51,7 @@ pub(super) fn trials() -> Vec<Trial> {
         add("files are redacted", files);
         add("redacted, then sealed", sealed);
         add("shortcuts are closed", shortcuts);
+        add("a slow reader gets everything", slow_reader);
         add("standard output and error of one file", one_file);
         add("what a killed program has left", killed);
         add("a secret that is asked for is asked for at once", prompt);
@@ -175,6 +177,18 @@ fn shortcuts(strict: bool) -> anyhow::Result<()> {
         fs::read_to_string(fixture.path(FILE))? == TEXT,
         "what was there was changed"
     );
+    Ok(())
+}
+
+/// The program does not wait for room, and closes the pipe when all has been taken.
+fn slow_reader(strict: bool) -> anyhow::Result<()> {
+    const LINES: usize = 8192;
+    let fixture = Fixture::new()?;
+    for (grates, masked) in [(&[][..], 0), (REDACT, LINES)] {
+        let ran = start(&fixture, strict, grates, &["leak.cwasm", "slow reader"])?.expect(0)?;
+        let expected = format!("{} bytes, {masked} lines masked\n", LINES * TEXT.len());
+        ensure!(ran.text() == expected, "{:?}", ran.text());
+    }
     Ok(())
 }
 

@@ -167,13 +167,9 @@ impl Target {
             Some(path) => Arc::clone(path),
             None => Arc::from(self.name.text()),
         };
-        if append_only {
-            let outlet = redaction.appended(fd, &stat, path(), applying);
-            return Ok(Some(Way::Out(outlet)));
-        }
-        let own = || {
+        let own = |mode: i32| {
             let cage = getcageid();
-            let flags = fs::O_RDWR | fs::O_NOFOLLOW | fs::O_NONBLOCK | fs::O_CLOEXEC;
+            let flags = mode | fs::O_NOFOLLOW | fs::O_NONBLOCK | fs::O_CLOEXEC;
             let fd = self.name.open(cage, flags, 0)?;
             let own = CageFd { cage, fd };
             // Another file may have taken the name since.
@@ -183,6 +179,12 @@ impl Target {
             own.close();
             Err(Errno(error::EAGAIN))
         };
+        if append_only {
+            let own = || own(fs::O_WRONLY | fs::O_APPEND);
+            let outlet = redaction.appended(fd, &stat, path(), applying, own)?;
+            return Ok(Some(Way::Out(outlet)));
+        }
+        let own = || own(fs::O_RDWR);
         let file = redaction.file(stat.inode(), path(), applying, own)?;
         Ok(file.map(Way::File))
     }

@@ -5,7 +5,7 @@ use super::peers::{self, MOST_ADDRESS};
 use super::redaction::Way;
 use super::regular::Write;
 use grate_rs::constants::{
-    SYS_FCNTL, SYS_LLSEEK, SYS_LSEEK, SYS_PWRITE, SYS_SENDTO, error, fs, mman,
+    SYS_FCNTL, SYS_LLSEEK, SYS_LSEEK, SYS_PWRITE, SYS_SENDTO, error, fs, mman, net,
 };
 use grate_rs::kernel::{self, int, pass, value};
 use grate_rs::{Arg, CageFd, Call, Errno, GuestPtr, own_buffer};
@@ -241,12 +241,21 @@ pub fn pwritev(call: &Call) -> Result<i32, Errno> {
     write_at(call, "pwritev", many_buffers)
 }
 
+/// Urgent data stand beside the stream: who reads it gets what is before and behind them as one.
+fn refuse_urgent(flags: i32) -> Result<(), Errno> {
+    match flags & net::MSG_OOB {
+        0 => Ok(()),
+        _ => Err(EOPNOTSUPP),
+    }
+}
+
 /// sendto: descriptor, buffer, length, flags, address, its length.
 pub fn sendto(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
     let Some(Way::Out(outlet)) = way(fd) else {
         return pass(call, 0);
     };
+    refuse_urgent(call.int(3))?;
     let mut name = Vec::new();
     let mut to = call.arg(4);
     if !call.pointer(4).is_null() {
@@ -288,6 +297,7 @@ pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
     let Some(Way::Out(outlet)) = way(fd) else {
         return pass(call, 0);
     };
+    refuse_urgent(call.int(2))?;
     let header: [u8; MSGHDR_LEN] = call.pointer(1).read()?;
     let word = |at: usize| {
         let mut word = [0; 8];
@@ -386,7 +396,10 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
     let way = way(fd);
     if matches!(way, Some(Way::Out(_))) {
-        return Err(ESPIPE);
+        return match fd.stat()?.is_regular() {
+            true => Err(ESPIPE),
+            false => pass(call, 0),
+        };
     }
     // Moving ranges could join the parts of a secret.
     if filter().redaction.is_some() && call.int(1) & !fs::FALLOC_FL_KEEP_SIZE != 0 {

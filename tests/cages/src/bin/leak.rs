@@ -277,6 +277,41 @@ fn to_peer(way: &str) -> Option<Outcome> {
             close(into)?;
             report(out)
         })(),
+        "slow reader" => (|| {
+            const O_NONBLOCK: i32 = 0o4000;
+            let (out, into) = sys::pipe2(0).map_err(|errno| format!("pipe: {errno:?}"))?;
+            match fork()? {
+                0 => {
+                    close(into)?;
+                    // The pipe is full by now.
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                    let mut got = Vec::new();
+                    let mut buf = [0; 1024];
+                    while let Ok(count @ 1..) = sys::read(out, &mut buf) {
+                        got.extend_from_slice(&buf[..count]);
+                    }
+                    let lines = got.split_inclusive(|byte| *byte == b'\n');
+                    let masked = lines.filter(|line| line.starts_with(b"id ****"));
+                    println!("{} bytes, {} lines masked", got.len(), masked.count());
+                    sys::exit(0)
+                }
+                child => {
+                    close(out)?;
+                    done("fcntl", call(nr::FCNTL, &[int(into), 4, int(O_NONBLOCK)]))?;
+                    let text = TEXT.repeat(8192);
+                    let mut rest = &text[..];
+                    while !rest.is_empty() {
+                        match sys::write(into, rest) {
+                            Ok(count) => rest = &rest[count..],
+                            Err(Errno(11)) => drop(call(nr::SCHED_YIELD, &[])),
+                            Err(errno) => return Err(format!("write: {errno:?}")),
+                        }
+                    }
+                    close(into)?;
+                    wait(child)
+                }
+            }
+        })(),
         "datagram" => (|| {
             let (out, into) = socketpair(SOCK_DGRAM)?;
             send(into, TEXT)?;
@@ -343,6 +378,27 @@ fn to_file(way: &str, path: &str) -> Option<Outcome> {
                 call(nr::FTRUNCATE, &[int(fd), first.len() as u64]),
             )?;
             pwrite(fd, second, first.len())
+        })(),
+        "cut" => (|| {
+            let fd = open(path, O_RDWR | new)?;
+            let secret = b"id AKIAIOSFODNN7EXAMPLE".len();
+            write(fd, &[&TEXT[..secret], b"X"].concat())?;
+            done("ftruncate", call(nr::FTRUNCATE, &[int(fd), secret as u64]))?;
+            pwrite(fd, &TEXT[secret..], secret)
+        })(),
+        "killed writer" => (|| match fork()? {
+            0 => {
+                let fd = open(path, O_WRONLY | O_CREAT | O_APPEND)?;
+                write(fd, &TEXT[..TEXT.len() - 2])?;
+                let own = done("getpid", call(nr::GETPID, &[]))?;
+                let _ = call(nr::KILL, &[int(own), 9]);
+                Ok(())
+            }
+            child => {
+                let _ = sys::waitpid(child, 0);
+                let fd = open(path, O_WRONLY | O_APPEND)?;
+                write(fd, b".\n")
+            }
         })(),
         "shortcuts" => (|| {
             // What is in the file from before is the user's, and stays.
