@@ -51,6 +51,7 @@ pub(super) fn trials() -> Vec<Trial> {
         add("files are redacted", files);
         add("redacted, then sealed", sealed);
         add("shortcuts are closed", shortcuts);
+        add("lines of several programs stay whole", crowd);
         add("a slow reader gets everything", slow_reader);
         add("standard output and error of one file", one_file);
         add("what a killed program has left", killed);
@@ -177,6 +178,23 @@ fn shortcuts(strict: bool) -> anyhow::Result<()> {
         fs::read_to_string(fixture.path(FILE))? == TEXT,
         "what was there was changed"
     );
+    Ok(())
+}
+
+/// Four programs add lines to one file, all at a time.
+fn crowd(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    for (grates, line) in [(&[][..], TEXT), (REDACT, MASKED)] {
+        let _ = fs::remove_file(fixture.path(FILE));
+        start(&fixture, strict, grates, &["leak.cwasm", "crowd", FILE])?.expect(0)?;
+        let text = fs::read_to_string(fixture.path(FILE))?;
+        for letter in ["a", "b", "c", "d"] {
+            let whole = letter.repeat(30) + line.trim_end();
+            let count = text.lines().filter(|line| *line == whole).count();
+            ensure!(count == 100, "{count} lines of {letter} are whole");
+        }
+        ensure!(text.lines().count() == 400, "there are other lines");
+    }
     Ok(())
 }
 

@@ -20,6 +20,8 @@ const SENDFILE: u32 = 40;
 const COPY_FILE_RANGE: u32 = 326;
 const FALLOCATE: u32 = 285;
 const PWRITEV: u32 = 296;
+/// splice, tee, vmsplice, process_vm_writev, memfd_create, pwritev2, io_uring_setup, openat2.
+const NOT_THERE: &[u32] = &[275, 276, 278, 311, 319, 328, 425, 437];
 
 type Outcome = Result<(), String>;
 
@@ -400,6 +402,23 @@ fn to_file(way: &str, path: &str) -> Option<Outcome> {
                 write(fd, b".\n")
             }
         })(),
+        "crowd" => (|| {
+            // Each with a descriptor of its own, a line at a time.
+            let mut children = Vec::new();
+            for letter in b'a'..b'e' {
+                match fork()? {
+                    0 => {
+                        let fd = open(path, O_WRONLY | O_CREAT | O_APPEND)?;
+                        for _ in 0..100 {
+                            write(fd, &[&[letter; 30], TEXT].concat())?;
+                        }
+                        sys::exit(0)
+                    }
+                    child => children.push(child),
+                }
+            }
+            children.into_iter().try_for_each(wait)
+        })(),
         "shortcuts" => (|| {
             // What is in the file from before is the user's, and stays.
             let (from, to) = (open(path, 0)?, open(&format!("{path}.2"), O_RDWR | new)?);
@@ -409,8 +428,15 @@ fn to_file(way: &str, path: &str) -> Option<Outcome> {
                 call(FALLOCATE, &[int(to), 8, 0, 4096]),
                 call(nr::MMAP, &[0, 4096, 3, 1, int(to), 0]),
             ];
-            match refused.iter().position(Result::is_ok) {
-                Some(which) => Err(format!("shortcut {which} is open")),
+            if let Some(which) = refused.iter().position(Result::is_ok) {
+                return Err(format!("shortcut {which} is open"));
+            }
+            // Programs do otherwise where there is no such call.
+            let there = NOT_THERE.iter().find(|number| {
+                call(**number, &[int(from), 0, int(to), 0, 100, 0]) != Err(Errno(38))
+            });
+            match there {
+                Some(number) => Err(format!("call {number} is there")),
                 None => Ok(()),
             }
         })(),
