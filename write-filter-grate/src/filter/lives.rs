@@ -35,7 +35,7 @@ pub fn fcntl(call: &Call) -> Result<i32, Errno> {
         Some(Way::Out(outlet)) if outlet.is_appended() && call.int(2) & fs::O_APPEND == 0 => {
             return Err(Errno(error::EPERM));
         }
-        Some(Way::File(file)) => file.undisturbed(|| table.fcntl(call)),
+        Some(Way::File(file)) => file.change(|| table.fcntl(call)),
         _ => table.fcntl(call),
     }?;
     let hides = call.int(1) == fs::F_GETFL && known().is_some_and(|known| known.hides_nofollow);

@@ -2,6 +2,7 @@
 
 use super::names::Name;
 use super::redaction::{Applying, Way};
+use super::regular::Opening;
 use super::{Known, filter};
 use grate_rs::constants::{error, fs};
 use grate_rs::kernel::int;
@@ -62,7 +63,7 @@ fn open_with(call: &Call, directory: Option<Arg>, path_at: usize) -> Result<i32,
             .open(cage, flags | fs::O_NOFOLLOW, call.arg(flags_at + 1).value)?;
         let cloexec = flags & fs::O_CLOEXEC != 0;
         let fd = CageFd { cage, fd };
-        let way = match target.way(fd, applying.as_ref(), append_only) {
+        let way = match target.way(fd, flags, applying.as_ref(), append_only) {
             Ok(way) => way,
             Err(errno) => {
                 fd.close();
@@ -70,7 +71,7 @@ fn open_with(call: &Call, directory: Option<Arg>, path_at: usize) -> Result<i32,
             }
         };
         if let (Some(Way::File(file)), true) = (&way, truncates) {
-            file.note_emptied();
+            file.file().note_emptied();
         }
         let known = Known {
             hides_nofollow: flags & fs::O_NOFOLLOW == 0,
@@ -141,6 +142,7 @@ impl Target {
     fn way(
         &self,
         fd: CageFd,
+        flags: i32,
         applying: Option<&Applying>,
         append_only: bool,
     ) -> Result<Option<Way>, Errno> {
@@ -186,7 +188,7 @@ impl Target {
         }
         let own = || own(fs::O_RDWR);
         let file = redaction.file(stat.inode(), path(), applying, own)?;
-        Ok(file.map(Way::File))
+        Ok(file.map(|file| Way::File(Arc::new(Opening::new(file, flags)))))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::outlet::{Kind, Outlet};
 use super::peers;
-use super::regular::Regular;
+use super::regular::{Opening, Regular};
 use super::report::{Report, To};
 use super::{Known, filter};
 use grate_rs::constants::{SYS_GETSOCKOPT, fs, net};
@@ -24,7 +24,7 @@ pub enum Way {
     /// Bytes stream out.
     Out(Arc<Outlet>),
     /// A regular file.
-    File(Arc<Regular>),
+    File(Arc<Opening>),
 }
 
 /// What a way out is, for the rules and the report.

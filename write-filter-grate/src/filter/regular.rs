@@ -6,6 +6,7 @@
 //! descriptor where the program's is for writing only; a file that grows at its end is followed by
 //! a stream instead.
 
+mod opening;
 mod originals;
 mod plan;
 
@@ -14,6 +15,7 @@ use super::redaction::{Applying, Redaction, Source, Spot};
 use grate_rs::constants::{SYS_PREAD, SYS_PWRITE};
 use grate_rs::kernel::{self, value};
 use grate_rs::{CageFd, Errno, own_buffer};
+pub use opening::Opening;
 use originals::Originals;
 use plan::{Change, End, Patch, Plan, Refusal};
 use redact::{Event, Filter};
@@ -40,15 +42,6 @@ struct State {
     /// Who wrote it.
     writer: CageFd,
     originals: Originals,
-}
-
-/// A write into a file.
-pub struct Write<'w> {
-    pub fd: CageFd,
-    /// Where; at the end for `None`. Asked when nobody else can write.
-    pub position: &'w dyn Fn() -> Result<Option<u64>, Errno>,
-    /// Writes the program's bytes, to that position.
-    pub transmit: &'w dyn Fn(&[u8], Option<u64>) -> Result<i32, Errno>,
 }
 
 impl Drop for Regular {
@@ -92,7 +85,7 @@ impl Regular {
     }
 
     /// Does something that no write may come into.
-    pub fn undisturbed<T>(&self, act: impl FnOnce() -> T) -> T {
+    fn undisturbed<T>(&self, act: impl FnOnce() -> T) -> T {
         let _state = self.state();
         act()
     }
@@ -104,16 +97,22 @@ impl Regular {
         state.originals = Originals::default();
     }
 
-    /// Writes.
+    /// Writes to where `position` says when nobody else can write, or to the end for `None`;
+    /// `transmit` writes the program's bytes.
     ///
     /// # Errors
     /// EPERM where a rule denies it; else what the kernel says.
-    pub fn write(&self, write: &Write<'_>, input: &[u8]) -> Result<i32, Errno> {
+    fn write(
+        &self,
+        fd: CageFd,
+        position: impl FnOnce() -> Result<Option<u64>, Errno>,
+        input: &[u8],
+        transmit: impl FnOnce(&[u8], Option<u64>) -> Result<i32, Errno>,
+    ) -> Result<i32, Errno> {
         let mut state = self.state();
-        let position = (write.position)()?;
-        let transmit = |bytes: &[u8]| (write.transmit)(bytes, position);
+        let position = position()?;
         if input.is_empty() {
-            return transmit(input);
+            return transmit(input, position);
         }
         let size = self.own.stat()?.size;
         let start = position.unwrap_or(size);
@@ -133,15 +132,15 @@ impl Regular {
                 self.change(&state, input, place, new_size, size)
             }
         };
-        let mut plan = plan.map_err(|refusal| self.refused(write.fd, &refusal))?;
+        let mut plan = plan.map_err(|refusal| self.refused(fd, &refusal))?;
         let own = plan.own.take();
         let written = self.carry_out(&mut state, &plan, || {
-            transmit(own.as_deref().unwrap_or(input))
+            transmit(own.as_deref().unwrap_or(input), position)
         })?;
         let place = start..start + written as u64;
         filter().note_seen(written as usize);
         let is_whole = written as usize == input.len();
-        self.follow(&mut state, plan, write.fd, place, is_whole);
+        self.follow(&mut state, plan, fd, place, is_whole);
         Ok(written)
     }
 

@@ -3,10 +3,7 @@
 use super::filter;
 use super::peers::{self, MOST_ADDRESS};
 use super::redaction::Way;
-use super::regular::Write;
-use grate_rs::constants::{
-    SYS_FCNTL, SYS_LLSEEK, SYS_LSEEK, SYS_PWRITE, SYS_SENDTO, error, fs, mman, net,
-};
+use grate_rs::constants::{SYS_FCNTL, SYS_SENDTO, error, fs, mman, net};
 use grate_rs::kernel::{self, int, pass, value};
 use grate_rs::{Arg, CageFd, Call, Errno, GuestPtr, own_buffer};
 
@@ -140,25 +137,7 @@ fn write_on(
                 super::outlet::plain_write(fd, bytes)
             })
         }),
-        Some(Way::File(file)) => {
-            let write = Write {
-                fd,
-                position: &|| match is_appending(fd)? {
-                    true => Ok(None),
-                    false => offset_of(fd).map(Some),
-                },
-                transmit: &|bytes, position| match position {
-                    None => super::outlet::plain_write(fd, bytes),
-                    // Where it was judged, even if another cage's read has moved the offset since.
-                    Some(at) => {
-                        let written = write_to(fd, bytes, at)?;
-                        seek(fd, at + written as u64, fs::SEEK_SET)?;
-                        Ok(written)
-                    }
-                },
-            };
-            in_pieces(vectors(call)?, |piece, _| file.write(&write, piece))
-        }
+        Some(Way::File(file)) => in_pieces(vectors(call)?, |piece, _| file.write(fd, None, piece)),
     }
 }
 
@@ -175,50 +154,9 @@ fn write_at(
         // Redirected standard streams are streams, whatever they lead to.
         Some(Way::Out(_)) => Err(ESPIPE),
         Some(Way::File(file)) => in_pieces(vectors(call)?, |piece, done| {
-            let at = start.saturating_add(done);
-            let write = Write {
-                fd,
-                position: &|| Ok((!is_appending(fd)?).then_some(at)),
-                transmit: &|bytes, _| write_to(fd, bytes, at),
-            };
-            file.write(&write, piece)
+            file.write(fd, Some(start.saturating_add(done)), piece)
         }),
     }
-}
-
-/// Whether everything that is written to an open file goes to its end.
-fn is_appending(fd: CageFd) -> Result<bool, Errno> {
-    let args = [fd.arg(), int(fd.cage, fs::F_GETFL), int(fd.cage, 0)];
-    Ok(kernel::call(SYS_FCNTL, fd.cage, &args)? & fs::O_APPEND != 0)
-}
-
-/// pwrite(2) of bytes of the grate's own.
-fn write_to(fd: CageFd, bytes: &[u8], at: u64) -> Result<i32, Errno> {
-    let [buffer, len] = own(fd.cage, bytes);
-    let args = [fd.arg(), buffer, len, value(fd.cage, at)];
-    kernel::call(SYS_PWRITE, fd.cage, &args)
-}
-
-/// The offset of an open file.
-fn offset_of(fd: CageFd) -> Result<u64, Errno> {
-    seek(fd, 0, fs::SEEK_CUR)
-}
-
-/// lseek(2), which answers where the file is then.
-fn seek(fd: CageFd, offset: u64, whence: i32) -> Result<u64, Errno> {
-    let mut place = [0; 8];
-    let args = [
-        fd.arg(),
-        value(fd.cage, offset),
-        int(fd.cage, whence),
-        own_buffer(place.as_mut_ptr()),
-    ];
-    if cage_libc::sys::base() == 0 {
-        kernel::call(SYS_LLSEEK, fd.cage, &args)?;
-        return Ok(u64::from_le_bytes(place));
-    }
-    // Lind has no call that answers more than 31 bits.
-    kernel::call(SYS_LSEEK, fd.cage, &args[..3]).map(|offset| offset as u64)
 }
 
 /// write: descriptor, buffer, length.
@@ -356,7 +294,7 @@ pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
 pub fn lseek(call: &Call) -> Result<i32, Errno> {
     match way(CageFd::of(call, 0)) {
         Some(Way::Out(_)) => Err(ESPIPE),
-        Some(Way::File(file)) => file.undisturbed(|| pass(call, 0)),
+        Some(Way::File(file)) => file.change(|| pass(call, 0)),
         None => pass(call, 0),
     }
 }
@@ -382,7 +320,7 @@ pub fn ftruncate(call: &Call) -> Result<i32, Errno> {
     match way(fd) {
         Some(Way::Out(_)) => Err(EINVAL),
         Some(Way::File(file)) if call.long(1) >= 0 => {
-            file.resize(fd, |_| call.size(1), || pass(call, 0))
+            file.file().resize(fd, |_| call.size(1), || pass(call, 0))
         }
         _ => guard_at(call, 1, "ftruncate"),
     }
@@ -408,7 +346,8 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
     match way {
         Some(Way::File(file)) if call.int(1) == 0 => {
             let end = call.size(2).saturating_add(call.size(3));
-            file.resize(fd, |size| size.max(end), || pass(call, 0))
+            file.file()
+                .resize(fd, |size| size.max(end), || pass(call, 0))
         }
         _ => guard(call, 0, "fallocate"),
     }
