@@ -237,6 +237,18 @@ const IN_PLACE: &[(&str, &str, &[&str], &str)] = &[
         &["write pin12345", "truncate /tmp/f 7"],
         "*******",
     ),
+    (
+        r"\bpin[0-9]{4}\b",
+        "pin12345",
+        &["close", "truncate /tmp/f 7"],
+        "*******",
+    ),
+    (
+        r"\bpin[0-9]{4}\b",
+        "pin12345 pin1234",
+        &["close", "truncate /tmp/f 12"],
+        "pin12345 pin",
+    ),
     // What is no match any more, or another one.
     (
         r"\bpin[0-9]{4}\b",

@@ -275,11 +275,6 @@ impl Redaction {
         Ok(Some(file))
     }
 
-    /// A file that is open for writing.
-    pub fn open_file(&self, inode: Inode) -> Option<Arc<Regular>> {
-        lock(&self.files).get(&inode).and_then(Weak::upgrade)
-    }
-
     /// The outlets that nothing leads to any more once these descriptors are gone, each with one
     /// of them. `forget` takes them out of the table.
     pub fn last_of(&self, gone: &[CageFd], forget: impl FnOnce()) -> Vec<(CageFd, Arc<Outlet>)> {
