@@ -308,6 +308,21 @@ fn in_place(strict: bool) -> anyhow::Result<()> {
         let text = content(&fixture, "/tmp/f")?;
         ensure!(text == *after, "{made:?}: {text:?}");
     }
+    // What may go on for longer than anything is held is not masked for that: it is no secret yet.
+    let before = format!("x\"{}", "a".repeat(200));
+    fs::write(fixture.path("tmp/f"), &before)?;
+    let rules = "[[rule]]\nname = 'r'\nregex = '\"[a-z]{100,300}\"'\n";
+    let made = ["open /tmp/f rw", "pwrite 0 y"];
+    told(
+        &fixture,
+        strict,
+        rules,
+        &["--max-hold", "64"],
+        &made,
+        "ok ok",
+    )?;
+    let text = content(&fixture, "/tmp/f")?;
+    ensure!(text == before.replacen('x', "y", 1), "{text:?}");
     Ok(())
 }
 

@@ -65,9 +65,9 @@ struct Farewell(Vec<(CageFd, Arc<Outlet>)>);
 
 impl Farewell {
     fn new(redaction: &Redaction, gone: &[CageFd]) -> Self {
-        let last = redaction.last_of(gone, || {});
-        let holding = last.into_iter().filter(|(_, outlet)| outlet.is_holding());
-        let copies = holding.filter_map(|(fd, outlet)| {
+        // Also where nothing is held: a match may be open that is for the report alone.
+        let last = redaction.last_of(gone, || {}).into_iter();
+        let copies = last.filter_map(|(fd, outlet)| {
             let args = [fd.arg(), int(fd.cage, fs::F_DUPFD), int(fd.cage, 64)];
             let copy = kernel::call(SYS_FCNTL, fd.cage, &args).ok()?;
             Some((CageFd { fd: copy, ..fd }, outlet))

@@ -159,12 +159,6 @@ impl Outlet {
         matches!(self.spot, Spot::File(_))
     }
 
-    /// Whether something is held or unsent.
-    pub fn is_holding(&self) -> bool {
-        let flow = self.flow();
-        flow.stream.held() > 0 || !flow.unsent.is_empty()
-    }
-
     /// Ends the stream: everything goes out.
     pub fn finish(&self, fd: CageFd) {
         let mut flow = self.flow();

@@ -204,7 +204,7 @@ impl Regular {
             for patch in &plan.hide {
                 let _ = self.put(patch.at, &patch.was);
             }
-            state.end = None;
+            self.let_go_of_end(state);
         })?;
         for patch in &plan.show {
             self.put(patch.at, &patch.bytes)?;

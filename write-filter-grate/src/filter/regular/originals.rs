@@ -55,6 +55,9 @@ impl Originals {
 
     /// Forgets a range of the file; what is remembered around it stays.
     pub fn forget(&mut self, gone: Range<u64>) {
+        if gone.is_empty() {
+            return;
+        }
         let starts: Vec<u64> = self.within(gone.clone()).map(|range| range.start).collect();
         for start in starts {
             let Some(Original { bytes, age }) = self.remove(start) else {

@@ -133,6 +133,7 @@ pub fn append(mut end: End, input: &[u8]) -> Result<Plan, Box<(End, Event)>> {
         raw: &raw,
         filtered: &filtered,
         own: held..raw.len(),
+        is_followed: true,
     };
     let Settled { mut plan, content } = part.settle(&end.pending, &found, |_| true);
     plan.end = Some(next(&raw[decided..], &content[decided..], end));
@@ -217,6 +218,7 @@ pub fn change<E>(
         raw: &raw,
         filtered: &new.filtered,
         own,
+        is_followed: change.reaches_end,
     };
     let settled = part.settle(&old, &new.events, |masked| originals.holds(masked));
     let Settled { mut plan, content } = settled;
@@ -315,6 +317,9 @@ struct Part<'p> {
     /// With everything masked that is found in it.
     filtered: &'p [u8],
     own: Range<usize>,
+    /// Whether what comes next goes through the same stream, which has masked what it could not
+    /// hold any longer.
+    is_followed: bool,
 }
 
 /// A plan, and the part as it is going to be.
@@ -349,9 +354,10 @@ impl Part<'_> {
                 hide(&mut hidden, part);
             }
         }
-        // What had to be decided before it was known.
-        for part in differences(&explained, self.filtered) {
-            hide(&mut hidden, part);
+        if self.is_followed {
+            for part in differences(&explained, self.filtered) {
+                hide(&mut hidden, part);
+            }
         }
         let mut content = hidden.clone();
         let mut lifted = Vec::new();
@@ -364,7 +370,7 @@ impl Part<'_> {
         {
             for at in inside(&range) {
                 // Not what is masked as a part of something else, nor the program's own.
-                if self.filtered[at] == self.raw[at] && !self.own.contains(&at) {
+                if explained[at] == self.raw[at] && !self.own.contains(&at) {
                     content[at] = self.raw[at];
                 }
             }
