@@ -42,13 +42,11 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     }
     // Not by its name once more, which could have become a symlink since.
     let own = getcageid();
-    let redacted = filter()
-        .redaction
-        .as_ref()
-        .zip(applying.filter(|all| !all.is_empty()));
-    let mode = match redacted {
-        Some(_) => fs::O_RDWR,
-        None => fs::O_WRONLY,
+    let redacted = filter().redaction.as_ref().zip(applying);
+    let mode = match &redacted {
+        // What stands before the new end is read.
+        Some((_, applying)) if !applying.is_empty() => fs::O_RDWR,
+        _ => fs::O_WRONLY,
     };
     let flags = mode | fs::O_NOFOLLOW | fs::O_NONBLOCK | fs::O_CLOEXEC;
     let fd = CageFd {
