@@ -17,7 +17,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 /// Programs in one test; `E2E_MODEL_SEEDS` names another number, for a long search.
-const SEEDS: u64 = 100;
+const SEEDS: u64 = 200;
 /// Most runs that a program is made shorter by.
 const SHRINKS: u32 = 400;
 

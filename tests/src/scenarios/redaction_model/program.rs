@@ -129,6 +129,30 @@ impl Step {
     }
 }
 
+/// What programs are like.
+#[derive(Clone, Copy)]
+struct Style {
+    /// Makes no call that Lind does not serve.
+    strict: bool,
+    /// Writes a few bytes at a time, most of them to the same places: matches come and go.
+    narrow: bool,
+}
+
+impl Style {
+    /// Somewhere in a file.
+    fn offset(self, rng: &mut Rng) -> u64 {
+        rng.u64(..if self.narrow { 12 } else { 100 })
+    }
+
+    fn text(self, rng: &mut Rng) -> Vec<u8> {
+        let mut text = rules::text(rng);
+        if self.narrow {
+            text.truncate(rng.usize(1..4));
+        }
+        text
+    }
+}
+
 /// What a program starts with, and does.
 #[derive(Clone)]
 pub struct Program {
@@ -140,8 +164,12 @@ pub struct Program {
 impl Program {
     /// Some program; a strict one makes no call that Lind does not serve.
     pub fn random(rng: &mut Rng, strict: bool) -> Self {
+        let style = Style {
+            strict,
+            narrow: rng.bool(),
+        };
         let before = FILES.iter().map(|_| match rng.u8(..3) {
-            0 => rules::text(rng),
+            0 => style.text(rng),
             _ => Vec::new(),
         });
         let before = before.collect();
@@ -150,7 +178,7 @@ impl Program {
             steps.push(open(rng, slot, path));
         }
         let count = rng.usize(5..60);
-        steps.extend((0..count).map(|_| step(rng, strict, 2)));
+        steps.extend((0..count).map(|_| step(rng, style, 2)));
         Self { before, steps }
     }
 
@@ -197,13 +225,16 @@ fn slot(rng: &mut Rng) -> Slot {
     }
 }
 
-fn step(rng: &mut Rng, strict: bool, depth: u8) -> Step {
+fn step(rng: &mut Rng, style: Style, depth: u8) -> Step {
     match rng.u8(..100) {
-        0..=54 => write(rng),
-        55..=66 => Step::Lseek(slot(rng), rng.i64(-20..60), rng.i32(0..3)),
-        67..=70 => Step::Ftruncate(slot(rng), rng.u64(..100)),
-        71..=72 => Step::Truncate(FILES[rng.usize(..FILES.len())], rng.u64(..100)),
-        73 if !strict => Step::Fallocate(slot(rng), rng.u64(..60), rng.u64(1..60)),
+        0..=54 => write(rng, style),
+        55..=66 => {
+            let offset = style.offset(rng) as i64 - 4;
+            Step::Lseek(slot(rng), offset, rng.i32(0..3))
+        }
+        67..=70 => Step::Ftruncate(slot(rng), style.offset(rng)),
+        71..=72 => Step::Truncate(FILES[rng.usize(..FILES.len())], style.offset(rng)),
+        73 if !style.strict => Step::Fallocate(slot(rng), style.offset(rng), rng.u64(1..60)),
         74..=79 => {
             let (slot, file) = (rng.usize(..SLOTS.len()), rng.usize(..FILES.len()));
             open(rng, SLOTS[slot], FILES[file])
@@ -215,14 +246,14 @@ fn step(rng: &mut Rng, strict: bool, depth: u8) -> Step {
         92..=94 => Step::Exec,
         _ if depth > 0 => {
             let count = rng.usize(..8);
-            let steps = (0..count).map(|_| step(rng, strict, depth - 1)).collect();
+            let steps = (0..count).map(|_| step(rng, style, depth - 1)).collect();
             Step::Fork(steps, rng.u8(..3) == 0)
         }
-        _ => write(rng),
+        _ => write(rng, style),
     }
 }
 
-fn write(rng: &mut Rng) -> Step {
+fn write(rng: &mut Rng, style: Style) -> Step {
     let slot = slot(rng);
     let is_socket = matches!(slot, "u" | "t" | "m");
     let call = match rng.u8(..10) {
@@ -238,6 +269,6 @@ fn write(rng: &mut Rng) -> Step {
     } else {
         1
     };
-    let parts = (0..parts).map(|_| rules::text(rng)).collect();
-    Step::Write(call, slot, rng.u64(..100), parts)
+    let parts = (0..parts).map(|_| style.text(rng)).collect();
+    Step::Write(call, slot, style.offset(rng), parts)
 }

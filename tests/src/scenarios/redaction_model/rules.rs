@@ -19,7 +19,9 @@ pub struct Rules {
 }
 
 /// Scopes of rules that replace in place; the journal and what was read are outside of all.
-const ANYWHERE: &[&str] = &["/work/**", "/work/a", "stdout", "stderr", "pipe", "socket"];
+const ANYWHERE: &[&str] = &[
+    "/work/**", "/work/**", "/work/a", "stdout", "stderr", "pipe", "socket",
+];
 /// Scopes without files that could be sought in.
 const STREAMS: &[&str] = &["stdout", "stderr", "pipe", "socket"];
 const LEAVES: &[&str] = &["a", "b", "c", "ab", "abc", "ca", "1", "12", "-", " ", "A"];
@@ -65,7 +67,7 @@ impl Rules {
     /// Some rules.
     pub fn random(rng: &mut Rng) -> Self {
         // Files hold all of their bytes at once, so they are not to run into this.
-        let max_hold = if rng.bool() {
+        let max_hold = if rng.u8(..4) == 0 {
             64
         } else {
             redact::DEFAULT_MAX_HOLD
@@ -115,9 +117,9 @@ fn rule(rng: &mut Rng, index: usize, max_hold: usize) -> String {
         2..=3 => format!("builtin = '{}'", BUILTINS[rng.usize(..BUILTINS.len())].0),
         _ => format!("regex = '{}'", secret_regex(rng)),
     };
-    let only_added_to = rng.u8(..3) == 0;
-    let (scopes, actions): (&[&str], &[&str]) = match (only_added_to, rng.bool()) {
-        (false, true) if max_hold == redact::DEFAULT_MAX_HOLD => {
+    let only_added_to = rng.u8(..4) == 0;
+    let (scopes, actions): (&[&str], &[&str]) = match (only_added_to, rng.u8(..4)) {
+        (false, 1..) if max_hold == redact::DEFAULT_MAX_HOLD => {
             (ANYWHERE, &["mask", "mask", "keep-suffix:2", "audit"])
         }
         _ => (
@@ -154,9 +156,10 @@ fn literal(rng: &mut Rng) -> String {
 
 fn secret_regex(rng: &mut Rng) -> String {
     let [a, b, c] = [regex(rng, 3), regex(rng, 3), regex(rng, 3)];
-    match rng.u8(..4) {
-        0 => format!("{a}(?<secret>{b}){c}"),
-        1 => format!("(?:{a}|a(?<secret>{b})){c}"),
+    match rng.u8(..6) {
+        0..=1 => format!("{a}(?<secret>{b}){c}"),
+        2 => format!("(?:{a}|a(?<secret>{b})){c}"),
+        3 => format!(r"\b{a}{b}\b"),
         _ => format!("{a}{b}{c}"),
     }
 }
