@@ -9,7 +9,7 @@ help:
 	@echo 'make run               set up, build, and show the main job'
 	@echo 'make build             the runtime, the keys command, all grates and programs'
 	@echo 'make test [GRATE=name] all tests, or the end-to-end tests of one grate'
-	@echo 'make test-long         the searches among them for longer: kills, random file calls'
+	@echo 'make test-long         the searches among them for longer: kills, random calls'
 	@echo 'make list              the grates and programs'
 	@echo 'make rust/NAME         build one grate or program written in Rust'
 	@echo 'make c/NAME            build one grate written in C'
@@ -50,6 +50,7 @@ test-long: build
 	E2E_KILLS=500 $(CARGO) test --release --package e2e --test e2e -- 'random kills'
 	E2E_KILLS=500 $(CARGO) test --release --package e2e --test e2e -- 'killed and started again'
 	E2E_MODEL_SEEDS=1000 $(CARGO) test --release --package e2e --test e2e -- 'random file calls'
+	E2E_MODEL_SEEDS=5000 $(CARGO) test --release --package e2e --test e2e -- 'random programs'
 
 list: setup
 	@$(CARGO) --quiet xtask list

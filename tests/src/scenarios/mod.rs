@@ -5,6 +5,7 @@ pub mod http;
 pub mod kills;
 pub mod model;
 pub mod redaction;
+pub mod redaction_model;
 pub mod rules;
 pub mod runtime;
 pub mod sealed_net;
@@ -31,6 +32,7 @@ pub fn trials() -> Vec<Trial> {
         kills::trials(),
         model::trials(),
         redaction::trials(),
+        redaction_model::trials(),
         rules::trials(),
         runtime::trials(),
         sealed_net::trials(),

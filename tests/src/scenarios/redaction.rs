@@ -34,6 +34,7 @@ const FILES: &[&str] = &[
     "two",
     "overwritten",
     "shortened",
+    "cut",
     "cloexec",
 ];
 
@@ -50,6 +51,8 @@ pub(super) fn trials() -> Vec<Trial> {
         add("files are redacted", files);
         add("redacted, then sealed", sealed);
         add("shortcuts are closed", shortcuts);
+        add("lines of several programs stay whole", crowd);
+        add("a slow reader gets everything", slow_reader);
         add("standard output and error of one file", one_file);
         add("what a killed program has left", killed);
         add("a secret that is asked for is asked for at once", prompt);
@@ -175,6 +178,35 @@ fn shortcuts(strict: bool) -> anyhow::Result<()> {
         fs::read_to_string(fixture.path(FILE))? == TEXT,
         "what was there was changed"
     );
+    Ok(())
+}
+
+/// Four programs add lines to one file, all at a time.
+fn crowd(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    for (grates, line) in [(&[][..], TEXT), (REDACT, MASKED)] {
+        let _ = fs::remove_file(fixture.path(FILE));
+        start(&fixture, strict, grates, &["leak.cwasm", "crowd", FILE])?.expect(0)?;
+        let text = fs::read_to_string(fixture.path(FILE))?;
+        for letter in ["a", "b", "c", "d"] {
+            let whole = letter.repeat(30) + line.trim_end();
+            let count = text.lines().filter(|line| *line == whole).count();
+            ensure!(count == 100, "{count} lines of {letter} are whole");
+        }
+        ensure!(text.lines().count() == 400, "there are other lines");
+    }
+    Ok(())
+}
+
+/// The program does not wait for room, and closes the pipe when all has been taken.
+fn slow_reader(strict: bool) -> anyhow::Result<()> {
+    const LINES: usize = 8192;
+    let fixture = Fixture::new()?;
+    for (grates, masked) in [(&[][..], 0), (REDACT, LINES)] {
+        let ran = start(&fixture, strict, grates, &["leak.cwasm", "slow reader"])?.expect(0)?;
+        let expected = format!("{} bytes, {masked} lines masked\n", LINES * TEXT.len());
+        ensure!(ran.text() == expected, "{:?}", ran.text());
+    }
     Ok(())
 }
 

@@ -21,6 +21,13 @@ pub(super) fn trials() -> Vec<Trial> {
         add("each action does what it says", actions);
         add("a denied write leaves nothing", denied);
         add("a denied write leaves nothing in a file", denied_in_file);
+        add(
+            "a match counts when it is one, whatever made it one",
+            in_place,
+        );
+        add("what is at a file's end is reported once", pending);
+        add("a packet is judged as a whole", packets);
+        add("what a killed program had for a file goes there", killed);
         add("rules apply in their scopes", scopes);
         add("rules apply to their paths", paths);
         add("a file does not get under other rules by its name", names);
@@ -193,6 +200,225 @@ fn denied_in_file(strict: bool) -> anyhow::Result<()> {
     told(&fixture, strict, &rules, &[], &made, "ok 1 ok ok")?;
     let text = content(&fixture, "/tmp/g")?;
     ensure!(text == "HUNTer2x, hunter3", "{text:?}");
+    Ok(())
+}
+
+/// Regex, what is in the file before, steps, and what is in it then.
+const IN_PLACE: &[(&str, &str, &[&str], &str)] = &[
+    // What is secret was there before what makes it so.
+    (
+        "key=(?<secret>[0-9]+);",
+        "",
+        &["pwrite 0 key=1234", "pwrite 8 ;"],
+        "key=****;",
+    ),
+    (
+        "key=(?<secret>[0-9]+);",
+        "",
+        &["pwrite 4 1234", "pwrite 8 ;", "pwrite 0 key="],
+        "key=****;",
+    ),
+    (
+        r"\bhunter2x\b",
+        "",
+        &["write xhunter2x", "pwrite 0  "],
+        " ********",
+    ),
+    // The end of the file.
+    (
+        r"\bpin[0-9]{4}\b",
+        "",
+        &["write pin12345", "ftruncate 7"],
+        "*******",
+    ),
+    (
+        r"\bpin[0-9]{4}\b",
+        "",
+        &["write pin12345", "truncate /tmp/f 7"],
+        "*******",
+    ),
+    (
+        r"\bpin[0-9]{4}\b",
+        "pin12345",
+        &["close", "truncate /tmp/f 7"],
+        "*******",
+    ),
+    (
+        r"\bpin[0-9]{4}\b",
+        "pin12345 pin1234",
+        &["close", "truncate /tmp/f 12"],
+        "pin12345 pin",
+    ),
+    // What is no match any more, or another one.
+    (
+        r"\bpin[0-9]{4}\b",
+        "",
+        &["write pin1234", "write 5"],
+        "pin12345",
+    ),
+    (
+        r"\bpin[0-9]{4}\b",
+        "",
+        &["pwrite 1 pin1234", "pwrite 0 x"],
+        "xpin1234",
+    ),
+    ("pin[0-9]+", "", &["write pin12 ", "pwrite 5 34"], "*******"),
+    (
+        "hunter2x|hunt",
+        "",
+        &["write hunter2x", "ftruncate 6"],
+        "****er",
+    ),
+    // The program's own stars are no secret.
+    (
+        "hunter2xz?",
+        "",
+        &["write hunter2x", "pwrite 0 ********", "write z"],
+        "********z",
+    ),
+    (
+        "hunter2xz?",
+        "",
+        &[
+            "write hunter2x",
+            "ftruncate 0",
+            "pwrite 0 ********",
+            "pwrite 8 z",
+        ],
+        "********z",
+    ),
+    // What was there before stays, until it is written to.
+    (
+        "pin[0-9]+",
+        "pin12 ",
+        &["pwrite 6 and pin3"],
+        "pin12 and ****",
+    ),
+    ("pin[0-9]+", "pin12 ", &["pwrite 5 3 "], "****** "),
+];
+
+fn in_place(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    for (regex, before, made, after) in IN_PLACE {
+        fs::write(fixture.path("tmp/f"), before)?;
+        let rules = format!("[[rule]]\nname = 'r'\nregex = '{regex}'\n");
+        let made = [&["open /tmp/f rw"], *made].concat();
+        let expected = vec!["ok"; made.len()].join(" ");
+        told(&fixture, strict, &rules, &[], &made, &expected)?;
+        let text = content(&fixture, "/tmp/f")?;
+        ensure!(text == *after, "{made:?}: {text:?}");
+    }
+    // What may go on for longer than anything is held is not masked for that: it is no secret yet.
+    let before = format!("x\"{}", "a".repeat(200));
+    fs::write(fixture.path("tmp/f"), &before)?;
+    let rules = "[[rule]]\nname = 'r'\nregex = '\"[a-z]{100,300}\"'\n";
+    let made = ["open /tmp/f rw", "pwrite 0 y"];
+    told(
+        &fixture,
+        strict,
+        rules,
+        &["--max-hold", "64"],
+        &made,
+        "ok ok",
+    )?;
+    let text = content(&fixture, "/tmp/f")?;
+    ensure!(text == before.replacen('x', "y", 1), "{text:?}");
+    Ok(())
+}
+
+fn pending(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let made = [
+        "open /tmp/f w+c",
+        "write to jane.doe@exam",
+        "write ple.org",
+        "open /tmp/g w+c",
+        "write my pin is hunter2x",
+        "close",
+    ];
+    let options = ["--redact", "email", "--report", "/report"];
+    told(
+        &fixture,
+        strict,
+        &rule("mask", ""),
+        &options,
+        &made,
+        "ok ok ok ok ok ok",
+    )?;
+    let report = content(&fixture, "/report")?;
+    let lines: Vec<_> = report.lines().collect();
+    ensure!(lines.len() == 2, "{report}");
+    ensure!(
+        report.contains(r#""path":"/tmp/f","offset":3,"length":20"#),
+        "{report}"
+    );
+    ensure!(content(&fixture, "/tmp/f")? == "to ********************");
+    Ok(())
+}
+
+/// Whether a match at its end is one is clear when it ends: then it is denied, or dropped.
+fn packets(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let peer = UdpSocket::bind("127.0.0.1:0")?;
+    peer.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let port = peer.local_addr()?.port();
+    for (action, told_of_it) in [("deny", "1"), ("drop", "ok")] {
+        let rules = format!(
+            "[[rule]]\nname = 'r'\nregex = 'pin[0-9]+\\b'\naction = '{action}'\nscope = ['socket']\n"
+        );
+        let made = [
+            "udp",
+            &format!("connect {port}"),
+            "send my pin12",
+            "send my pin",
+        ];
+        let expected = format!("ok ok {told_of_it} ok");
+        let ran = told(&fixture, strict, &rules, &["--verbose"], &made, &expected)?;
+        let mut got = [0; 64];
+        let len = peer.recv(&mut got)?;
+        ensure!(
+            &got[..len] == b"my pin",
+            "{:?}",
+            got[..len].escape_ascii().to_string()
+        );
+        ensure!(ran.err.contains("secrets found: r 1,"), "{}", ran.err);
+    }
+    // Urgent data could carry the letters that a reader of the stream does not see.
+    told(
+        &fixture,
+        strict,
+        &rule("mask", ""),
+        &[],
+        &["socket 2 1", "urgent x"],
+        "ok 95",
+    )?;
+    Ok(())
+}
+
+fn killed(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fs::create_dir_all(fixture.path("log"))?;
+    let rules = "[[rule]]\nname = 'mail'\nbuiltin = 'email'\naction = 'label'\nscope = ['/log/*']\nappend-only = true\n";
+    fs::write(fixture.path("rules.toml"), rules)?;
+    let args = [
+        "write-filter-grate.cwasm",
+        "--rules",
+        "/rules.toml",
+        "--hold-ms",
+        "60000",
+        "leak.cwasm",
+        "killed writer",
+        "/log/a",
+    ];
+    let ran = fixture.start(&Run {
+        strict,
+        args: args.iter().map(|&arg| arg.to_owned()).collect(),
+        ..Run::default()
+    })?;
+    ran.expect(0)?;
+    let text = content(&fixture, "/log/a")?;
+    let expected = "id AKIAIOSFODNN7EXAMPLE, mail [REDACTED:mail].\n";
+    ensure!(text == expected, "{text:?}");
     Ok(())
 }
 

@@ -26,15 +26,18 @@ follow!(dup ioctl clone_cage);
 pub fn fcntl(call: &Call) -> Result<i32, Errno> {
     let table = &filter().known;
     let known = || table.get(CageFd::of(call, 0));
-    // A file that is only added to stays one.
-    if call.int(1) == fs::F_SETFL
-        && call.int(2) & fs::O_APPEND == 0
-        && let Some(Way::Out(outlet)) = known().and_then(|known| known.way)
-        && outlet.is_appended()
-    {
-        return Err(Errno(error::EPERM));
-    }
-    let result = table.fcntl(call)?;
+    let way = match call.int(1) {
+        fs::F_SETFL => known().and_then(|known| known.way),
+        _ => None,
+    };
+    let result = match way {
+        // A file that is only added to stays one.
+        Some(Way::Out(outlet)) if outlet.is_appended() && call.int(2) & fs::O_APPEND == 0 => {
+            return Err(Errno(error::EPERM));
+        }
+        Some(Way::File(file)) => file.change(|| table.fcntl(call)),
+        _ => table.fcntl(call),
+    }?;
     let hides = call.int(1) == fs::F_GETFL && known().is_some_and(|known| known.hides_nofollow);
     Ok(if hides {
         result & !fs::O_NOFOLLOW
@@ -62,9 +65,9 @@ struct Farewell(Vec<(CageFd, Arc<Outlet>)>);
 
 impl Farewell {
     fn new(redaction: &Redaction, gone: &[CageFd]) -> Self {
-        let last = redaction.last_of(gone, || {});
-        let holding = last.into_iter().filter(|(_, outlet)| outlet.is_holding());
-        let copies = holding.filter_map(|(fd, outlet)| {
+        // Also where nothing is held: a match may be open that is for the report alone.
+        let last = redaction.last_of(gone, || {}).into_iter();
+        let copies = last.filter_map(|(fd, outlet)| {
             let args = [fd.arg(), int(fd.cage, fs::F_DUPFD), int(fd.cage, 64)];
             let copy = kernel::call(SYS_FCNTL, fd.cage, &args).ok()?;
             Some((CageFd { fd: copy, ..fd }, outlet))

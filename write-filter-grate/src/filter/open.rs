@@ -2,6 +2,7 @@
 
 use super::names::Name;
 use super::redaction::{Applying, Way};
+use super::regular::Opening;
 use super::{Known, filter};
 use grate_rs::constants::{error, fs};
 use grate_rs::kernel::int;
@@ -52,8 +53,8 @@ fn open_with(call: &Call, directory: Option<Arg>, path_at: usize) -> Result<i32,
     if permitted {
         let applying = target.applying();
         let append_only = target.wants_appending(applying.as_ref());
-        if append_only && flags & fs::O_APPEND == 0 {
-            let what = format_args!("open of {} without O_APPEND", target.name);
+        if append_only && (flags & fs::O_APPEND == 0 || truncates) {
+            let what = format_args!("open of {} not just to add to it", target.name);
             return Err(filter().refuse(cage, what));
         }
         // Not through a symlink that took the name's place since it was judged.
@@ -62,13 +63,16 @@ fn open_with(call: &Call, directory: Option<Arg>, path_at: usize) -> Result<i32,
             .open(cage, flags | fs::O_NOFOLLOW, call.arg(flags_at + 1).value)?;
         let cloexec = flags & fs::O_CLOEXEC != 0;
         let fd = CageFd { cage, fd };
-        let way = match target.way(fd, applying.as_ref(), append_only) {
+        let way = match target.way(fd, flags, applying.as_ref(), append_only) {
             Ok(way) => way,
             Err(errno) => {
                 fd.close();
                 return Err(errno);
             }
         };
+        if let (Some(Way::File(file)), true) = (&way, truncates) {
+            file.file().note_emptied();
+        }
         let known = Known {
             hides_nofollow: flags & fs::O_NOFOLLOW == 0,
             way,
@@ -138,6 +142,7 @@ impl Target {
     fn way(
         &self,
         fd: CageFd,
+        flags: i32,
         applying: Option<&Applying>,
         append_only: bool,
     ) -> Result<Option<Way>, Errno> {
@@ -164,13 +169,9 @@ impl Target {
             Some(path) => Arc::clone(path),
             None => Arc::from(self.name.text()),
         };
-        if append_only {
-            let outlet = redaction.appended(fd, &stat, path(), applying);
-            return Ok(Some(Way::Out(outlet)));
-        }
-        let own = || {
+        let own = |mode: i32| {
             let cage = getcageid();
-            let flags = fs::O_RDWR | fs::O_NOFOLLOW | fs::O_NONBLOCK | fs::O_CLOEXEC;
+            let flags = mode | fs::O_NOFOLLOW | fs::O_NONBLOCK | fs::O_CLOEXEC;
             let fd = self.name.open(cage, flags, 0)?;
             let own = CageFd { cage, fd };
             // Another file may have taken the name since.
@@ -180,8 +181,14 @@ impl Target {
             own.close();
             Err(Errno(error::EAGAIN))
         };
+        if append_only {
+            let own = || own(fs::O_WRONLY | fs::O_APPEND);
+            let outlet = redaction.appended(fd, &stat, path(), applying, own)?;
+            return Ok(Some(Way::Out(outlet)));
+        }
+        let own = || own(fs::O_RDWR);
         let file = redaction.file(stat.inode(), path(), applying, own)?;
-        Ok(file.map(Way::File))
+        Ok(file.map(|file| Way::File(Arc::new(Opening::new(file, flags)))))
     }
 }
 

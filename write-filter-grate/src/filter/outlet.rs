@@ -5,10 +5,16 @@ use super::redaction::{Applying, Redaction, Source, Spot};
 use grate_rs::constants::{SYS_POLL, SYS_WRITE, error, poll};
 use grate_rs::kernel::{self, int, value};
 use grate_rs::{CageFd, Errno, own_buffer};
-use redact::{Filter, Stream, Verdict};
+use redact::{Action, Event, Filter, Stream, Verdict};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+const EAGAIN: Errno = Errno(error::EAGAIN);
+/// How long is waited for room for the last bytes of a stream whose writes do not wait.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes that a pipe with any room takes at once.
+const PIPE_BUF: usize = 4096;
 
 /// How writes relate to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +30,8 @@ pub enum Kind {
 pub struct Outlet {
     spot: Spot,
     kind: Kind,
-    /// A descriptor of the grate itself for the same, to let out what a killed program has left.
+    /// A descriptor of the grate itself for the same, to let out what a killed program has left:
+    /// that of a standard stream, or one to add to a file with.
     own: Option<CageFd>,
     flow: Mutex<Flow>,
 }
@@ -110,16 +117,19 @@ impl Outlet {
         if self.kind == Kind::Messages {
             flow.stream.finish(&mut out);
         }
-        match verdict {
-            Verdict::Passed => {}
-            Verdict::Dropped(_) => {
-                filter().note_events(&mut flow.stream, &source);
-                return Ok(input.len() as i32);
-            }
-            Verdict::Denied(rule) => {
-                filter().note_events(&mut flow.stream, &source);
-                return Err(filter().denied(fd.cage, rule));
-            }
+        let events = flow.stream.take_events();
+        let refused = match verdict {
+            Verdict::Passed if self.kind == Kind::Bytes => None,
+            Verdict::Passed => judged(&flow.stream, &events),
+            // Its event is the last one.
+            Verdict::Denied(_) | Verdict::Dropped(_) => events.last().copied(),
+        };
+        if let Some(event) = refused {
+            filter().note_event(&event, &source);
+            return match event.action {
+                Action::Drop => Ok(input.len() as i32),
+                _ => Err(filter().denied(fd.cage, event.rule)),
+            };
         }
         // Where all is held, the kernel is still asked whether one may write at all.
         let sent = match transmit(&out) {
@@ -129,24 +139,24 @@ impl Outlet {
                 return Err(errno);
             }
         };
-        filter().note_seen(input.len());
-        filter().note_events(&mut flow.stream, &source);
-        if self.kind == Kind::Bytes {
+        let mut taken = input.len();
+        let mut events = events;
+        if self.kind == Kind::Bytes && sent < out.len() {
+            (flow.stream, taken) = part_taken(before, input, sent, &mut out);
             flow.unsent = out.split_off(sent);
+            events = flow.stream.take_events();
         }
+        filter().note_seen(taken);
+        events
+            .iter()
+            .for_each(|event| filter().note_event(event, &source));
         flow.note_time();
-        Ok(input.len() as i32)
+        Ok(taken as i32)
     }
 
     /// Whether it is a regular file that may only be added to.
     pub fn is_appended(&self) -> bool {
         matches!(self.spot, Spot::File(_))
-    }
-
-    /// Whether something is held or unsent.
-    pub fn is_holding(&self) -> bool {
-        let flow = self.flow();
-        flow.stream.held() > 0 || !flow.unsent.is_empty()
     }
 
     /// Ends the stream: everything goes out.
@@ -155,8 +165,10 @@ impl Outlet {
         let flow = &mut *flow;
         flow.stream.finish(&mut flow.unsent);
         filter().note_events(&mut flow.stream, &self.source(fd, None));
-        // Nobody is left to tell of an error.
-        let _ = flow.send_unsent(&|bytes| plain_write(fd, bytes));
+        // Nobody is left to tell of an error, nor to come back when there is room.
+        while flow.send_unsent(&|bytes| plain_write(fd, bytes)) == Err(EAGAIN)
+            && is_writable(fd, PATIENCE)
+        {}
         flow.unsent.clear();
         flow.since = None;
     }
@@ -181,12 +193,60 @@ impl Outlet {
             return;
         };
         let is_due = flow.since.is_some_and(|since| since.elapsed() >= hold);
-        if (is_due || !flow.unsent.is_empty())
-            && let Some(fd) = some_fd().filter(|fd| is_writable_now(*fd))
-        {
-            flow.flush(&self.source(fd, None));
+        if !is_due && flow.unsent.is_empty() {
+            return;
+        }
+        let Some(fd) = some_fd() else { return };
+        if is_due {
+            flow.let_go(&self.source(fd, None));
+        }
+        // As much at a time as is taken without waiting.
+        while !flow.unsent.is_empty() && is_writable(fd, Duration::ZERO) {
+            let sent = plain_write(fd, &flow.unsent[..flow.unsent.len().min(PIPE_BUF)]);
+            let Ok(sent @ 1..) = sent else { break };
+            flow.unsent.drain(..sent as usize);
         }
     }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        // Standard streams are shared with the grate.
+        if let (true, Some(own)) = (self.is_appended(), self.own) {
+            own.close();
+        }
+    }
+}
+
+/// The match that refuses a whole message, where one does: nothing comes after it that could
+/// complete another.
+fn judged(stream: &Stream, events: &[Event]) -> Option<Event> {
+    let rules = stream.filter().rules();
+    let judged = events.iter().map(|event| Event {
+        action: rules[event.rule].action(),
+        ..*event
+    });
+    judged
+        .into_iter()
+        .find(|event| matches!(event.action, Action::Deny | Action::Drop))
+}
+
+/// A stream that has taken in as much of a write as the kernel has taken of what comes out, and
+/// how much that is. What comes out of it goes to `out`: some of it may be left over.
+fn part_taken(before: Stream, input: &[u8], sent: usize, out: &mut Vec<u8>) -> (Stream, usize) {
+    const STEP: usize = 512;
+    let mut stream = before;
+    let mut taken = 0;
+    out.clear();
+    for part in input.chunks(STEP) {
+        if out.len() >= sent {
+            break;
+        }
+        // All of it has passed, so its parts do.
+        let _: Verdict = stream.push(part, out);
+        taken += part.len();
+    }
+    (stream, taken)
 }
 
 impl Flow {
@@ -200,10 +260,19 @@ impl Flow {
         self.stream = rules.stream();
     }
 
+    /// Decides that what is held goes out masked. Where nothing is, there is nothing to decide: a
+    /// candidate may be open all the same, of which only what is to come is secret.
+    fn let_go(&mut self, source: &Source<'_>) {
+        if self.stream.held() > 0 {
+            self.stream.flush_masked(&mut self.unsent);
+            filter().note_events(&mut self.stream, source);
+        }
+        self.note_time();
+    }
+
     fn flush(&mut self, source: &Source<'_>) {
         let fd = source.fd;
-        self.stream.flush_masked(&mut self.unsent);
-        filter().note_events(&mut self.stream, source);
+        self.let_go(source);
         // What does not go now goes before the next write, which gets the error.
         let _ = self.send_unsent(&|bytes| plain_write(fd, bytes));
         self.note_time();
@@ -213,7 +282,7 @@ impl Flow {
         while !self.unsent.is_empty() {
             let sent = transmit(&self.unsent)? as usize;
             if sent == 0 {
-                return Err(Errno(error::EAGAIN));
+                return Err(EAGAIN);
             }
             self.unsent.drain(..sent.min(self.unsent.len()));
         }
@@ -239,15 +308,15 @@ pub fn plain_write(fd: CageFd, bytes: &[u8]) -> Result<i32, Errno> {
     kernel::call(SYS_WRITE, fd.cage, &args)
 }
 
-/// Whether a write would be taken at once.
-fn is_writable_now(fd: CageFd) -> bool {
+/// Whether a write would be taken at once, or is within that time.
+fn is_writable(fd: CageFd, wait: Duration) -> bool {
     let mut entry = [0; 8];
     entry[..4].copy_from_slice(&fd.fd.to_le_bytes());
     entry[4..6].copy_from_slice(&poll::POLLOUT.to_le_bytes());
     let args = [
         own_buffer(entry.as_mut_ptr()),
         value(fd.cage, 1),
-        int(fd.cage, 0),
+        int(fd.cage, wait.as_millis() as i32),
     ];
     kernel::call(SYS_POLL, fd.cage, &args) == Ok(1)
 }

@@ -2,7 +2,7 @@
 
 use super::outlet::{Kind, Outlet};
 use super::peers;
-use super::regular::Regular;
+use super::regular::{Opening, Regular};
 use super::report::{Report, To};
 use super::{Known, filter};
 use grate_rs::constants::{SYS_GETSOCKOPT, fs, net};
@@ -24,7 +24,7 @@ pub enum Way {
     /// Bytes stream out.
     Out(Arc<Outlet>),
     /// A regular file.
-    File(Arc<Regular>),
+    File(Arc<Opening>),
 }
 
 /// What a way out is, for the rules and the report.
@@ -207,16 +207,25 @@ impl Redaction {
         self.new_outlet(&mut outlets, fd, stat, own, spot, applying)
     }
 
-    /// The way to the end of a regular file that may be written there only.
-    pub fn appended(
+    /// The way to the end of a regular file that may be written there only; `own` opens it for the
+    /// grate if it is not open yet.
+    ///
+    /// # Errors
+    /// Those of `own`.
+    pub fn appended<E>(
         &self,
         fd: CageFd,
         stat: &Stat,
         path: Arc<[u8]>,
         applying: &Applying,
-    ) -> Arc<Outlet> {
+        own: impl FnOnce() -> Result<CageFd, E>,
+    ) -> Result<Arc<Outlet>, E> {
         let (mut outlets, spot) = (lock(&self.outlets), Spot::File(path));
-        self.new_outlet(&mut outlets, fd, stat, None, spot, applying.clone())
+        let is_open = outlets
+            .get(&stat.inode())
+            .is_some_and(|outlet| outlet.strong_count() > 0);
+        let own = if is_open { None } else { Some(own()?) };
+        Ok(self.new_outlet(&mut outlets, fd, stat, own, spot, applying.clone()))
     }
 
     fn new_outlet(

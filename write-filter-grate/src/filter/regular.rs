@@ -6,20 +6,24 @@
 //! descriptor where the program's is for writing only; a file that grows at its end is followed by
 //! a stream instead.
 
+mod opening;
+mod originals;
+mod plan;
+
 use super::filter;
 use super::redaction::{Applying, Redaction, Source, Spot};
 use grate_rs::constants::{SYS_PREAD, SYS_PWRITE};
 use grate_rs::kernel::{self, value};
 use grate_rs::{CageFd, Errno, own_buffer};
-use redact::{Event, Filter, MASK, Stream, Verdict};
-use std::collections::VecDeque;
+pub use opening::Opening;
+use originals::Originals;
+use plan::{Change, End, Patch, Plan, Refusal};
+use redact::{Event, Filter};
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
-use zeroize::Zeroizing;
 
 /// Most bytes before and after a write that are looked at.
 const BESIDE: u64 = 16 << 10;
-/// Most bytes behind masks that are remembered of a file.
-const REMEMBERED: usize = 64 << 10;
 
 /// A regular file that is written to, shared by all its open file descriptions.
 #[derive(Debug)]
@@ -35,61 +39,16 @@ struct State {
     rules: Arc<Filter>,
     applying: Applying,
     end: Option<End>,
-    masked: Originals,
-}
-
-/// What stood where masks stand now: the start of a secret may still come, before what was taken
-/// for one.
-#[derive(Default)]
-struct Originals {
-    /// The latest last.
-    ranges: VecDeque<(u64, Zeroizing<Vec<u8>>)>,
-    len: usize,
-}
-
-/// A file's end as the last write left it.
-#[derive(Debug)]
-struct End {
-    size: u64,
-    /// Where in the file its stream begins.
-    begins: u64,
-    /// All of the file, or its last part, has gone through it.
-    stream: Stream,
-    /// The bytes that the stream holds.
-    held: Zeroizing<Vec<u8>>,
-    /// What stands in the file for them.
-    shown: Vec<u8>,
-}
-
-/// What goes to the file instead of a write.
-struct Plan {
-    /// For the program's own bytes.
-    bytes: Vec<u8>,
-    /// For bytes that are in the file already: where, and what.
-    repairs: Vec<(u64, Vec<u8>)>,
-    /// Where masks will stand for something else, and for what.
-    masked: Vec<(u64, Zeroizing<Vec<u8>>)>,
-    /// What was found.
-    events: Vec<Event>,
-    /// The file's end, if the write reaches it.
-    end: Option<End>,
-}
-
-/// Why no plan was made.
-enum Refusal {
-    Errno(Errno),
-    /// The match that a rule denies.
-    Rule(Event),
-}
-
-impl From<Errno> for Refusal {
-    fn from(errno: Errno) -> Self {
-        Self::Errno(errno)
-    }
+    /// Who wrote it.
+    writer: CageFd,
+    originals: Originals,
 }
 
 impl Drop for Regular {
     fn drop(&mut self) {
+        let mut state = self.state();
+        self.let_go_of_end(&mut state);
+        drop(state);
         self.own.close();
     }
 }
@@ -104,7 +63,8 @@ impl Regular {
                 rules: redaction.filter(applying),
                 applying: applying.clone(),
                 end: None,
-                masked: Originals::default(),
+                writer: own,
+                originals: Originals::default(),
             }),
         }
     }
@@ -120,47 +80,152 @@ impl Regular {
             state.applying.extend(rules);
             state.rules = redaction.filter(&state.applying);
             // It was followed by the old rules.
-            state.end = None;
+            self.let_go_of_end(&mut state);
         }
     }
 
-    /// Writes at a position, or at the end for `None`, with `transmit` for the program's bytes.
+    /// Does something that no write may come into.
+    fn undisturbed<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _state = self.state();
+        act()
+    }
+
+    /// Follows that the file was emptied.
+    pub fn note_emptied(&self) {
+        let mut state = self.state();
+        self.let_go_of_end(&mut state);
+        state.originals = Originals::default();
+    }
+
+    /// Writes to where `position` says when nobody else can write, or to the end for `None`;
+    /// `transmit` writes the program's bytes.
     ///
     /// # Errors
     /// EPERM where a rule denies it; else what the kernel says.
-    pub fn write(
+    fn write(
         &self,
         fd: CageFd,
-        position: Option<u64>,
+        position: impl FnOnce() -> Result<Option<u64>, Errno>,
         input: &[u8],
-        transmit: super::outlet::Transmit<'_>,
+        transmit: impl FnOnce(&[u8], Option<u64>) -> Result<i32, Errno>,
     ) -> Result<i32, Errno> {
+        let mut state = self.state();
+        let position = position()?;
         if input.is_empty() {
-            return transmit(input);
+            return transmit(input, position);
         }
+        let size = self.own.stat()?.size;
+        let start = position.unwrap_or(size);
+        let plan = match state.end.take() {
+            Some(end) if end.size == size && size == start => {
+                plan::append(end, input).map_err(|denied| {
+                    let (end, event) = *denied;
+                    state.end = Some(end);
+                    Refusal::Denied(event)
+                })
+            }
+            end => {
+                state.end = end;
+                let place = start..start.saturating_add(input.len() as u64);
+                self.make_way(&mut state, &place, size);
+                let new_size = size.max(place.end);
+                self.change(&state, input, place, new_size, size)
+            }
+        };
+        let mut plan = plan.map_err(|refusal| self.refused(fd, &refusal))?;
+        let own = plan.own.take();
+        let written = self.carry_out(&mut state, &plan, || {
+            transmit(own.as_deref().unwrap_or(input), position)
+        })?;
+        let place = start..start + written as u64;
+        filter().note_seen(written as usize);
+        let is_whole = written as usize == input.len();
+        self.follow(&mut state, plan, fd, place, is_whole);
+        Ok(written)
+    }
+
+    /// Makes the file longer or shorter, by `act`.
+    ///
+    /// # Errors
+    /// What `act` says, EPERM where a rule denies what would be there then.
+    pub fn resize(
+        &self,
+        fd: CageFd,
+        len: impl FnOnce(u64) -> u64,
+        act: impl FnOnce() -> Result<i32, Errno>,
+    ) -> Result<i32, Errno> {
         let mut state = self.state();
         let size = self.own.stat()?.size;
-        let position = position.unwrap_or(size);
-        let last = state.end.take().filter(|last| last.size == size);
-        let plan = match last {
-            Some(last) if last.size == position => append(last, input),
-            _ => self.insert(&state, position, size, input),
-        };
+        let len = len(size);
+        if len == size {
+            return act();
+        }
+        self.let_go_of_end(&mut state);
+        let place = len.min(size)..len.min(size);
+        let plan = self.change(&state, &[], place, len, size);
         let plan = plan.map_err(|refusal| self.refused(fd, &refusal))?;
-        for (at, original) in plan.masked {
-            state.masked.remember(at, original);
+        let result = self.carry_out(&mut state, &plan, act)?;
+        self.follow(&mut state, plan, fd, len..u64::MAX, false);
+        Ok(result)
+    }
+
+    /// Drops what is known of the file's end, unless a write is far from it.
+    fn make_way(&self, state: &mut State, place: &Range<u64>, size: u64) {
+        let is_far =
+            |end: &End| end.size == size && place.end.saturating_add(BESIDE) <= end.open_from();
+        if !state.end.as_ref().is_some_and(is_far) {
+            self.let_go_of_end(state);
         }
+    }
+
+    /// Tells what was found at the end, which now is found for good.
+    fn let_go_of_end(&self, state: &mut State) {
+        if let Some(end) = state.end.take() {
+            let writer = state.writer;
+            end.pending
+                .iter()
+                .for_each(|event| self.note(writer, event));
+        }
+    }
+
+    /// Hides what is to be hidden, does something to the file, and shows the rest.
+    fn carry_out(
+        &self,
+        state: &mut State,
+        plan: &Plan,
+        act: impl FnOnce() -> Result<i32, Errno>,
+    ) -> Result<i32, Errno> {
         // Masks first: whatever comes between, the secret never stands there whole.
-        for (at, bytes) in &plan.repairs {
-            self.put(*at, bytes)?;
+        for patch in &plan.hide {
+            self.put(patch.at, &patch.bytes)?;
         }
-        let written = transmit(&plan.bytes)?;
-        filter().note_seen(written as usize);
+        let result = act().inspect_err(|_| {
+            // Nothing was done, and there is no secret.
+            for patch in &plan.hide {
+                let _ = self.put(patch.at, &patch.was);
+            }
+            self.let_go_of_end(state);
+        })?;
+        for patch in &plan.show {
+            self.put(patch.at, &patch.bytes)?;
+        }
+        Ok(result)
+    }
+
+    /// Follows what was done: `place` is other than it was.
+    fn follow(&self, state: &mut State, plan: Plan, fd: CageFd, place: Range<u64>, is_whole: bool) {
+        state.originals.forget(place);
+        for range in plan.lifted {
+            state.originals.forget(range);
+        }
+        for (at, bytes) in &plan.masked {
+            state.originals.remember(*at, bytes);
+        }
         plan.events.iter().for_each(|event| self.note(fd, event));
-        if written as usize == input.len() {
+        if is_whole && plan.end.is_some() {
             state.end = plan.end;
+            state.writer = fd;
         }
-        Ok(written)
     }
 
     fn note(&self, fd: CageFd, event: &Event) {
@@ -172,148 +237,68 @@ impl Regular {
         filter().note_event(event, &source);
     }
 
-    fn refused(&self, fd: CageFd, refusal: &Refusal) -> Errno {
+    fn refused(&self, fd: CageFd, refusal: &Refusal<Errno>) -> Errno {
         match refusal {
-            Refusal::Errno(errno) => *errno,
-            Refusal::Rule(event) => {
+            Refusal::Error(errno) => *errno,
+            Refusal::Denied(event) => {
                 self.note(fd, event);
                 filter().denied(fd.cage, event.rule)
             }
         }
     }
 
-    /// A write anywhere: with the bytes beside it taken for one piece.
-    fn insert(
+    /// A change anywhere: with the bytes beside it taken for one piece. The file's size is `size`
+    /// before and `new_size` after it; where it grows beyond what is written there are zeros.
+    fn change(
         &self,
         state: &State,
-        position: u64,
-        size: u64,
         input: &[u8],
-    ) -> Result<Plan, Refusal> {
-        let from = if position > size {
-            // Zeros come between.
-            position
-        } else {
-            position.saturating_sub(BESIDE)
+        place: Range<u64>,
+        new_size: u64,
+        size: u64,
+    ) -> Result<Plan, Refusal<Errno>> {
+        let at = place.start.saturating_sub(BESIDE);
+        let until = new_size.min(place.end.saturating_add(BESIDE));
+        let mut present = self.get(at..place.start, size).map_err(Refusal::Error)?;
+        let own = present.len()..present.len() + input.len();
+        present.extend_from_slice(input);
+        let after = self.get(place.end..until.max(place.end), size);
+        present.extend(after.map_err(Refusal::Error)?);
+        let change = Change {
+            at,
+            present,
+            own,
+            reaches_end: until == place.end && !input.is_empty(),
         };
-        let before = self.get(from, (position - from) as usize)?;
-        let from = position - before.len() as u64;
-        let after_at = position.saturating_add(input.len() as u64);
-        let after = self.get(after_at, size.saturating_sub(after_at).min(BESIDE) as usize)?;
-        let own = before.len()..before.len() + input.len();
-
-        let present = [&before[..], input, &after].concat();
-        let mut raw = Zeroizing::new(present.clone());
-        state.masked.reveal(from, &mut raw[..own.start]);
-        state.masked.reveal(after_at, &mut raw[own.end..]);
-
-        let mut stream = state.rules.stream();
-        let mut filtered = Vec::new();
-        // What was there before is nobody's write now: a match that is denied is stepped over.
-        let mut begins = 0;
-        let mut events = Vec::new();
-        while let Err(denied) = push(
-            &mut stream,
-            &raw[begins..own.start],
-            &mut filtered,
-            &mut events,
-        ) {
-            begins += (denied.offset + denied.len) as usize;
-            events.clear();
-            filtered.clear();
-            filtered.extend_from_slice(&raw[..begins]);
-            stream = state.rules.stream();
-        }
-        push(&mut stream, input, &mut filtered, &mut events).map_err(|event| {
-            Refusal::Rule(Event {
-                offset: from + begins as u64 + event.offset,
-                ..event
-            })
+        let before = at..size.min(place.end.saturating_add(BESIDE)).max(at);
+        let mut plan = plan::change(&state.rules, &state.originals, &change, || {
+            self.get(before, size)
         })?;
-        let decided = filtered.len();
-        let at_end = after.is_empty().then(|| stream.clone());
-        let mut rest = &raw[own.end..];
-        while let Err(denied) = push(&mut stream, rest, &mut filtered, &mut events) {
-            let start = begins + denied.offset as usize;
-            if start < own.end {
-                return Err(Refusal::Rule(Event {
-                    offset: from + start as u64,
-                    ..denied
-                }));
-            }
-            // It stands behind the write, and so does everything from there on.
-            rest = &raw[own.end..start];
-        }
-        stream.finish(&mut filtered);
-        events.extend(stream.take_events());
-
-        let mut content = present.clone();
-        let mut hidden = Vec::new();
-        let mut found_here = Vec::new();
-        for event in events {
-            let start = begins + event.offset as usize;
-            let found = start..start + event.len as usize;
-            let overlaps = found.start < own.end && own.start < found.end;
-            if let (true, Some(to), Some(masked)) = (
-                overlaps,
-                content.get_mut(found.clone()),
-                filtered.get(found.clone()),
-            ) {
-                to.copy_from_slice(masked);
-                hidden.extend(differences(
-                    position - own.start as u64 + found.start as u64,
-                    &raw[found],
-                    masked,
-                ));
-                found_here.push(Event {
-                    offset: from + start as u64,
-                    ..event
-                });
-            }
-        }
-        let repairs = [0..own.start, own.end..content.len()]
-            .into_iter()
-            .flat_map(|part| {
-                let first = from + part.start as u64;
-                differences(first, &content[part.clone()], &present[part])
-            })
-            .map(|(at, bytes)| (at, bytes.to_vec()))
-            .collect();
-        let end = at_end.map(|mut stream| {
-            let _ = stream.take_events();
-            End {
-                size: after_at,
-                begins: from + begins as u64,
-                held: Zeroizing::new(raw[decided..].to_vec()),
-                shown: content[decided..].to_vec(),
-                stream,
-            }
-        });
-        Ok(Plan {
-            bytes: content[own].to_vec(),
-            repairs,
-            masked: hidden,
-            events: found_here,
-            end,
-        })
+        // Nothing is put where the file does not reach yet: what is done may fail.
+        let is_there = |patch: &Patch| patch.at + patch.bytes.len() as u64 <= size;
+        let (hide, later) = plan.hide.into_iter().partition(is_there);
+        plan.hide = hide;
+        plan.show.splice(0..0, later);
+        Ok(plan)
     }
 
-    fn get(&self, at: u64, len: usize) -> Result<Vec<u8>, Errno> {
-        let mut bytes = vec![0; len];
+    /// What is in a range of the file, with zeros behind its end.
+    fn get(&self, range: Range<u64>, size: u64) -> Result<Vec<u8>, Errno> {
+        let mut bytes = vec![0; (range.end - range.start) as usize];
+        let len = size.clamp(range.start, range.end) - range.start;
         let mut done = 0;
-        while done < len {
+        while done < len as usize {
             let args = [
                 self.own.arg(),
                 own_buffer(bytes[done..].as_mut_ptr()),
-                value(self.own.cage, (len - done) as u64),
-                value(self.own.cage, at + done as u64),
+                value(self.own.cage, len - done as u64),
+                value(self.own.cage, range.start + done as u64),
             ];
             match kernel::call(SYS_PREAD, self.own.cage, &args)? as usize {
                 0 => break,
-                read => done += read.min(len - done),
+                read => done += read.min(len as usize - done),
             }
         }
-        bytes.truncate(done);
         Ok(bytes)
     }
 
@@ -330,111 +315,5 @@ impl Regular {
             done += (kernel::call(SYS_PWRITE, self.own.cage, &args)? as usize).max(1);
         }
         Ok(())
-    }
-}
-
-/// A write at the end of a file whose end is known.
-fn append(mut last: End, input: &[u8]) -> Result<Plan, Refusal> {
-    let first = last.size - last.held.len() as u64;
-    let raw = Zeroizing::new([&last.held[..], input].concat());
-    let mut content = Vec::new();
-    let mut events = Vec::new();
-    let begins = last.begins;
-    let in_file = |event: Event| Event {
-        offset: begins + event.offset,
-        ..event
-    };
-    push(&mut last.stream, input, &mut content, &mut events)
-        .map_err(|event| Refusal::Rule(in_file(event)))?;
-    let events = events.into_iter().map(in_file).collect();
-    let decided = content.len();
-    last.stream.clone().finish(&mut content);
-    let (old, new) = content.split_at(last.shown.len());
-    let changed = old != last.shown;
-    Ok(Plan {
-        bytes: new.to_vec(),
-        repairs: if changed {
-            vec![(first, old.to_vec())]
-        } else {
-            Vec::new()
-        },
-        masked: differences(first, &raw, &content),
-        events,
-        end: Some(End {
-            size: last.size + input.len() as u64,
-            begins,
-            held: Zeroizing::new(raw[decided..].to_vec()),
-            shown: content[decided..].to_vec(),
-            stream: last.stream,
-        }),
-    })
-}
-
-/// The runs of bytes in which two texts of one length differ, as they are in the first.
-fn differences(first: u64, raw: &[u8], shown: &[u8]) -> Vec<(u64, Zeroizing<Vec<u8>>)> {
-    let mut runs: Vec<(u64, Zeroizing<Vec<u8>>)> = Vec::new();
-    for (at, (raw, shown)) in (first..).zip(raw.iter().zip(shown)) {
-        if raw == shown {
-            continue;
-        }
-        match runs.last_mut() {
-            Some((start, run)) if *start + run.len() as u64 == at => run.push(*raw),
-            _ => runs.push((at, Zeroizing::new(vec![*raw]))),
-        }
-    }
-    runs
-}
-
-impl Originals {
-    fn remember(&mut self, at: u64, original: Zeroizing<Vec<u8>>) {
-        self.len += original.len();
-        self.ranges.push_back((at, original));
-        while self.len > REMEMBERED {
-            match self.ranges.pop_front() {
-                Some((_, gone)) => self.len -= gone.len(),
-                None => break,
-            }
-        }
-    }
-
-    /// Puts into bytes read at `first` what stood there, where masks still do.
-    fn reveal(&self, first: u64, bytes: &mut [u8]) {
-        let end = first + bytes.len() as u64;
-        for (at, original) in &self.ranges {
-            for place in (*at).max(first)..(*at + original.len() as u64).min(end) {
-                let byte = &mut bytes[(place - first) as usize];
-                if *byte == MASK {
-                    *byte = original[(place - at) as usize];
-                }
-            }
-        }
-    }
-}
-
-impl std::fmt::Debug for Originals {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Originals").finish_non_exhaustive()
-    }
-}
-
-/// Takes bytes into a stream, or answers the match that a rule denies them for.
-fn push(
-    stream: &mut Stream,
-    bytes: &[u8],
-    out: &mut Vec<u8>,
-    events: &mut Vec<Event>,
-) -> Result<(), Event> {
-    let verdict = stream.push(bytes, out);
-    events.extend(stream.take_events());
-    match verdict {
-        Verdict::Passed => Ok(()),
-        // Its event is the last one.
-        Verdict::Denied(rule) | Verdict::Dropped(rule) => Err(events.pop().unwrap_or(Event {
-            rule,
-            offset: 0,
-            len: bytes.len() as u64,
-            action: redact::Action::Deny,
-            cut: false,
-        })),
     }
 }

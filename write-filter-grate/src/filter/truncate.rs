@@ -2,9 +2,11 @@
 
 use super::filter;
 use super::names::Name;
+use super::redaction::{Applying, Redaction};
 use grate_rs::constants::{SYS_FTRUNCATE, error, fs};
 use grate_rs::kernel::{self, int, value};
 use grate_rs::{CageFd, Call, Errno, getcageid};
+use std::cell::Cell;
 
 /// truncate: path, length.
 pub fn truncate(call: &Call) -> Result<i32, Errno> {
@@ -24,34 +26,66 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     if filter().is_closed(&stat) {
         return Err(Errno(error::EACCES));
     }
-    if !name.follow()? || is_guarded(&name)? {
+    if !name.follow()? {
+        return Err(filter().refuse(cage, format_args!("truncate of {name}")));
+    }
+    let path = match filter().needs_paths() {
+        true => name.resolve(true)?,
+        false => None,
+    };
+    let applying = filter()
+        .redaction
+        .as_ref()
+        .map(|all| all.applying_to(path.as_deref()));
+    if is_guarded(path.as_deref(), applying.as_ref()) {
         return Err(filter().refuse(cage, format_args!("truncate of {name}")));
     }
     // Not by its name once more, which could have become a symlink since.
     let own = getcageid();
-    let flags = fs::O_WRONLY | fs::O_NOFOLLOW | fs::O_NONBLOCK | fs::O_CLOEXEC;
+    let redacted = filter().redaction.as_ref().zip(applying);
+    let mode = match &redacted {
+        // What stands before the new end is read.
+        Some((_, applying)) if !applying.is_empty() => fs::O_RDWR,
+        _ => fs::O_WRONLY,
+    };
+    let flags = mode | fs::O_NOFOLLOW | fs::O_NONBLOCK | fs::O_CLOEXEC;
     let fd = CageFd {
         cage: own,
         fd: name.open(own, flags, 0)?,
     };
-    let args = [int(own, fd.fd), value(own, len as u64)];
-    let result = kernel::call(SYS_FTRUNCATE, own, &args);
-    fd.close();
+    let cut = || {
+        let args = [int(own, fd.fd), value(own, len as u64)];
+        kernel::call(SYS_FTRUNCATE, own, &args)
+    };
+    let Some((redaction, applying)) = redacted else {
+        let result = cut();
+        fd.close();
+        return result;
+    };
+    // Also of a file that nobody has open, the last letter may be what keeps the ones before it
+    // from being a secret.
+    let path = path.unwrap_or_else(|| name.text().to_vec());
+    let is_taken = Cell::new(false);
+    let take = || {
+        is_taken.set(true);
+        Ok(fd)
+    };
+    let result = fd.stat().and_then(|stat| {
+        match redaction.file(stat.inode(), path.into(), &applying, take)? {
+            Some(file) => file.resize(CageFd { cage, ..fd }, |_| len as u64, cut),
+            None => cut(),
+        }
+    });
+    if !is_taken.get() {
+        fd.close();
+    }
     result
 }
 
-/// Whether the path keeps the file from being truncated: no file that may only be added to is,
+/// Whether a file at this path is kept from being truncated: none that may only be added to is,
 /// for what comes next would stand behind what was not its beginning.
-fn is_guarded(name: &Name) -> Result<bool, Errno> {
-    let path = if filter().judges_paths() {
-        name.resolve(true)?
-    } else {
-        None
-    };
-    let path = path.as_deref();
-    let append_only = filter().redaction.as_ref().is_some_and(|redaction| {
-        let applying = redaction.applying_to(path);
-        redaction.is_append_only(&applying)
-    });
-    Ok(append_only || filter().denies_writing(path))
+fn is_guarded(path: Option<&[u8]>, applying: Option<&Applying>) -> bool {
+    let redaction = filter().redaction.as_ref();
+    let is_append_only = |(all, applying): (&Redaction, &Applying)| all.is_append_only(applying);
+    redaction.zip(applying).is_some_and(is_append_only) || filter().denies_writing(path)
 }

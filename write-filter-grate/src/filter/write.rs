@@ -3,9 +3,7 @@
 use super::filter;
 use super::peers::{self, MOST_ADDRESS};
 use super::redaction::Way;
-use grate_rs::constants::{
-    SYS_FCNTL, SYS_LLSEEK, SYS_LSEEK, SYS_PWRITE, SYS_SENDTO, error, fs, mman,
-};
+use grate_rs::constants::{SYS_FCNTL, SYS_SENDTO, error, fs, mman, net};
 use grate_rs::kernel::{self, int, pass, value};
 use grate_rs::{Arg, CageFd, Call, Errno, GuestPtr, own_buffer};
 
@@ -139,15 +137,7 @@ fn write_on(
                 super::outlet::plain_write(fd, bytes)
             })
         }),
-        Some(Way::File(file)) => {
-            let appends = fd_flags(fd)? & fs::O_APPEND != 0;
-            in_pieces(vectors(call)?, |piece, _| {
-                let position = if appends { None } else { Some(offset_of(fd)?) };
-                file.write(fd, position, piece, &|bytes| {
-                    super::outlet::plain_write(fd, bytes)
-                })
-            })
-        }
+        Some(Way::File(file)) => in_pieces(vectors(call)?, |piece, _| file.write(fd, None, piece)),
     }
 }
 
@@ -163,40 +153,10 @@ fn write_at(
         None => guard(call, 0, what),
         // Redirected standard streams are streams, whatever they lead to.
         Some(Way::Out(_)) => Err(ESPIPE),
-        Some(Way::File(file)) => {
-            let appends = fd_flags(fd)? & fs::O_APPEND != 0;
-            in_pieces(vectors(call)?, |piece, done| {
-                let at = start + done;
-                file.write(fd, (!appends).then_some(at), piece, &|bytes| {
-                    let [buffer, len] = own(fd.cage, bytes);
-                    let args = [fd.arg(), buffer, len, value(fd.cage, at)];
-                    kernel::call(SYS_PWRITE, fd.cage, &args)
-                })
-            })
-        }
+        Some(Way::File(file)) => in_pieces(vectors(call)?, |piece, done| {
+            file.write(fd, Some(start.saturating_add(done)), piece)
+        }),
     }
-}
-
-fn fd_flags(fd: CageFd) -> Result<i32, Errno> {
-    let args = [fd.arg(), int(fd.cage, fs::F_GETFL), int(fd.cage, 0)];
-    kernel::call(SYS_FCNTL, fd.cage, &args)
-}
-
-/// The offset of an open file.
-fn offset_of(fd: CageFd) -> Result<u64, Errno> {
-    let mut offset = [0; 8];
-    let args = [
-        fd.arg(),
-        int(fd.cage, 0),
-        int(fd.cage, fs::SEEK_CUR),
-        own_buffer(offset.as_mut_ptr()),
-    ];
-    if cage_libc::sys::base() == 0 {
-        kernel::call(SYS_LLSEEK, fd.cage, &args)?;
-        return Ok(u64::from_le_bytes(offset));
-    }
-    // Lind has no call that answers more than 31 bits.
-    kernel::call(SYS_LSEEK, fd.cage, &args[..3]).map(|offset| offset as u64)
 }
 
 /// write: descriptor, buffer, length.
@@ -219,12 +179,21 @@ pub fn pwritev(call: &Call) -> Result<i32, Errno> {
     write_at(call, "pwritev", many_buffers)
 }
 
+/// Urgent data stand beside the stream: who reads it gets what is before and behind them as one.
+fn refuse_urgent(flags: i32) -> Result<(), Errno> {
+    match flags & net::MSG_OOB {
+        0 => Ok(()),
+        _ => Err(EOPNOTSUPP),
+    }
+}
+
 /// sendto: descriptor, buffer, length, flags, address, its length.
 pub fn sendto(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
     let Some(Way::Out(outlet)) = way(fd) else {
         return pass(call, 0);
     };
+    refuse_urgent(call.int(3))?;
     let mut name = Vec::new();
     let mut to = call.arg(4);
     if !call.pointer(4).is_null() {
@@ -266,6 +235,7 @@ pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
     let Some(Way::Out(outlet)) = way(fd) else {
         return pass(call, 0);
     };
+    refuse_urgent(call.int(2))?;
     let header: [u8; MSGHDR_LEN] = call.pointer(1).read()?;
     let word = |at: usize| {
         let mut word = [0; 8];
@@ -324,7 +294,8 @@ pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
 pub fn lseek(call: &Call) -> Result<i32, Errno> {
     match way(CageFd::of(call, 0)) {
         Some(Way::Out(_)) => Err(ESPIPE),
-        _ => pass(call, 0),
+        Some(Way::File(file)) => file.change(|| pass(call, 0)),
+        None => pass(call, 0),
     }
 }
 
@@ -345,10 +316,14 @@ pub fn refuse(_call: &Call) -> Result<i32, Errno> {
 /// ftruncate: descriptor, length. What was streamed into a file is not shortened: what comes next
 /// would stand behind what was not its beginning.
 pub fn ftruncate(call: &Call) -> Result<i32, Errno> {
-    if matches!(way(CageFd::of(call, 0)), Some(Way::Out(_))) {
-        return Err(EINVAL);
+    let fd = CageFd::of(call, 0);
+    match way(fd) {
+        Some(Way::Out(_)) => Err(EINVAL),
+        Some(Way::File(file)) if call.long(1) >= 0 => {
+            file.file().resize(fd, |_| call.size(1), || pass(call, 0))
+        }
+        _ => guard_at(call, 1, "ftruncate"),
     }
-    guard_at(call, 1, "ftruncate")
 }
 
 /// fallocate: descriptor, mode, offset, length.
@@ -356,14 +331,26 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
     if call.long(2) < 0 || call.long(3) <= 0 {
         return Err(EINVAL);
     }
-    if matches!(way(CageFd::of(call, 0)), Some(Way::Out(_))) {
-        return Err(ESPIPE);
+    let fd = CageFd::of(call, 0);
+    let way = way(fd);
+    if matches!(way, Some(Way::Out(_))) {
+        return match fd.stat()?.is_regular() {
+            true => Err(ESPIPE),
+            false => pass(call, 0),
+        };
     }
     // Moving ranges could join the parts of a secret.
     if filter().redaction.is_some() && call.int(1) & !fs::FALLOC_FL_KEEP_SIZE != 0 {
         return Err(EOPNOTSUPP);
     }
-    guard(call, 0, "fallocate")
+    match way {
+        Some(Way::File(file)) if call.int(1) == 0 => {
+            let end = call.size(2).saturating_add(call.size(3));
+            file.file()
+                .resize(fd, |size| size.max(end), || pass(call, 0))
+        }
+        _ => guard(call, 0, "fallocate"),
+    }
 }
 
 /// copy_file_range: descriptor, offset, descriptor to write to, offset, length, flags.

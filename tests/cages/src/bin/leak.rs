@@ -20,6 +20,8 @@ const SENDFILE: u32 = 40;
 const COPY_FILE_RANGE: u32 = 326;
 const FALLOCATE: u32 = 285;
 const PWRITEV: u32 = 296;
+/// splice, tee, vmsplice, process_vm_writev, memfd_create, pwritev2, io_uring_setup, openat2.
+const NOT_THERE: &[u32] = &[275, 276, 278, 311, 319, 328, 425, 437];
 
 type Outcome = Result<(), String>;
 
@@ -277,6 +279,41 @@ fn to_peer(way: &str) -> Option<Outcome> {
             close(into)?;
             report(out)
         })(),
+        "slow reader" => (|| {
+            const O_NONBLOCK: i32 = 0o4000;
+            let (out, into) = sys::pipe2(0).map_err(|errno| format!("pipe: {errno:?}"))?;
+            match fork()? {
+                0 => {
+                    close(into)?;
+                    // The pipe is full by now.
+                    std::thread::sleep(std::time::Duration::from_millis(100));
+                    let mut got = Vec::new();
+                    let mut buf = [0; 1024];
+                    while let Ok(count @ 1..) = sys::read(out, &mut buf) {
+                        got.extend_from_slice(&buf[..count]);
+                    }
+                    let lines = got.split_inclusive(|byte| *byte == b'\n');
+                    let masked = lines.filter(|line| line.starts_with(b"id ****"));
+                    println!("{} bytes, {} lines masked", got.len(), masked.count());
+                    sys::exit(0)
+                }
+                child => {
+                    close(out)?;
+                    done("fcntl", call(nr::FCNTL, &[int(into), 4, int(O_NONBLOCK)]))?;
+                    let text = TEXT.repeat(8192);
+                    let mut rest = &text[..];
+                    while !rest.is_empty() {
+                        match sys::write(into, rest) {
+                            Ok(count) => rest = &rest[count..],
+                            Err(Errno(11)) => drop(call(nr::SCHED_YIELD, &[])),
+                            Err(errno) => return Err(format!("write: {errno:?}")),
+                        }
+                    }
+                    close(into)?;
+                    wait(child)
+                }
+            }
+        })(),
         "datagram" => (|| {
             let (out, into) = socketpair(SOCK_DGRAM)?;
             send(into, TEXT)?;
@@ -344,6 +381,44 @@ fn to_file(way: &str, path: &str) -> Option<Outcome> {
             )?;
             pwrite(fd, second, first.len())
         })(),
+        "cut" => (|| {
+            let fd = open(path, O_RDWR | new)?;
+            let secret = b"id AKIAIOSFODNN7EXAMPLE".len();
+            write(fd, &[&TEXT[..secret], b"X"].concat())?;
+            done("ftruncate", call(nr::FTRUNCATE, &[int(fd), secret as u64]))?;
+            pwrite(fd, &TEXT[secret..], secret)
+        })(),
+        "killed writer" => (|| match fork()? {
+            0 => {
+                let fd = open(path, O_WRONLY | O_CREAT | O_APPEND)?;
+                write(fd, &TEXT[..TEXT.len() - 2])?;
+                let own = done("getpid", call(nr::GETPID, &[]))?;
+                let _ = call(nr::KILL, &[int(own), 9]);
+                Ok(())
+            }
+            child => {
+                let _ = sys::waitpid(child, 0);
+                let fd = open(path, O_WRONLY | O_APPEND)?;
+                write(fd, b".\n")
+            }
+        })(),
+        "crowd" => (|| {
+            // Each with a descriptor of its own, a line at a time.
+            let mut children = Vec::new();
+            for letter in b'a'..b'e' {
+                match fork()? {
+                    0 => {
+                        let fd = open(path, O_WRONLY | O_CREAT | O_APPEND)?;
+                        for _ in 0..100 {
+                            write(fd, &[&[letter; 30], TEXT].concat())?;
+                        }
+                        sys::exit(0)
+                    }
+                    child => children.push(child),
+                }
+            }
+            children.into_iter().try_for_each(wait)
+        })(),
         "shortcuts" => (|| {
             // What is in the file from before is the user's, and stays.
             let (from, to) = (open(path, 0)?, open(&format!("{path}.2"), O_RDWR | new)?);
@@ -353,8 +428,15 @@ fn to_file(way: &str, path: &str) -> Option<Outcome> {
                 call(FALLOCATE, &[int(to), 8, 0, 4096]),
                 call(nr::MMAP, &[0, 4096, 3, 1, int(to), 0]),
             ];
-            match refused.iter().position(Result::is_ok) {
-                Some(which) => Err(format!("shortcut {which} is open")),
+            if let Some(which) = refused.iter().position(Result::is_ok) {
+                return Err(format!("shortcut {which} is open"));
+            }
+            // Programs do otherwise where there is no such call.
+            let there = NOT_THERE.iter().find(|number| {
+                call(**number, &[int(from), 0, int(to), 0, 100, 0]) != Err(Errno(38))
+            });
+            match there {
+                Some(number) => Err(format!("call {number} is there")),
                 None => Ok(()),
             }
         })(),

@@ -7,7 +7,7 @@
 //! `pwrite OFFSET TEXT`, `ftruncate SIZE`, `setfl FLAGS`, `map`, `close` on what was opened last,
 //! `out TEXT`, `err TEXT`, `truncate PATH SIZE`, `rename OLD NEW`, `link OLD NEW`, `symlink TEXT
 //! PATH`, `unlink PATH`, `mkdir PATH`, `chdir PATH`, and `udp PORT`, `connect PORT`, `send TEXT`,
-//! `sendto PORT TEXT` on datagrams to this machine. `socket FAMILY KIND` opens any other, `fastopen`
+//! `sendto PORT TEXT` on datagrams to this machine, `urgent TEXT`. `socket FAMILY KIND` opens any other, `fastopen`
 //! asks for data in the first packet of what was opened last.
 
 use cage_libc::sys::{self, Errno, address, nr};
@@ -67,7 +67,7 @@ fn loopback(port: &str) -> [u8; 16] {
     bytes
 }
 
-fn send(fd: i32, text: &str, to: Option<[u8; 16]>) -> Result<i32, Errno> {
+fn send(fd: i32, text: &str, flags: i32, to: Option<[u8; 16]>) -> Result<i32, Errno> {
     let (name, len) = match &to {
         Some(name) => (address(name.as_ptr()), 16),
         None => (0, 0),
@@ -76,7 +76,7 @@ fn send(fd: i32, text: &str, to: Option<[u8; 16]>) -> Result<i32, Errno> {
         int(fd),
         address(text.as_ptr()),
         text.len() as u64,
-        0,
+        int(flags),
         name,
         len,
     ];
@@ -156,8 +156,12 @@ fn make(fd: &mut i32, step: &str) -> Result<i32, Errno> {
             let name = loopback(first);
             call(nr::CONNECT, &[int(*fd), address(name.as_ptr()), 16])
         }
-        "send" => send(*fd, rest, None),
-        "sendto" => send(*fd, second, Some(loopback(first))),
+        "send" => send(*fd, rest, 0, None),
+        "sendto" => send(*fd, second, 0, Some(loopback(first))),
+        "urgent" => {
+            const MSG_OOB: i32 = 1;
+            send(*fd, rest, MSG_OOB, None)
+        }
         _ => Err(Errno(-1)),
     }
 }
