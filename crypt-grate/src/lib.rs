@@ -4,5 +4,6 @@
 pub mod calls;
 pub mod locks;
 pub mod peers;
+pub mod scratch;
 pub mod sealed_file;
 pub mod storage;

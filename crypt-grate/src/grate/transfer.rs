@@ -4,6 +4,7 @@ use super::kernel::pass;
 use super::net;
 use super::state;
 use super::state::{OpenFile, State, lock};
+use crypt_grate::scratch;
 use grate_rs::constants::{SYS_LLSEEK, error, fs};
 use grate_rs::{CageFd, Call, Errno, GuestPtr};
 use std::sync::Arc;
@@ -182,17 +183,23 @@ impl Transfer {
 
     /// Reads at `offset` into the cage's buffers, one after the other.
     fn scatter(&self, offset: u64, vectors: Vectors) -> Result<i32, Errno> {
+        let longest = vectors.iter().map(|(_, len)| *len).max();
+        let piece = longest.unwrap_or(0).min(PIECE as u64) as usize;
+        scratch::with(piece, |buffer| self.scatter_by(buffer, offset, vectors))
+    }
+
+    /// As [`Transfer::scatter`], with a buffer for one piece.
+    fn scatter_by(&self, buffer: &mut [u8], offset: u64, vectors: Vectors) -> Result<i32, Errno> {
         let storage = self.open.storage(self.fd);
         let mut file = lock(&self.open.file);
-        let mut buffer = Vec::new();
         let mut done = 0u64;
         for (pointer, len) in vectors {
             let len = len.min(MAX_RW - done);
             let mut at = 0;
             while at < len {
-                let piece = (len - at).min(PIECE as u64) as usize;
-                buffer.resize(piece, 0);
-                let read = file.read(&storage, self.state.keys(), offset + done, &mut buffer);
+                let piece = (len - at).min(buffer.len() as u64) as usize;
+                let buffer = &mut buffer[..piece];
+                let read = file.read(&storage, self.state.keys(), offset + done, buffer);
                 let copied = match read {
                     Ok(0) => return Ok(done as i32),
                     Ok(read) => pointer.add(at).write(&buffer[..read]).map(|()| read),

@@ -14,11 +14,11 @@
 //! next.
 
 mod journal;
-mod scratch;
 mod write;
 
 pub use write::Writer;
 
+use crate::scratch;
 use crate::storage::{Errno, LockMode, Locked, Storage, read_up_to};
 use journal::{Patch, Patched};
 use sealed::aead::{Aead, Software};
@@ -35,7 +35,7 @@ const RUN_LEN: usize = 1 << 20;
 /// Bytes of plaintext that are opened at a time, and kept, for who reads on in small pieces: first
 /// so many, and twice as many each time, up to the most.
 const WINDOW_FIRST: usize = 32 << 10;
-const WINDOW_MOST: usize = 128 << 10;
+const WINDOW_MOST: usize = 256 << 10;
 
 /// Header and journal entry, read together.
 const HEAD_LEN: usize = HEADER_LEN + ENTRY_LEN;

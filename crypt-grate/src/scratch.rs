@@ -1,15 +1,15 @@
-//! Buffers for sealed bytes that were read, kept from one read to the next: to make and clear one of
-//! a mebibyte takes a tenth of the time of reading and opening it.
+//! Buffers for what is read, kept from one read to the next: to make and clear one of a mebibyte takes
+//! a tenth of the time of reading and opening it.
 
 use std::sync::{Mutex, PoisonError};
 
-/// Buffers that are kept: as many as there are likely to be readers at one time.
+/// Buffers that are kept: two a reader, for as many as there are likely to be at one time.
 const KEPT: usize = 4;
 
 static BUFFERS: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
 
 /// Lends a buffer of that length, with anything in it.
-pub(super) fn with<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
+pub fn with<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
     let mut buffer = lock().pop().unwrap_or_default();
     if buffer.len() < len {
         buffer.resize(len, 0);
