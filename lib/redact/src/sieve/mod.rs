@@ -10,6 +10,8 @@ use crate::shape::Shape;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod groups;
 #[cfg(any(
     target_arch = "x86_64",
@@ -159,11 +161,15 @@ mod tests {
             }
             let groups = some_groups();
             let scalar = scalar::Kernel::new(&groups);
-            let Some(vector) = avx2::Kernel::new(&groups) else {
-                return Ok(());
-            };
+            let (avx2, avx512) = (avx2::Kernel::new(&groups), avx512::Kernel::new(&groups));
             for at in 1..bytes.len() {
-                prop_assert_eq!(vector.find(&bytes, at), scalar.find(&bytes, at));
+                let found = scalar.find(&bytes, at);
+                if let Some(kernel) = &avx2 {
+                    prop_assert_eq!(kernel.find(&bytes, at), found);
+                }
+                if let Some(kernel) = &avx512 {
+                    prop_assert_eq!(kernel.find(&bytes, at), found);
+                }
             }
         }
     }
