@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 
 use super::groups::Group;
 use super::halves::Tables;
-use super::{Found, NARROW, STEP, WIDTH, Window, window};
+use super::{Found, NARROW, STEP, WIDTH, Window, windows};
 
 /// There is one only where the machine has AVX-512 for bytes.
 #[derive(Debug)]
@@ -46,15 +46,12 @@ impl Kernel {
 
     #[target_feature(enable = "avx512f,avx512bw")]
     fn find_by_avx512(&self, hay: &[u8], at: usize) -> Found {
-        let mut at = at;
-        while let Some(window) = window(hay, at) {
-            let places = self.look(window);
-            if places != 0 {
-                return Found { at, places };
-            }
-            at += STEP;
+        let mut found = Found::default();
+        for (places, window) in found.places.iter_mut().zip(windows(hay, at)) {
+            *places = self.look(window);
+            found.steps += 1;
         }
-        Found { at, places: 0 }
+        found
     }
 
     #[inline]
