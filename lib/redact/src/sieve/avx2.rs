@@ -8,7 +8,7 @@ use std::arch::x86_64::{
 
 use super::groups::Group;
 use super::halves::Tables;
-use super::{Found, NARROW, STEP, WIDTH, Window, window};
+use super::{Found, NARROW, WIDTH, Window, windows};
 
 /// Bytes of a vector.
 const LANES: usize = 32;
@@ -48,16 +48,13 @@ impl Kernel {
 
     #[target_feature(enable = "avx2")]
     fn find_by_avx2(&self, hay: &[u8], at: usize) -> Found {
-        let mut at = at;
-        while let Some(window) = window(hay, at) {
+        let mut found = Found::default();
+        for (places, window) in found.places.iter_mut().zip(windows(hay, at)) {
             let [first, second] = [0, LANES].map(|from| self.look(window, from));
-            let places = u64::from(second) << LANES | u64::from(first);
-            if places != 0 {
-                return Found { at, places };
-            }
-            at += STEP;
+            *places = u64::from(second) << LANES | u64::from(first);
+            found.steps += 1;
         }
-        Found { at, places: 0 }
+        found
     }
 
     #[inline]

@@ -10,6 +10,8 @@ use crate::shape::Shape;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod groups;
 #[cfg(any(
     target_arch = "x86_64",
@@ -41,14 +43,17 @@ const STEP: usize = 64;
 /// So many places, and all bytes that count for them: one before each, and those from it on.
 type Window = [u8; STEP + WIDTH];
 
+/// Steps that are made in one go: so many that a kernel need not load its tables anew for each,
+/// and so few that not much is looked at in vain where a match is found.
+const STEPS: usize = 16;
+
 /// Where something may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Nothing is before this index.
-    at: usize,
-    /// Which of the places from `at` on; none where too little text is left to look at a whole
-    /// step.
-    places: u64,
+    /// How many steps were made: fewer than all where too little text is left for one more.
+    steps: usize,
+    /// At which places of each step.
+    places: [u64; STEPS],
 }
 
 /// Looks for the beginnings of shapes.
@@ -83,14 +88,15 @@ impl Sieve {
         }
         while at < end {
             let found = self.0.find(hay, at);
-            at = found.at;
-            if found.places == 0 {
+            for &places in &found.places[..found.steps] {
+                for place in ones(places) {
+                    visit(at + place)?;
+                }
+                at += STEP;
+            }
+            if found.steps < STEPS {
                 break;
             }
-            for place in ones(found.places) {
-                visit(at + place)?;
-            }
-            at += STEP;
         }
         if at < end {
             // Less than a step is left. What a full one has behind it concerns none of the places
@@ -99,7 +105,7 @@ impl Sieve {
             let left = &hay[at - 1..];
             window[..left.len()].copy_from_slice(left);
             let found = self.0.find(&window, 1);
-            for place in ones(found.places).take_while(|place| at + place < end) {
+            for place in ones(found.places[0]).take_while(|place| at + place < end) {
                 visit(at + place)?;
             }
         }
@@ -116,9 +122,10 @@ pub(crate) fn ones(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// What a window begins at `at` with, if there is enough text.
-fn window(hay: &[u8], at: usize) -> Option<&Window> {
-    hay.get(at - 1..)?.first_chunk()
+/// The windows of the steps from `at` on, as far as there is text.
+fn windows(hay: &[u8], at: usize) -> impl Iterator<Item = &Window> {
+    let steps = (at - 1..).step_by(STEP);
+    steps.map_while(|from| hay.get(from..)?.first_chunk())
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]
@@ -159,11 +166,15 @@ mod tests {
             }
             let groups = some_groups();
             let scalar = scalar::Kernel::new(&groups);
-            let Some(vector) = avx2::Kernel::new(&groups) else {
-                return Ok(());
-            };
+            let (avx2, avx512) = (avx2::Kernel::new(&groups), avx512::Kernel::new(&groups));
             for at in 1..bytes.len() {
-                prop_assert_eq!(vector.find(&bytes, at), scalar.find(&bytes, at));
+                let found = scalar.find(&bytes, at);
+                if let Some(kernel) = &avx2 {
+                    prop_assert_eq!(kernel.find(&bytes, at), found);
+                }
+                if let Some(kernel) = &avx512 {
+                    prop_assert_eq!(kernel.find(&bytes, at), found);
+                }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The sieve without vector instructions.
 
 use super::groups::{Group, is_word};
-use super::{Found, STEP, WIDTH, Window, window};
+use super::{Found, WIDTH, Window, windows};
 
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -33,15 +33,12 @@ impl Kernel {
     }
 
     pub fn find(&self, hay: &[u8], at: usize) -> Found {
-        let mut at = at;
-        while let Some(window) = window(hay, at) {
-            let places = self.look(window);
-            if places != 0 {
-                return Found { at, places };
-            }
-            at += STEP;
+        let mut found = Found::default();
+        for (places, window) in found.places.iter_mut().zip(windows(hay, at)) {
+            *places = self.look(window);
+            found.steps += 1;
         }
-        Found { at, places: 0 }
+        found
     }
 
     fn look(&self, window: &Window) -> u64 {

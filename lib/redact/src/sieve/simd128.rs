@@ -7,7 +7,7 @@ use std::arch::wasm32::{
 
 use super::groups::Group;
 use super::halves::Tables;
-use super::{Found, NARROW, STEP, WIDTH, Window, window};
+use super::{Found, NARROW, STEP, WIDTH, Window, windows};
 
 /// Bytes of a vector.
 const LANES: usize = 16;
@@ -33,18 +33,14 @@ impl Kernel {
     }
 
     pub fn find(&self, hay: &[u8], at: usize) -> Found {
-        let mut at = at;
-        while let Some(window) = window(hay, at) {
-            let mut places = 0;
+        let mut found = Found::default();
+        for (places, window) in found.places.iter_mut().zip(windows(hay, at)) {
             for from in (0..STEP).step_by(LANES) {
-                places |= u64::from(self.look(window, from)) << from;
+                *places |= u64::from(self.look(window, from)) << from;
             }
-            if places != 0 {
-                return Found { at, places };
-            }
-            at += STEP;
+            found.steps += 1;
         }
-        Found { at, places: 0 }
+        found
     }
 
     fn look(&self, window: &Window, from: usize) -> u16 {
