@@ -66,14 +66,13 @@ pub fn file(
     let before = Stat::of(file)?;
     let verdict = match stream(ring, file, progress) {
         // What can come of a change that is just being made.
-        Err(VerifyError::Bad(TransferError::Sealed(
-            Error::ChunkCorrupt { .. }
-            | Error::Stale { .. }
-            | Error::TableCorrupt { .. }
-            | Error::RootCorrupt
-            | Error::Truncated
-            | Error::HeaderCorrupt,
-        ))) => {
+        Err(VerifyError::Bad(TransferError::Sealed(error)))
+            if error.is_of_versions()
+                || matches!(
+                    error,
+                    Error::ChunkCorrupt { .. } | Error::Truncated | Error::HeaderCorrupt
+                ) =>
+        {
             if !lock(file, LockMode::Shared, wait)? {
                 return Err(VerifyError::Busy);
             }

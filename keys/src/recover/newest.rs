@@ -10,7 +10,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use sealed::{Digest, FileCipher, GROUP_CHUNKS, Root, TABLE_LEN, TAG_LEN, Tag, Tree};
+use sealed::{Digest, FileCipher, GROUP_CHUNKS, Root, TABLE_LEN, TAG_LEN, Tag};
 
 /// Collects the tags of a file from its beginning to its end.
 pub struct Newest<'a> {
@@ -19,8 +19,6 @@ pub struct Newest<'a> {
     root: Option<Root>,
     /// A chunk that the journal had: its slot in the table may be torn.
     kept: Option<(u64, Tag)>,
-    /// For the digests of groups that are complete.
-    tree: Tree,
     groups: Vec<Group>,
     /// Of the group at hand, the tags of its chunks; `None` for those that are lost.
     saved: Vec<Option<Tag>>,
@@ -97,7 +95,6 @@ impl<'a> Newest<'a> {
             cipher,
             root,
             kept,
-            tree: cipher.new_tree(),
             groups: Vec::new(),
             saved: Vec::new(),
             shifts: vec![0],
@@ -158,8 +155,8 @@ impl<'a> Newest<'a> {
         }
         let group = Group {
             stored: (!is_changing).then_some(stored),
-            by_table: self.digest(first, &by_table),
-            by_chunks: self.digest(first, &by_chunks),
+            by_table: self.cipher.digest_of(index, by_table.as_flattened()),
+            by_chunks: self.cipher.digest_of(index, by_chunks.as_flattened()),
             differing,
         };
         let tags = Tags {
@@ -167,15 +164,6 @@ impl<'a> Newest<'a> {
             by_chunks,
         };
         (group, tags)
-    }
-
-    /// The digest of the group at hand, were these its tags.
-    fn digest(&mut self, first: u64, tags: &[Tag]) -> Digest {
-        self.tree
-            .put(first, tags)
-            .expect("groups come one after the other");
-        let table = self.tree.table(first / GROUP_CHUNKS);
-        Digest::from_bytes(table.first_chunk().copied().unwrap_or_default())
     }
 
     /// The digest and the slots in a group's table: from where it fits best what was saved.

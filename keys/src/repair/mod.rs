@@ -140,13 +140,9 @@ impl Repair<'_> {
             Ok(verified) => return Ok(verified.verdict.into()),
             Err(VerifyError::Busy) => return Err(RepairError::Busy),
             Err(VerifyError::Read(error)) => return Err(RepairError::Read(error)),
-            Err(VerifyError::Bad(TransferError::Sealed(
-                Error::Stale { .. }
-                | Error::TableCorrupt { .. }
-                | Error::RootCorrupt
-                | Error::ChunkCorrupt { .. }
-                | Error::Truncated,
-            ))) => {}
+            Err(VerifyError::Bad(TransferError::Sealed(error)))
+                if error.is_of_versions()
+                    || matches!(error, Error::ChunkCorrupt { .. } | Error::Truncated) => {}
             Err(VerifyError::Bad(error)) => return Err(RepairError::Bad(error)),
         }
         // With the lock that it may have been read under.

@@ -150,7 +150,7 @@ impl<A: Aead> FileCipher<A> {
         opened.is_ok() && sealed.ends_with(&tag)
     }
 
-    /// The digest that goes with the tags of a full group, as they stand in its table.
+    /// The digest that goes with the tags of a group, as they stand in its table.
     pub fn digest_of(&self, group: u64, tags: &[u8]) -> Digest {
         Digest::of(&self.tree_key, group, tags)
     }
