@@ -70,7 +70,7 @@ impl Stamp {
 impl fmt::Debug for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Stamp(")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        crate::write_hex(f, &self.0)?;
         f.write_str(")")
     }
 }

@@ -85,3 +85,8 @@ pub use stream::{Opener, Sealer};
 pub use tree::{Digest, Root, Tag, Tree, tags_of};
 
 pub use aead::{Cipher, TAG_LEN};
+
+/// Writes bytes in hexadecimal.
+fn write_hex(f: &mut core::fmt::Formatter<'_>, bytes: &[u8]) -> core::fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+}

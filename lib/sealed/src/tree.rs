@@ -106,7 +106,7 @@ impl Root {
 impl fmt::Debug for Root {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Root(")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        crate::write_hex(f, &self.0)?;
         f.write_str(")")
     }
 }
