@@ -2,7 +2,10 @@
 
 use crate::cage::{Cage, CageId};
 use crate::host::HostState;
+use crate::limits::{Account, Charge, Resource};
 use crate::memory::GuestMemory;
+use crate::module::START;
+use crate::parking::Parking;
 use crate::program::{Kind, Program};
 use crate::regions::{Backing, Prot};
 use crate::runtime::Runtime;
@@ -32,9 +35,13 @@ pub struct Image {
     pub env: Vec<Vec<u8>>,
     /// The module with its imports resolved, made when the main instance is.
     template: OnceLock<InstancePre<HostState>>,
+    /// Its instances that sleep in `memory.atomic.wait`.
+    pub parking: Parking,
     idle: Mutex<Vec<Worker>>,
     workers: AtomicUsize,
     retired: AtomicBool,
+    /// For its code, which other images may share: then each pays for all of it.
+    _code: Charge,
 }
 
 impl fmt::Debug for Image {
@@ -71,22 +78,30 @@ type EntryParams = (
 
 impl Image {
     /// A program with the memory it starts with.
+    ///
+    /// # Errors
+    /// `ENOMEM` when the account has no room for its code.
     pub fn new(
         program: Arc<Program>,
         memory: GuestMemory,
         args: Vec<Vec<u8>>,
         env: Vec<Vec<u8>>,
-    ) -> Self {
-        Self {
+        account: &Arc<Account>,
+    ) -> Result<Self, Errno> {
+        let mut code = Charge::new(account, Resource::Memory);
+        code.resize(program.size())?;
+        Ok(Self {
             program,
             memory,
             args,
             env,
             template: OnceLock::new(),
+            parking: Parking::default(),
             idle: Mutex::new(Vec::new()),
             workers: AtomicUsize::new(0),
             retired: AtomicBool::new(false),
-        }
+            _code: code,
+        })
     }
 
     /// Whether the program can be a grate.
@@ -101,17 +116,45 @@ impl Image {
     /// Ends its service: calls routed to it fail from now on.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
+        self.parking.rouse();
         // Workers hold the image and the image its workers: break the circle.
         drop(std::mem::take(
             &mut *self.idle.lock().unwrap_or_else(|e| e.into_inner()),
         ));
     }
 
+    /// Whether its service has ended.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
+    }
+
+    /// Makes an instance, and runs the program's start function. `fresh` puts its data into the
+    /// memory, which only the first instance in a memory of its own must do.
+    ///
+    /// # Errors
+    /// When the program imports something that does not exist; what ends its start function.
+    pub fn instantiate(
+        &self,
+        rt: &Runtime,
+        store: &mut Store<HostState>,
+        fresh: bool,
+    ) -> wasmtime::Result<Instance> {
+        // A kill that came before the store was there does not interrupt its code.
+        if let Some(stop) = store.data().doomed() {
+            return Err(stop.into());
+        }
+        let instance = self.template(rt, store)?.instantiate(&mut *store)?;
+        instance
+            .get_typed_func::<i32, ()>(&mut *store, START)?
+            .call(&mut *store, fresh.into())?;
+        Ok(instance)
+    }
+
     /// The module with its imports resolved, for a store of this image.
     ///
     /// # Errors
     /// When the program imports something that does not exist.
-    pub fn template(
+    fn template(
         &self,
         rt: &Runtime,
         store: &Store<HostState>,
@@ -135,7 +178,7 @@ impl Image {
         handler: u64,
         args: &[Arg; 6],
     ) -> Result<i32, Errno> {
-        if self.retired.load(Ordering::Acquire) {
+        if self.is_retired() {
             return Err(Errno::IO);
         }
         let idle = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
@@ -146,7 +189,7 @@ impl Image {
         match worker.run(grate, handler, args) {
             Ok(result) => {
                 let mut idle = self.idle.lock().unwrap_or_else(|e| e.into_inner());
-                if !self.retired.load(Ordering::Acquire) {
+                if !self.is_retired() {
                     idle.push(worker);
                 }
                 Ok(result)
@@ -200,7 +243,7 @@ impl Worker {
     fn new(rt: &Arc<Runtime>, cage: Arc<Cage>, image: &Arc<Image>) -> wasmtime::Result<Self> {
         let state = HostState::new(rt.clone(), cage, image.clone(), false);
         let mut store = rt.new_store(state);
-        let instance = image.template(rt, &store)?.instantiate(&mut store)?;
+        let instance = image.instantiate(rt, &mut store, false)?;
         let entry = instance.get_typed_func::<EntryParams, i32>(&mut store, ENTRY)?;
         let stack = image
             .memory

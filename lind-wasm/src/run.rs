@@ -48,6 +48,8 @@ pub fn spawn(rt: &Arc<Runtime>, cage: Arc<Cage>, start: Start) -> std::io::Resul
                 let lived = std::panic::catch_unwind(AssertUnwindSafe(|| live(&rt, &cage, start)));
                 lived.unwrap_or(WaitStatus::TRAPPED)
             };
+            // Also where the end was reported before it came.
+            drop(cage.take_pending());
             rt.end(&cage, status);
         })?;
     Ok(())
@@ -72,7 +74,6 @@ fn live(rt: &Arc<Runtime>, cage: &Arc<Cage>, mut start: Start) -> WaitStatus {
         };
         match next {
             Stop::Exit(status) => return status,
-            Stop::Killed(signal) => return WaitStatus::killed(signal),
             Stop::Panicked => return WaitStatus::TRAPPED,
             Stop::Exec(new) => match replace_image(rt, cage, *new) {
                 Ok(image) => start = Start::fresh(image),
@@ -97,8 +98,7 @@ fn run_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, start: Start) -> wasmtime::Res
     let image = start.image;
     let state = HostState::new(rt.clone(), cage.clone(), image.clone(), true);
     let mut store = rt.new_store(state);
-    let template = image.template(rt, &store)?;
-    let instance = template.instantiate(&mut store)?;
+    let instance = image.instantiate(rt, &mut store, start.forked.is_none())?;
     let asyncify = find_asyncify(&mut store, &instance);
     store.data_mut().asyncify.clone_from(&asyncify);
     let main = instance
@@ -115,6 +115,7 @@ fn run_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, start: Start) -> wasmtime::Res
     }
     loop {
         let returned = main.call(&mut store, &[], &mut results);
+        // From here on the child ends when this frame does, unless it is born.
         let Some((child, result)) = store.data_mut().unwinding.take() else {
             returned?;
             let code = results.first().and_then(Val::i32).unwrap_or(0);
@@ -124,19 +125,23 @@ fn run_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, start: Start) -> wasmtime::Res
             (Ok(()), Some(asyncify)) => asyncify,
             _ => {
                 // The stack could not be saved: neither of the two can go on.
-                rt.end(&child, WaitStatus::TRAPPED);
                 returned?;
                 return Ok(Stop::Exit(WaitStatus::TRAPPED));
             }
         };
-        asyncify.stop_unwind.call(&mut store, ())?;
-        let result = match start_child(rt, &mut store, &instance, &image, &child) {
-            Ok(()) => result,
+        Asyncify::call(&mut store, &asyncify.stop_unwind, ())?;
+        let result = match start_child(rt, &mut store, &instance, &image, child.cage()) {
+            Ok(()) => {
+                child.born();
+                result
+            }
             Err(error) => {
-                rt.complain(format_args!("cage {}: fork: {error}", cage.id));
-                rt.end(&child, WaitStatus::TRAPPED);
-                rt.family.remove(child.id);
-                -Errno::AGAIN.raw_os_error()
+                drop(child);
+                -match error.downcast_ref() {
+                    Some(&Errno::NOMEM) => Errno::NOMEM,
+                    _ => Errno::AGAIN,
+                }
+                .raw_os_error()
             }
         };
         rewind(&mut store, asyncify, result)?;
@@ -152,6 +157,7 @@ fn exit(rt: &Arc<Runtime>, cage: &Arc<Cage>, code: i32) -> Stop {
             format_args!("it returned from _start; Lind needs exit_group (231) instead"),
         );
     }
+    cage.enter_call(SYS_EXIT_GROUP);
     let own = cage.id.raw();
     let mut args = [Arg {
         value: UNUSED,
@@ -211,9 +217,8 @@ pub fn can_fork(image: &Image) -> bool {
 
 fn rewind(store: &mut Store<HostState>, asyncify: &Asyncify, result: i32) -> wasmtime::Result<()> {
     store.data_mut().rewind = Some(result);
-    asyncify
-        .start_rewind
-        .call(&mut *store, asyncify.stack_low as i32)
+    let buffer = asyncify.stack_low as i32;
+    Asyncify::call(&mut *store, &asyncify.start_rewind, buffer)
 }
 
 /// Gives a forked child its copy of the memory and globals, and a thread.
@@ -233,13 +238,15 @@ fn start_child(
             globals.push((export.name().to_owned(), global.get(&mut *store)));
         }
     }
-    let memory = image.memory.fork(&rt.engine, rt.base_of(child.id))?;
+    let base = rt.base_of(child.id);
+    let memory = image.memory.fork(&rt.engine, base, &child.account)?;
     let copy = Arc::new(Image::new(
         image.program.clone(),
         memory,
         image.args.clone(),
         image.env.clone(),
-    ));
+        &child.account,
+    )?);
     child.set_image(Some(copy.clone()));
     spawn(
         rt,

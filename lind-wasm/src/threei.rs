@@ -107,6 +107,11 @@ impl Routes {
         }
     }
 
+    /// How many there are.
+    fn count(&self) -> usize {
+        self.all().map(|(_, routes)| routes.len()).sum()
+    }
+
     fn all(&self) -> impl Iterator<Item = (u32, &Vec<Route>)> {
         let low = self
             .low
@@ -121,6 +126,11 @@ impl HandlerTable {
     /// A copy, as fork makes it.
     pub fn duplicate(&self) -> Self {
         Self(RwLock::new(self.read().clone()))
+    }
+
+    /// How many routes there are.
+    pub fn count(&self) -> usize {
+        self.read().count()
     }
 
     /// Forgets all routes: what a cage that has ended needs no more.
@@ -198,6 +208,8 @@ fn register(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<i3
             return Err(Errno::PERM);
         }
         routes.pop();
+        let count = table.count();
+        target.charge_handlers(count)?;
         return Ok(0);
     }
     let grate = match rt.authorised(caller, args[1].cage) {
@@ -219,10 +231,13 @@ fn register(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<i3
         by: caller.id,
     };
     let mut table = target.handlers.write();
+    let count = table.count() + 1;
     let routes = table.of(nr);
     // Last writer wins. What the same cage registered before is replaced, not kept below.
     if routes.last().is_some_and(|last| last.by == caller.id) {
         routes.pop();
+    } else {
+        target.charge_handlers(count)?;
     }
     routes.push(route);
     Ok(0)
@@ -281,6 +296,7 @@ fn copy_table(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<
     if !keeps_all {
         return Err(Errno::PERM);
     }
+    target.charge_handlers(new.count())?;
     *table = new;
     Ok(0)
 }
