@@ -6,6 +6,8 @@
 
 mod authority;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use table::HandlerTable;
 
