@@ -39,9 +39,20 @@ pub struct Image {
     pub parking: Parking,
     idle: Mutex<Vec<Worker>>,
     workers: AtomicUsize,
-    retired: AtomicBool,
+    service: Arc<Service>,
     /// For its code, which other images may share: then each pays for all of it.
     _code: Charge,
+}
+
+/// Whether an image serves calls of other cages.
+#[derive(Debug)]
+pub struct Service(AtomicBool);
+
+impl Service {
+    /// Whether it does: once it does not any more, it never will.
+    pub fn is_up(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl fmt::Debug for Image {
@@ -99,7 +110,7 @@ impl Image {
             parking: Parking::default(),
             idle: Mutex::new(Vec::new()),
             workers: AtomicUsize::new(0),
-            retired: AtomicBool::new(false),
+            service: Arc::new(Service(AtomicBool::new(true))),
             _code: code,
         })
     }
@@ -113,19 +124,19 @@ impl Image {
             )
     }
 
+    /// Whether it serves calls of other cages.
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
     /// Ends its service: calls routed to it fail from now on.
     pub fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
+        self.service.0.store(false, Ordering::Release);
         self.parking.rouse();
         // Workers hold the image and the image its workers: break the circle.
         drop(std::mem::take(
             &mut *self.idle.lock().unwrap_or_else(|e| e.into_inner()),
         ));
-    }
-
-    /// Whether its service has ended.
-    pub fn is_retired(&self) -> bool {
-        self.retired.load(Ordering::Acquire)
     }
 
     /// Makes an instance, and runs the program's start function. `fresh` puts its data into the
@@ -178,7 +189,7 @@ impl Image {
         handler: u64,
         args: &[Arg; 6],
     ) -> Result<i32, Errno> {
-        if self.is_retired() {
+        if !self.service.is_up() {
             return Err(Errno::IO);
         }
         let idle = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
@@ -189,7 +200,7 @@ impl Image {
         match worker.run(grate, handler, args) {
             Ok(result) => {
                 let mut idle = self.idle.lock().unwrap_or_else(|e| e.into_inner());
-                if !self.is_retired() {
+                if self.service.is_up() {
                     idle.push(worker);
                 }
                 Ok(result)
@@ -198,20 +209,13 @@ impl Image {
                 // Its memory may be half changed and its locks taken: it serves no more.
                 self.retire();
                 rt.complain(format_args!(
-                    "cage {grate} ({}): its handler failed: {}; its programs get EIO from now on",
-                    self.name(),
+                    "{}: its handler failed: {}; its programs get EIO from now on",
+                    rt.describe(grate, Some(self)),
                     first_line(&error)
                 ));
                 Err(Errno::IO)
             }
         }
-    }
-
-    /// The program's name as it was started.
-    pub fn name(&self) -> String {
-        self.args.first().map_or_else(String::new, |name| {
-            String::from_utf8_lossy(name).into_owned()
-        })
     }
 
     fn hire(self: &Arc<Self>, rt: &Arc<Runtime>, grate: CageId) -> Result<Worker, Errno> {
@@ -223,8 +227,8 @@ impl Image {
         Worker::new(rt, cage, self).map_err(|error| {
             self.workers.fetch_sub(1, Ordering::AcqRel);
             rt.complain(format_args!(
-                "cage {grate} ({}): cannot make an instance for its handlers: {}",
-                self.name(),
+                "{}: cannot make an instance for its handlers: {}",
+                rt.describe(grate, Some(self)),
                 first_line(&error)
             ));
             Errno::IO

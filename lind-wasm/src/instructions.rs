@@ -158,7 +158,7 @@ fn sleep(
     let outlook = || {
         if state.doomed().is_some() {
             Outlook::Doomed
-        } else if image.is_retired() {
+        } else if !image.service().is_up() {
             // Who holds what is waited for may be gone, its lock with it.
             Outlook::Bleak
         } else {
