@@ -7,7 +7,6 @@ use crate::host::HostState;
 use crate::image::Image;
 use crate::module::{HOST_MODULE, Host};
 use crate::parking::{Outlook, Woken};
-use crate::regions::SPACE_END;
 use rustix::io::Errno;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,9 +34,9 @@ fn out_of_bounds(_errno: Errno) -> Trap {
 
 /// The address of `len` bytes at an offset into the instance's memory.
 fn address(image: &Image, offset: u64, len: u64) -> Result<u64, Trap> {
-    // Room above the 32 bits is not the program's.
+    // Checked here too for what has no bytes, and as the room above is not the program's.
     match offset.checked_add(len) {
-        Some(end) if end <= SPACE_END => Ok(image.memory.base() + offset),
+        Some(end) if end <= image.memory.end() => Ok(image.memory.base() + offset),
         _ => Err(Trap::MemoryOutOfBounds),
     }
 }

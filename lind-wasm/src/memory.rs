@@ -201,6 +201,14 @@ impl GuestMemory {
         }
     }
 
+    /// The offset that the program's own addresses end at.
+    pub fn end(&self) -> u64 {
+        match &self.plan {
+            Plan::Mapped(_) => SPACE_END,
+            Plan::Linear(_) => self.shared.data_size() as u64,
+        }
+    }
+
     fn host(&self, offset: u64) -> *mut u8 {
         let data: &[UnsafeCell<u8>] = self.shared.data();
         data.as_ptr()

@@ -148,13 +148,8 @@ fn strings(call: &Call<'_>, index: usize) -> Result<Vec<Vec<u8>>, Errno> {
 
 /// exit and exit_group are one: a cage has one thread of its own.
 fn exit(call: &Call<'_>) -> Result<i32, Errno> {
-    let status = WaitStatus::exited(call.int(0));
-    if call.target.is_on_own_thread() {
-        call.target.set_pending(Pending::Exit(status))?;
-    } else {
-        // By a handler of that cage, or its grate: its thread may be asleep.
-        call.rt.kill(&call.target, status);
-    }
+    call.target
+        .set_pending(Pending::Exit(WaitStatus::exited(call.int(0))))?;
     Ok(0)
 }
 
