@@ -11,9 +11,12 @@ use wasm_encoder::{BlockType, Function, MemArg, ValType};
 /// Bytes up to which the copying is done in wasm.
 pub const MOST: i32 = 2048;
 
-/// Bytes of a vector, and of the vectors that one turn of a loop moves.
+/// Bytes of a vector, and of those that one turn of a loop moves.
 const VECTOR: i32 = 16;
-const TURN: i32 = 4 * VECTOR;
+const TURN: i32 = 8 * VECTOR;
+
+/// A load or a store.
+type Access = fn(MemArg) -> I<'static>;
 
 fn at(offset: i32) -> MemArg {
     MemArg {
@@ -56,26 +59,13 @@ fn leave_if_outside(function: &mut Function, address: u32) {
     );
 }
 
-/// Subtracts from the length.
-fn shorten(function: &mut Function, by: i32) {
-    all(
-        function,
-        &[
-            I::LocalGet(LEN),
-            I::I32Const(by),
-            I::I32Sub,
-            I::LocalSet(LEN),
-        ],
-    );
-}
-
-/// Adds to an address.
-fn advance(function: &mut Function, address: u32, by: i32) {
+/// Adds a turn's bytes to an address.
+fn advance(function: &mut Function, address: u32) {
     all(
         function,
         &[
             I::LocalGet(address),
-            I::I32Const(by),
+            I::I32Const(TURN),
             I::I32Add,
             I::LocalSet(address),
         ],
@@ -96,20 +86,32 @@ fn before_end(function: &mut Function, address: u32, by: i32) {
     );
 }
 
-/// Repeats `body` as long as the length compares so with `than`.
-fn while_len(function: &mut Function, than: i32, leave: &I<'_>, body: impl Fn(&mut Function)) {
+/// Repeats `body`, which moves a turn's bytes, as long as there are so many.
+fn while_turn(function: &mut Function, body: impl Fn(&mut Function)) {
     all(
         function,
         &[
             I::Block(BlockType::Empty),
             I::Loop(BlockType::Empty),
             I::LocalGet(LEN),
-            I::I32Const(than),
+            I::I32Const(TURN),
+            I::I32LtU,
+            I::BrIf(1),
         ],
     );
-    function.instruction(leave).instruction(&I::BrIf(1));
     body(function);
-    all(function, &[I::Br(0), I::End, I::End]);
+    all(
+        function,
+        &[
+            I::LocalGet(LEN),
+            I::I32Const(TURN),
+            I::I32Sub,
+            I::LocalSet(LEN),
+            I::Br(0),
+            I::End,
+            I::End,
+        ],
+    );
 }
 
 /// Runs `body` and returns, when there are at least `least` bytes.
@@ -157,114 +159,88 @@ fn with_fallback(function: &mut Function, host: u32, sides: &[u32], body: impl F
     );
 }
 
-/// `memory.copy`; the ranges may overlap. `host` is the index of what copies the rest.
-pub fn copy(host: u32) -> Function {
-    const END: u32 = FIRST;
-    const EDGE: u32 = FIRST + 1;
-    let vector = |index: i32| FIRST + 2 + index as u32;
-    let wide = FIRST + 6;
-    let mut function = Function::new([(1, ValType::I32), (5, ValType::V128), (1, ValType::I64)]);
-    // All vectors of a turn are loaded before one is stored: the ranges may overlap.
-    let turn =
-        |function: &mut Function, from: &dyn Fn(&mut Function), to: &dyn Fn(&mut Function)| {
-            for index in 0..TURN / VECTOR {
-                from(function);
-                all(
-                    function,
-                    &[I::V128Load(at(index * VECTOR)), I::LocalSet(vector(index))],
-                );
-            }
-            for index in 0..TURN / VECTOR {
-                to(function);
-                all(
-                    function,
-                    &[I::LocalGet(vector(index)), I::V128Store(at(index * VECTOR))],
-                );
-            }
-        };
-    let start_of = |address: u32| {
-        move |function: &mut Function| {
+/// The start of what `address` and the length say, or so many bytes before its end.
+fn place(function: &mut Function, address: u32, before: Option<i32>) {
+    match before {
+        Some(by) => before_end(function, address, by),
+        None => {
             function.instruction(&I::LocalGet(address));
         }
-    };
-    let forwards = |function: &mut Function| {
-        before_end(function, FROM, VECTOR);
-        all(function, &[I::V128Load(at(0)), I::LocalSet(EDGE)]);
-        before_end(function, TO, VECTOR);
-        function.instruction(&I::LocalSet(END));
-        while_len(function, TURN, &I::I32LtU, |function| {
-            turn(function, &start_of(FROM), &start_of(TO));
-            advance(function, FROM, TURN);
-            advance(function, TO, TURN);
-            shorten(function, TURN);
-        });
-        while_len(function, VECTOR, &I::I32LeU, |function| {
+    }
+}
+
+/// `memory.copy`; the ranges may overlap. `host` is the index of what copies the rest.
+pub fn copy(host: u32) -> Function {
+    let vector = |index: i32| FIRST + index as u32;
+    let wide = FIRST + (TURN / VECTOR) as u32;
+    let mut function = Function::new([((TURN / VECTOR) as u32, ValType::V128), (1, ValType::I64)]);
+    // All is loaded before anything is stored: the ranges may overlap.
+    let load = |function: &mut Function, first: i32, count: i32, before: Option<i32>| {
+        for index in 0..count {
+            place(function, FROM, before);
             all(
                 function,
                 &[
-                    I::LocalGet(TO),
-                    I::LocalGet(FROM),
-                    I::V128Load(at(0)),
-                    I::V128Store(at(0)),
+                    I::V128Load(at(index * VECTOR)),
+                    I::LocalSet(vector(first + index)),
                 ],
             );
-            advance(function, FROM, VECTOR);
-            advance(function, TO, VECTOR);
-            shorten(function, VECTOR);
-        });
-        // The last vector, which may cover some that is done.
+        }
+    };
+    let store = |function: &mut Function, first: i32, count: i32, before: Option<i32>| {
+        for index in 0..count {
+            place(function, TO, before);
+            all(
+                function,
+                &[
+                    I::LocalGet(vector(first + index)),
+                    I::V128Store(at(index * VECTOR)),
+                ],
+            );
+        }
+    };
+    const ALL: i32 = TURN / VECTOR;
+    with_fallback(&mut function, host, &[TO, FROM], |function| {
         all(
             function,
             &[
-                I::LocalGet(END),
-                I::LocalGet(EDGE),
-                I::V128Store(at(0)),
-                I::Return,
+                I::LocalGet(LEN),
+                I::I32Const(TURN),
+                I::I32GeU,
+                I::If(BlockType::Empty),
+                // The source is overwritten before it is read only where the destination begins
+                // in it: then from the end to the start.
+                I::LocalGet(TO),
+                I::LocalGet(FROM),
+                I::I32Sub,
+                I::LocalGet(LEN),
+                I::I32GeU,
+                I::If(BlockType::Empty),
             ],
         );
-    };
-    let backwards = |function: &mut Function| {
-        all(
-            function,
-            &[I::LocalGet(FROM), I::V128Load(at(0)), I::LocalSet(EDGE)],
-        );
-        while_len(function, TURN, &I::I32LtU, |function| {
-            let end_of =
-                |address: u32| move |function: &mut Function| before_end(function, address, TURN);
-            turn(function, &end_of(FROM), &end_of(TO));
-            shorten(function, TURN);
+        while_turn(function, |function| {
+            load(function, 0, ALL, None);
+            store(function, 0, ALL, None);
+            advance(function, FROM);
+            advance(function, TO);
         });
-        while_len(function, VECTOR, &I::I32LeU, |function| {
-            before_end(function, TO, VECTOR);
-            before_end(function, FROM, VECTOR);
-            all(function, &[I::V128Load(at(0)), I::V128Store(at(0))]);
-            shorten(function, VECTOR);
+        function.instruction(&I::Else);
+        while_turn(function, |function| {
+            load(function, 0, ALL, Some(TURN));
+            store(function, 0, ALL, Some(TURN));
         });
-        all(
-            function,
-            &[I::LocalGet(TO), I::LocalGet(EDGE), I::V128Store(at(0))],
-        );
-    };
-    with_fallback(&mut function, host, &[TO, FROM], |function| {
-        if_at_least(function, VECTOR, |function| {
-            // The source is overwritten before it is read only where the destination lies in it.
-            all(
-                function,
-                &[
-                    I::LocalGet(TO),
-                    I::LocalGet(FROM),
-                    I::I32Sub,
-                    I::LocalGet(LEN),
-                    I::I32GeU,
-                    I::If(BlockType::Empty),
-                ],
-            );
-            forwards(function);
-            function.instruction(&I::End);
-            backwards(function);
-        });
-        // Less than a vector: the first and the last word, which may cover the same bytes.
-        let words: [(i32, fn(MemArg) -> I<'static>, fn(MemArg) -> I<'static>); 4] = [
+        all(function, &[I::End, I::End]);
+        // Less than a turn: the first and the last vectors or words, which may share bytes.
+        for count in [4, 2, 1] {
+            let bytes = count * VECTOR;
+            if_at_least(function, bytes, |function| {
+                load(function, 0, count, None);
+                load(function, count, count, Some(bytes));
+                store(function, 0, count, None);
+                store(function, count, count, Some(bytes));
+            });
+        }
+        let words: [(i32, Access, Access); 4] = [
             (8, I::I64Load, I::I64Store),
             (4, I::I64Load32U, I::I64Store32),
             (2, I::I64Load16U, I::I64Store16),
@@ -297,45 +273,34 @@ pub fn copy(host: u32) -> Function {
 /// `memory.fill`. `host` is the index of what fills the rest.
 pub fn fill(host: u32) -> Function {
     const BYTE: u32 = FROM;
-    const END: u32 = FIRST;
-    const BYTES: u32 = FIRST + 1;
-    let mut function = Function::new([(1, ValType::I32), (1, ValType::V128)]);
+    const BYTES: u32 = FIRST;
+    let mut function = Function::new([(1, ValType::V128)]);
+    let store = |function: &mut Function, count: i32, before: Option<i32>| {
+        for index in 0..count {
+            place(function, TO, before);
+            all(
+                function,
+                &[I::LocalGet(BYTES), I::V128Store(at(index * VECTOR))],
+            );
+        }
+    };
     with_fallback(&mut function, host, &[TO], |function| {
         all(
             function,
             &[I::LocalGet(BYTE), I::I8x16Splat, I::LocalSet(BYTES)],
         );
-        if_at_least(function, VECTOR, |function| {
-            before_end(function, TO, VECTOR);
-            function.instruction(&I::LocalSet(END));
-            while_len(function, TURN, &I::I32LtU, |function| {
-                for index in 0..TURN / VECTOR {
-                    all(
-                        function,
-                        &[
-                            I::LocalGet(TO),
-                            I::LocalGet(BYTES),
-                            I::V128Store(at(index * VECTOR)),
-                        ],
-                    );
-                }
-                advance(function, TO, TURN);
-                shorten(function, TURN);
-            });
-            while_len(function, VECTOR, &I::I32LeU, |function| {
-                all(
-                    function,
-                    &[I::LocalGet(TO), I::LocalGet(BYTES), I::V128Store(at(0))],
-                );
-                advance(function, TO, VECTOR);
-                shorten(function, VECTOR);
-            });
-            all(
-                function,
-                &[I::LocalGet(END), I::LocalGet(BYTES), I::V128Store(at(0))],
-            );
+        while_turn(function, |function| {
+            store(function, TURN / VECTOR, None);
+            advance(function, TO);
         });
-        let words: [(i32, fn(MemArg) -> I<'static>); 4] = [
+        for count in [4, 2, 1] {
+            let bytes = count * VECTOR;
+            if_at_least(function, bytes, |function| {
+                store(function, count, None);
+                store(function, count, Some(bytes));
+            });
+        }
+        let words: [(i32, Access); 4] = [
             (8, I::I64Store),
             (4, I::I64Store32),
             (2, I::I64Store16),

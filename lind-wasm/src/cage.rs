@@ -87,8 +87,11 @@ pub enum Pending {
 /// outlive it: unless it was [born](Unborn::born), it ends when this is dropped.
 pub struct Unborn {
     child: Arc<Cage>,
-    end: Option<Box<dyn FnOnce(&Arc<Cage>) + Send + Sync>>,
+    end: Option<End>,
 }
+
+/// Ends a child that was not born.
+type End = Box<dyn FnOnce(&Arc<Cage>) + Send + Sync>;
 
 impl Unborn {
     /// A child, and what ends it.

@@ -650,14 +650,13 @@ impl GuestMemory {
             )
         }
         .map(drop)
-        .or_else(|errno| {
+        .inspect_err(|_| {
             // The kernel may have taken away what was there, and nothing else of the process may
             // come to lie in a cage's address space.
             if self.discard_host(range).is_err() {
                 eprintln!("lind-wasm: the host has no memory left to keep a cage's closed");
                 std::process::exit(crate::EXIT_RUNTIME);
             }
-            Err(errno)
         })
     }
 

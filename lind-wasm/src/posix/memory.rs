@@ -43,8 +43,7 @@ fn settle<T>(call: &Call<'_>, image: &Image, result: Result<T, Errno>) -> Result
             "cage {}: the host could not change its memory as asked; it is ended",
             call.target.id
         ));
-        call.rt
-            .kill(&call.target, WaitStatus::killed(libc::SIGKILL));
+        call.rt.kill(call.target, WaitStatus::killed(libc::SIGKILL));
     }
     result
 }

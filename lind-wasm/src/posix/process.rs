@@ -170,7 +170,7 @@ fn waitpid(call: &Call<'_>) -> Result<i32, Errno> {
     let ended = call
         .rt
         .family
-        .wait(&call.target, call.int(0), options & WNOHANG != 0)?;
+        .wait(call.target, call.int(0), options & WNOHANG != 0)?;
     let Some((child, status)) = ended else {
         return Ok(0);
     };
