@@ -1,6 +1,5 @@
 //! What a program does to its memory ends at most that program.
 
-#[allow(dead_code, reason = "others use the rest")]
 mod support;
 
 use support::{Fixture, forking_program, grate_and_program, lind_program};

@@ -1,6 +1,5 @@
 //! A run ends when its cages have, whatever a program or a grate does about forks, execs and ends.
 
-#[allow(dead_code, reason = "others use the rest")]
 mod support;
 
 use support::{Fixture, forking_program, grate_and_program, lind_program};

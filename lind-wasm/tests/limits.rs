@@ -1,6 +1,5 @@
 //! What a run and its cages may have of the host: the errno at each limit, and what goes on.
 
-#[allow(dead_code, reason = "others use the rest")]
 mod support;
 
 use support::{Fixture, Ran, forking_program, grate_and_program, lind_program};

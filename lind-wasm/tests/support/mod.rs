@@ -1,5 +1,7 @@
 //! Runs programs written as WebAssembly text under the built `lind-wasm`.
 
+#![allow(dead_code, reason = "each test uses some of it")]
+
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
