@@ -469,3 +469,15 @@ pub fn trail(path: &[u8]) -> Result<Vec<Inode>, Errno> {
     }
     Ok(inodes)
 }
+
+/// As [`trail`], for a path of the grate's own that may start at its current directory.
+///
+/// # Errors
+/// As there.
+pub fn own_trail(path: &str) -> Result<Vec<Inode>, Errno> {
+    let path = path.as_bytes();
+    if path.starts_with(b"/") {
+        return trail(path);
+    }
+    trail(&[&current_directory(getcageid())?, &b"/"[..], path].concat())
+}
