@@ -9,7 +9,7 @@ use crate::net::Net;
 use crate::path::Root;
 use crate::program::Program;
 use crate::runtime::{Runtime, Settings};
-use crate::threei::{Arg, HandlerTable, Request, UNUSED};
+use crate::threei::{Arg, HandlerTable, UNUSED};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::net::{IpAddr, SocketAddr};
@@ -108,13 +108,7 @@ impl Fixture {
         for (arg, &value) in all.iter_mut().zip(args) {
             arg.value = value;
         }
-        let request = Request {
-            nr,
-            own,
-            target: own,
-            args: all,
-        };
-        super::call(&self.rt, &self.cage, self.cage.clone(), &request)
+        super::call(&self.rt, &self.cage, &self.cage, nr, &all)
     }
 
     /// Puts bytes into the cage's memory.
