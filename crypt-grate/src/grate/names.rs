@@ -6,9 +6,7 @@
 
 use super::state;
 use super::state::State;
-use grate_rs::constants::{
-    SYS_FCHMODAT, SYS_FCHOWNAT, SYS_SYMLINKAT, SYS_UTIMENSAT, error, fs,
-};
+use grate_rs::constants::{SYS_FCHMODAT, SYS_FCHOWNAT, SYS_UTIMENSAT, error, fs};
 use grate_rs::kernel::{self, int};
 use grate_rs::places::Place;
 use grate_rs::{Arg, Call, Errno, getcageid};
@@ -255,6 +253,5 @@ fn symlink_with(call: &Call, index: usize, directory: Option<usize>) -> Result<i
         state.explain(format_args!("what leads to a path of --encrypt is no symlink"));
         return Err(EACCES);
     }
-    let [directory, name] = place.args();
-    kernel::call(SYS_SYMLINKAT, getcageid(), &[call.arg(0), directory, name])
+    place.make_symlink(call.arg(0))
 }

@@ -263,11 +263,19 @@ impl<T: Clone> Descriptors<T> {
         table.ending.remove(&cage);
     }
 
-    /// A cage says that it ends: from now on nothing is done through its descriptors.
-    pub fn end_cage(&self, cage: u64) {
+    /// A cage says that it ends: from now on nothing is done through its descriptors. Answers those
+    /// that somebody else is just doing something through.
+    pub fn end_cage(&self, cage: u64) -> Vec<CageFd> {
         let mut table = self.write();
         table.ending.insert(cage);
-        table.slots.retain(|fd, _| fd.cage != cage);
+        let mut held = Vec::new();
+        table.slots.retain(|fd, slot| {
+            if fd.cage == cage && slot.pin.is_held() {
+                held.push(*fd);
+            }
+            fd.cage != cage
+        });
+        held
     }
 
     /// Cages of which something is known and that are no more: those that have said that they end,

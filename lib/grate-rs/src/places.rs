@@ -7,7 +7,7 @@
 
 use crate::constants::{
     SYS_FCHDIR, SYS_GETCWD, SYS_LINK, SYS_LINKAT, SYS_MKNOD, SYS_NEWFSTATAT, SYS_OPEN, SYS_OPENAT,
-    SYS_READLINKAT, SYS_RENAMEAT, SYS_RENAMEAT2, SYS_UMASK, SYS_UNLINKAT, error, fs,
+    SYS_READLINKAT, SYS_RENAMEAT, SYS_RENAMEAT2, SYS_SYMLINKAT, SYS_UMASK, SYS_UNLINKAT, error, fs,
 };
 use crate::kernel::{self, Inode, OwnFd, Stat, int, value};
 use crate::paths::{MOST_LINKS, PATH_MAX, current_directory};
@@ -166,18 +166,8 @@ impl TakenPath {
     /// As the look-up; ELOOP.
     pub fn place(&self, follow: bool) -> Result<Place, Errno> {
         let (parent, name) = split(self.text());
-        let mut place = Place::within(self.directory, parent, name)?;
-        for _ in 0..=MOST_LINKS {
-            let target = if follow { place.link()? } else { None };
-            let Some(target) = target else {
-                return Ok(place);
-            };
-            let slashes = place.slashes();
-            let (parent, name) = split(&target);
-            let name = [name, slashes.as_slice()].concat();
-            place = Place::within(Some(place.directory.0), parent, &name)?;
-        }
-        Err(Errno(error::ELOOP))
+        let place = Place::within(self.directory, parent, name)?;
+        if follow { place.follow(|_| {}) } else { Ok(place) }
     }
 }
 
@@ -298,6 +288,25 @@ impl Place {
         }
     }
 
+    /// The place that a symlink here leads to in the end; `met` is told of each on the way, but
+    /// for this one.
+    ///
+    /// # Errors
+    /// As the look-up; ELOOP.
+    pub fn follow(self, mut met: impl FnMut(&Self)) -> Result<Self, Errno> {
+        let mut place = self;
+        for _ in 0..=MOST_LINKS {
+            let Some(target) = place.link()? else {
+                return Ok(place);
+            };
+            let (parent, name) = split(&target);
+            let name = [name, place.slashes().as_slice()].concat();
+            place = Self::within(Some(place.directory.0), parent, &name)?;
+            met(&place);
+        }
+        Err(Errno(error::ELOOP))
+    }
+
     /// lstat(2) of the name, whatever slashes are behind it.
     ///
     /// # Errors
@@ -400,6 +409,15 @@ impl Place {
                 // It is the error of the rename that counts.
                 let _ = beside.unlink(0);
             })
+    }
+
+    /// Makes a symlink that says the text in an argument.
+    ///
+    /// # Errors
+    /// As symlink(2).
+    pub fn make_symlink(&self, text: Arg) -> Result<i32, Errno> {
+        let [directory, name] = self.args();
+        kernel::call(SYS_SYMLINKAT, getcageid(), &[text, directory, name])
     }
 
     /// mknod(2) for `cage`, whose umask counts.
