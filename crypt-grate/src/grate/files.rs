@@ -4,7 +4,7 @@ use super::kernel::{self, File, Flock, int, pass, value};
 use super::net;
 use super::open::PathArg;
 use super::state;
-use super::state::{OpenFile, State, lock};
+use super::state::{OpenFile, Opened, State, lock};
 use crypt_grate::locks;
 use crypt_grate::sealed_file::{Content, Error};
 use grate_rs::constants::{SYS_FTRUNCATE, error, fs};
@@ -30,15 +30,14 @@ pub fn fcntl(call: &Call) -> Result<i32, Errno> {
     let from = CageFd::of(call, 0);
     match call.int(1) {
         fs::F_GETFL => {
-            let mut flags = pass(call, 0)?;
-            if !state.subtrees.is_everything() {
-                // The grate opens by it.
-                flags &= !fs::O_NOFOLLOW;
-            }
-            let Some(open) = state.open_file(from) else {
-                return Ok(flags);
-            };
-            Ok((flags & !(fs::O_ACCMODE | fs::O_APPEND)) | open.flags())
+            let flags = pass(call, 0)?;
+            Ok(match state.descriptors.get(from) {
+                Some(Opened::File(open)) => (flags & !OpenFile::FLAGS) | open.flags(),
+                Some(Opened::Plain {
+                    hides_nofollow: true,
+                }) => flags & !fs::O_NOFOLLOW,
+                _ => flags,
+            })
         }
         fs::F_SETFL => {
             let (_held, Some(open)) = state.hold_file(from)? else {
@@ -121,6 +120,9 @@ fn set_len(state: &State, fd: CageFd, open: &OpenFile, len: i64) -> Result<i32, 
 pub fn ftruncate(call: &Call) -> Result<i32, Errno> {
     let state = state();
     let fd = CageFd::of(call, 0);
+    if call.long(1) < 0 {
+        return Err(Errno(error::EINVAL));
+    }
     let (_held, open) = state.hold_file(fd)?;
     match open {
         Some(open) => set_len(state, fd, &open, call.long(1)),

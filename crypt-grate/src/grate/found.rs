@@ -24,7 +24,7 @@ pub fn find_out(state: &State, fd: CageFd) -> Result<Opened, Errno> {
     }
     let flags = flags_of(fd)?;
     if !stat.is_regular() || flags & fs::O_PATH != 0 || flags & fs::O_ACCMODE == fs::O_RDONLY {
-        return Ok(Opened::Plain);
+        return Ok(Opened::PLAIN);
     }
     if flags & fs::O_ACCMODE == fs::O_RDWR && flags & fs::O_APPEND == 0 {
         let file = state.file(stat.inode());
@@ -82,13 +82,13 @@ impl State {
                 return Ok(Opened::Closed);
             }
         }
-        Ok(Opened::Plain)
+        Ok(Opened::PLAIN)
     }
 
     /// A socket that nobody has seen made.
     fn found_socket(&self, fd: CageFd) -> Result<Opened, Errno> {
         if !self.network.is_sealed() || !net::is_internet(fd) {
-            return Ok(Opened::Plain);
+            return Ok(Opened::PLAIN);
         }
         net::found(self, fd).map_err(|_| EACCES)
     }

@@ -220,7 +220,10 @@ impl Opening {
         if open.is_none() && self.truncates() && self.flags & fs::O_PATH == 0 {
             self.cut(path, fd, stat)?;
         }
-        let opened = open.map_or(Opened::Plain, Opened::File);
+        let plain = Opened::Plain {
+            hides_nofollow: path.place.is_some() && self.flags & fs::O_NOFOLLOW == 0,
+        };
+        let opened = open.map_or(plain, Opened::File);
         state.descriptors.note(fd, Some(opened));
         Ok(())
     }

@@ -54,7 +54,10 @@ pub enum Opened {
     /// An epoll instance, which may wait for such sockets.
     Epoll(Arc<Epoll>),
     /// None of the grate's business: calls on it pass.
-    Plain,
+    Plain {
+        /// Whether the grate has opened it with O_NOFOLLOW, and the program has not.
+        hides_nofollow: bool,
+    },
     /// Nothing is read or written through it.
     Closed,
 }
@@ -64,10 +67,17 @@ pub enum Opened {
 pub struct OpenFile {
     /// State of the inode.
     pub file: Arc<Mutex<SealedFile>>,
-    /// Access mode and O_APPEND as the program set them; what lies below differs.
+    /// Access mode, O_APPEND and O_NOFOLLOW as the program set them; what lies below differs.
     flags: AtomicI32,
     /// The file offset, in plaintext.
     pub offset: Mutex<u64>,
+}
+
+impl Opened {
+    /// What passes and was opened as the program wanted it.
+    pub const PLAIN: Self = Self::Plain {
+        hides_nofollow: false,
+    };
 }
 
 impl OpenFile {
@@ -75,21 +85,24 @@ impl OpenFile {
     pub fn new(file: Arc<Mutex<SealedFile>>, flags: i32) -> Self {
         Self {
             file,
-            flags: AtomicI32::new(flags & (fs::O_ACCMODE | fs::O_APPEND)),
+            flags: AtomicI32::new(flags & Self::FLAGS),
             offset: Mutex::new(0),
         }
     }
 
-    /// Access mode and O_APPEND.
+    /// What [`OpenFile::flags`] answers, of all flags.
+    pub const FLAGS: i32 = fs::O_ACCMODE | fs::O_APPEND | fs::O_NOFOLLOW;
+
+    /// Access mode, O_APPEND and O_NOFOLLOW.
     pub fn flags(&self) -> i32 {
         self.flags.load(Ordering::Acquire)
     }
 
     /// Sets or clears O_APPEND.
     pub fn set_append(&self, flags: i32) {
-        let access = self.flags() & fs::O_ACCMODE;
+        let others = self.flags() & !fs::O_APPEND;
         self.flags
-            .store(access | (flags & fs::O_APPEND), Ordering::Release);
+            .store(others | (flags & fs::O_APPEND), Ordering::Release);
     }
 
     /// Whether reads are allowed.

@@ -95,8 +95,10 @@ fn read_with(call: &Call, take: fn(&Call) -> Result<Vectors, Errno>) -> Result<i
 }
 
 fn read_at_with(call: &Call, take: fn(&Call) -> Result<Vectors, Errno>) -> Result<i32, Errno> {
+    // The kernel looks at the place before the descriptor.
+    let place = position(call)?;
     match data(call)? {
-        Data::File(transfer) => transfer.read_at(position(call), take(call)),
+        Data::File(transfer) => transfer.read_at(place, take(call)),
         Data::Socket(_) => pass(call, 0),
         Data::Plain(held) => pass_reading(call, held),
     }
@@ -111,8 +113,9 @@ fn write_with(call: &Call, take: fn(&Call) -> Result<Vectors, Errno>) -> Result<
 }
 
 fn write_at_with(call: &Call, take: fn(&Call) -> Result<Vectors, Errno>) -> Result<i32, Errno> {
+    let place = position(call)?;
     match data(call)? {
-        Data::File(transfer) => transfer.write_at(position(call), take(call)),
+        Data::File(transfer) => transfer.write_at(place, take(call)),
         // The kernel knows no place in a socket.
         Data::Socket(_) => Err(Errno(error::ESPIPE)),
         Data::Plain(held) => pass_held(call, held),
@@ -170,12 +173,7 @@ impl Transfer {
         Ok(read)
     }
 
-    fn read_at(
-        &self,
-        offset: Result<u64, Errno>,
-        vectors: Result<Vectors, Errno>,
-    ) -> Result<i32, Errno> {
-        let offset = offset?;
+    fn read_at(&self, offset: u64, vectors: Result<Vectors, Errno>) -> Result<i32, Errno> {
         if !self.open.readable() {
             return Err(EBADF);
         }
@@ -192,12 +190,7 @@ impl Transfer {
         Ok(written)
     }
 
-    fn write_at(
-        &self,
-        offset: Result<u64, Errno>,
-        vectors: Result<Vectors, Errno>,
-    ) -> Result<i32, Errno> {
-        let offset = offset?;
+    fn write_at(&self, offset: u64, vectors: Result<Vectors, Errno>) -> Result<i32, Errno> {
         if !self.open.writable() {
             return Err(EBADF);
         }

@@ -27,13 +27,24 @@ use std::sync::OnceLock;
 /// Descriptors that the program may have been started with.
 const INHERITED: std::ops::Range<i32> = 0..64;
 
-/// What is known of a descriptor that may be written.
-#[derive(Clone, Debug, Default)]
+/// What is known of a descriptor.
+#[derive(Clone, Debug)]
 struct Known {
+    /// Whether it may be written: it is no regular file, or one under a permitted name.
+    is_permitted: bool,
     /// Its file was opened with O_NOFOLLOW by the grate, where the program had not asked for it.
     hides_nofollow: bool,
     /// How what is written to it is redacted, if anything is.
     way: Option<Way>,
+}
+
+impl Known {
+    /// What may be written as it is.
+    const PERMITTED: Self = Self {
+        is_permitted: true,
+        hides_nofollow: false,
+        way: None,
+    };
 }
 
 /// What all handlers share.
@@ -47,10 +58,10 @@ struct FilterState {
     closed: Vec<Inode>,
     /// All that their names lead through, which has to stay where it is.
     trail: Vec<Inode>,
-    /// Descriptors that may be written although they may be regular files: the standard streams
-    /// that the program was given, files opened for writing under a permitted name, and copies.
-    /// What is not in it is judged by what it is (see [`write`]), so that a descriptor that came by
-    /// an unknown way can't write to a regular file.
+    /// What is known of descriptors: whether they may be written, as the standard streams that the
+    /// program was given, files opened for writing under a permitted name, and copies may. What
+    /// nothing is known of is judged by what it is (see [`write`]), so that a descriptor that came
+    /// by an unknown way can't write to a regular file.
     known: Descriptors<Known>,
     redaction: Option<Redaction>,
     /// The program that the grate was started for.
@@ -149,8 +160,9 @@ impl FilterState {
             .unzip();
         let outlet = redaction.outlet(fd, stat, own, spot.flatten());
         Some(Known {
+            is_permitted: true,
+            hides_nofollow: false,
             way: Some(Way::Out(outlet)),
-            ..Known::default()
         })
     }
 
@@ -184,7 +196,7 @@ impl FilterState {
                 self.known.note(at, self.outlet(at, &stat, standard));
             } else if is_standard {
                 // Where the user has sent the standard streams is the user's choice.
-                self.known.note(at, Some(Known::default()));
+                self.known.note(at, Some(Known::PERMITTED));
             }
         }
     }

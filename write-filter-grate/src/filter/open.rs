@@ -36,7 +36,7 @@ fn open_with(call: &Call, path_at: usize, directory: Option<usize>) -> Result<i3
             cage,
             fd: call.forward(cage)?,
         };
-        return noted(fd, flags);
+        return noted(fd, flags, false);
     }
     let path = call.take_path(path_at, directory)?;
     let exclusive = fs::O_CREAT | fs::O_EXCL;
@@ -55,7 +55,7 @@ fn open_with(call: &Call, path_at: usize, directory: Option<usize>) -> Result<i3
         return Err(filter().refuse(cage, format_args!("open of {name} for writing")));
     }
     if flags & fs::O_ACCMODE == fs::O_RDONLY && !truncates {
-        return noted(name.open(cage, flags, mode)?, flags);
+        return noted(name.open(cage, flags, mode)?, flags, true);
     }
     if name.is_permitted() {
         return target.open_permitted(cage, flags, mode);
@@ -64,7 +64,7 @@ fn open_with(call: &Call, path_at: usize, directory: Option<usize>) -> Result<i3
     // own errors come before the refusal.
     let existed = truncates && name.stat().is_ok();
     let fd = name.open(cage, flags & !fs::O_TRUNC, mode)?;
-    noted(fd, flags)?;
+    noted(fd, flags, true)?;
     match fd.stat() {
         Ok(stat) if truncates && stat.is_regular() && (existed || stat.size > 0) => {
             fd.close();
@@ -82,7 +82,7 @@ fn open_lent(path: &TakenPath, cage: u64, flags: i32) -> Result<i32, Errno> {
         .stat()
         .is_ok_and(|stat| !stat.is_regular() && !stat.is_directory())
     {
-        return noted(fd, flags);
+        return noted(fd, flags, false);
     }
     fd.close();
     Err(ENOENT)
@@ -118,6 +118,7 @@ impl Target {
             .way(fd, flags, applying.as_ref(), append_only)
             .inspect_err(|_| fd.close())?;
         let known = Known {
+            is_permitted: true,
             hides_nofollow: flags & fs::O_NOFOLLOW == 0,
             way,
         };
@@ -232,12 +233,14 @@ fn is_append_only(applying: Option<&Applying>) -> bool {
     redaction.is_some_and(|(redaction, applying)| redaction.is_append_only(applying))
 }
 
-/// Notes that a descriptor just opened has no permission, and answers it.
-fn noted(fd: CageFd, flags: i32) -> Result<i32, Errno> {
+/// Notes that a descriptor just opened has no permission, and answers it. `by_place` says whether
+/// it was opened by its place, and not as the program has it.
+fn noted(fd: CageFd, flags: i32, by_place: bool) -> Result<i32, Errno> {
     let filter = filter();
     filter.known.note(fd, None);
+    let hides_nofollow = by_place && flags & fs::O_NOFOLLOW == 0;
     let writes = flags & fs::O_ACCMODE != fs::O_RDONLY && flags & fs::O_PATH == 0;
-    if !writes && filter.closed.is_empty() {
+    if !writes && !hides_nofollow && filter.closed.is_empty() {
         return Ok(fd.fd);
     }
     let stat = fd.stat()?;
@@ -245,8 +248,19 @@ fn noted(fd: CageFd, flags: i32) -> Result<i32, Errno> {
         fd.close();
         return Err(EACCES);
     }
-    if writes && !stat.is_regular() {
-        filter.known.note(fd, filter.outlet(fd, &stat, None));
-    }
+    let known = match stat.is_regular() {
+        false if writes => filter.outlet(fd, &stat, None),
+        _ => None,
+    };
+    let known = known.or(hides_nofollow.then_some(Known {
+        is_permitted: !stat.is_regular(),
+        hides_nofollow,
+        way: None,
+    }));
+    let known = known.map(|known| Known {
+        hides_nofollow,
+        ..known
+    });
+    filter.known.note(fd, known);
     Ok(fd.fd)
 }

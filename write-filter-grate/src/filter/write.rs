@@ -57,7 +57,7 @@ impl Kept {
     /// Whether writing to it is refused: a regular file, open for writing, that has no permission.
     /// Whatever can't be written anyway is the kernel's to refuse, with its own error.
     fn is_refused(&self) -> bool {
-        self.held.what().is_none()
+        self.held.what().is_none_or(|known| !known.is_permitted)
             && self.stat.is_none_or(|stat| stat.is_regular())
             // Unknown counts as writable.
             && self.held.fd().is_writable().unwrap_or(true)
