@@ -2,6 +2,7 @@
 
 use crate::cage::{Cage, CageId};
 use crate::host::HostState;
+use crate::line;
 use crate::memory::GuestMemory;
 use crate::program::{Kind, Program};
 use crate::regions::{Backing, Prot};
@@ -11,7 +12,7 @@ use rustix::io::Errno;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use wasmtime::{ExternType, Global, Instance, InstancePre, Store, TypedFunc, Val};
+use wasmtime::{Global, Instance, InstancePre, Store, TypedFunc, Val, ValType};
 
 /// Stack of a worker in the grate's memory, in bytes. As large as Lind's.
 const WORKER_STACK: u64 = 8 << 20;
@@ -92,10 +93,9 @@ impl Image {
     /// Whether the program can be a grate.
     pub fn can_serve(&self) -> bool {
         self.program.kind == Kind::Lind
-            && matches!(
-                self.program.module.get_export(ENTRY),
-                Some(ExternType::Func(_))
-            )
+            && self
+                .program
+                .has_func(ENTRY, &[const { ValType::I64 }; 14], &[ValType::I32])
     }
 
     /// Ends its service: calls routed to it fail from now on.
@@ -164,11 +164,10 @@ impl Image {
         }
     }
 
-    /// The program's name as it was started.
+    /// The program's name as it was started, to be shown.
     pub fn name(&self) -> String {
-        self.args.first().map_or_else(String::new, |name| {
-            String::from_utf8_lossy(name).into_owned()
-        })
+        let name = self.args.first().map_or(&b""[..], Vec::as_slice);
+        line::plain(&String::from_utf8_lossy(name))
     }
 
     fn hire(self: &Arc<Self>, rt: &Arc<Runtime>, grate: CageId) -> Result<Worker, Errno> {
@@ -189,11 +188,13 @@ impl Image {
     }
 }
 
-/// The first line of an engine's error, which can be long.
+/// What is wrong, of an engine's error, in a line: without the places in the code, a line each, and
+/// with what the program brought so that it can be shown.
 pub fn first_line(error: &wasmtime::Error) -> String {
-    let mut text = error.root_cause().to_string();
-    text.truncate(text.find('\n').unwrap_or(text.len()));
-    text
+    const PLACES: &str = "error while executing at wasm backtrace";
+    let causes = error.chain().map(ToString::to_string);
+    let causes: Vec<String> = causes.filter(|cause| !cause.starts_with(PLACES)).collect();
+    line::plain(&causes.join(": "))
 }
 
 impl Worker {

@@ -10,6 +10,7 @@ pub mod family;
 pub mod fds;
 pub mod host;
 pub mod image;
+pub mod line;
 pub mod memory;
 pub mod module;
 pub mod net;

@@ -101,7 +101,7 @@ fn execve(call: &Call<'_>) -> Result<i32, Errno> {
     let program = call.rt.load(&cwd, &path).map_err(|error| {
         let errno = error.errno();
         if errno == Errno::NOEXEC {
-            let name = String::from_utf8_lossy(&path).into_owned();
+            let name = crate::line::plain(&String::from_utf8_lossy(&path));
             call.rt
                 .complain(format_args!("{:#}", error.describe(&name)));
         }
