@@ -1,12 +1,9 @@
 //! Programs as cages: system calls, their checks, and how runs end.
 
-#[path = "support/net.rs"]
-mod net;
 mod support;
 
-use net::{connect, free_address};
 use std::io::Read;
-use support::{Fixture, lind_program};
+use support::{Fixture, connect, free_address, lind_program};
 
 const SAY: &str = r#"(data (i32.const 1024) "hello from a cage\n")
   (func $say (drop (call $call (i32.const 1) (i64.const 1) (call $at (i32.const 1024)) (i64.const 18))))"#;

@@ -1,18 +1,49 @@
 //! Malformed, odd and generated modules: each runs, or is refused, or traps, with one line that a
 //! terminal can take; nothing panics, aborts or hangs. The same for artifacts.
 
+#[allow(dead_code, reason = "others use the rest")]
 mod support;
 
 use arbitrary::Unstructured;
 use lind_wasm::artifact::ArtifactKey;
 use lind_wasm::program::Program;
 use sha2::{Digest, Sha256};
+use std::path::PathBuf;
+use std::process::Child;
 use std::time::{Duration, Instant};
 use support::{Fixture, Ran, lind_program};
 use wasm_smith::{Config, Module};
 
 /// Longest line that is still one for a person.
 const LINE_MAX: usize = 500;
+/// How long a run may take before it counts as hanging: many times what the longest takes.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Puts a program into `/bin`.
+fn put(fixture: &Fixture, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = fixture.path("bin").join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// How a run went that ends within that time. Another one is stopped.
+fn ended(mut child: Child, within: Duration) -> Option<Ran> {
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > within {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Some(Fixture::ended(child))
+}
+
+fn run(fixture: &Fixture, args: &[&str]) -> Ran {
+    ended(fixture.start(args), PATIENCE).unwrap_or_else(|| panic!("{args:?} hangs"))
+}
+
 /// That the runtime held: it ended by itself, and said at most a line, about that program.
 fn check(ran: &Ran, name: &str) {
     assert!(![-1, 70, 101].contains(&ran.code), "{name}: {ran:?}");
@@ -183,9 +214,9 @@ fn odd_modules_run_or_are_refused_in_a_line() {
 
 /// Runs a module from its text and from its artifact.
 fn judge(fixture: &Fixture, name: &str, wasm: &[u8], fate: Fate) {
-    let file = fixture.file(&format!("bin/{name}.wasm"), wasm);
+    let file = put(fixture, &format!("{name}.wasm"), wasm);
     let source = format!("{name}.wasm");
-    let ran = fixture.run(&[&source]);
+    let ran = run(fixture, &[&source]);
     check(&ran, &source);
     match fate {
         Exits(status) => {
@@ -197,11 +228,11 @@ fn judge(fixture: &Fixture, name: &str, wasm: &[u8], fate: Fate) {
         }
         Either => {}
     }
-    let made = fixture.run(&["--precompile", file.to_str().unwrap()]);
+    let made = run(fixture, &["--precompile", file.to_str().unwrap()]);
     check(&made, &source);
     let artifact = format!("{name}.cwasm");
     if made.code == 0 {
-        let again = fixture.run(&[&artifact]);
+        let again = run(fixture, &[&artifact]);
         check(&again, &artifact);
         assert_eq!(again.code, ran.code, "{artifact}: {}", again.err);
         assert_eq!(again.err, ran.err.replace(&source, &artifact));
@@ -263,12 +294,12 @@ fn malformed_modules_are_refused_in_a_line() {
 fn damaged_artifacts_are_refused_in_a_line() {
     let fixture = Fixture::new();
     let file = fixture.program("whole.wasm", &wasi(""));
-    let made = fixture.run(&["--precompile", file.to_str().unwrap()]);
+    let made = run(&fixture, &["--precompile", file.to_str().unwrap()]);
     assert_eq!(made.code, 0, "{}", made.err);
     let whole = std::fs::read(file.with_extension("cwasm")).unwrap();
     let refused = |bytes: &[u8], what: &str| {
-        fixture.file("bin/damaged.cwasm", bytes);
-        let ran = fixture.run(&["damaged.cwasm"]);
+        put(&fixture, "damaged.cwasm", bytes);
+        let ran = run(&fixture, &["damaged.cwasm"]);
         check(&ran, "damaged.cwasm");
         assert_eq!(ran.code, 1, "{what}: {}", ran.err);
         assert_ne!(ran.err, "", "{what}");
@@ -450,8 +481,8 @@ fn generated_modules_run_to_an_end() {
             continue;
         };
         let name = format!("seed-{seed}.wasm");
-        let file = fixture.file(&format!("bin/{name}"), &wasm);
-        let ended = fixture.run(&["--net", "none", &name]);
+        let file = put(&fixture, &name, &wasm);
+        let ended = run(&fixture, &["--net", "none", &name]);
         check(&ended, &name);
         ran += u32::from(ended.err.is_empty());
         std::fs::remove_file(file).unwrap();
@@ -465,17 +496,11 @@ fn damaged_modules_run_to_an_end_or_until_they_are_stopped() {
     for seed in seeds(400) {
         let Some(wasm) = damaged(seed) else { continue };
         let name = format!("damaged-{seed}.wasm");
-        let file = fixture.file(&format!("bin/{name}"), &wasm);
-        let mut child = fixture.start(&["--net", "none", &name]);
+        let file = put(&fixture, &name, &wasm);
         // What made it end may be what was damaged. Then it runs for as long as it is let.
-        let start = Instant::now();
-        while child.try_wait().unwrap().is_none() && start.elapsed() < Duration::from_secs(10) {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        if child.try_wait().unwrap().is_some() {
-            check(&Fixture::ended(child), &name);
-        } else {
-            child.kill().unwrap();
+        let child = fixture.start(&["--net", "none", &name]);
+        if let Some(ran) = ended(child, Duration::from_secs(10)) {
+            check(&ran, &name);
         }
         std::fs::remove_file(file).unwrap();
     }

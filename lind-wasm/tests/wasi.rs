@@ -1,13 +1,10 @@
 //! WASI programs as cages: each function of preview 1, its errors, and that 3i sees it.
 
-#[path = "support/net.rs"]
-mod net;
 mod support;
 
-use net::{connect, free_address};
 use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
-use support::{Fixture, Ran, lind_program};
+use support::{Fixture, Ran, connect, free_address, lind_program};
 
 /// Imports of the programs below: name and types of the parameters.
 const FUNCTIONS: &[(&str, &str)] = &[

@@ -1,12 +1,10 @@
 //! Runs programs written as WebAssembly text under the built `lind-wasm`.
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
-
-/// How long a run may take before it counts as hanging: many times what the longest takes.
-const PATIENCE: Duration = Duration::from_secs(300);
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 /// A lindfs root of its own, and a folder for the artifact key.
 pub struct Fixture {
@@ -16,7 +14,7 @@ pub struct Fixture {
 /// What a run printed, and how it ended.
 #[derive(Debug)]
 pub struct Ran {
-    /// Exit status; -1 when a signal ended the runtime itself.
+    /// Exit status, as a shell shows it.
     pub code: i32,
     /// Standard output.
     pub out: String,
@@ -41,13 +39,8 @@ impl Fixture {
 
     /// Puts a program, as text, into `/bin`.
     pub fn program(&self, name: &str, text: &str) -> PathBuf {
-        self.file(&format!("bin/{name}"), &wat::parse_str(text).unwrap())
-    }
-
-    /// Puts a file into the root.
-    pub fn file(&self, inside: &str, bytes: &[u8]) -> PathBuf {
-        let path = self.path(inside);
-        std::fs::write(&path, bytes).unwrap();
+        let path = self.path("bin").join(name);
+        std::fs::write(&path, wat::parse_str(text).unwrap()).unwrap();
         path
     }
 
@@ -70,21 +63,14 @@ impl Fixture {
             .unwrap()
     }
 
-    /// How a started run went, once it has ended. One that hangs is killed, and fails the test.
+    /// How a started run went, once it has ended.
     pub fn ended(child: Child) -> Ran {
-        let pid = rustix::process::Pid::from_child(&child);
-        let (sender, ended) = mpsc::channel();
-        std::thread::spawn(move || sender.send(child.wait_with_output()));
-        let Ok(output) = ended.recv_timeout(PATIENCE) else {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            panic!("the run hangs");
-        };
-        Self::ran(&output.unwrap())
+        Self::ran(&child.wait_with_output().unwrap())
     }
 
     /// Runs `lind-wasm` with these arguments.
     pub fn run(&self, args: &[&str]) -> Ran {
-        Self::ended(self.start(args))
+        Self::ran(&self.command(args).output().unwrap())
     }
 
     fn ran(output: &Output) -> Ran {
@@ -135,4 +121,30 @@ pub fn lind_program(more: &str, body: &str) -> String {
     (call $exit (i32.const 0))
     (i32.const 0)))"#
     )
+}
+
+/// An address of this machine that nobody listens on, nor is given by the kernel, which chooses
+/// higher ports for others that run at the same time.
+pub fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let index = std::process::id().wrapping_mul(101) + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + index % 20_000;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port as u16));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// Connects as soon as someone listens.
+pub fn connect(address: SocketAddr) -> TcpStream {
+    let start = Instant::now();
+    loop {
+        match TcpStream::connect(address) {
+            Ok(stream) => return stream,
+            Err(error) => assert!(start.elapsed() < Duration::from_secs(30), "{error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
