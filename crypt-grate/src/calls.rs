@@ -46,7 +46,8 @@ const fn class(nr: u64, name: &'static str, decision: Decision, why: &'static st
 
 const NO_DATA: &str = "moves no file data and shows no size";
 const KEY: &str = "names a file, which must not be a key file";
-const BORDER: &str = "changes what a name means, which must not lead to a key or a path of --encrypt";
+const BORDER: &str =
+    "changes what a name means, which must not lead to a key or a path of --encrypt";
 
 /// Every call, by number.
 pub const CALLS: &[Class] = {

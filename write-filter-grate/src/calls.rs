@@ -251,7 +251,12 @@ pub const CALLS: &[Class] = {
             Guard,
             "the file must not get under other rules, nor be one that may not be written",
         ),
-        class(87, "unlink", Guard, "the file must be neither the grate's own nor one that may not be written"),
+        class(
+            87,
+            "unlink",
+            Guard,
+            "the file must be neither the grate's own nor one that may not be written",
+        ),
         class(
             88,
             "symlink",
