@@ -46,6 +46,8 @@ const fn class(nr: u64, name: &'static str, decision: Decision, why: &'static st
 
 const NO_DATA: &str = "moves no file data and shows no size";
 const KEY: &str = "names a file, which must not be a key file";
+const BORDER: &str =
+    "changes what a name means, which must not lead to a key or a path of --encrypt";
 
 /// Every call, by number.
 pub const CALLS: &[Class] = {
@@ -213,15 +215,10 @@ pub const CALLS: &[Class] = {
         class(81, "fchdir", Pass, NO_DATA),
         class(82, "rename", Guard, KEY),
         class(83, "mkdir", Pass, NO_DATA),
-        class(84, "rmdir", Pass, NO_DATA),
+        class(84, "rmdir", Guard, BORDER),
         class(86, "link", Guard, KEY),
         class(87, "unlink", Guard, KEY),
-        class(
-            88,
-            "symlink",
-            Pass,
-            "a link's text is a name, and names are not sealed",
-        ),
+        class(88, "symlink", Guard, BORDER),
         class(
             89,
             "readlink",
@@ -283,12 +280,7 @@ pub const CALLS: &[Class] = {
         class(263, "unlinkat", Guard, KEY),
         class(264, "renameat", Guard, KEY),
         class(265, "linkat", Guard, KEY),
-        class(
-            266,
-            "symlinkat",
-            Pass,
-            "a link's text is a name, and names are not sealed",
-        ),
+        class(266, "symlinkat", Guard, BORDER),
         class(
             267,
             "readlinkat",

@@ -78,8 +78,8 @@ impl ArtifactKey {
         Ok(Self(Zeroizing::new(key)))
     }
 
-    #[cfg(test)]
-    fn from_bytes(bytes: [u8; 32]) -> Self {
+    /// A key that is kept elsewhere than in the usual file.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
     }
 

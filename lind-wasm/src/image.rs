@@ -3,6 +3,7 @@
 use crate::cage::{Cage, CageId};
 use crate::host::HostState;
 use crate::limits::{Account, Charge, Resource};
+use crate::line;
 use crate::memory::GuestMemory;
 use crate::module::START;
 use crate::parking::Parking;
@@ -14,7 +15,7 @@ use rustix::io::Errno;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use wasmtime::{ExternType, Global, Instance, InstancePre, Store, TypedFunc, Val};
+use wasmtime::{Global, Instance, InstancePre, Store, TypedFunc, Val, ValType};
 
 /// Stack of a worker in the grate's memory, in bytes. As large as Lind's.
 const WORKER_STACK: u64 = 8 << 20;
@@ -118,10 +119,9 @@ impl Image {
     /// Whether the program can be a grate.
     pub fn can_serve(&self) -> bool {
         self.program.kind == Kind::Lind
-            && matches!(
-                self.program.module.get_export(ENTRY),
-                Some(ExternType::Func(_))
-            )
+            && self
+                .program
+                .has_func(ENTRY, &[const { ValType::I64 }; 14], &[ValType::I32])
     }
 
     /// Whether it serves calls of other cages.
@@ -236,11 +236,13 @@ impl Image {
     }
 }
 
-/// The first line of an engine's error, which can be long.
+/// What is wrong, of an engine's error, in a line: without the places in the code, a line each, and
+/// with what the program brought so that it can be shown.
 pub fn first_line(error: &wasmtime::Error) -> String {
-    let mut text = error.root_cause().to_string();
-    text.truncate(text.find('\n').unwrap_or(text.len()));
-    text
+    const PLACES: &str = "error while executing at wasm backtrace";
+    let causes = error.chain().map(ToString::to_string);
+    let causes: Vec<String> = causes.filter(|cause| !cause.starts_with(PLACES)).collect();
+    line::plain(&causes.join(": "))
 }
 
 impl Worker {

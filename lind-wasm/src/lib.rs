@@ -14,6 +14,7 @@ pub mod host;
 pub mod image;
 mod instructions;
 pub mod limits;
+pub mod line;
 pub mod memory;
 pub mod module;
 pub mod net;

@@ -2,9 +2,9 @@
 
 use crate::artifact::ArtifactKey;
 use crate::module::Size;
-use crate::{memory, module};
+use crate::{line, memory, module};
 use anyhow::{Context, bail, ensure};
-use wasmtime::{Engine, ExternType, Module, ValType};
+use wasmtime::{Engine, ExternType, Module, Mutability, ValType};
 
 /// Which host interface a program was built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,14 +88,30 @@ impl Program {
             module,
             segments,
         };
-        ensure!(
-            program.module.get_export("_start").is_some(),
-            "it has no `_start`: build it as a command, not as a library"
-        );
+        match program.module.get_export("_start") {
+            Some(ExternType::Func(ty)) if ty.params().len() == 0 => {}
+            Some(_) => bail!("its `_start` is not a function without parameters"),
+            None => bail!("it has no `_start`: build it as a command, not as a library"),
+        }
         if strict {
             program.check_strict()?;
         }
         Ok(program)
+    }
+
+    /// Whether it exports a function of exactly that type.
+    pub fn has_func(&self, name: &str, params: &[ValType], results: &[ValType]) -> bool {
+        match self.module.get_export(name) {
+            Some(ExternType::Func(ty)) => same(ty.params(), params) && same(ty.results(), results),
+            _ => false,
+        }
+    }
+
+    /// Whether it exports an `i32` global, and one that can change if it must.
+    pub fn has_global(&self, name: &str, must_change: bool) -> bool {
+        matches!(self.module.get_export(name), Some(ExternType::Global(ty))
+            if ValType::eq(ty.content(), &ValType::I32)
+                && (!must_change || ty.mutability() == Mutability::Var))
     }
 
     /// What the public Lind runtime insists on.
@@ -118,15 +134,10 @@ impl Program {
                 "it lacks the exported i32 global `{name}` that Lind needs"
             );
         }
-        match self.module.get_export("_start") {
-            Some(ExternType::Func(ty))
-                if ty.params().len() == 0
-                    && ty
-                        .results()
-                        .map(|r| ValType::eq(&r, &ValType::I32))
-                        .eq([true]) => {}
-            _ => bail!("its `_start` is not of type () -> i32, which Lind needs"),
-        }
+        ensure!(
+            self.has_func("_start", &[], &[ValType::I32]),
+            "its `_start` is not of type () -> i32, which Lind needs"
+        );
         for name in [
             "asyncify_start_unwind",
             "asyncify_stop_unwind",
@@ -142,16 +153,24 @@ impl Program {
     }
 }
 
+/// Whether these are the same types; the engine's know no `==`.
+fn same(have: impl ExactSizeIterator<Item = ValType>, want: &[ValType]) -> bool {
+    have.len() == want.len() && have.zip(want).all(|(have, want)| ValType::eq(&have, want))
+}
+
 /// Whether these bytes start like a WebAssembly binary.
-pub fn is_wasm(bytes: &[u8]) -> bool {
+fn is_wasm(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\0asm")
 }
 
 fn compile(engine: &Engine, wasm: &[u8], most: Size) -> anyhow::Result<(Module, Vec<Vec<u8>>)> {
     ensure!(is_wasm(wasm), "it is not a WebAssembly module");
-    let normalised = module::normalise(wasm, most)?;
-    let module = Module::new(engine, normalised.wasm)?;
-    Ok((module, normalised.segments))
+    let compiled = || {
+        let normalised = module::normalise(wasm, most)?;
+        Ok((Module::new(engine, normalised.wasm)?, normalised.segments))
+    };
+    // What is wrong with a module is told with names that it brings.
+    compiled().map_err(|why: anyhow::Error| anyhow::anyhow!(line::plain(&format!("{why:#}"))))
 }
 
 /// Takes the data segments off the front of an artifact's body.

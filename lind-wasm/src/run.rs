@@ -10,7 +10,7 @@ use calls::EXIT_GROUP;
 use rustix::io::Errno;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use wasmtime::{ExternType, Instance, Store, Trap, Val};
+use wasmtime::{ExternType, Instance, Store, Trap, Val, ValType};
 
 /// Stack of a cage's thread in bytes, of which little is ever touched. It holds the native frames
 /// of the program and of every handler that one call can nest in.
@@ -212,18 +212,17 @@ fn find_asyncify(store: &mut Store<HostState>, instance: &Instance) -> Option<As
     })
 }
 
-/// Whether a program exports what a fork needs.
+/// Whether a program exports what a fork needs, as [`find_asyncify`] takes it.
 pub fn can_fork(image: &Image) -> bool {
-    [
-        "asyncify_start_unwind",
-        "asyncify_stop_unwind",
-        "asyncify_start_rewind",
-        "asyncify_stop_rewind",
-        "__stack_pointer",
-        "__stack_low",
-    ]
-    .iter()
-    .all(|name| image.program.module.get_export(name).is_some())
+    let program = &image.program;
+    ["asyncify_start_unwind", "asyncify_start_rewind"]
+        .iter()
+        .all(|name| program.has_func(name, &[ValType::I32], &[]))
+        && ["asyncify_stop_unwind", "asyncify_stop_rewind"]
+            .iter()
+            .all(|name| program.has_func(name, &[], &[]))
+        && program.has_global("__stack_pointer", true)
+        && program.has_global("__stack_low", false)
 }
 
 fn rewind(store: &mut Store<HostState>, asyncify: &Asyncify, result: i32) -> wasmtime::Result<()> {

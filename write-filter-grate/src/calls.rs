@@ -91,8 +91,8 @@ pub const CALLS: &[Class] = {
         class(
             16,
             "ioctl",
-            Track,
-            "the requests that close on exec are followed; the runtime serves none that copies or clones, and none that puts bytes into a terminal",
+            Pass,
+            "the runtime serves no request that copies or clones, and none that puts bytes into a terminal",
         ),
         class(17, "pread64", Pass, READS),
         class(
@@ -242,8 +242,8 @@ pub const CALLS: &[Class] = {
         class(
             84,
             "rmdir",
-            Pass,
-            "changes what stands about a file or folder, not what is in it",
+            Guard,
+            "the name must not lead to one that may not be written, nor to the grate's own",
         ),
         class(
             86,
@@ -251,7 +251,12 @@ pub const CALLS: &[Class] = {
             Guard,
             "the file must not get under other rules, nor be one that may not be written",
         ),
-        class(87, "unlink", Guard, "the file must not be the grate's own"),
+        class(
+            87,
+            "unlink",
+            Guard,
+            "the file must be neither the grate's own nor one that may not be written",
+        ),
         class(
             88,
             "symlink",
@@ -330,7 +335,7 @@ pub const CALLS: &[Class] = {
             263,
             "unlinkat",
             Guard,
-            "the file must not be the grate's own",
+            "the file must be neither the grate's own nor one that may not be written",
         ),
         class(
             264,

@@ -103,7 +103,7 @@ fn execve(call: &Call<'_>) -> Result<i32, Errno> {
     let program = call.rt.load(&cwd, &path).map_err(|error| {
         let errno = error.errno();
         if errno == Errno::NOEXEC {
-            let name = String::from_utf8_lossy(&path);
+            let name = crate::line::plain(&String::from_utf8_lossy(&path));
             call.target
                 .say(format!("lind-wasm: {:#}", error.describe(&name)));
         }
