@@ -157,7 +157,11 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
         return Err(Errno(error::EINVAL));
     }
     if !is_protected {
-        return kernel::call(SYS_FTRUNCATE, own.0.cage, &[own.0.arg(), value(own.0.cage, len)]);
+        return kernel::call(
+            SYS_FTRUNCATE,
+            own.0.cage,
+            &[own.0.arg(), value(own.0.cage, len)],
+        );
     }
     let what = "truncate";
     let file = state.file(stat.inode());

@@ -1,9 +1,7 @@
 //! Calls that the grate makes itself, on descriptors of a cage or of its own.
 
 use crypt_grate::storage::{Errno as StorageErrno, LockMode, Storage};
-use grate_rs::constants::{
-    SYS_FCNTL, SYS_FTRUNCATE, SYS_OPEN, SYS_PREAD, SYS_PWRITE, error, fs,
-};
+use grate_rs::constants::{SYS_FCNTL, SYS_FTRUNCATE, SYS_OPEN, SYS_PREAD, SYS_PWRITE, error, fs};
 pub use grate_rs::kernel::{Inode, OwnFd, SIZE_AT, STAT_LEN, Stat, call, int, pass, value};
 use grate_rs::{Arg, CageFd, Errno, getcageid, own_buffer};
 

@@ -119,8 +119,7 @@ fn contents(path: &str) -> Result<(Zeroizing<Vec<u8>>, Inode), String> {
         _ => format!("{path}: {}", described(errno)),
     };
     let name = CString::new(path).map_err(|_| format!("{path:?}: not a file name"))?;
-    let file =
-        kernel::open_for_grate(own_buffer(name.as_ptr()), fs::O_RDONLY).map_err(describe)?;
+    let file = kernel::open_for_grate(own_buffer(name.as_ptr()), fs::O_RDONLY).map_err(describe)?;
     let stat = file.0.stat().map_err(describe)?;
     if !stat.is_regular() {
         return Err(format!("{path}: not a regular file"));

@@ -49,12 +49,7 @@ fn late_flags(call: &Call, index: usize) -> i32 {
     }
 }
 
-fn asked(
-    call: &Call,
-    index: usize,
-    directory: Option<usize>,
-    flags: i32,
-) -> Result<i32, Errno> {
+fn asked(call: &Call, index: usize, directory: Option<usize>, flags: i32) -> Result<i32, Errno> {
     let path = call.take_path_of(index, directory, flags)?;
     if let Ok(stat) = path.stat(flags & fs::AT_SYMLINK_NOFOLLOW == 0) {
         state().check_key(stat.inode())?;
@@ -82,7 +77,10 @@ fn change(
     let mut args: Vec<Arg> = place.args().to_vec();
     args.extend((index + 1..=rest).map(|index| call.arg(index)));
     // Not through a symlink that has taken the name since.
-    args.push(int(own, (flags & !fs::AT_EMPTY_PATH) | fs::AT_SYMLINK_NOFOLLOW));
+    args.push(int(
+        own,
+        (flags & !fs::AT_EMPTY_PATH) | fs::AT_SYMLINK_NOFOLLOW,
+    ));
     kernel::call(nr, own, &args)
 }
 
@@ -134,12 +132,7 @@ pub fn unlinkat(call: &Call) -> Result<i32, Errno> {
     remove(call, 1, Some(0), call.int(2))
 }
 
-fn remove(
-    call: &Call,
-    index: usize,
-    directory: Option<usize>,
-    flags: i32,
-) -> Result<i32, Errno> {
+fn remove(call: &Call, index: usize, directory: Option<usize>, flags: i32) -> Result<i32, Errno> {
     let place = call.take_path(index, directory)?.place(false)?;
     check_trail(state(), &place)?;
     place.unlink(flags)
@@ -185,7 +178,9 @@ fn check_border(state: &State, from: &Place, to: &Place) -> Result<(), Errno> {
     }
     let (from, to) = (from.path()?, to.path()?);
     if state.subtrees.is_above(&from) || state.subtrees.is_above(&to) {
-        state.explain(format_args!("what leads to a path of --encrypt stays where it is"));
+        state.explain(format_args!(
+            "what leads to a path of --encrypt stays where it is"
+        ));
         return Err(EACCES);
     }
     if state.subtrees.contains(&from) != state.subtrees.contains(&to) {
@@ -250,7 +245,9 @@ fn symlink_with(call: &Call, index: usize, directory: Option<usize>) -> Result<i
     }
     let place = call.take_path(index, directory)?.place(false)?;
     if state.subtrees.is_above(&place.path()?) {
-        state.explain(format_args!("what leads to a path of --encrypt is no symlink"));
+        state.explain(format_args!(
+            "what leads to a path of --encrypt is no symlink"
+        ));
         return Err(EACCES);
     }
     place.make_symlink(call.arg(0))

@@ -36,8 +36,7 @@ impl Subtrees {
 
     /// Whether a file at this absolute path, without symlinks in it, is sealed.
     pub fn contains(&self, path: &[u8]) -> bool {
-        self.is_everything()
-            || self.0.iter().any(|top| is_within(path, top))
+        self.is_everything() || self.0.iter().any(|top| is_within(path, top))
     }
 
     /// Whether this absolute path leads to a protected subtree, or is one's top.

@@ -111,7 +111,12 @@ fn sealed_size(state: &State, path: &PathArg, stat: Stat) -> Option<u64> {
     }
     let layout = match path.open(fs::O_RDONLY | fs::O_NONBLOCK) {
         // Another file may have taken the name since.
-        Ok(file) if !file.0.stat().is_ok_and(|other| other.inode() == stat.inode()) => {
+        Ok(file)
+            if !file
+                .0
+                .stat()
+                .is_ok_and(|other| other.inode() == stat.inode()) =>
+        {
             return None;
         }
         Ok(file) => {

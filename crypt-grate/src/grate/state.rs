@@ -1,7 +1,7 @@
 //! What the grate keeps: the key, open files by cage and descriptor, sealed files by inode.
 
-use super::kernel::{self, Inode};
 use super::found;
+use super::kernel::{self, Inode};
 use super::keyring::{self, KeyFiles};
 use super::native;
 use super::net::epoll::Epoll;

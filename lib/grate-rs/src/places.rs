@@ -94,12 +94,18 @@ pub fn c_string(path: Vec<u8>) -> Result<CString, Errno> {
 
 /// A path in its parts: where its last name is looked up, and that name, with the slashes behind.
 fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    let end = path.iter().rposition(|&byte| byte != b'/').map_or(0, |at| at + 1);
+    let end = path
+        .iter()
+        .rposition(|&byte| byte != b'/')
+        .map_or(0, |at| at + 1);
     if end == 0 {
         // Nothing, or the root, which has no name.
         return (path, b"");
     }
-    let start = path[..end].iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+    let start = path[..end]
+        .iter()
+        .rposition(|&byte| byte == b'/')
+        .map_or(0, |at| at + 1);
     path.split_at(start)
 }
 
@@ -167,7 +173,11 @@ impl TakenPath {
     pub fn place(&self, follow: bool) -> Result<Place, Errno> {
         let (parent, name) = split(self.text());
         let place = Place::within(self.directory, parent, name)?;
-        if follow { place.follow(|_| {}) } else { Ok(place) }
+        if follow {
+            place.follow(|_| {})
+        } else {
+            Ok(place)
+        }
     }
 }
 
@@ -195,10 +205,7 @@ pub fn path_of(directory: CageFd) -> Result<Vec<u8>, Errno> {
     let own = getcageid();
     let mut path = vec![0; PATH_MAX];
     at(directory, || {
-        let args = [
-            own_buffer(path.as_mut_ptr()),
-            value(own, path.len() as u64),
-        ];
+        let args = [own_buffer(path.as_mut_ptr()), value(own, path.len() as u64)];
         kernel::call(SYS_GETCWD, own, &args)
     })?;
     let end = path.iter().position(|&byte| byte == 0).unwrap_or(0);
@@ -403,12 +410,10 @@ impl Place {
             kernel::call(SYS_LINK, own, &[name, temporary])
         })?;
         const RENAME_NOREPLACE: i32 = 1;
-        beside
-            .rename_to(to, RENAME_NOREPLACE)
-            .inspect_err(|_| {
-                // It is the error of the rename that counts.
-                let _ = beside.unlink(0);
-            })
+        beside.rename_to(to, RENAME_NOREPLACE).inspect_err(|_| {
+            // It is the error of the rename that counts.
+            let _ = beside.unlink(0);
+        })
     }
 
     /// Makes a symlink that says the text in an argument.
@@ -429,7 +434,11 @@ impl Place {
         let [_, name] = self.args();
         let mode = mode & !umask_beyond_own(cage)?;
         at(self.directory.0, || {
-            kernel::call(SYS_MKNOD, own, &[name, value(own, mode.into()), value(own, device.value)])
+            kernel::call(
+                SYS_MKNOD,
+                own,
+                &[name, value(own, mode.into()), value(own, device.value)],
+            )
         })
     }
 }

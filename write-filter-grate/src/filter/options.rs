@@ -122,7 +122,11 @@ impl Options {
     pub fn denied_below(&self) -> Vec<Vec<u8>> {
         let spelled = |glob: &GlobMatcher| {
             let mut path = String::new();
-            let mut parts = glob.glob().glob().split('/').filter(|part| !part.is_empty());
+            let mut parts = glob
+                .glob()
+                .glob()
+                .split('/')
+                .filter(|part| !part.is_empty());
             let mut next = parts.next();
             // The last part is the file's own.
             while let (Some(part), Some(after)) = (next, parts.next()) {
@@ -231,11 +235,7 @@ enum Privacy {
 }
 
 /// Reads a file of the grate's own, which the program is kept from.
-fn read(
-    path: &str,
-    privacy: Privacy,
-    closed: &mut OwnFiles,
-) -> Result<Zeroizing<Vec<u8>>, String> {
+fn read(path: &str, privacy: Privacy, closed: &mut OwnFiles) -> Result<Zeroizing<Vec<u8>>, String> {
     let failed = |error: &dyn std::fmt::Display| {
         format!("{path}: cannot be read: {error}; name a file inside the root that can be")
     };

@@ -1,8 +1,8 @@
 //! Calls that change a file through a descriptor, or send bytes out.
 
-use super::{Known, filter};
 use super::peers::{self, MOST_ADDRESS};
 use super::redaction::Way;
+use super::{Known, filter};
 use grate_rs::constants::{SYS_SENDTO, error, fs, mman, net};
 use grate_rs::kernel::{self, Stat, pass, value};
 use grate_rs::{Arg, CageFd, Call, Errno, Held, Vectors, own_buffer};
