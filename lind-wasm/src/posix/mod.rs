@@ -18,7 +18,7 @@ mod process;
 mod record_aead;
 mod sockets;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod time;
 
 pub(crate) use io::last_error;

@@ -5,6 +5,8 @@ use crate::artifact::ArtifactKey;
 use crate::cage::{Cage, FsContext, Inheritance, NewImage};
 use crate::fds::FdTable;
 use crate::image::Image;
+use crate::limits::{Account, Ledger, Limits};
+use crate::module::Size;
 use crate::net::Net;
 use crate::path::Root;
 use crate::program::Program;
@@ -19,6 +21,8 @@ use std::sync::{Arc, Mutex};
 const PROGRAM: &str = r#"(module
     (import "env" "memory" (memory 8 65536 shared))
     (import "lind" "lind-get-cage-id" (func (result i64)))
+    (func (export "pass_fptr_to_wt") (param i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64)
+      (result i32) i32.const 7)
     (func (export "_start") (result i32) i32.const 0))"#;
 
 /// Where a guest's memory is not mapped.
@@ -36,17 +40,29 @@ fn key_in(folder: &Path) -> ArtifactKey {
     ArtifactKey::load(&folder.join("root")).unwrap()
 }
 
+/// Gives a cage the program to run.
+fn give_image(rt: &Runtime, cage: &Cage, program: Arc<Program>) -> Arc<Image> {
+    let new = NewImage {
+        program,
+        args: vec![b"test".to_vec()],
+        env: Vec::new(),
+    };
+    let image = rt.make_image(cage, new).unwrap();
+    cage.set_image(Some(image.clone()));
+    image
+}
+
 /// A cage without a thread, for calls made directly.
-pub(super) struct Fixture {
+pub(crate) struct Fixture {
     pub(super) dir: tempfile::TempDir,
-    pub(super) rt: Arc<Runtime>,
-    pub(super) cage: Arc<Cage>,
+    pub(crate) rt: Arc<Runtime>,
+    pub(crate) cage: Arc<Cage>,
     pub(super) image: Arc<Image>,
 }
 
 impl Fixture {
     /// A cage in an empty root, with an empty umask and no open files.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_net(Net::All)
     }
 
@@ -55,7 +71,6 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("root")).unwrap();
         std::fs::write(dir.path().join("secret"), "outside").unwrap();
-        let key = key_in(dir.path());
         let wasm = wat::parse_str(PROGRAM).unwrap();
         let rt = Runtime::new(Settings {
             root: Root::open(&dir.path().join("root")).unwrap(),
@@ -63,34 +78,38 @@ impl Fixture {
             env: Vec::new(),
             strict: false,
             net,
+            limits: Limits::default(),
             listeners: Vec::new(),
         })
         .unwrap();
+        let account = Account::new(Ledger::new(Limits::default()));
         let cage = rt
             .enrol(Inheritance {
+                account: account.clone(),
                 ancestors: Vec::new(),
                 handlers: HandlerTable::default(),
-                fds: FdTable::default(),
+                fds: FdTable::new(account),
                 fs: FsContext {
                     cwd: rt.root.top(),
                     umask: 0,
                 },
             })
             .unwrap();
-        let program = Arc::new(Program::load(&rt.engine, &key, &wasm, false).unwrap());
-        let new = NewImage {
-            program,
-            args: vec![b"test".to_vec()],
-            env: Vec::new(),
-        };
-        let image = rt.make_image(&cage, new).unwrap();
-        cage.set_image(Some(image.clone()));
+        let program = Arc::new(Program::compile(&rt.engine, &wasm, false, Size::ANY).unwrap());
+        let image = give_image(&rt, &cage, program);
         Self {
             dir,
             rt,
             cage,
             image,
         }
+    }
+
+    /// A cage that `maker` forked, with an image of its own.
+    pub(crate) fn fork(&self, maker: &Cage) -> Arc<Cage> {
+        let child = self.rt.enrol(maker.bequeath()).unwrap();
+        give_image(&self.rt, &child, self.image.program.clone());
+        child
     }
 
     /// A path of the host inside the root.
