@@ -1,76 +1,16 @@
 //! Cages: one isolated program each, with what a process has.
 
 use crate::fds::FdTable;
+pub use crate::ids::{CageId, WaitStatus};
 use crate::image::Image;
 use crate::limits::{Account, Charge, Resource};
 use crate::program::Program;
-use crate::threei::HandlerTable;
+use crate::routes::HandlerTable;
 use rustix::io::Errno;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
-
-/// A cage's number, which is its pid. Starts at 1, never used twice in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CageId(u32);
-
-impl CageId {
-    /// The first cage, which the command line starts.
-    pub const FIRST: CageId = CageId(1);
-    /// The largest number that still is a positive pid.
-    const MAX: u32 = i32::MAX as u32;
-
-    /// The id that a guest named, if it can be one.
-    pub fn from_guest(value: u64) -> Option<Self> {
-        (1..=u64::from(Self::MAX))
-            .contains(&value)
-            .then_some(CageId(value as u32))
-    }
-
-    /// As a pid.
-    pub fn pid(self) -> i32 {
-        self.0 as i32
-    }
-
-    /// As guests write it in an argcage.
-    pub fn raw(self) -> u64 {
-        u64::from(self.0)
-    }
-}
-
-impl fmt::Display for CageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// How a cage ended, as `waitpid` encodes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WaitStatus(pub i32);
-
-impl WaitStatus {
-    /// A trap, as Lind reports it: like an exit with status 1.
-    pub const TRAPPED: WaitStatus = WaitStatus(0x100);
-
-    /// A call of `exit_group`.
-    pub fn exited(code: i32) -> Self {
-        WaitStatus((code & 0xff) << 8)
-    }
-
-    /// Death by a signal.
-    pub fn killed(signal: i32) -> Self {
-        WaitStatus(signal & 0x7f)
-    }
-
-    /// What a shell would show: the exit code, or 128 and the signal.
-    pub fn shell_code(self) -> i32 {
-        match self.0 & 0x7f {
-            0 => (self.0 >> 8) & 0xff,
-            signal => 128 + signal,
-        }
-    }
-}
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 
 /// What a system call left for the cage's own thread to do once the call returns to it.
 #[derive(Debug)]
@@ -147,6 +87,13 @@ pub struct FsContext {
     pub umask: u32,
 }
 
+/// The mode bits that new files of the first cage lack. From here on the host's own mask is empty,
+/// so that each cage's is the only one that counts.
+pub fn take_over_umask() -> u32 {
+    static INHERITED: OnceLock<u32> = OnceLock::new();
+    *INHERITED.get_or_init(|| rustix::process::umask(rustix::fs::Mode::empty()).bits())
+}
+
 /// One isolated program.
 pub struct Cage {
     /// Its number.
@@ -206,7 +153,7 @@ impl Cage {
     /// A cage without a program.
     pub fn new(id: u32, with: Inheritance) -> Self {
         Self {
-            id: CageId(id),
+            id: CageId::new(id),
             handler_charge: Mutex::new(Charge::new(&with.account, Resource::Handlers)),
             account: with.account,
             is_fork: AtomicBool::new(!with.ancestors.is_empty()),
@@ -396,13 +343,13 @@ impl Cage {
         // SAFETY: pthread_self has no preconditions.
         let own = unsafe { libc::pthread_self() };
         *self.thread.lock().unwrap_or_else(|e| e.into_inner()) = Some(own);
-        THREAD_CAGE.set(self.id.0);
+        THREAD_CAGE.set(self.id.pid());
         Occupied(self.clone())
     }
 
     /// Whether the calling thread is this cage's.
     pub fn is_on_own_thread(&self) -> bool {
-        THREAD_CAGE.get() == self.id.0
+        THREAD_CAGE.get() == self.id.pid()
     }
 
     /// Interrupts a blocking kernel call of the cage's thread.
@@ -416,7 +363,7 @@ impl Cage {
 }
 
 thread_local! {
-    static THREAD_CAGE: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    static THREAD_CAGE: std::cell::Cell<i32> = const { std::cell::Cell::new(0) };
 }
 
 /// Keeps a thread bound to its cage.

@@ -1,6 +1,6 @@
 //! Compiling what a cage asks for, within a time.
 
-use crate::runtime::LoadError;
+use crate::program::LoadError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;

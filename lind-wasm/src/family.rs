@@ -1,6 +1,6 @@
 //! Who is whose child, who has ended, and waiting for it.
 
-use crate::cage::{Cage, CageId, WaitStatus};
+use crate::ids::{CageId, WaitStatus};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex};
@@ -83,22 +83,24 @@ impl Family {
     }
 
     /// Waits for a child of `parent` to end: `pid` above 0 that child, else any. Answers `None`
-    /// when `no_hang` is set and none has ended yet.
+    /// when `no_hang` is set and none has ended yet. `is_doomed` says whether the parent must not
+    /// wait any longer; [`Family::wake`] has it asked.
     ///
     /// # Errors
     /// `ECHILD` when there is no such child; `EINTR` when the waiting cage was condemned.
     pub fn wait(
         &self,
-        parent: &Cage,
+        parent: CageId,
         pid: i32,
         no_hang: bool,
+        is_doomed: impl Fn() -> bool,
     ) -> Result<Option<(CageId, WaitStatus)>, Errno> {
         let mut members = self.members();
         loop {
             let mut children = members
                 .iter()
                 .filter(|(id, member)| {
-                    member.parent == Some(parent.id) && (pid <= 0 || id.pid() == pid)
+                    member.parent == Some(parent) && (pid <= 0 || id.pid() == pid)
                 })
                 .peekable();
             if children.peek().is_none() {
@@ -112,7 +114,7 @@ impl Family {
             if no_hang {
                 return Ok(None);
             }
-            if parent.doom().is_some() {
+            if is_doomed() {
                 return Err(Errno::INTR);
             }
             members = self

@@ -3,10 +3,10 @@
 //! Each is what the WebAssembly specification says of its instruction, with one thing more: a
 //! page that is not mapped is out of bounds.
 
-use crate::host::HostState;
 use crate::image::Image;
 use crate::module::{HOST_MODULE, Host};
 use crate::parking::{Outlook, Woken};
+use crate::state::HostState;
 use rustix::io::Errno;
 use std::sync::Arc;
 use std::time::Duration;

@@ -20,6 +20,15 @@ pub fn plain(text: &str) -> String {
     shown
 }
 
+/// What is wrong, of an engine's error, in a line: without the places in the code, a line each, and
+/// with what the program brought so that it can be shown.
+pub fn first_line(error: &wasmtime::Error) -> String {
+    const PLACES: &str = "error while executing at wasm backtrace";
+    let causes = error.chain().map(ToString::to_string);
+    let causes: Vec<String> = causes.filter(|cause| !cause.starts_with(PLACES)).collect();
+    plain(&causes.join(": "))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,7 +7,7 @@ use lind_wasm::limits::{self, Limits};
 use lind_wasm::net::{self, Net};
 use lind_wasm::path::Root;
 use lind_wasm::runtime::{Runtime, Settings};
-use lind_wasm::{EXIT_FILE, EXIT_USAGE, cage, engine, program};
+use lind_wasm::{EXIT_FILE, EXIT_USAGE, cage, engine, posix, program, run};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -78,14 +78,14 @@ fn main() {
         let _ = error.print();
         std::process::exit(if error.use_stderr() { EXIT_USAGE } else { 0 })
     });
-    let code = run(options).unwrap_or_else(|error| {
+    let code = start(options).unwrap_or_else(|error| {
         eprintln!("lind-wasm: {error:#}");
         EXIT_FILE
     });
     std::process::exit(code);
 }
 
-fn run(options: Options) -> anyhow::Result<i32> {
+fn start(options: Options) -> anyhow::Result<i32> {
     if let Some(file) = options.precompile {
         precompile(&options.root, &file)?;
         return Ok(0);
@@ -101,6 +101,7 @@ fn run(options: Options) -> anyhow::Result<i32> {
         env.push(format!("{LISTEN_FDS}={}", listeners.len()).into_bytes());
     }
     let runtime = Runtime::new(Settings {
+        kernel: posix::call,
         root: Root::open(&options.root)?,
         key,
         env,
@@ -114,7 +115,7 @@ fn run(options: Options) -> anyhow::Result<i32> {
         .into_iter()
         .map(OsString::into_vec)
         .collect();
-    Ok(runtime.run(args)?.shell_code())
+    Ok(run::run(&runtime, args)?.shell_code())
 }
 
 fn environment(named: Vec<OsString>) -> Vec<Vec<u8>> {

@@ -4,7 +4,7 @@
 //! [`Span`] to hand to the kernel, or with `EFAULT`.
 
 use crate::limits::{Account, Charge, Resource};
-use crate::regions::{Backing, PAGE, Prot, Region, Regions, SPACE_END};
+use crate::regions::{Backing, PAGE, Prot, Region, Regions, SPACE_END, WASM_PAGE, WASM_PAGES_MAX};
 use crate::shared::SharedPages;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
@@ -14,9 +14,6 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use wasmtime::{Engine, MemoryType, SharedMemory};
 
-/// Pages of wasm memory in a full 32-bit address space.
-pub const WASM_PAGES_MAX: u64 = 65536;
-const WASM_PAGE: u64 = 65536;
 /// Bytes of scratch space, which lies right above the 32-bit address space.
 const SCRATCH_LEN: usize = 256 * 1024;
 /// Lowest address that `brk` must leave for `mmap`, as on Lind.

@@ -235,7 +235,7 @@ impl Facts {
             !memory.memory64 && memory.page_size_log2.is_none(),
             "its memory is not a 32-bit one"
         );
-        let most = crate::memory::WASM_PAGES_MAX;
+        let most = crate::regions::WASM_PAGES_MAX;
         ensure!(memory.initial <= most, "its memory is larger than 4 GiB");
         facts.min_pages = memory.initial;
         facts.max_pages = if memory.shared {

@@ -2,8 +2,10 @@
 
 use crate::artifact::ArtifactKey;
 use crate::module::Size;
-use crate::{line, memory, module};
+use crate::regions::WASM_PAGES_MAX;
+use crate::{line, module};
 use anyhow::{Context, bail, ensure};
+use rustix::io::Errno;
 use wasmtime::{Engine, ExternType, Module, Mutability, ValType};
 
 /// Which host interface a program was built for.
@@ -84,7 +86,7 @@ impl Program {
         let program = Self {
             kind,
             min_pages: memory.minimum(),
-            max_pages: memory.maximum().unwrap_or(memory::WASM_PAGES_MAX),
+            max_pages: memory.maximum().unwrap_or(WASM_PAGES_MAX),
             module,
             segments,
         };
@@ -182,6 +184,41 @@ fn segments(mut body: &[u8]) -> Option<(Vec<Vec<u8>>, &[u8])> {
         segments.push(body.split_off(..len as usize)?.to_vec());
     }
     Some((segments, body))
+}
+
+/// Why a program could not be loaded.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The file can't be read.
+    File(Errno),
+    /// The file is no program that can run.
+    Program(anyhow::Error),
+    /// There is too much being compiled.
+    Busy,
+}
+
+impl LoadError {
+    /// As exec answers it.
+    pub fn errno(&self) -> Errno {
+        match self {
+            LoadError::File(errno) => *errno,
+            LoadError::Program(_) => Errno::NOEXEC,
+            LoadError::Busy => Errno::AGAIN,
+        }
+    }
+
+    /// In a line for a person.
+    pub fn describe(&self, name: &str) -> anyhow::Error {
+        match self {
+            LoadError::File(Errno::NOENT) => anyhow::anyhow!(
+                "{name}: no such program (a name without a slash is looked up in the current \
+                 directory, /grates and /bin of the root)"
+            ),
+            LoadError::File(errno) => anyhow::anyhow!("{name}: {errno}"),
+            LoadError::Program(why) => anyhow::anyhow!("{name}: {why}"),
+            LoadError::Busy => anyhow::anyhow!("{name}: too much is being compiled"),
+        }
+    }
 }
 
 /// Compiles a `.wasm` to the bytes of a `.cwasm`.

@@ -10,6 +10,10 @@ use std::sync::Arc;
 pub const PAGE: u64 = 4096;
 /// The first address past a 32-bit address space.
 pub const SPACE_END: u64 = 1 << 32;
+/// Size of a page of WebAssembly's in bytes.
+pub const WASM_PAGE: u64 = 65536;
+/// Pages of WebAssembly's in that space.
+pub const WASM_PAGES_MAX: u64 = SPACE_END / WASM_PAGE;
 
 bitflags! {
     /// Access that a page grants, or that a call needs; the values are `PROT_*` of mmap(2).

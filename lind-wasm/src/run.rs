@@ -1,23 +1,27 @@
 //! A cage's thread: runs its program, forks it, replaces it, reports its end.
 
 use crate::cage::{Cage, NewImage, Pending, WaitStatus};
-use crate::host::{self, Asyncify, HostState, Stop};
-use crate::image::{Image, first_line};
+use crate::image::Image;
+use crate::line::first_line;
 use crate::module::GLOBAL_PREFIX;
+use crate::request::{Arg, Request, UNUSED};
 use crate::runtime::Runtime;
-use crate::threei::{self, Arg, Request, UNUSED};
+use crate::state::{Asyncify, HostState, Linkers, Stop, instantiate, new_store};
+use crate::threei;
+use crate::workers::Workers;
+use crate::{host, syscall};
 use calls::EXIT_GROUP;
 use rustix::io::Errno;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use wasmtime::{ExternType, Instance, Store, Trap, Val, ValType};
+use wasmtime::{ExternType, Instance, Store, Trap, Val};
 
 /// Stack of a cage's thread in bytes, of which little is ever touched. It holds the native frames
 /// of the program and of every handler that one call can nest in.
 const THREAD_STACK: usize = 256 << 20;
 
 /// What a cage's thread begins with.
-pub struct Start {
+struct Start {
     image: Arc<Image>,
     /// A forked child's mutable globals; it goes on in the middle of its parent's fork.
     forked: Option<Vec<(String, Val)>>,
@@ -25,7 +29,7 @@ pub struct Start {
 
 impl Start {
     /// A program from its beginning.
-    pub fn fresh(image: Arc<Image>) -> Self {
+    fn fresh(image: Arc<Image>) -> Self {
         Self {
             image,
             forked: None,
@@ -33,19 +37,37 @@ impl Start {
     }
 }
 
+/// Runs a program as the first cage, until it and all cages that it made have ended.
+///
+/// # Errors
+/// One line when the program can't be started.
+pub fn run(rt: &Arc<Runtime>, args: Vec<Vec<u8>>) -> anyhow::Result<WaitStatus> {
+    let linkers = host::linkers(&rt.engine)?;
+    let (cage, image) = rt.first_cage(args)?;
+    spawn(rt, &linkers, cage, Start::fresh(image))?;
+    Ok(rt.family.wait_for_all())
+}
+
 /// Starts a cage's thread.
 ///
 /// # Errors
 /// When the host has no thread to give.
-pub fn spawn(rt: &Arc<Runtime>, cage: Arc<Cage>, start: Start) -> std::io::Result<()> {
-    let rt = rt.clone();
+fn spawn(
+    rt: &Arc<Runtime>,
+    linkers: &Arc<Linkers>,
+    cage: Arc<Cage>,
+    start: Start,
+) -> std::io::Result<()> {
+    let (rt, linkers) = (rt.clone(), linkers.clone());
     std::thread::Builder::new()
         .name(format!("cage {}", cage.id))
         .stack_size(THREAD_STACK)
         .spawn(move || {
             let status = {
                 let _occupied = cage.occupy_thread();
-                let lived = std::panic::catch_unwind(AssertUnwindSafe(|| live(&rt, &cage, start)));
+                let lived = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                    live(&rt, &linkers, &cage, start)
+                }));
                 lived.unwrap_or(WaitStatus::TRAPPED)
             };
             // Also where the end was reported before it came.
@@ -55,9 +77,14 @@ pub fn spawn(rt: &Arc<Runtime>, cage: Arc<Cage>, start: Start) -> std::io::Resul
     Ok(())
 }
 
-fn live(rt: &Arc<Runtime>, cage: &Arc<Cage>, mut start: Start) -> WaitStatus {
+fn live(
+    rt: &Arc<Runtime>,
+    linkers: &Arc<Linkers>,
+    cage: &Arc<Cage>,
+    mut start: Start,
+) -> WaitStatus {
     loop {
-        let next = match run_image(rt, cage, start) {
+        let next = match run_image(rt, linkers, cage, start) {
             Ok(next) => next,
             Err(error) => match error.downcast::<Stop>() {
                 Ok(stop) => stop,
@@ -92,7 +119,7 @@ fn tell(rt: &Arc<Runtime>, cage: &Arc<Cage>, error: &wasmtime::Error) {
         rt.complain(format_args!("{line}"));
     } else {
         cage.say(format!("lind-wasm: {line}"));
-        host::deliver(rt, cage);
+        syscall::deliver(rt, cage);
     }
 }
 
@@ -105,11 +132,18 @@ fn replace_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, new: NewImage) -> anyhow::
 }
 
 /// Runs a program until it ends or is replaced; forks on the way.
-fn run_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, start: Start) -> wasmtime::Result<Stop> {
+fn run_image(
+    rt: &Arc<Runtime>,
+    linkers: &Arc<Linkers>,
+    cage: &Arc<Cage>,
+    start: Start,
+) -> wasmtime::Result<Stop> {
     let image = start.image;
-    let state = HostState::new(rt.clone(), cage.clone(), image.clone(), true);
-    let mut store = rt.new_store(state);
-    let instance = image.instantiate(rt, &mut store, start.forked.is_none())?;
+    let (run, imports, own) = (rt.clone(), linkers.clone(), cage.clone());
+    let mut store = new_store(HostState::new(run, imports, own, image.clone(), true));
+    let template = linkers.template(&store, &image)?;
+    image.staff(Box::new(Workers::new(store.data(), template.clone())));
+    let instance = instantiate(&template, &mut store, start.forked.is_none())?;
     let asyncify = find_asyncify(&mut store, &instance);
     store.data_mut().asyncify.clone_from(&asyncify);
     let main = instance
@@ -212,19 +246,6 @@ fn find_asyncify(store: &mut Store<HostState>, instance: &Instance) -> Option<As
     })
 }
 
-/// Whether a program exports what a fork needs, as [`find_asyncify`] takes it.
-pub fn can_fork(image: &Image) -> bool {
-    let program = &image.program;
-    ["asyncify_start_unwind", "asyncify_start_rewind"]
-        .iter()
-        .all(|name| program.has_func(name, &[ValType::I32], &[]))
-        && ["asyncify_stop_unwind", "asyncify_stop_rewind"]
-            .iter()
-            .all(|name| program.has_func(name, &[], &[]))
-        && program.has_global("__stack_pointer", true)
-        && program.has_global("__stack_low", false)
-}
-
 fn rewind(store: &mut Store<HostState>, asyncify: &Asyncify, result: i32) -> wasmtime::Result<()> {
     store.data_mut().rewind = Some(result);
     let buffer = asyncify.stack_low as i32;
@@ -258,8 +279,10 @@ fn start_child(
         &child.account,
     )?);
     child.set_image(Some(copy.clone()));
+    let linkers = store.data().linkers.clone();
     spawn(
         rt,
+        &linkers,
         child.clone(),
         Start {
             image: copy,

@@ -1,20 +1,19 @@
 //! One run: the cages there are, and what they share.
 
 use crate::artifact::{self, ArtifactKey};
-use crate::cage::{Cage, CageId, FsContext, Inheritance, NewImage, WaitStatus};
+use crate::cage::{self, Cage, CageId, FsContext, Inheritance, NewImage, WaitStatus};
 use crate::compile;
 use crate::family::Family;
 use crate::fds::FdTable;
-use crate::host::{self, HostLinker, HostState};
 use crate::image::Image;
 use crate::limits::{Account, Ledger, Limits};
 use crate::memory::GuestMemory;
 use crate::net::Net;
 use crate::path::Root;
-use crate::program::{Kind, Program};
-use crate::run::{self, Start};
+use crate::program::{Kind, LoadError, Program};
+use crate::request::Arg;
+use crate::routes::HandlerTable;
 use crate::shared::SharedStore;
-use crate::threei::HandlerTable;
 use crate::unix_names::UnixNames;
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -23,7 +22,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
-use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime::Engine;
 
 /// What every cage sees in place of offset 0 in strict mode; cages lie this far apart, so that
 /// each has a base of its own. Page aligned, but not 4 GiB aligned, as on Lind.
@@ -45,6 +44,8 @@ pub struct Runtime {
     pub strict: bool,
     /// What cages reach by IPv4 and IPv6.
     pub net: Net,
+    /// What serves the calls that no grate has taken.
+    pub kernel: Kernel,
     /// Names of UNIX sockets.
     pub unix_names: UnixNames,
     /// Memory that cages share.
@@ -61,8 +62,6 @@ pub struct Runtime {
     words: OnceLock<Vec<Vec<u8>>>,
     /// Of the first cage.
     umask: u32,
-    lind: HostLinker,
-    wasi: HostLinker,
     cages: RwLock<HashMap<CageId, Arc<Cage>>>,
     next_id: AtomicU32,
     /// Sockets that the first cage gets, until it has them.
@@ -76,6 +75,10 @@ impl fmt::Debug for Runtime {
     }
 }
 
+/// Serves a call that no grate has taken: its caller, its target, its number and its arguments,
+/// all judged by 3i.
+pub type Kernel = fn(&Arc<Runtime>, &Arc<Cage>, &Arc<Cage>, u32, &[Arg; 6]) -> Result<i32, Errno>;
+
 /// Settings of a run.
 pub struct Settings {
     /// The cages' root directory.
@@ -88,6 +91,8 @@ pub struct Settings {
     pub strict: bool,
     /// See [`Runtime::net`].
     pub net: Net,
+    /// See [`Runtime::kernel`].
+    pub kernel: Kernel,
     /// What cages may have of the host.
     pub limits: Limits,
     /// Sockets that the first program finds as descriptors 3, 4, ...
@@ -102,8 +107,7 @@ impl Runtime {
     pub fn new(settings: Settings) -> anyhow::Result<Arc<Self>> {
         let engine = crate::engine::new()?;
         Ok(Arc::new(Self {
-            lind: host::lind(&engine)?,
-            wasi: host::wasi(&engine)?,
+            kernel: settings.kernel,
             engine,
             root: settings.root,
             strict: settings.strict,
@@ -115,7 +119,7 @@ impl Runtime {
             env: settings.env,
             key: settings.key,
             words: OnceLock::new(),
-            umask: crate::posix::take_over_umask(),
+            umask: cage::take_over_umask(),
             family: Family::default(),
             cages: RwLock::default(),
             next_id: AtomicU32::new(CageId::FIRST.pid() as u32),
@@ -124,11 +128,11 @@ impl Runtime {
         }))
     }
 
-    /// Runs a program as the first cage, until it and all cages it made have ended.
+    /// Loads what the command line names, and makes the first cage, which is to run it.
     ///
     /// # Errors
     /// One line when the program can't be started.
-    pub fn run(self: &Arc<Self>, args: Vec<Vec<u8>>) -> anyhow::Result<WaitStatus> {
+    pub fn first_cage(&self, args: Vec<Vec<u8>>) -> anyhow::Result<(Arc<Cage>, Arc<Image>)> {
         self.words.get_or_init(|| args.clone());
         let name = args.first().map_or(&b""[..], Vec::as_slice);
         let cwd = self.root.top();
@@ -161,8 +165,7 @@ impl Runtime {
             },
         )?;
         cage.set_image(Some(image.clone()));
-        run::spawn(self, cage, Start::fresh(image))?;
-        Ok(self.family.wait_for_all())
+        Ok((cage, image))
     }
 
     /// Makes a cage and lists it.
@@ -261,26 +264,6 @@ impl Runtime {
         }
     }
 
-    /// The host functions for programs of a kind.
-    pub fn linker(&self, kind: Kind) -> &HostLinker {
-        match kind {
-            Kind::Lind => &self.lind,
-            Kind::Wasi => &self.wasi,
-        }
-    }
-
-    /// A store whose code stops when its cage is condemned.
-    pub fn new_store(&self, state: HostState) -> Store<HostState> {
-        let mut store = Store::new(&self.engine, state);
-        store.limiter(|state| &mut state.tables);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|context| match context.data().doomed() {
-            Some(stop) => Err(stop.into()),
-            None => Ok(UpdateDeadline::Continue(1)),
-        });
-        store
-    }
-
     /// Ends a cage from outside. It may be in the middle of anything.
     pub fn kill(self: &Arc<Self>, cage: &Arc<Cage>, status: WaitStatus) {
         cage.condemn(status);
@@ -352,40 +335,5 @@ impl Runtime {
         let described = self.describe(cage.id, cage.image().ok().as_deref());
         eprintln!("lind-wasm: strict Lind mode: {described}: {what}");
         std::process::exit(crate::EXIT_RUNTIME)
-    }
-}
-
-/// Why a program could not be loaded.
-#[derive(Debug)]
-pub enum LoadError {
-    /// The file can't be read.
-    File(Errno),
-    /// The file is no program that can run.
-    Program(anyhow::Error),
-    /// There is too much being compiled.
-    Busy,
-}
-
-impl LoadError {
-    /// As exec answers it.
-    pub fn errno(&self) -> Errno {
-        match self {
-            LoadError::File(errno) => *errno,
-            LoadError::Program(_) => Errno::NOEXEC,
-            LoadError::Busy => Errno::AGAIN,
-        }
-    }
-
-    /// In a line for a person.
-    pub fn describe(&self, name: &str) -> anyhow::Error {
-        match self {
-            LoadError::File(Errno::NOENT) => anyhow::anyhow!(
-                "{name}: no such program (a name without a slash is looked up in the current \
-                 directory, /grates and /bin of the root)"
-            ),
-            LoadError::File(errno) => anyhow::anyhow!("{name}: {errno}"),
-            LoadError::Program(why) => anyhow::anyhow!("{name}: {why}"),
-            LoadError::Busy => anyhow::anyhow!("{name}: too much is being compiled"),
-        }
     }
 }

@@ -1,8 +1,9 @@
 //! Descriptors: making, copying and closing them, and their flags and locks.
 
-use super::io::{answer, last_error};
+use super::io::answer;
 use super::{Call, Entry, abi};
 use crate::cage::Cage;
+use crate::errno::last_error;
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;

@@ -3,7 +3,6 @@
 use super::{Call, Entry};
 use crate::cage::{CageId, NewImage, Pending, Unborn, WaitStatus};
 use crate::memory::GuestMemory;
-use crate::run;
 use rustix::io::Errno;
 
 pub(super) const CALLS: &[Entry] = &[
@@ -61,7 +60,7 @@ fn clone(call: &Call<'_>) -> Result<i32, Errno> {
     if flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0 {
         return Err(Errno::NOSYS); // Threads are not served.
     }
-    if !run::can_fork(&image) {
+    if !image.can_fork() {
         return Err(Errno::NOSYS);
     }
     // The call to be unwound must be a fork of that very cage, at the bottom of this thread.
@@ -170,7 +169,9 @@ fn waitpid(call: &Call<'_>) -> Result<i32, Errno> {
     let ended = call
         .rt
         .family
-        .wait(call.target, call.int(0), options & WNOHANG != 0)?;
+        .wait(call.target.id, call.int(0), options & WNOHANG != 0, || {
+            call.target.doom().is_some()
+        })?;
     let Some((child, status)) = ended else {
         return Ok(0);
     };

@@ -10,8 +10,9 @@ use crate::module::Size;
 use crate::net::Net;
 use crate::path::Root;
 use crate::program::Program;
+use crate::request::{Arg, UNUSED};
+use crate::routes::HandlerTable;
 use crate::runtime::{Runtime, Settings};
-use crate::threei::{Arg, HandlerTable, UNUSED};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::net::{IpAddr, SocketAddr};
@@ -76,6 +77,7 @@ impl Fixture {
             root: Root::open(&dir.path().join("root")).unwrap(),
             key: key_in(dir.path()),
             env: Vec::new(),
+            kernel: super::call,
             strict: false,
             net,
             limits: Limits::default(),
