@@ -156,14 +156,14 @@ impl Runtime {
             },
         })?;
         self.family.add(cage.id, None, 1)?;
-        let image = self.make_image(
-            &cage,
-            NewImage {
-                program,
-                args,
-                env: self.env.clone(),
-            },
-        )?;
+        let new = NewImage {
+            program,
+            args,
+            env: self.env.clone(),
+        };
+        let image = self
+            .make_image(&cage, new)
+            .map_err(|why| anyhow::anyhow!("{shown}: no room for its memory: {why}"))?;
         cage.set_image(Some(image.clone()));
         Ok((cage, image))
     }
