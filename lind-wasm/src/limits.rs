@@ -101,24 +101,12 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 impl Limits {
-    /// What the largest module is that a cage may have compiled.
-    pub fn module_size(&self) -> crate::module::Size {
-        let most = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        crate::module::Size {
-            bytes: most(self.max_module),
-            functions: MAX_FUNCTIONS,
-            function_bytes: most(self.max_function),
-        }
-    }
-
     /// How long compiling may take.
     pub fn compile_time(&self) -> Duration {
         Duration::from_secs(self.max_compile_time)
     }
 }
 
-/// Functions of a module that a cage has compiled.
-const MAX_FUNCTIONS: u32 = 200_000;
 /// Cages above one that something of the run is left to, each this part of it.
 const DEEPEST: u64 = 8;
 const PART: u64 = 32;

@@ -14,6 +14,7 @@
 //!   runtime ([`Host`]), which look at what is mapped and keep it so meanwhile.
 
 use crate::bulk;
+use crate::limits::Limits;
 use anyhow::{bail, ensure};
 use std::convert::Infallible;
 use wasm_encoder::reencode::{Error, Reencode};
@@ -119,7 +120,20 @@ impl Size {
         functions: u32::MAX,
         function_bytes: usize::MAX,
     };
+
+    /// For programs that a cage brings along.
+    pub fn of_cage(limits: &Limits) -> Self {
+        let most = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Size {
+            bytes: most(limits.max_module),
+            functions: MAX_FUNCTIONS,
+            function_bytes: most(limits.max_function),
+        }
+    }
 }
+
+/// Functions of a module that a cage brings along.
+const MAX_FUNCTIONS: u32 = 200_000;
 
 /// Data segments that a module may have: they become code.
 const MAX_SEGMENTS: usize = 10_000;

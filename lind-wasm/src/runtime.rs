@@ -8,6 +8,7 @@ use crate::fds::FdTable;
 use crate::image::Image;
 use crate::limits::{Account, Ledger, Limits};
 use crate::memory::GuestMemory;
+use crate::module::Size;
 use crate::net::Net;
 use crate::path::Root;
 use crate::program::{Kind, LoadError, Program};
@@ -227,7 +228,7 @@ impl Runtime {
             return program.map(Arc::new).map_err(LoadError::Program);
         }
         let (engine, strict, limits) = (self.engine.clone(), self.strict, &self.ledger.limits);
-        let most = limits.module_size();
+        let most = Size::of_cage(limits);
         compile::within(limits.compile_time(), &self.abandoned, move || {
             Program::compile(&engine, &bytes, strict, most)
         })?

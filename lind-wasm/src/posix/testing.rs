@@ -424,7 +424,7 @@ impl Twins {
         // SAFETY: the arguments are numbers, buffers that `its` holds, and an address in the first
         // page, which is never mapped.
         let host = match unsafe { libc::syscall(i64::from(nr), a, b, c, d, e, f) } {
-            -1 => Err(super::io::last_error()),
+            -1 => Err(crate::errno::last_error()),
             value => Ok(value as i32),
         };
         // SAFETY: a buffer that `its` holds.
