@@ -20,8 +20,10 @@ pub enum Struct {
     Long,
     /// Two `int`s: the ends of a pipe.
     Pair,
-    /// Seconds and nanoseconds, or a timeval of 64-bit fields.
+    /// Seconds and nanoseconds.
     Time,
+    /// Seconds and microseconds, of 64 bits each.
+    TimeVal,
     /// Two of those.
     TwoTimes,
     /// `struct stat` as Lind has it.
@@ -65,7 +67,7 @@ impl Struct {
             Struct::Word => 4,
             Struct::Long | Struct::Pair | Struct::PollFd | Struct::SigSet | Struct::Rlimit => 8,
             Struct::EpollEvent => 12,
-            Struct::Time | Struct::SigSetPlace => 16,
+            Struct::Time | Struct::TimeVal | Struct::SigSetPlace => 16,
             Struct::SigAction => 24,
             Struct::TwoTimes | Struct::Flock | Struct::Itimer => 32,
             Struct::MsgHdr => 56,
@@ -90,6 +92,8 @@ pub enum Kind {
     Int,
     /// A cage as a process.
     Pid,
+    /// The caller's thread: Lind's runtime puts it there.
+    Thread,
     /// A size or another unsigned number.
     Size,
     /// A signed number of 64 bits.

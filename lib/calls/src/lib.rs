@@ -80,6 +80,8 @@ impl Entry {
     }
 }
 
+/// Writes to a descriptor.
+pub const WRITE: u32 = 1;
 /// Forks.
 pub const CLONE: u32 = 56;
 /// Replaces the program.
@@ -94,6 +96,8 @@ pub const REGISTER_HANDLER: u32 = 1001;
 pub const COPY_DATA: u32 = 1002;
 /// 3i: copies a handler table.
 pub const COPY_TABLE: u32 = 1003;
+/// As lseek, with a result of 64 bits.
+pub const LLSEEK: u32 = 1100;
 
 /// The call of that number.
 pub fn entry(nr: u32) -> Option<&'static Entry> {
