@@ -207,13 +207,14 @@ fn key_from_inside(stage: &Stage) -> Outcome {
         judge("renameat".into(), call(264, &[int(fd), place, at, other]));
         judge("onto".into(), call(264, &[at, other, int(fd), place]));
     }
-    for enter in [
-        call(nr::CHDIR, &[address(c"/keys".as_ptr())]),
-        call(81, &[int(directory)]),
-        call(81, &[int(by_path)]),
-        call(nr::CHDIR, &[address(c"/open/keys".as_ptr())]),
-    ] {
-        if enter != 0 {
+    let ways: [&dyn Fn() -> i32; 4] = [
+        &|| path_call(nr::CHDIR, c"/keys", &[]),
+        &|| call(81, &[int(directory)]),
+        &|| call(81, &[int(by_path)]),
+        &|| path_call(nr::CHDIR, c"/open/keys", &[]),
+    ];
+    for enter in ways {
+        if enter() != 0 {
             continue;
         }
         for name in [c"k.bin", c"./k.bin", c"../keys/k.bin"] {
@@ -377,11 +378,11 @@ fn denied_from_inside(stage: &Stage) -> Outcome {
             }
         }
     }
-    for enter in [
-        call(81, &[int(directory)]),
-        call(nr::CHDIR, &[address(c"/protected/sub".as_ptr())]),
-    ] {
-        outcomes.push(expect("chdir", enter, &[0]));
+    let ways: [&dyn Fn() -> i32; 2] = [&|| call(81, &[int(directory)]), &|| {
+        path_call(nr::CHDIR, c"/protected/sub", &[])
+    }];
+    for enter in ways {
+        outcomes.push(expect("chdir", enter(), &[0]));
         for name in [
             c"f.log",
             c"g.log",

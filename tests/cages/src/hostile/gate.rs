@@ -193,6 +193,21 @@ pub fn all(outcomes: impl IntoIterator<Item = Outcome>) -> Outcome {
     Err(wrong.join("\n"))
 }
 
+/// Fresh memory, of the caller's own or shared with what it forks, with nothing behind it: who
+/// writes beyond its end writes nowhere.
+pub fn fenced(len: usize, shared: bool) -> Result<*mut u8, String> {
+    const FENCE: u64 = 4096;
+    let flags = if shared { 0x21 } else { 0x22 };
+    let args = [0, len as u64 + FENCE, 3, flags, int(-1), 0];
+    let offset = match call(nr::MMAP, &args) {
+        error @ -4095..=-1 => return Err(format!("memory: {error}")),
+        offset => offset as u32,
+    };
+    let end = sys::base() + u64::from(offset) + len as u64;
+    expect("a fence", call(nr::MUNMAP, &[end, FENCE]), &[0])?;
+    Ok(offset as usize as *mut u8)
+}
+
 /// A page that children share.
 #[derive(Clone, Copy)]
 pub struct Shared(*mut u8);
@@ -201,12 +216,7 @@ impl Shared {
     pub const LEN: usize = 4096;
 
     pub fn new() -> Result<Self, String> {
-        const SHARED_ANONYMOUS: u64 = 0x21;
-        let args = [0, Self::LEN as u64, 3, SHARED_ANONYMOUS, int(-1), 0];
-        match call(nr::MMAP, &args) {
-            error @ -4095..=-1 => Err(format!("a shared page: {error}")),
-            offset => Ok(Self(offset as u32 as usize as *mut u8)),
-        }
+        fenced(Self::LEN, true).map(Self)
     }
 
     pub fn address(self, at: usize) -> u64 {

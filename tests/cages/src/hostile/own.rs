@@ -575,44 +575,46 @@ fn not_refused(world: &World, report: &Shared) -> i32 {
 
 fn fails_closed(stage: &Stage, end: End) -> Outcome {
     const RESULT: usize = 0;
+    const READY: usize = 8;
     let page = Shared::new()?;
+    let ready = || {
+        while page.word(READY).load(Ordering::SeqCst) == 0 {
+            call(nr::SCHED_YIELD, &[]);
+        }
+    };
     // This one watches; the grate is its child, and the program the grate's.
     let grate = forked(|| {
-        let (gone, held) = match pipe() {
-            Ok(ends) => ends,
-            Err(_) => return 3,
-        };
         let _ = under(
             &[(102, trapping), (104, seven)],
             || {
-                close(held);
                 let Ok(world) = World::new("closed", false) else {
                     return 3;
                 };
-                match end {
-                    End::Trap => drop(call(102, &[])),
-                    // The pipe closes with the grate, or when it execs.
-                    _ => while sys::read(gone, &mut [0; 1]) == Err(sys::Errno(4)) {},
+                page.word(READY).store(1, Ordering::SeqCst);
+                if let End::Trap = end {
+                    call(102, &[]);
+                }
+                // From the first call on that is refused, all are.
+                while call(nr::GETPID, &[]) != EIO {
+                    core::hint::spin_loop();
                 }
                 let wrong = not_refused(&world, &page);
                 page.word(RESULT).store(1 + wrong as u64, Ordering::SeqCst);
                 0
             },
-            |_| match end {
-                End::Trap => Ok(()),
-                End::Exit => sys::exit(0),
-                End::Kill => {
-                    call(nr::KILL, &[sys::own_id(), 9]);
-                    Ok(())
+            |_| {
+                ready();
+                match end {
+                    End::Trap => {}
+                    End::Exit => sys::exit(0),
+                    End::Kill => drop(call(nr::KILL, &[sys::own_id(), 9])),
+                    End::Exec => {
+                        let args = [c"/bin/hello.cwasm".as_ptr().cast()];
+                        // SAFETY: a string that lives for ever.
+                        unsafe { sys::execve(args[0], &args, &[]) };
+                    }
                 }
-                End::Exec => {
-                    // The other end goes with this program.
-                    call(nr::FCNTL, &[int(held), 2, 1]);
-                    let args = [c"/bin/hello.cwasm".as_ptr().cast()];
-                    // SAFETY: a string that lives for ever.
-                    unsafe { sys::execve(args[0], &args, &[]) };
-                    Ok(())
-                }
+                Ok(())
             },
         );
         0

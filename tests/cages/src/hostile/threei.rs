@@ -48,30 +48,28 @@ fn take_back(stage: &Stage) -> Outcome {
     stage.still_served()
 }
 
-/// Whether it may, and then what its calls answer, is its own affair; it does not get around its
-/// grate by it, and does not keep the run from ending.
+/// Whether it may, and then what its calls answer, is its own affair: it may serve itself badly,
+/// and lose all of its calls by it. It does not get around its grate, and the run ends.
 fn own_handlers(stage: &Stage) -> Outcome {
-    let me = sys::own_id();
-    let child = forked(|| {
-        let own = sys::own_id();
-        for number in (0..340).filter(|number| ![39, 60, 231].contains(number)) {
-            register(own, number, own, number);
-        }
-        register(own, 39, own, 2);
-        for _ in 0..100 {
-            call(nr::GETPID, &[]);
+    for handler in [0, 2, 3, u64::from(u32::MAX), super::own::seven_index()] {
+        let child = forked(|| {
+            let own = sys::own_id();
+            for number in (0..340).filter(|number| ![1, 2, 60, 231].contains(number)) {
+                register(own, number, own, handler);
+            }
+            for _ in 0..100 {
+                write(1, MARK);
+                open(c"/open/own.log", O_CREAT | O_RDWR, 0o644);
+                call(102, &[]);
+            }
+            for number in 0..340 {
+                register(own, number, DEREGISTER, UNUSED);
+            }
             write(1, MARK);
-            open(c"/open/own.log", O_CREAT | O_RDWR, 0o644);
-        }
-        for number in 0..340 {
-            register(own, number, DEREGISTER, UNUSED);
-        }
-        i32::from(stage.still_served().is_err())
-    })?;
-    wait_well(child)?;
-    register(me, 39, me, u64::from(u32::MAX));
-    call(nr::GETPID, &[]);
-    register(me, 39, DEREGISTER, UNUSED);
+            0
+        })?;
+        wait(child)?;
+    }
     stage.still_served()
 }
 
@@ -249,40 +247,44 @@ fn orders(stage: &Stage) -> Outcome {
     stage.still_served()
 }
 
+/// Two that may both register on the second. In children: what they do to themselves by it is
+/// their own loss.
 fn at_once(stage: &Stage) -> Outcome {
-    let me = sys::own_id();
     let rounds = stage.tries;
-    let child = forked(|| {
-        let own = sys::own_id();
-        let mut dice = Dice::new(77);
-        let mut wrong = 0;
-        for _ in 0..rounds {
-            any(&mut dice, &[own, me]);
-            for number in [39, 102, 104] {
-                register(own, number, DEREGISTER, UNUSED);
+    let first = forked(|| {
+        let me = sys::own_id();
+        let second = forked(|| {
+            let own = sys::own_id();
+            let mut dice = Dice::new(77);
+            for _ in 0..rounds {
+                any(&mut dice, &[own, me]);
+                for number in [39, 102, 104] {
+                    register(own, number, DEREGISTER, UNUSED);
+                }
+                call(102, &[]);
             }
-            wrong += i32::from(call(nr::GETPID, &[]) == own as i32 + 1);
+            write(1, MARK);
+            0
+        });
+        let Ok(second) = second else { return 1 };
+        let mut dice = Dice::new(78);
+        while sys::waitpid(second, 1) == Ok((0, 0)) {
+            any(&mut dice, &[me, second as u64]);
+            register(second as u64, 102, me, super::own::seven_index());
+            register(second as u64, 102, DEREGISTER, UNUSED);
+            copy_table(me, second as u64);
         }
-        wrong
+        write(1, MARK);
+        0
     })?;
-    let mut dice = Dice::new(78);
-    let handler = super::own::seven_index();
-    while sys::waitpid(child, 1) == Ok((0, 0)) {
-        any(&mut dice, &[me, child as u64]);
-        register(child as u64, 102, me, handler);
-        register(child as u64, 102, DEREGISTER, UNUSED);
-        copy_table(me, child as u64);
-    }
-    // The dice may have put handlers on this one too.
-    for number in 0..1200 {
-        register(me, number, DEREGISTER, UNUSED);
-    }
+    wait(first)?;
     stage.still_served()
 }
 
 fn copies(_: &Stage) -> Outcome {
     let me = sys::own_id();
-    let mut place = [0u8; 64];
+    // No string ends there.
+    let mut place = [b'x'; 64];
     let here = address(place.as_mut_ptr());
     let good = [here, here + 32];
     for len in [1 << 31, 1 << 32, (1 << 32) + 1, 1 << 62, 1 << 63, u64::MAX] {

@@ -35,11 +35,7 @@ impl Arena {
 
     /// Of a cage's own, or shared with those that it forks.
     pub fn new(shared: bool) -> Result<Self, String> {
-        let flags = if shared { 0x21 } else { 0x22 };
-        match call(nr::MMAP, &[0, Self::LEN as u64, 3, flags, int(-1), 0]) {
-            error @ -4095..=-1 => Err(format!("an arena: {error}")),
-            offset => Ok(Self(offset as u32 as usize as *mut u8)),
-        }
+        fenced(Self::LEN, shared).map(Self)
     }
 
     pub fn address(self, slot: usize) -> u64 {
@@ -158,6 +154,7 @@ impl World {
                 (92 | 93 | 94 | 260, _) => int(-1),
                 _ => 0,
             },
+            Kind::Thread => 1,
             Kind::Pid if number == 61 => int(-1),
             Kind::Pid => cage_libc::sys::own_id(),
             Kind::Size => match before {

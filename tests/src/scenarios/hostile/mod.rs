@@ -3,6 +3,8 @@
 //! for on the disk, in the output, and in how the run went.
 
 mod attempts;
+mod fuzz;
+mod modules;
 mod stage;
 
 use super::trial;
@@ -29,6 +31,8 @@ pub(super) fn trials() -> Vec<Trial> {
             ));
         }
     }
+    trials.extend(modules::trials());
+    trials.extend(fuzz::trials());
     trials
 }
 

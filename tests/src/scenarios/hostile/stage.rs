@@ -61,6 +61,8 @@ const PLAIN: &[u8] = b"4417-PLAIN-TEXT";
 /// What marks its secret.
 const SECRET: &[u8] = b"jane.doe@example.com";
 const KEY: &str = "keys/k.bin";
+/// The list of secrets.
+const SECRETS: &str = "keys/secrets";
 const DENIED: &str = "protected";
 const BESIDE: &[u8] = b"beside the root: no program reads or changes this\n";
 const MAGIC: &[u8] = b"\xA7sealed";
@@ -123,14 +125,22 @@ pub struct Stage {
     denied: BTreeMap<PathBuf, State>,
     /// One that may be told in the clear, one that may not.
     peers: [UdpSocket; 2],
-    /// What the second may be told, if anything.
-    program: Vec<u8>,
+    /// Files that hold what is looked for from the start, by path.
+    before: BTreeMap<PathBuf, Vec<u8>>,
+    /// Whether the program may have removed what it may not write, which no grate denies.
+    removes: bool,
 }
 
 impl Stage {
     /// A new one.
     pub fn new(under: Under, strict: bool) -> anyhow::Result<Self> {
+        Self::with_programs(under, strict, &[])
+    }
+
+    /// As [`Stage::new`], with other programs besides.
+    pub fn with_programs(under: Under, strict: bool, others: &[&str]) -> anyhow::Result<Self> {
         let mut programs = vec!["bin/hostile.cwasm", "bin/hello.cwasm"];
+        programs.extend(others);
         if under.seals() {
             programs.push("grates/crypt-grate.cwasm");
         }
@@ -164,6 +174,9 @@ impl Stage {
         ] {
             symlink(target, fixture.path(link))?;
         }
+        fs::write(fixture.path(SECRETS), [SECRET, b"\n"].concat())?;
+        let secrets = fs::read(fixture.path(SECRETS))?;
+        let before = BTreeMap::from([(fixture.path(SECRETS), secrets)]);
         let peers = [
             UdpSocket::bind("127.0.0.1:0")?,
             UdpSocket::bind("127.0.0.1:0")?,
@@ -174,13 +187,19 @@ impl Stage {
         Ok(Self {
             key_state: State::of(&fixture.path(KEY))?,
             denied: states(&fixture.path(DENIED))?,
-            program: fs::read(fixture.path("bin/hostile.cwasm"))?,
+            before,
+            removes: false,
             fixture,
             under,
             strict,
             key,
             peers,
         })
+    }
+
+    /// A path of the host inside the root.
+    pub fn path(&self, inside: &str) -> PathBuf {
+        self.fixture.path(inside)
     }
 
     /// The ports of the host's sockets.
@@ -204,8 +223,8 @@ impl Stage {
         if self.under.filters() {
             let filter = [
                 "write-filter-grate.cwasm",
-                "--redact",
-                "email",
+                "--secret-file",
+                "/keys/secrets",
                 "--deny-write",
                 "/protected/**",
                 "--hold-ms",
@@ -216,6 +235,28 @@ impl Stage {
         args
     }
 
+    /// Adds a program, which holds what it writes.
+    pub fn add(&mut self, path: &str, bytes: Vec<u8>) -> anyhow::Result<()> {
+        let path = self.path(path);
+        fs::write(&path, &bytes)?;
+        self.before.insert(path, bytes);
+        Ok(())
+    }
+
+    /// For a program that removes what it finds.
+    #[must_use]
+    pub fn that_may_lose(mut self) -> Self {
+        self.removes = true;
+        self
+    }
+
+    /// Files of the root but for those.
+    fn files(&self) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
+        let mut files = self.fixture.files()?;
+        files.retain(|(path, bytes)| self.before.get(path) != Some(bytes));
+        Ok(files)
+    }
+
     /// Runs a program under them.
     pub fn run(&self, program: &[&str], file_limit: Option<FileLimit>) -> anyhow::Result<Ran> {
         let mut args = self.grates();
@@ -224,6 +265,7 @@ impl Stage {
             strict: self.strict,
             args,
             file_limit,
+            options: ["--net", "loopback"].map(str::to_owned).into(),
             timeout: Some(Duration::from_secs(30)),
             ..Run::default()
         })
@@ -299,18 +341,17 @@ impl Stage {
         let key = State::of(&self.fixture.path(KEY)).context("the key")?;
         ensure!(key == self.key_state, "the key was changed");
         let mut sealed = Vec::new();
-        for (path, bytes) in self.fixture.files()? {
+        for (path, bytes) in self.files()? {
             let shown = path.display();
-            ensure!(!contains(&bytes, PLAIN), "{shown} holds plaintext");
-            ensure!(!contains(&bytes, SECRET), "{shown} holds plaintext");
+            for mark in [PLAIN, SECRET] {
+                if let Some(around) = surroundings(&bytes, mark) {
+                    anyhow::bail!("{shown} holds plaintext: {around}");
+                }
+            }
             if bytes.starts_with(MAGIC) {
                 sealed.push(path);
             }
         }
-        ensure!(
-            fs::read(self.fixture.path("bin/hostile.cwasm"))? == self.program,
-            "the program was written to in place"
-        );
         if sealed.is_empty() {
             return Ok(());
         }
@@ -330,27 +371,39 @@ impl Stage {
                 "a secret came out on standard {name}"
             );
         }
-        for (path, bytes) in self.fixture.files()? {
+        for (path, bytes) in self.files()? {
+            if let Some(around) = surroundings(&bytes, SECRET) {
+                anyhow::bail!("{} holds a secret: {around}", path.display());
+            }
+        }
+        for (path, before) in &self.denied {
+            let shown = path.display();
+            let gone = fs::symlink_metadata(path).is_err();
+            ensure!(!gone || self.removes, "{shown} is gone");
+            if gone {
+                continue;
+            }
+            // Its modes and owner are the program's to change.
+            let after = State::of(path)?;
+            let same = after.inode == before.inode && after.content == before.content;
+            let linked = after.links > before.links;
             ensure!(
-                !contains(&bytes, SECRET),
-                "{} holds a secret",
-                path.display()
+                (same && !linked) || self.removes,
+                "{shown} was changed: {after:?}"
+            );
+            ensure!(
+                after.inode != before.inode || same,
+                "{shown} was written to: {after:?}"
             );
         }
-        let denied = states(&self.fixture.path(DENIED)).context("what is denied")?;
-        for (path, before) in &self.denied {
-            let after = denied.get(path);
-            ensure!(
-                after == Some(before),
-                "{} was changed: {after:?}",
-                path.display()
-            );
+        if self.removes {
+            return Ok(());
         }
         // A file of no bytes may have been made; nothing is in it.
-        for (path, state) in &denied {
+        for (path, state) in states(&self.fixture.path(DENIED))? {
             let empty = state.content.as_ref().is_none_or(Vec::is_empty);
             ensure!(
-                empty || self.denied.contains_key(path),
+                empty || self.denied.contains_key(&path),
                 "{} was written to",
                 path.display()
             );
@@ -373,8 +426,19 @@ impl Stage {
 }
 
 /// Whether bytes contain others.
-pub fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
+fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|window| window == wanted)
+}
+
+/// What stands around the first of some bytes, to be shown.
+fn surroundings(bytes: &[u8], wanted: &[u8]) -> Option<String> {
+    let at = bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted)?;
+    let from = at.saturating_sub(200);
+    let to = bytes.len().min(at + 200);
+    let shown = bytes[from..to].escape_ascii();
+    Some(format!("at {at} of {}: {shown}", bytes.len()))
 }
 
 /// Whether eight bytes of a key stand there, as they are or in hexadecimal.
