@@ -2,6 +2,7 @@
 
 use crate::fds::FdTable;
 use crate::image::Image;
+use crate::limits::{Account, Charge, Resource};
 use crate::program::Program;
 use crate::threei::HandlerTable;
 use rustix::io::Errno;
@@ -74,12 +75,56 @@ impl WaitStatus {
 /// What a system call left for the cage's own thread to do once the call returns to it.
 #[derive(Debug)]
 pub enum Pending {
-    /// Become two: the child exists, but has no memory yet.
-    Fork(Arc<Cage>),
+    /// Become two.
+    Fork(Unborn),
     /// Run another program.
     Exec(Box<NewImage>),
     /// End.
     Exit(WaitStatus),
+}
+
+/// A forked child that exists but has no memory yet. Whatever becomes of its fork, it does not
+/// outlive it: unless it was [born](Unborn::born), it ends when this is dropped.
+pub struct Unborn {
+    child: Arc<Cage>,
+    end: Option<End>,
+}
+
+/// Ends a child that was not born.
+type End = Box<dyn FnOnce(&Arc<Cage>) + Send + Sync>;
+
+impl Unborn {
+    /// A child, and what ends it.
+    pub fn new(child: Arc<Cage>, end: impl FnOnce(&Arc<Cage>) + Send + Sync + 'static) -> Self {
+        Self {
+            child,
+            end: Some(Box::new(end)),
+        }
+    }
+
+    /// The child.
+    pub fn cage(&self) -> &Arc<Cage> {
+        &self.child
+    }
+
+    /// It has a thread of its own now.
+    pub fn born(mut self) {
+        self.end = None;
+    }
+}
+
+impl fmt::Debug for Unborn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unborn").field(&self.child).finish()
+    }
+}
+
+impl Drop for Unborn {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            end(&self.child);
+        }
+    }
 }
 
 /// What exec hands to the cage's thread.
@@ -106,6 +151,9 @@ pub struct FsContext {
 pub struct Cage {
     /// Its number.
     pub id: CageId,
+    /// What it may have of the host.
+    pub account: Arc<Account>,
+    handler_charge: Mutex<Charge>,
     /// Cages that made it, the nearest first.
     ancestors: Vec<CageId>,
     /// Whether it runs the program that its maker ran when it was forked.
@@ -123,7 +171,7 @@ pub struct Cage {
     attention: AtomicBool,
     /// What is to be said about it, with text that a program chose in it.
     said: Mutex<Option<String>>,
-    /// The signal that ends it, or 0.
+    /// One more than the wait status that it is to end with, or 0.
     doom: AtomicI32,
     /// The system call that its main instance is in, to know whether a fork can unwind it.
     current_call: AtomicU32,
@@ -142,6 +190,8 @@ impl fmt::Debug for Cage {
 
 /// What a new cage starts with.
 pub struct Inheritance {
+    /// What it may have of the host.
+    pub account: Arc<Account>,
     /// Ancestors, the nearest first.
     pub ancestors: Vec<CageId>,
     /// The handler table.
@@ -157,6 +207,8 @@ impl Cage {
     pub fn new(id: u32, with: Inheritance) -> Self {
         Self {
             id: CageId(id),
+            handler_charge: Mutex::new(Charge::new(&with.account, Resource::Handlers)),
+            account: with.account,
             is_fork: AtomicBool::new(!with.ancestors.is_empty()),
             ancestors: with.ancestors,
             handlers: with.handlers,
@@ -177,10 +229,12 @@ impl Cage {
     pub fn bequeath(&self) -> Inheritance {
         let mut ancestors = vec![self.id];
         ancestors.extend_from_slice(&self.ancestors);
+        let account = self.account.child();
         Inheritance {
             ancestors,
             handlers: self.handlers.duplicate(),
-            fds: self.fds().clone(),
+            fds: self.fds().inherit(account.clone()),
+            account,
             fs: self.fs.read().unwrap_or_else(|e| e.into_inner()).clone(),
         }
     }
@@ -188,6 +242,16 @@ impl Cage {
     /// Whether `other` made this cage, or is it.
     pub fn answers_to(&self, other: CageId) -> bool {
         self.id == other || self.ancestors.contains(&other)
+    }
+
+    /// Accounts for so many handlers in its table.
+    ///
+    /// # Errors
+    /// `ENOMEM` when they are too many; then the account stays as it is.
+    pub fn charge_handlers(&self, count: usize) -> Result<(), Errno> {
+        let mut charge = self.handler_charge.lock();
+        let charge = charge.as_mut().unwrap_or_else(|e| e.get_mut());
+        charge.resize(count as u64)
     }
 
     /// The cage that forked it.
@@ -233,10 +297,33 @@ impl Cage {
         }
     }
 
-    /// Leaves something for the cage's thread to do after the current call.
-    pub fn set_pending(&self, pending: Pending) {
-        *self.pending.lock().unwrap_or_else(|e| e.into_inner()) = Some(pending);
+    /// Leaves something for the cage's thread to do after the current call. One thing is all that
+    /// a call can lead to; the end comes before all else.
+    ///
+    /// # Errors
+    /// `EAGAIN` when there is something left to do already, as when a grate forwards a call twice.
+    pub fn set_pending(&self, pending: Pending) -> Result<(), Errno> {
+        let mut slot = self.pending.lock().unwrap_or_else(|e| e.into_inner());
+        let before = match (&*slot, &pending) {
+            (None, _) | (Some(Pending::Fork(_) | Pending::Exec(_)), Pending::Exit(_)) => {
+                slot.replace(pending)
+            }
+            (Some(Pending::Exit(_)), Pending::Exit(_)) => None,
+            _ => return Err(Errno::AGAIN),
+        };
         self.attention.store(true, Ordering::Release);
+        drop(slot);
+        // A child that is not to be ends here, which takes locks of its own.
+        drop(before);
+        Ok(())
+    }
+
+    /// Whether the current call led to something already.
+    pub fn has_pending(&self) -> bool {
+        self.pending
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .is_some()
     }
 
     /// Leaves a line to be written to the cage's standard error, as its own write: text that a
@@ -268,19 +355,19 @@ impl Cage {
         pending
     }
 
-    /// Condemns the cage: it ends with `signal` at its next step. The first signal stays.
-    pub fn condemn(&self, signal: i32) {
+    /// Condemns the cage: it ends with `status` at its next step. The first status stays.
+    pub fn condemn(&self, status: WaitStatus) {
         let _ = self
             .doom
-            .compare_exchange(0, signal, Ordering::AcqRel, Ordering::Acquire);
+            .compare_exchange(0, status.0 + 1, Ordering::AcqRel, Ordering::Acquire);
         self.attention.store(true, Ordering::Release);
     }
 
-    /// The signal that the cage was condemned with.
-    pub fn doom(&self) -> Option<i32> {
+    /// The status that the cage was condemned to end with.
+    pub fn doom(&self) -> Option<WaitStatus> {
         match self.doom.load(Ordering::Acquire) {
             0 => None,
-            signal => Some(signal),
+            status => Some(WaitStatus(status - 1)),
         }
     }
 

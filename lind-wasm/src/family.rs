@@ -24,15 +24,24 @@ impl Family {
         self.members.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// A cage has begun.
-    pub fn add(&self, id: CageId, parent: Option<CageId>) {
-        self.members().insert(
+    /// A cage has begun, if there are not `most` already, those counted that have ended and were
+    /// not waited for.
+    ///
+    /// # Errors
+    /// `EAGAIN`.
+    pub fn add(&self, id: CageId, parent: Option<CageId>, most: usize) -> Result<(), Errno> {
+        let mut members = self.members();
+        if members.len() >= most {
+            return Err(Errno::AGAIN);
+        }
+        members.insert(
             id,
             Member {
                 parent,
                 ended: None,
             },
         );
+        Ok(())
     }
 
     /// A cage that never got to run is forgotten.
@@ -140,9 +149,10 @@ mod tests {
     #[test]
     fn the_first_cages_status_survives_those_that_end_later() {
         let family = Family::default();
-        family.add(id(1), None);
-        family.add(id(2), Some(id(1)));
-        family.add(id(3), Some(id(2)));
+        family.add(id(1), None, 1).unwrap();
+        family.add(id(2), Some(id(1)), 3).unwrap();
+        family.add(id(3), Some(id(2)), 3).unwrap();
+        assert_eq!(family.add(id(4), Some(id(3)), 3), Err(Errno::AGAIN));
         assert_eq!(family.parent(id(3)), id(2));
         family.end(id(2), WaitStatus::exited(4));
         family.end(id(1), WaitStatus::exited(9));

@@ -1,15 +1,20 @@
 //! The functions that programs import, and what each instance of a program carries along.
 
-use crate::cage::{Cage, NewImage, Pending, WaitStatus};
+use crate::cage::{Cage, NewImage, Pending, Unborn, WaitStatus};
 use crate::image::Image;
+use crate::instructions;
+use crate::limits::Tables;
 use crate::module::{MEMORY_FIELD, MEMORY_MODULE};
 use crate::runtime::Runtime;
 use crate::threei::{self, Arg, Request, UNUSED};
 use crate::wasi;
 use calls::WRITE;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use wasmtime::{Caller, Engine, Global, InstancePre, Linker, Store, TypedFunc, Val};
+use wasmtime::{
+    AsContextMut, Caller, Engine, Global, InstancePre, Linker, Store, TypedFunc, Val, WasmParams,
+};
 
 /// What an instance carries along.
 pub struct HostState {
@@ -24,31 +29,51 @@ pub struct HostState {
     /// How to fork, if the program can.
     pub asyncify: Option<Asyncify>,
     /// A fork under way: the stack is being saved. The child, and the parent's result.
-    pub unwinding: Option<(Arc<Cage>, i32)>,
+    pub unwinding: Option<(Unborn, i32)>,
+    /// One of the functions of [`Asyncify`] is running.
+    in_asyncify: bool,
     /// The result that the interrupted call gives once the stack is back.
     pub rewind: Option<i32>,
     /// What the WASI layer remembers.
     pub wasi: wasi::State,
+    /// What its tables take.
+    pub tables: Tables,
+    /// Data segments that the instance has dropped.
+    pub dropped: HashSet<u32>,
 }
 
 impl HostState {
     /// State of a main instance or of a worker.
     pub fn new(rt: Arc<Runtime>, cage: Arc<Cage>, image: Arc<Image>, main: bool) -> Self {
         Self {
+            tables: Tables::new(&cage.account),
             rt,
             cage,
             image,
             main,
             asyncify: None,
             unwinding: None,
+            in_asyncify: false,
             rewind: None,
             wasi: wasi::State::default(),
+            dropped: HashSet::new(),
         }
     }
 
     /// Why the instance must stop, if it must.
     pub fn doomed(&self) -> Option<Stop> {
-        self.cage.doom().map(Stop::Killed)
+        self.cage.doom().map(Stop::Exit)
+    }
+
+    /// Why it is no time for a system call, if it is none: a fork is at work on the stack.
+    fn busy(&self) -> Option<&'static str> {
+        if self.in_asyncify {
+            Some("it made a system call in one of asyncify's own functions")
+        } else if self.unwinding.is_some() {
+            Some("it went on while its stack was being saved for a fork")
+        } else {
+            None
+        }
     }
 }
 
@@ -69,6 +94,23 @@ pub struct Asyncify {
     pub stack_low: u32,
 }
 
+impl Asyncify {
+    /// Calls one of the functions.
+    ///
+    /// # Errors
+    /// What ends it. A system call does: it belongs to none of them.
+    pub fn call<P: WasmParams>(
+        mut store: impl AsContextMut<Data = HostState>,
+        function: &TypedFunc<P, ()>,
+        params: P,
+    ) -> wasmtime::Result<()> {
+        store.as_context_mut().data_mut().in_asyncify = true;
+        let called = function.call(&mut store, params);
+        store.as_context_mut().data_mut().in_asyncify = false;
+        called
+    }
+}
+
 /// Why an instance stops for good. Travels as a trap, so no code of the program runs any more.
 #[derive(Debug)]
 pub enum Stop {
@@ -76,8 +118,6 @@ pub enum Stop {
     Exit(WaitStatus),
     /// Another program takes its place.
     Exec(Box<NewImage>),
-    /// A signal ended it.
-    Killed(i32),
     /// It asked for its own end, with a message (`debug-panic`).
     Panicked,
 }
@@ -85,9 +125,11 @@ pub enum Stop {
 impl fmt::Display for Stop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Stop::Exit(_) => f.write_str("exit"),
+            Stop::Exit(status) => match status.0 & 0x7f {
+                0 => f.write_str("exit"),
+                signal => write!(f, "killed by signal {signal}"),
+            },
             Stop::Exec(_) => f.write_str("exec"),
-            Stop::Killed(signal) => write!(f, "killed by signal {signal}"),
             Stop::Panicked => f.write_str("the program panicked"),
         }
     }
@@ -149,14 +191,13 @@ pub fn deliver(rt: &Arc<Runtime>, cage: &Arc<Cage>) {
 }
 
 /// Begins to save the stack for a fork; the instance returns out of `_start` next.
-fn unwind(
-    caller: &mut Caller<'_, HostState>,
-    child: Arc<Cage>,
-    result: i32,
-) -> wasmtime::Result<i32> {
+fn unwind(caller: &mut Caller<'_, HostState>, child: Unborn, result: i32) -> wasmtime::Result<i32> {
     // A grate may name another number than the child's to the parent, but can't fail the call.
-    let result = if result > 0 { result } else { child.id.pid() };
-    // Noted first: whatever goes wrong from here on, the child is not forgotten.
+    let result = if result > 0 {
+        result
+    } else {
+        child.cage().id.pid()
+    };
     caller.data_mut().unwinding = Some((child, result));
     let asyncify = caller
         .data()
@@ -173,9 +214,8 @@ fn unwind(
     memory
         .write(memory.base() + u64::from(asyncify.stack_low), &header)
         .map_err(|_| wasmtime::Error::msg("__stack_low is no address"))?;
-    asyncify
-        .start_unwind
-        .call(&mut *caller, asyncify.stack_low as i32)?;
+    let buffer = asyncify.stack_low as i32;
+    Asyncify::call(&mut *caller, &asyncify.start_unwind, buffer)?;
     Ok(0)
 }
 
@@ -209,6 +249,7 @@ impl HostLinker {
 /// Never in practice: a name defined twice.
 pub fn lind(engine: &Engine) -> anyhow::Result<HostLinker> {
     let mut linker = Linker::new(engine);
+    instructions::define(&mut linker)?;
     linker.func_wrap("lind", "make-syscall", make_syscall)?;
     linker.func_wrap(
         "lind",
@@ -273,6 +314,7 @@ pub fn lind(engine: &Engine) -> anyhow::Result<HostLinker> {
 /// Never in practice: a name defined twice.
 pub fn wasi(engine: &Engine) -> anyhow::Result<HostLinker> {
     let mut linker = Linker::new(engine);
+    instructions::define(&mut linker)?;
     wasi::define(&mut linker)?;
     Ok(HostLinker(linker))
 }
@@ -300,9 +342,12 @@ fn make_syscall(
     a6: i64,
     c6: i64,
 ) -> wasmtime::Result<i32> {
+    if let Some(reason) = caller.data().busy() {
+        return Err(wasmtime::Error::msg(reason));
+    }
     if let Some(result) = caller.data_mut().rewind.take() {
         if let Some(asyncify) = caller.data().asyncify.clone() {
-            asyncify.stop_rewind.call(&mut caller, ())?;
+            Asyncify::call(&mut caller, &asyncify.stop_rewind, ())?;
         }
         return Ok(result);
     }

@@ -2,7 +2,11 @@
 
 use crate::cage::{Cage, CageId};
 use crate::host::HostState;
+use crate::limits::{Account, Charge, Resource};
+use crate::line;
 use crate::memory::GuestMemory;
+use crate::module::START;
+use crate::parking::Parking;
 use crate::program::{Kind, Program};
 use crate::regions::{Backing, Prot};
 use crate::runtime::Runtime;
@@ -11,7 +15,7 @@ use rustix::io::Errno;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use wasmtime::{ExternType, Global, Instance, InstancePre, Store, TypedFunc, Val};
+use wasmtime::{Global, Instance, InstancePre, Store, TypedFunc, Val, ValType};
 
 /// Stack of a worker in the grate's memory, in bytes. As large as Lind's.
 const WORKER_STACK: u64 = 8 << 20;
@@ -32,9 +36,13 @@ pub struct Image {
     pub env: Vec<Vec<u8>>,
     /// The module with its imports resolved, made when the main instance is.
     template: OnceLock<InstancePre<HostState>>,
+    /// Its instances that sleep in `memory.atomic.wait`.
+    pub parking: Parking,
     idle: Mutex<Vec<Worker>>,
     workers: AtomicUsize,
     service: Arc<Service>,
+    /// For its code, which other images may share: then each pays for all of it.
+    _code: Charge,
 }
 
 /// Whether an image serves calls of other cages.
@@ -82,31 +90,38 @@ type EntryParams = (
 
 impl Image {
     /// A program with the memory it starts with.
+    ///
+    /// # Errors
+    /// `ENOMEM` when the account has no room for its code.
     pub fn new(
         program: Arc<Program>,
         memory: GuestMemory,
         args: Vec<Vec<u8>>,
         env: Vec<Vec<u8>>,
-    ) -> Self {
-        Self {
+        account: &Arc<Account>,
+    ) -> Result<Self, Errno> {
+        let mut code = Charge::new(account, Resource::Memory);
+        code.resize(program.size())?;
+        Ok(Self {
             program,
             memory,
             args,
             env,
             template: OnceLock::new(),
+            parking: Parking::default(),
             idle: Mutex::new(Vec::new()),
             workers: AtomicUsize::new(0),
             service: Arc::new(Service(AtomicBool::new(true))),
-        }
+            _code: code,
+        })
     }
 
     /// Whether the program can be a grate.
     pub fn can_serve(&self) -> bool {
         self.program.kind == Kind::Lind
-            && matches!(
-                self.program.module.get_export(ENTRY),
-                Some(ExternType::Func(_))
-            )
+            && self
+                .program
+                .has_func(ENTRY, &[const { ValType::I64 }; 14], &[ValType::I32])
     }
 
     /// Whether it serves calls of other cages.
@@ -117,17 +132,40 @@ impl Image {
     /// Ends its service: calls routed to it fail from now on.
     pub fn retire(&self) {
         self.service.0.store(false, Ordering::Release);
+        self.parking.rouse();
         // Workers hold the image and the image its workers: break the circle.
         drop(std::mem::take(
             &mut *self.idle.lock().unwrap_or_else(|e| e.into_inner()),
         ));
     }
 
+    /// Makes an instance, and runs the program's start function. `fresh` puts its data into the
+    /// memory, which only the first instance in a memory of its own must do.
+    ///
+    /// # Errors
+    /// When the program imports something that does not exist; what ends its start function.
+    pub fn instantiate(
+        &self,
+        rt: &Runtime,
+        store: &mut Store<HostState>,
+        fresh: bool,
+    ) -> wasmtime::Result<Instance> {
+        // A kill that came before the store was there does not interrupt its code.
+        if let Some(stop) = store.data().doomed() {
+            return Err(stop.into());
+        }
+        let instance = self.template(rt, store)?.instantiate(&mut *store)?;
+        instance
+            .get_typed_func::<i32, ()>(&mut *store, START)?
+            .call(&mut *store, fresh.into())?;
+        Ok(instance)
+    }
+
     /// The module with its imports resolved, for a store of this image.
     ///
     /// # Errors
     /// When the program imports something that does not exist.
-    pub fn template(
+    fn template(
         &self,
         rt: &Runtime,
         store: &Store<HostState>,
@@ -198,18 +236,20 @@ impl Image {
     }
 }
 
-/// The first line of an engine's error, which can be long.
+/// What is wrong, of an engine's error, in a line: without the places in the code, a line each, and
+/// with what the program brought so that it can be shown.
 pub fn first_line(error: &wasmtime::Error) -> String {
-    let mut text = error.root_cause().to_string();
-    text.truncate(text.find('\n').unwrap_or(text.len()));
-    text
+    const PLACES: &str = "error while executing at wasm backtrace";
+    let causes = error.chain().map(ToString::to_string);
+    let causes: Vec<String> = causes.filter(|cause| !cause.starts_with(PLACES)).collect();
+    line::plain(&causes.join(": "))
 }
 
 impl Worker {
     fn new(rt: &Arc<Runtime>, cage: Arc<Cage>, image: &Arc<Image>) -> wasmtime::Result<Self> {
         let state = HostState::new(rt.clone(), cage, image.clone(), false);
         let mut store = rt.new_store(state);
-        let instance = image.template(rt, &store)?.instantiate(&mut store)?;
+        let instance = image.instantiate(rt, &mut store, false)?;
         let entry = instance.get_typed_func::<EntryParams, i32>(&mut store, ENTRY)?;
         let stack = image
             .memory

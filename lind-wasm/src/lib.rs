@@ -4,21 +4,28 @@
 //! that serves system calls of others. See `docs/runtime.md`.
 
 pub mod artifact;
+mod bulk;
 pub mod cage;
+mod compile;
 pub mod engine;
 pub mod family;
 pub mod fds;
 pub mod host;
 pub mod image;
+mod instructions;
+pub mod limits;
+pub mod line;
 pub mod memory;
 pub mod module;
 pub mod net;
+pub mod parking;
 pub mod path;
 pub mod posix;
 pub mod program;
 pub mod regions;
 pub mod run;
 pub mod runtime;
+pub mod shared;
 pub mod threei;
 pub mod unix_names;
 pub mod wasi;

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use clap::Parser;
 use lind_wasm::artifact::ArtifactKey;
+use lind_wasm::limits::{self, Limits};
 use lind_wasm::net::{self, Net};
 use lind_wasm::path::Root;
 use lind_wasm::runtime::{Runtime, Settings};
@@ -66,6 +67,10 @@ struct Options {
         trailing_var_arg = true
     )]
     program: Vec<OsString>,
+
+    // Last, as its heading would be that of what follows.
+    #[command(flatten)]
+    limits: Limits,
 }
 
 fn main() {
@@ -86,7 +91,7 @@ fn run(options: Options) -> anyhow::Result<i32> {
         return Ok(0);
     }
     cage::install_kick_handler();
-    raise_descriptor_limit();
+    limits::raise_file_limit();
     let key = ArtifactKey::load(&options.root)?;
     let listeners = options.listen.into_iter().map(net::listen);
     let listeners: Vec<OwnedFd> = listeners.collect::<anyhow::Result<_>>()?;
@@ -101,6 +106,7 @@ fn run(options: Options) -> anyhow::Result<i32> {
         env,
         strict: options.strict_lind,
         net: options.net,
+        limits: options.limits,
         listeners,
     })?;
     let args = options
@@ -109,15 +115,6 @@ fn run(options: Options) -> anyhow::Result<i32> {
         .map(OsString::into_vec)
         .collect();
     Ok(runtime.run(args)?.shell_code())
-}
-
-/// All cages' files are files of this one process, whose usual limit is that of a single one.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // Where that is refused, the limit stays as it is.
-    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 fn environment(named: Vec<OsString>) -> Vec<Vec<u8>> {

@@ -10,7 +10,7 @@ use calls::EXIT_GROUP;
 use rustix::io::Errno;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use wasmtime::{ExternType, Instance, Store, Trap, Val};
+use wasmtime::{ExternType, Instance, Store, Trap, Val, ValType};
 
 /// Stack of a cage's thread in bytes, of which little is ever touched. It holds the native frames
 /// of the program and of every handler that one call can nest in.
@@ -48,6 +48,8 @@ pub fn spawn(rt: &Arc<Runtime>, cage: Arc<Cage>, start: Start) -> std::io::Resul
                 let lived = std::panic::catch_unwind(AssertUnwindSafe(|| live(&rt, &cage, start)));
                 lived.unwrap_or(WaitStatus::TRAPPED)
             };
+            // Also where the end was reported before it came.
+            drop(cage.take_pending());
             rt.end(&cage, status);
         })?;
     Ok(())
@@ -67,7 +69,6 @@ fn live(rt: &Arc<Runtime>, cage: &Arc<Cage>, mut start: Start) -> WaitStatus {
         };
         match next {
             Stop::Exit(status) => return status,
-            Stop::Killed(signal) => return WaitStatus::killed(signal),
             Stop::Panicked => return WaitStatus::TRAPPED,
             Stop::Exec(new) => match replace_image(rt, cage, *new) {
                 Ok(image) => start = Start::fresh(image),
@@ -108,8 +109,7 @@ fn run_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, start: Start) -> wasmtime::Res
     let image = start.image;
     let state = HostState::new(rt.clone(), cage.clone(), image.clone(), true);
     let mut store = rt.new_store(state);
-    let template = image.template(rt, &store)?;
-    let instance = template.instantiate(&mut store)?;
+    let instance = image.instantiate(rt, &mut store, start.forked.is_none())?;
     let asyncify = find_asyncify(&mut store, &instance);
     store.data_mut().asyncify.clone_from(&asyncify);
     let main = instance
@@ -126,6 +126,7 @@ fn run_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, start: Start) -> wasmtime::Res
     }
     loop {
         let returned = main.call(&mut store, &[], &mut results);
+        // From here on the child ends when this frame does, unless it is born.
         let Some((child, result)) = store.data_mut().unwinding.take() else {
             returned?;
             let code = results.first().and_then(Val::i32).unwrap_or(0);
@@ -135,19 +136,23 @@ fn run_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, start: Start) -> wasmtime::Res
             (Ok(()), Some(asyncify)) => asyncify,
             _ => {
                 // The stack could not be saved: neither of the two can go on.
-                rt.end(&child, WaitStatus::TRAPPED);
                 returned?;
                 return Ok(Stop::Exit(WaitStatus::TRAPPED));
             }
         };
-        asyncify.stop_unwind.call(&mut store, ())?;
-        let result = match start_child(rt, &mut store, &instance, &image, &child) {
-            Ok(()) => result,
+        Asyncify::call(&mut store, &asyncify.stop_unwind, ())?;
+        let result = match start_child(rt, &mut store, &instance, &image, child.cage()) {
+            Ok(()) => {
+                child.born();
+                result
+            }
             Err(error) => {
-                rt.complain(format_args!("{}: fork: {error}", describe(rt, cage)));
-                rt.end(&child, WaitStatus::TRAPPED);
-                rt.family.remove(child.id);
-                -Errno::AGAIN.raw_os_error()
+                drop(child);
+                -match error.downcast_ref() {
+                    Some(&Errno::NOMEM) => Errno::NOMEM,
+                    _ => Errno::AGAIN,
+                }
+                .raw_os_error()
             }
         };
         rewind(&mut store, asyncify, result)?;
@@ -207,25 +212,23 @@ fn find_asyncify(store: &mut Store<HostState>, instance: &Instance) -> Option<As
     })
 }
 
-/// Whether a program exports what a fork needs.
+/// Whether a program exports what a fork needs, as [`find_asyncify`] takes it.
 pub fn can_fork(image: &Image) -> bool {
-    [
-        "asyncify_start_unwind",
-        "asyncify_stop_unwind",
-        "asyncify_start_rewind",
-        "asyncify_stop_rewind",
-        "__stack_pointer",
-        "__stack_low",
-    ]
-    .iter()
-    .all(|name| image.program.module.get_export(name).is_some())
+    let program = &image.program;
+    ["asyncify_start_unwind", "asyncify_start_rewind"]
+        .iter()
+        .all(|name| program.has_func(name, &[ValType::I32], &[]))
+        && ["asyncify_stop_unwind", "asyncify_stop_rewind"]
+            .iter()
+            .all(|name| program.has_func(name, &[], &[]))
+        && program.has_global("__stack_pointer", true)
+        && program.has_global("__stack_low", false)
 }
 
 fn rewind(store: &mut Store<HostState>, asyncify: &Asyncify, result: i32) -> wasmtime::Result<()> {
     store.data_mut().rewind = Some(result);
-    asyncify
-        .start_rewind
-        .call(&mut *store, asyncify.stack_low as i32)
+    let buffer = asyncify.stack_low as i32;
+    Asyncify::call(&mut *store, &asyncify.start_rewind, buffer)
 }
 
 /// Gives a forked child its copy of the memory and globals, and a thread.
@@ -245,13 +248,15 @@ fn start_child(
             globals.push((export.name().to_owned(), global.get(&mut *store)));
         }
     }
-    let memory = image.memory.fork(&rt.engine, rt.base_of(child.id))?;
+    let base = rt.base_of(child.id);
+    let memory = image.memory.fork(&rt.engine, base, &child.account)?;
     let copy = Arc::new(Image::new(
         image.program.clone(),
         memory,
         image.args.clone(),
         image.env.clone(),
-    ));
+        &child.account,
+    )?);
     child.set_image(Some(copy.clone()));
     spawn(
         rt,

@@ -1,23 +1,26 @@
 //! One run: the cages there are, and what they share.
 
-use crate::artifact::ArtifactKey;
+use crate::artifact::{self, ArtifactKey};
 use crate::cage::{Cage, CageId, FsContext, Inheritance, NewImage, WaitStatus};
+use crate::compile;
 use crate::family::Family;
 use crate::fds::FdTable;
 use crate::host::{self, HostLinker, HostState};
 use crate::image::Image;
+use crate::limits::{Account, Ledger, Limits};
 use crate::memory::GuestMemory;
 use crate::net::Net;
 use crate::path::Root;
 use crate::program::{Kind, Program};
 use crate::run::{self, Start};
+use crate::shared::SharedStore;
 use crate::threei::HandlerTable;
 use crate::unix_names::UnixNames;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 use wasmtime::{Engine, Store, UpdateDeadline};
@@ -44,6 +47,11 @@ pub struct Runtime {
     pub net: Net,
     /// Names of UNIX sockets.
     pub unix_names: UnixNames,
+    /// Memory that cages share.
+    pub shared: SharedStore,
+    ledger: Arc<Ledger>,
+    /// Compilations that took too long and go on nevertheless.
+    abandoned: Arc<AtomicUsize>,
     /// Parents and children.
     pub family: Family,
     /// What a program starts with whose parent names no environment.
@@ -80,6 +88,8 @@ pub struct Settings {
     pub strict: bool,
     /// See [`Runtime::net`].
     pub net: Net,
+    /// What cages may have of the host.
+    pub limits: Limits,
     /// Sockets that the first program finds as descriptors 3, 4, ...
     pub listeners: Vec<OwnedFd>,
 }
@@ -99,6 +109,9 @@ impl Runtime {
             strict: settings.strict,
             net: settings.net,
             unix_names: UnixNames::new()?,
+            shared: SharedStore::default(),
+            ledger: Ledger::new(settings.limits),
+            abandoned: Arc::default(),
             env: settings.env,
             key: settings.key,
             words: OnceLock::new(),
@@ -121,13 +134,15 @@ impl Runtime {
         let cwd = self.root.top();
         let shown = String::from_utf8_lossy(name).into_owned();
         let program = self.load(&cwd, name).map_err(|e| e.describe(&shown))?;
-        let mut fds = FdTable::with_standard_streams()?;
+        let account = Account::new(self.ledger.clone());
+        let mut fds = FdTable::with_standard_streams(account.clone())?;
         let listeners =
             std::mem::take(&mut *self.listeners.lock().unwrap_or_else(|e| e.into_inner()));
         for (fd, socket) in (FIRST_LISTENER..).zip(listeners) {
             fds.set(fd, Arc::new(socket), false)?;
         }
         let cage = self.enrol(Inheritance {
+            account,
             ancestors: Vec::new(),
             handlers: HandlerTable::default(),
             fds,
@@ -136,7 +151,7 @@ impl Runtime {
                 umask: self.umask,
             },
         })?;
-        self.family.add(cage.id, None);
+        self.family.add(cage.id, None, 1)?;
         let image = self.make_image(
             &cage,
             NewImage {
@@ -204,9 +219,17 @@ impl Runtime {
         name: &[u8],
     ) -> Result<Arc<Program>, LoadError> {
         let bytes = self.root.read_program(cwd, name).map_err(LoadError::File)?;
-        Program::load(&self.engine, &self.key, &bytes, self.strict)
-            .map(Arc::new)
-            .map_err(LoadError::Program)
+        if artifact::is_artifact(&bytes) {
+            let program = Program::open(&self.engine, &self.key, &bytes, self.strict);
+            return program.map(Arc::new).map_err(LoadError::Program);
+        }
+        let (engine, strict, limits) = (self.engine.clone(), self.strict, &self.ledger.limits);
+        let most = limits.module_size();
+        compile::within(limits.compile_time(), &self.abandoned, move || {
+            Program::compile(&engine, &bytes, strict, most)
+        })?
+        .map(Arc::new)
+        .map_err(LoadError::Program)
     }
 
     /// Gives a program memory in a cage.
@@ -217,11 +240,16 @@ impl Runtime {
         let program = new.program;
         let memory = match program.kind {
             Kind::Lind => {
-                GuestMemory::mapped(&self.engine, program.min_pages, self.base_of(cage.id))?
+                let base = self.base_of(cage.id);
+                GuestMemory::mapped(&self.engine, program.min_pages, base, &cage.account)?
             }
-            Kind::Wasi => GuestMemory::linear(&self.engine, program.min_pages, program.max_pages)?,
+            Kind::Wasi => {
+                let (least, most) = (program.min_pages, program.max_pages);
+                GuestMemory::linear(&self.engine, least, most, &cage.account)?
+            }
         };
-        Ok(Arc::new(Image::new(program, memory, new.args, new.env)))
+        let image = Image::new(program, memory, new.args, new.env, &cage.account)?;
+        Ok(Arc::new(image))
     }
 
     /// What `lind-get-memory-base` answers in a cage.
@@ -244,6 +272,7 @@ impl Runtime {
     /// A store whose code stops when its cage is condemned.
     pub fn new_store(&self, state: HostState) -> Store<HostState> {
         let mut store = Store::new(&self.engine, state);
+        store.limiter(|state| &mut state.tables);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|context| match context.data().doomed() {
             Some(stop) => Err(stop.into()),
@@ -252,11 +281,14 @@ impl Runtime {
         store
     }
 
-    /// Ends a cage by a signal. It may be in the middle of anything.
-    pub fn kill(self: &Arc<Self>, cage: &Arc<Cage>, signal: i32) {
-        cage.condemn(signal);
+    /// Ends a cage from outside. It may be in the middle of anything.
+    pub fn kill(self: &Arc<Self>, cage: &Arc<Cage>, status: WaitStatus) {
+        cage.condemn(status);
         self.engine.increment_epoch();
         self.family.wake();
+        if let Ok(image) = cage.image() {
+            image.parking.rouse();
+        }
         cage.kick();
         if cage.is_on_own_thread() {
             return; // It ends when this call returns.
@@ -269,7 +301,7 @@ impl Runtime {
                 std::thread::sleep(Duration::from_millis(5));
                 cage.kick();
             }
-            rt.end(&cage, WaitStatus::killed(signal));
+            rt.end(&cage, status);
         });
         if let Err(error) = nurse {
             self.complain(format_args!("cannot start a thread to end a cage: {error}"));
@@ -284,9 +316,12 @@ impl Runtime {
         // First of all it serves no call any more: its end must not be seen, as the other end of
         // a pipe or by waiting, while it still does.
         cage.set_image(None);
+        // A fork that it was at comes to nothing.
+        drop(cage.take_pending());
         // Who waits for the cage may look at the other end of a pipe next.
         cage.fds().clear();
         cage.handlers.clear();
+        let _ = cage.charge_handlers(0);
         self.cages
             .write()
             .unwrap_or_else(|e| e.into_inner())
@@ -327,6 +362,8 @@ pub enum LoadError {
     File(Errno),
     /// The file is no program that can run.
     Program(anyhow::Error),
+    /// There is too much being compiled.
+    Busy,
 }
 
 impl LoadError {
@@ -335,6 +372,7 @@ impl LoadError {
         match self {
             LoadError::File(errno) => *errno,
             LoadError::Program(_) => Errno::NOEXEC,
+            LoadError::Busy => Errno::AGAIN,
         }
     }
 
@@ -347,6 +385,7 @@ impl LoadError {
             ),
             LoadError::File(errno) => anyhow::anyhow!("{name}: {errno}"),
             LoadError::Program(why) => anyhow::anyhow!("{name}: {why}"),
+            LoadError::Busy => anyhow::anyhow!("{name}: too much is being compiled"),
         }
     }
 }

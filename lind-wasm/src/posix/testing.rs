@@ -5,6 +5,8 @@ use crate::artifact::ArtifactKey;
 use crate::cage::{Cage, FsContext, Inheritance, NewImage};
 use crate::fds::FdTable;
 use crate::image::Image;
+use crate::limits::{Account, Ledger, Limits};
+use crate::module::Size;
 use crate::net::Net;
 use crate::path::Root;
 use crate::program::Program;
@@ -69,7 +71,6 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("root")).unwrap();
         std::fs::write(dir.path().join("secret"), "outside").unwrap();
-        let key = key_in(dir.path());
         let wasm = wat::parse_str(PROGRAM).unwrap();
         let rt = Runtime::new(Settings {
             root: Root::open(&dir.path().join("root")).unwrap(),
@@ -77,21 +78,24 @@ impl Fixture {
             env: Vec::new(),
             strict: false,
             net,
+            limits: Limits::default(),
             listeners: Vec::new(),
         })
         .unwrap();
+        let account = Account::new(Ledger::new(Limits::default()));
         let cage = rt
             .enrol(Inheritance {
+                account: account.clone(),
                 ancestors: Vec::new(),
                 handlers: HandlerTable::default(),
-                fds: FdTable::default(),
+                fds: FdTable::new(account),
                 fs: FsContext {
                     cwd: rt.root.top(),
                     umask: 0,
                 },
             })
             .unwrap();
-        let program = Arc::new(Program::load(&rt.engine, &key, &wasm, false).unwrap());
+        let program = Arc::new(Program::compile(&rt.engine, &wasm, false, Size::ANY).unwrap());
         let image = give_image(&rt, &cage, program);
         Self {
             dir,

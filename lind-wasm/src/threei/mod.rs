@@ -55,9 +55,15 @@ const MAX_DEPTH: usize = 48;
 
 /// Serves one call of `caller` and answers what the guest gets: a result or a negated errno.
 pub fn dispatch(rt: &Arc<Runtime>, caller: &Arc<Cage>, mut request: Request) -> i32 {
-    authority::judge(rt, caller, &mut request)
-        .and_then(|judged| route(rt, caller, &judged, &request))
-        .unwrap_or_else(|errno| -errno.raw_os_error())
+    match authority::judge(rt, caller, &mut request) {
+        Ok(judged) => {
+            let served = route(rt, caller, &judged, &request);
+            served.unwrap_or_else(|errno| -errno.raw_os_error())
+        }
+        // Its result is an address, which can look like any errno.
+        Err(_) if request.nr == COPY_DATA => ABORTED,
+        Err(errno) => -errno.raw_os_error(),
+    }
 }
 
 fn route(
@@ -72,6 +78,7 @@ fn route(
         }),
         // Fail closed: without one of its grates no call of a cage goes anywhere, least of all to
         // the kernel. Its end is the cage's own.
+        Way::Orphaned if request.nr == COPY_DATA => Ok(ABORTED),
         Way::Orphaned if !matches!(request.nr, EXIT | EXIT_GROUP) => Err(Errno::IO),
         Way::Orphaned | Way::Kernel => match request.nr {
             REGISTER_HANDLER => register(rt, caller, &request.args),
@@ -106,6 +113,7 @@ fn register(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<i3
             return Err(Errno::PERM);
         }
         routes.pop(nr);
+        target.charge_handlers(routes.count())?;
         return Ok(0);
     }
     let grate = authority::handler_of(rt, caller, &target, args[1].cage);
@@ -131,7 +139,10 @@ fn register(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<i3
             caller.id
         },
     };
-    target.handlers.write().push(nr, route);
+    let mut routes = target.handlers.write();
+    target.charge_handlers(routes.count() + 1)?;
+    routes.push(nr, route);
+    target.charge_handlers(routes.count())?;
     Ok(0)
 }
 
@@ -180,6 +191,7 @@ fn copy_table(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<
     if !new.keep(&table, may_drop) {
         return Err(Errno::PERM);
     }
+    target.charge_handlers(new.count())?;
     *table = new;
     Ok(0)
 }

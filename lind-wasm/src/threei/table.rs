@@ -116,6 +116,11 @@ impl Routes {
         })
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.all().map(|(_, routes)| routes.len()).sum()
+    }
+
     fn all(&self) -> impl Iterator<Item = (u32, &Vec<Route>)> {
         let low = self
             .low
@@ -140,6 +145,11 @@ impl HandlerTable {
     /// A copy, as fork makes it.
     pub fn duplicate(&self) -> Self {
         Self(RwLock::new(self.read().clone()))
+    }
+
+    /// How many routes there are.
+    pub fn count(&self) -> usize {
+        self.read().count()
     }
 
     /// Forgets all routes: what a cage that has ended needs no more.
