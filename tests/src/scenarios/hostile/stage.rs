@@ -266,7 +266,7 @@ impl Stage {
             args,
             file_limit,
             options: ["--net", "loopback"].map(str::to_owned).into(),
-            timeout: Some(Duration::from_secs(30)),
+            timeout: Some(Duration::from_secs(60)),
             ..Run::default()
         })
     }
