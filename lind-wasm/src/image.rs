@@ -42,6 +42,9 @@ pub trait Serve: Send + Sync {
 
     /// Lets go of all who are idle, for the image serves no more.
     fn dismiss(&self);
+
+    /// Whether any are at work.
+    fn are_busy(&self) -> bool;
 }
 
 /// Whether an image serves calls of other cages.
@@ -107,6 +110,11 @@ impl Image {
         if let Some(workers) = self.workers.get() {
             workers.dismiss();
         }
+    }
+
+    /// Whether any of its handlers is running.
+    pub fn is_serving(&self) -> bool {
+        self.workers.get().is_some_and(|workers| workers.are_busy())
     }
 
     /// Gives it who runs its handlers, once.

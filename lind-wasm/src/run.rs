@@ -125,7 +125,11 @@ fn tell(rt: &Arc<Runtime>, cage: &Arc<Cage>, error: &wasmtime::Error) {
 
 fn replace_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, new: NewImage) -> anyhow::Result<Arc<Image>> {
     cage.has_execed();
+    let before = cage.image();
     cage.set_image(None);
+    if let Ok(before) = before {
+        rt.release_callers(cage.id, &before);
+    }
     let image = rt.make_image(cage, new)?;
     cage.set_image(Some(image.clone()));
     Ok(image)

@@ -197,6 +197,11 @@ impl Runtime {
             .cloned()
     }
 
+    /// How many cages the run may have.
+    pub fn most_cages(&self) -> usize {
+        usize::try_from(self.ledger.limits.max_cages).unwrap_or(usize::MAX)
+    }
+
     /// Whether `maker` made the living cage `id`, directly or not.
     pub fn is_made_by(&self, id: CageId, maker: CageId) -> bool {
         id != maker && self.cage(id).is_some_and(|cage| cage.answers_to(maker))
@@ -292,14 +297,42 @@ impl Runtime {
         }
     }
 
+    /// Stops the handlers of an image that serves no more, in whatever they are.
+    pub fn release_callers(self: &Arc<Self>, grate: CageId, image: &Arc<Image>) {
+        self.engine.increment_epoch();
+        if !image.is_serving() {
+            return;
+        }
+        let (rt, image) = (self.clone(), image.clone());
+        let nurse = std::thread::Builder::new().spawn(move || {
+            let started = std::time::Instant::now();
+            while image.is_serving() && started.elapsed() < LAST_RITES {
+                let cages = rt.cages.read().unwrap_or_else(|e| e.into_inner());
+                let callers = cages.values().filter(|cage| cage.handlers.leads_to(grate));
+                callers.for_each(|cage| cage.kick());
+                drop(cages);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        if let Err(error) = nurse {
+            self.complain(format_args!(
+                "cannot start a thread to stop handlers: {error}"
+            ));
+        }
+    }
+
     /// Takes a cage that runs no more off the lists.
-    pub fn end(&self, cage: &Arc<Cage>, status: WaitStatus) {
+    pub fn end(self: &Arc<Self>, cage: &Arc<Cage>, status: WaitStatus) {
         if !cage.claim_end() {
             return;
         }
         // First of all it serves no call any more: its end must not be seen, as the other end of
         // a pipe or by waiting, while it still does.
+        let image = cage.image();
         cage.set_image(None);
+        if let Ok(image) = image {
+            self.release_callers(cage.id, &image);
+        }
         // A fork that it was at comes to nothing.
         drop(cage.take_pending());
         // Who waits for the cage may look at the other end of a pipe next.

@@ -67,8 +67,12 @@ impl HostState {
         }
     }
 
-    /// Why the instance must stop, if it must.
+    /// Why the instance must stop, if it must: its cage was condemned, or it is a worker of an image
+    /// that serves no more.
     pub fn doomed(&self) -> Option<Stop> {
+        if !self.main && !self.image.service().is_up() {
+            return Some(Stop::Exit(WaitStatus::TRAPPED));
+        }
         self.cage.doom().map(Stop::Exit)
     }
 

@@ -20,13 +20,14 @@ pub fn system_call(caller: &mut Caller<'_, HostState>, request: Request) -> wasm
         cage.enter_call(request.nr);
     }
     let result = threei::dispatch(&rt, &cage, request);
-    if !cage.needs_attention() {
+    let state = caller.data();
+    if state.main && !cage.needs_attention() {
         return Ok(result);
     }
-    if let Some(stop) = caller.data().doomed() {
+    if let Some(stop) = state.doomed() {
         return Err(stop.into());
     }
-    if !caller.data().main {
+    if !state.main {
         return Ok(result);
     }
     deliver(&rt, &cage);

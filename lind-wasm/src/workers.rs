@@ -13,10 +13,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use wasmtime::{Global, Instance, InstancePre, Store, TypedFunc, Val};
 
-/// Stack of a worker in the grate's memory, in bytes. As large as Lind's.
-const WORKER_STACK: u64 = 8 << 20;
-/// Workers that one grate may have at a time.
-const MAX_WORKERS: usize = 128;
+/// Stack of a worker in the grate's memory, in bytes: a quarter of Lind's, so that there is room for
+/// as many as there can be cages.
+const WORKER_STACK: u64 = 2 << 20;
+/// Workers that one grate may have at a time, beside one for each cage that the run may have: for
+/// calls in calls.
+const SPARE_WORKERS: usize = 64;
 
 /// An instance of a grate that runs its handlers on other cages' threads.
 struct Worker {
@@ -53,6 +55,7 @@ pub struct Workers {
     linkers: Arc<Linkers>,
     template: InstancePre<HostState>,
     idle: Mutex<Vec<Worker>>,
+    /// All that there are, idle or at work.
     count: AtomicUsize,
 }
 
@@ -84,7 +87,8 @@ impl Workers {
         else {
             return Err(Errno::IO);
         };
-        if self.count.fetch_add(1, Ordering::AcqRel) >= MAX_WORKERS {
+        let most = rt.most_cages() + SPARE_WORKERS;
+        if self.count.fetch_add(1, Ordering::AcqRel) >= most {
             self.count.fetch_sub(1, Ordering::AcqRel);
             return Err(Errno::AGAIN);
         }
@@ -113,14 +117,22 @@ impl Serve for Workers {
                 let mut idle = self.idle();
                 if worker.store.data().image.service().is_up() {
                     idle.push(worker);
+                } else {
+                    self.count.fetch_sub(1, Ordering::AcqRel);
                 }
                 Ok(result)
             }
             Err(error) => {
-                // Its memory may be half changed and its locks taken: it serves no more.
-                worker.store.data().image.retire();
-                let then = "; its programs get EIO from now on";
-                self.complain("its handler failed", &error, then);
+                self.count.fetch_sub(1, Ordering::AcqRel);
+                let HostState { rt, image, .. } = worker.store.data();
+                // The first to fail says so. The others stop because of it, or of its end.
+                if image.service().is_up() {
+                    // Its memory may be half changed and its locks taken: it serves no more.
+                    image.retire();
+                    rt.release_callers(self.grate, image);
+                    let then = "; its programs get EIO from now on";
+                    self.complain("its handler failed", &error, then);
+                }
                 Err(Errno::IO)
             }
         }
@@ -128,7 +140,13 @@ impl Serve for Workers {
 
     fn dismiss(&self) {
         // Workers hold the image, and the image these: the circle ends here.
-        drop(std::mem::take(&mut *self.idle()));
+        let idle = std::mem::take(&mut *self.idle());
+        self.count.fetch_sub(idle.len(), Ordering::AcqRel);
+    }
+
+    fn are_busy(&self) -> bool {
+        let idle = self.idle();
+        self.count.load(Ordering::Acquire) > idle.len()
     }
 }
 

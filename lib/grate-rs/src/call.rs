@@ -273,8 +273,8 @@ impl GuestPtr {
             .copy(own_buffer(bytes.as_mut_ptr()), max, true)
             .is_err()
         {
-            // Too long, or not there: the first byte tells.
-            self.read::<1>()?;
+            // Too long, or not all there: then it ends where there is nothing.
+            self.read_into(&mut bytes)?;
             return Err(ENAMETOOLONG);
         }
         let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(max);
