@@ -8,7 +8,7 @@ use crate::{ChunkSize, Cipher, Error, Layout};
 pub const MAGIC: [u8; 8] = *b"\xA7sealed\n";
 
 /// The version of the format this crate reads and writes.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// Bytes of a file's salt.
 pub const SALT_LEN: usize = 32;
@@ -39,7 +39,7 @@ pub struct Params {
 impl Params {
     /// The geometry these parameters give a file.
     pub fn layout(&self) -> Layout {
-        Layout::new(self.cipher, self.chunk_size)
+        Layout::new(self.chunk_size)
     }
 }
 
