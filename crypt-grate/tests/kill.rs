@@ -33,7 +33,7 @@ mod engine {
         fn params(self) -> Params {
             Params {
                 cipher: if self.gcm {
-                    Cipher::Aes256Gcm
+                    Cipher::Xaes256Gcm
                 } else {
                     Cipher::XChaCha20Poly1305
                 },
@@ -215,10 +215,15 @@ struct Step {
 }
 
 impl Step {
-    /// Whether it writes the file's first bytes, which are less than a sector: the kernel copies
-    /// what is within one page in one go, and looks for signals only between pages.
-    fn is_head(&self) -> bool {
-        self.offset == 0 && self.len > 0
+    /// How much of it is written where it is cut after so many bytes: of a write that begins the
+    /// file, whole pages. The kernel copies what is within one in one go, and looks for signals only between
+    /// them.
+    fn part(&self, bytes: usize) -> usize {
+        const PAGE: usize = 4096;
+        match self.offset {
+            0 => bytes - bytes % PAGE,
+            _ => bytes,
+        }
     }
 
     /// At which of its bytes it is cut: around its ends and at the borders of sectors, which are
@@ -276,8 +281,11 @@ impl Disk {
         if number < place.step {
             return (step.len, None);
         }
-        let strikes = number == place.step && !step.is_head();
-        let part = if strikes { place.bytes } else { 0 };
+        let part = if number == place.step {
+            step.part(place.bytes)
+        } else {
+            0
+        };
         match fault {
             Fault::Kill => (part, Some(Errno::EIO)),
             Fault::Full if !step.grows => (step.len, None),
@@ -330,6 +338,13 @@ impl Storage for Disk {
         Ok(self.bytes.borrow().len() as u64)
     }
 
+    fn sync(&self) -> Result<(), Errno> {
+        if self.is_gone() {
+            return Err(Errno::EIO);
+        }
+        Ok(())
+    }
+
     fn set_size(&self, size: u64) -> Result<(), Errno> {
         let grows = size as usize > self.bytes.borrow().len();
         let step = Step {
@@ -362,6 +377,10 @@ impl Storage for ReadOnly<'_> {
 
     fn size(&self) -> Result<u64, Errno> {
         self.0.size()
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        self.0.sync()
     }
 
     fn set_size(&self, _: u64) -> Result<(), Errno> {
