@@ -164,7 +164,7 @@ impl<A: Aead> Volume<A> {
             }
         }
         let Some((superblock, mac)) = newest else {
-            if len < SECTOR_LEN + SUPERBLOCK_LEN {
+            if len < SECTOR_LEN {
                 return Err(Error::Truncated.into());
             }
             return Ok(nothing);
@@ -188,6 +188,9 @@ impl<A: Aead> Volume<A> {
         if counts < volume.log.counter {
             volume.begin_epoch(superblock, mac);
             volume.replay(disk, &mut ahead, counts, None)?;
+            if let Next::Record(_, _, mac) = volume.next_record(disk, &mut ahead)? {
+                volume.log.void = Some(mac);
+            }
             ends = false;
         }
         volume.log.durable = durable;
@@ -268,6 +271,7 @@ impl<A: Aead> Volume<A> {
             match self.next_record(disk, ahead)? {
                 Next::End => return Ok(true),
                 Next::Broken => return Ok(false),
+                Next::Record(_, _, mac) if self.log.void == Some(mac) => return Ok(true),
                 Next::Record(record, len, mac) => {
                     self.apply(&record, len, mac)?;
                     if let Some(history) = &mut history {
