@@ -16,10 +16,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 use zeroize::Zeroizing;
 
-pub(super) const CALLS: &[Entry] = &[
-    Entry::extra(1101, "aead_seal", 5, seal),
-    Entry::extra(1102, "aead_open", 5, open),
-];
+pub(super) const CALLS: &[Entry] = &[Entry::new(1101, seal), Entry::new(1102, open)];
 
 /// What the first argument points to: cipher u8, log2 of the chunk size u8, whether the run ends
 /// the file u8, five bytes unused, index of the first chunk u64, key 32 bytes.
