@@ -43,7 +43,6 @@ pub(super) fn trials() -> Vec<Trial> {
         ("the exit status is the program's", exit_status),
         ("files that are not sealed", plaintext_policy),
         ("--encrypt names what is sealed", subtrees),
-        ("every call is decided on", every_call_is_decided_on),
         ("several runs write one file", several_runs),
         ("several keys open, the first seals", key_rings),
         ("a passphrase opens a wrapped key", passphrases),
@@ -60,30 +59,6 @@ fn text() -> Vec<u8> {
     (0..3000)
         .flat_map(|line| format!("line {line}: the quick brown fox jumps\n").into_bytes())
         .collect()
-}
-
-/// The grate's table of calls covers what the runtime serves, and nothing that passes is a
-/// surprise to it.
-fn every_call_is_decided_on() -> anyhow::Result<()> {
-    let known = |nr: u32| {
-        crypt_grate::calls::CALLS
-            .iter()
-            .find(|call| call.nr == u64::from(nr))
-    };
-    for entry in calls::CALLS.iter().filter(|call| call.is_ours()) {
-        if (calls::REGISTER_HANDLER..=calls::COPY_TABLE).contains(&entry.nr) {
-            continue; // What grates are made with.
-        }
-        let call = known(entry.nr)
-            .with_context(|| format!("{} ({}) is not decided on", entry.name, entry.nr))?;
-        anyhow::ensure!(
-            call.name == entry.name,
-            "{} is called {} in the grate",
-            entry.name,
-            call.name
-        );
-    }
-    Ok(())
 }
 
 /// Runs that know nothing of each other change the same chunks: no update is lost.
