@@ -131,7 +131,7 @@ pub const GROUPS: &[Group<Decision>] = {
         ),
         group(
             Translate,
-            "makes a file longer with sealed zeros; the modes that punch, zero or move ranges are refused with EOPNOTSUPP",
+            "keeps room below, punches holes and zeroes in plaintext offsets; the modes that move ranges are refused with EOPNOTSUPP",
             &["fallocate"],
         ),
         group(
@@ -140,6 +140,11 @@ pub const GROUPS: &[Group<Decision>] = {
             &["open"],
         ),
         group(Track, "ends a descriptor", &["close"]),
+        group(
+            Track,
+            "it passes, and the file then says up to where it has reached the disk",
+            &["fsync", "fdatasync"],
+        ),
         group(
             Track,
             "both descriptors share an offset",
@@ -242,12 +247,6 @@ pub const GROUPS: &[Group<Decision>] = {
             "the lock is the file's; grates use another kind",
             &["flock"],
         ),
-        group(
-            Pass,
-            "nothing is held back: what a write answered is with the kernel",
-            &["fsync"],
-        ),
-        group(Pass, "as fsync", &["fdatasync"]),
         group(
             Pass,
             "names are not sealed, and entries show no size",

@@ -6,38 +6,37 @@
 
 use alloc::boxed::Box;
 
-use aes_gcm::Aes256Gcm;
 use chacha20poly1305::XChaCha20Poly1305;
 use chacha20poly1305::aead::inout::InOutBuf;
 use chacha20poly1305::aead::{AeadInOut, KeyInit, Nonce, Tag};
+use xaes_256_gcm::Xaes256Gcm;
 
+use crate::layout::NONCE_LEN;
 use crate::{Error, FileKey, KEY_LEN, Layout};
 
 /// Bytes of an authentication tag, the same for every cipher of this version.
 pub const TAG_LEN: usize = 16;
 
-/// Bytes of associated data of a chunk: its index, whether it is the final one, and zeros up to what
+/// Bytes of associated data of a chunk: its index, whether it is shorter than others, and zeros up to what
 /// vector code of Poly1305 takes at a time, for it is slow on all that follows odd blocks.
 const ASSOCIATED_DATA_LEN: usize = 64;
 
-/// The AEAD a file is sealed with. The number is the one in the header.
+/// The AEAD a file is sealed with. The number is the one in the header. Both have nonces of 192
+/// bits, which can be drawn at random for as long as anyone writes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum Cipher {
-    /// XChaCha20-Poly1305. Its 24-byte nonce can be drawn at random for as many writes as a file
-    /// will ever see.
+    /// XChaCha20-Poly1305.
     #[default]
     XChaCha20Poly1305 = 1,
-    /// AES-256 in Galois/Counter Mode. Its 12-byte nonce, drawn at random, sets a limit of 2^32
-    /// chunk writes over the life of one file (the key is the file's own); beyond it the odds of a
-    /// repeated nonce pass 2^-32.
-    Aes256Gcm = 2,
+    /// XAES-256-GCM of C2SP: AES-256-GCM with a key of its own for each chunk.
+    Xaes256Gcm = 2,
 }
 
 impl Cipher {
     /// All ciphers of this version.
-    pub const ALL: [Self; 2] = [Self::XChaCha20Poly1305, Self::Aes256Gcm];
+    pub const ALL: [Self; 2] = [Self::XChaCha20Poly1305, Self::Xaes256Gcm];
 
     /// The cipher of this number in a header.
     pub fn from_id(id: u8) -> Option<Self> {
@@ -53,36 +52,23 @@ impl Cipher {
     pub fn name(self) -> &'static str {
         match self {
             Self::XChaCha20Poly1305 => "xchacha20poly1305",
-            Self::Aes256Gcm => "aes-256-gcm",
-        }
-    }
-
-    /// Bytes of a nonce.
-    pub fn nonce_len(self) -> usize {
-        match self {
-            Self::XChaCha20Poly1305 => 24,
-            Self::Aes256Gcm => 12,
+            Self::Xaes256Gcm => "xaes-256-gcm",
         }
     }
 }
 
-/// Which chunks of a file two buffers hold.
+/// Which chunks of a file two buffers hold: those from an index on. All are full, but for the last
+/// one in the buffers, which may be shorter; then it is the file's last.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {
     layout: Layout,
     first: u64,
-    ends_file: bool,
 }
 
 impl Run {
-    /// Chunks from index `first` on, of a file with that layout; `ends_file` where the last one
-    /// is the file's final chunk.
-    pub fn new(layout: Layout, first: u64, ends_file: bool) -> Self {
-        Self {
-            layout,
-            first,
-            ends_file,
-        }
+    /// Chunks from index `first` on, of a file with that layout.
+    pub fn new(layout: Layout, first: u64) -> Self {
+        Self { layout, first }
     }
 
     /// The geometry of the file.
@@ -95,25 +81,15 @@ impl Run {
         self.first
     }
 
-    /// Whether the run ends with the file's final chunk, which is shorter than the others; else
-    /// it is full chunks only.
-    pub fn ends_file(&self) -> bool {
-        self.ends_file
-    }
-
-    /// The pieces of the run, given how many bytes of plaintext it holds: the length of each, its
-    /// index and whether it is the final chunk.
-    fn pieces(&self, plaintext_len: usize) -> impl Iterator<Item = (usize, u64, bool)> + use<> {
+    /// The pieces of the run, given how many bytes of plaintext it holds: the length of each, and
+    /// its index.
+    fn pieces(&self, plaintext_len: usize) -> impl Iterator<Item = (usize, u64)> + use<> {
         let chunk_size = self.layout.chunk_size();
-        let last = self
-            .ends_file
-            .then_some((plaintext_len % chunk_size, true))
-            .into_iter();
         let first = self.first;
-        core::iter::repeat_n((chunk_size, false), plaintext_len / chunk_size)
-            .chain(last)
-            .zip(0u64..)
-            .map(move |((len, is_final), i)| (len, first.wrapping_add(i), is_final))
+        (0..plaintext_len.div_ceil(chunk_size)).map(move |i| {
+            let len = chunk_size.min(plaintext_len - i * chunk_size);
+            (len, first.wrapping_add(i as u64))
+        })
     }
 }
 
@@ -147,7 +123,7 @@ pub struct Software(Schedule);
 enum Schedule {
     XChaCha20Poly1305(XChaCha20Poly1305),
     // Boxed because its expanded key is many times larger than the other variant.
-    Aes256Gcm(Box<Aes256Gcm>),
+    Xaes256Gcm(Box<Xaes256Gcm>),
 }
 
 impl Software {
@@ -163,7 +139,7 @@ impl Software {
             Cipher::XChaCha20Poly1305 => {
                 Schedule::XChaCha20Poly1305(XChaCha20Poly1305::new(content_key))
             }
-            Cipher::Aes256Gcm => Schedule::Aes256Gcm(Box::new(Aes256Gcm::new(content_key))),
+            Cipher::Xaes256Gcm => Schedule::Xaes256Gcm(Box::new(Xaes256Gcm::new(content_key))),
         })
     }
 }
@@ -178,14 +154,14 @@ impl Aead for Software {
     fn seal(&self, run: Run, plaintext: &[u8], sealed: &mut [u8]) -> Result<(), Error> {
         match &self.0 {
             Schedule::XChaCha20Poly1305(aead) => seal(aead, run, plaintext, sealed),
-            Schedule::Aes256Gcm(aead) => seal(aead.as_ref(), run, plaintext, sealed),
+            Schedule::Xaes256Gcm(aead) => seal(aead.as_ref(), run, plaintext, sealed),
         }
     }
 
     fn open(&self, run: Run, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
         match &self.0 {
             Schedule::XChaCha20Poly1305(aead) => open(aead, run, sealed, plaintext),
-            Schedule::Aes256Gcm(aead) => open(aead.as_ref(), run, sealed, plaintext),
+            Schedule::Xaes256Gcm(aead) => open(aead.as_ref(), run, sealed, plaintext),
         }
     }
 }
@@ -204,10 +180,10 @@ fn seal<A: AeadInOut>(
     mut plaintext: &[u8],
     mut sealed: &mut [u8],
 ) -> Result<(), Error> {
-    let nonce_len = run.layout.overhead() - TAG_LEN;
-    for (len, index, is_final) in run.pieces(plaintext.len()) {
+    for (len, index) in run.pieces(plaintext.len()) {
+        let is_final = len < run.layout.chunk_size();
         let input = plaintext.split_off(..len).ok_or(Error::BufferSize)?;
-        let nonce = sealed.split_off_mut(..nonce_len).ok_or(Error::BufferSize)?;
+        let nonce = sealed.split_off_mut(..NONCE_LEN).ok_or(Error::BufferSize)?;
         let output = sealed.split_off_mut(..len).ok_or(Error::BufferSize)?;
         let tag = sealed.split_off_mut(..TAG_LEN).ok_or(Error::BufferSize)?;
 
@@ -227,10 +203,10 @@ fn open<A: AeadInOut>(
     mut sealed: &[u8],
     mut plaintext: &mut [u8],
 ) -> Result<(), Error> {
-    let nonce_len = run.layout.overhead() - TAG_LEN;
-    for (len, index, is_final) in run.pieces(plaintext.len()) {
+    for (len, index) in run.pieces(plaintext.len()) {
+        let is_final = len < run.layout.chunk_size();
         let output = plaintext.split_off_mut(..len).ok_or(Error::BufferSize)?;
-        let nonce = sealed.split_off(..nonce_len).ok_or(Error::BufferSize)?;
+        let nonce = sealed.split_off(..NONCE_LEN).ok_or(Error::BufferSize)?;
         let input = sealed.split_off(..len).ok_or(Error::BufferSize)?;
         let tag = sealed.split_off(..TAG_LEN).ok_or(Error::BufferSize)?;
 
@@ -259,14 +235,45 @@ mod tests {
 
     #[test]
     fn pieces_of_a_run() {
-        let layout = Layout::new(Cipher::default(), ChunkSize::MIN);
-        let pieces = |ends_file, len| -> alloc::vec::Vec<_> {
-            Run::new(layout, 5, ends_file).pieces(len).collect()
+        let pieces = |len| -> alloc::vec::Vec<_> {
+            Run::new(Layout::new(ChunkSize::MIN), 5)
+                .pieces(len)
+                .collect()
         };
-        assert_eq!(pieces(false, 1024), [(512, 5, false), (512, 6, false)]);
-        assert_eq!(pieces(true, 1024)[2], (0, 7, true));
-        assert_eq!(pieces(true, 3), [(3, 5, true)]);
-        assert_eq!(pieces(false, 0), []);
+        assert_eq!(pieces(1024), [(512, 5), (512, 6)]);
+        assert_eq!(pieces(1025)[2], (1, 7));
+        assert_eq!(pieces(3), [(3, 5)]);
+        assert_eq!(pieces(0), []);
+    }
+
+    /// The vectors that C2SP published with XAES-256-GCM.
+    #[test]
+    fn xaes_is_that_of_c2sp() {
+        for (key, aad, expected) in [
+            (
+                1,
+                "",
+                "ce546ef63c9cc60765923609b33a9a1974e96e52daf2fcf7075e2271",
+            ),
+            (
+                3,
+                "c2sp.org/XAES-256-GCM",
+                "986ec1832593df5443a179437fd083bf3fdb41abd740a21f71eb769d",
+            ),
+        ] {
+            let aead = Xaes256Gcm::new(&[key; 32].into());
+            let mut buffer = *b"XAES-256-GCM";
+            let nonce = b"ABCDEFGHIJKLMNOPQRSTUVWX".into();
+            let tag = aead
+                .encrypt_inout_detached(nonce, aad.as_bytes(), buffer.as_mut_slice().into())
+                .unwrap();
+            let sealed: alloc::string::String = buffer
+                .iter()
+                .chain(tag.as_slice())
+                .map(|byte| alloc::format!("{byte:02x}"))
+                .collect();
+            assert_eq!(sealed, expected);
+        }
     }
 
     #[test]

@@ -37,33 +37,39 @@ pub enum Error {
     /// The file ends where no sealed file can end.
     #[error("cut short: the end of the file is missing")]
     Truncated,
-    /// A chunk does not authenticate: altered, moved, taken from another file, or, for the last
-    /// chunk, cut short or extended.
+    /// A chunk does not authenticate: altered, moved, taken from another file, cut short or
+    /// extended.
     #[error("chunk {index} is damaged or was altered")]
     ChunkCorrupt {
         /// Index of the first chunk that failed.
         index: u64,
     },
-    /// A chunk is authentic, but it is not the one that was written last at its place, or its tag in
-    /// the table of its group was altered.
+    /// A chunk is authentic, but it is not the one that was written last.
     #[error("chunk {index} is not the one that was written last: an older version was put back")]
     Stale {
         /// Index of the chunk.
         index: u64,
     },
-    /// The table of a group does not fit its digest.
-    #[error(
-        "the table of chunks {first} to {last} is damaged or was altered",
-        first = .group * crate::GROUP_CHUNKS,
-        last = .group * crate::GROUP_CHUNKS + (crate::GROUP_CHUNKS - 1)
-    )]
-    TableCorrupt {
-        /// Index of the group.
-        group: u64,
+    /// A node of the tree is not the one that the node above names.
+    #[error("the tags of chunks {first} to {last} are damaged, or were put back")]
+    TreeCorrupt {
+        /// The first chunk below it.
+        first: u64,
+        /// The last one.
+        last: u64,
     },
-    /// The tables do not fit the root.
-    #[error("the tables of chunks are damaged, or parts of an older version were put back")]
-    RootCorrupt,
+    /// A superblock is neither authentic nor was it never written.
+    #[error("superblock {slot} is damaged or was altered")]
+    SuperblockCorrupt {
+        /// Which one, 0 or 1.
+        slot: u64,
+    },
+    /// The log ends before a record that had reached the disk.
+    #[error("record {record} of the log is damaged, or an older log was put back")]
+    LogCorrupt {
+        /// The first record that is missing, counted from 1.
+        record: u64,
+    },
     /// A size or offset that no sealed file can have.
     #[error("too large for a sealed file")]
     TooLarge,
@@ -76,15 +82,4 @@ pub enum Error {
     /// A master key of the wrong length.
     #[error("a key is {expected} bytes long, not {0}", expected = crate::KEY_LEN)]
     KeyLength(usize),
-}
-
-impl Error {
-    /// Whether parts of the file are, or may be, of another version than the rest: a rollback looks
-    /// so, and a power loss.
-    pub fn is_of_versions(&self) -> bool {
-        matches!(
-            self,
-            Self::Stale { .. } | Self::TableCorrupt { .. } | Self::RootCorrupt
-        )
-    }
 }

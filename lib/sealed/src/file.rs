@@ -1,23 +1,17 @@
-//! One open file: its header, its geometry and its AEAD, for random access.
+//! One file's header, geometry, keys and AEAD.
 
-use alloc::vec;
-use alloc::vec::Vec;
 use core::fmt;
 
+use blake2::Blake2sMac;
+use blake2::digest::consts::{U24, U32};
+use blake2::digest::{FixedOutput, KeyInit, Update};
 use rand_core::TryCryptoRng;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::aead::{Aead, Run, Software};
-use crate::journal::Mark;
-use crate::tree::TreeKey;
-use crate::{
-    Digest, ENTRY_LEN, Entry, Error, FileKey, Header, Layout, MasterKey, Params, Restore, Root,
-    TABLE_LEN, TAG_LEN, Tree, tags_of,
-};
-
-/// Nonces drawn from the RNG at a time: enough to make an RNG that costs a system call a time
-/// cheap, small enough for the stack.
-const NONCE_BATCH_LEN: usize = 768;
+use crate::layout::NONCE_LEN;
+use crate::mac::{Mac, MacKey};
+use crate::{Error, FileKey, Header, KEY_LEN, Layout, MasterKey, Params};
 
 /// Seals and opens the chunks of one file.
 ///
@@ -26,16 +20,14 @@ const NONCE_BATCH_LEN: usize = 768;
 /// write of a mebibyte is one call here and one to the kernel; nothing is copied on the way and
 /// nothing is allocated.
 ///
-/// A *run* is full chunks only, none of them the file's last, with no table between them. What
-/// reaches the end of the file
-/// goes through [`seal_to_end`](Self::seal_to_end) and [`open_to_end`](Self::open_to_end): any
-/// number of full chunks, then the final chunk, shorter than a full one and possibly empty.
+/// All chunks of a run are full but for the last, which may be shorter: then it is the last of the
+/// file.
 ///
 /// On any failure to open, the whole output buffer is zeros.
 pub struct FileCipher<A = Software> {
     header: Header,
-    journal_mark: Mark,
-    tree_key: TreeKey,
+    tree_key: MacKey,
+    nonce_key: Zeroizing<[u8; KEY_LEN]>,
     layout: Layout,
     aead: A,
 }
@@ -49,7 +41,10 @@ impl<A> fmt::Debug for FileCipher<A> {
 }
 
 impl FileCipher {
-    /// A new file, with a random salt. Its header goes at offset 0 before anything else.
+    /// A new file, with a random salt.
+    ///
+    /// # Errors
+    /// [`Error::Randomness`].
     pub fn create<R: TryCryptoRng + ?Sized>(
         master: &MasterKey,
         params: Params,
@@ -59,6 +54,9 @@ impl FileCipher {
     }
 
     /// An existing file, from its first [`HEADER_LEN`](crate::HEADER_LEN) bytes or more.
+    ///
+    /// # Errors
+    /// What is wrong with the header, or that it is of another key.
     pub fn open(master: &MasterKey, header: &[u8]) -> Result<Self, Error> {
         Ok(Self::new(&Header::parse(header)?.verify(master)?))
     }
@@ -69,92 +67,7 @@ impl FileCipher {
     }
 }
 
-impl<A: Aead> FileCipher<A> {
-    /// A file with another implementation of its AEAD, made with the same key.
-    pub fn with_aead(key: &FileKey, aead: A) -> Self {
-        Self {
-            layout: key.header().params().layout(),
-            header: key.header().clone(),
-            journal_mark: *key.journal_mark(),
-            tree_key: key.tree_key().clone(),
-            aead,
-        }
-    }
-
-    /// Reads the head of the journal, which follows the header.
-    pub fn parse_entry(&self, bytes: &[u8; ENTRY_LEN]) -> Entry {
-        Entry::parse(bytes, &self.journal_mark, &self.layout)
-    }
-
-    /// The head of the journal as it stands in the file.
-    pub fn encode_entry(&self, entry: &Entry) -> [u8; ENTRY_LEN] {
-        entry.encode(&self.journal_mark)
-    }
-
-    /// What restores a chunk of this file, given the chunk as it lies on disk and the root of the
-    /// file with it.
-    pub fn restore_of(
-        &self,
-        index: u64,
-        final_len: Option<usize>,
-        sealed: &[u8],
-        root: Root,
-    ) -> Restore {
-        Restore::Chunk {
-            index,
-            final_len,
-            tag: sealed.last_chunk().copied().unwrap_or_default(),
-            root,
-        }
-    }
-
-    /// The tree of a file that has no chunks yet.
-    pub fn new_tree(&self) -> Tree {
-        Tree::new(self.tree_key.clone())
-    }
-
-    /// The tree of a file with `size` bytes of plaintext, from the digests of all groups but the
-    /// last and from the tags in the table of the last one, no more than there are chunks.
-    ///
-    /// # Errors
-    /// [`Error::RootCorrupt`] where they are not what the root was made of.
-    pub fn verify_tree(
-        &self,
-        digests: Vec<Digest>,
-        last_tags: &[u8],
-        size: u64,
-        root: Root,
-    ) -> Result<Tree, Error> {
-        Tree::verify(self.tree_key.clone(), digests, last_tags, size, root)
-    }
-
-    /// Whether `sealed`, found behind a live entry, is the chunk that the entry is about. It is
-    /// another one when the writing of the journal itself was cut short; the entry is void then,
-    /// for nothing else had been changed yet.
-    pub fn is_restorable(&self, restore: &Restore, sealed: &[u8]) -> bool {
-        let Restore::Chunk {
-            index,
-            final_len,
-            tag,
-            ..
-        } = *restore
-        else {
-            return true;
-        };
-        let mut plaintext = vec![0; final_len.unwrap_or_else(|| self.layout.chunk_size())];
-        let opened = match final_len {
-            None => self.open_run(index, sealed, &mut plaintext),
-            Some(_) => self.open_to_end(index, sealed, &mut plaintext),
-        };
-        plaintext.zeroize();
-        opened.is_ok() && sealed.ends_with(&tag)
-    }
-
-    /// The digest that goes with the tags of a group, as they stand in its table.
-    pub fn digest_of(&self, group: u64, tags: &[u8]) -> Digest {
-        Digest::of(&self.tree_key, group, tags)
-    }
-
+impl<A> FileCipher<A> {
     /// The file's header.
     pub fn header(&self) -> &Header {
         &self.header
@@ -165,146 +78,114 @@ impl<A: Aead> FileCipher<A> {
         &self.layout
     }
 
-    /// Seals full chunks, of which the first has index `first`, into `sealed`, whose length must
-    /// be [`Layout::sealed_run_len`] of the plaintext's. Every chunk gets a fresh nonce.
-    ///
-    /// On failure the contents of `sealed` must not be used.
-    pub fn seal_run<R: TryCryptoRng + ?Sized>(
-        &self,
-        first: u64,
-        plaintext: &[u8],
-        sealed: &mut [u8],
-        rng: &mut R,
-    ) -> Result<(), Error> {
-        let sealed_len = self.layout.sealed_run_len(plaintext.len())?;
-        self.seal(first, false, plaintext, sealed_len, sealed, rng)
+    /// The key of all MACs.
+    pub(crate) fn mac_key(&self) -> &MacKey {
+        &self.tree_key
     }
 
-    /// Seals everything from chunk `first` to the end of the file, final chunk included, into
-    /// `sealed`, whose length must be [`Layout::sealed_len_to_end`] of the plaintext's.
+    /// Nonces for chunks that are written together, each chunk once: random ones, and different
+    /// for every place in the file's life even where the randomness repeats. `chain` and `counter`
+    /// name that place.
     ///
-    /// Less than a chunk of plaintext, or none, is the final chunk alone.
-    pub fn seal_to_end<R: TryCryptoRng + ?Sized>(
+    /// # Errors
+    /// [`Error::Randomness`].
+    pub fn nonces<R: TryCryptoRng + ?Sized>(
         &self,
-        first: u64,
-        plaintext: &[u8],
-        sealed: &mut [u8],
         rng: &mut R,
-    ) -> Result<(), Error> {
-        let sealed_len = self.layout.sealed_len_to_end(plaintext.len())?;
-        self.seal(first, true, plaintext, sealed_len, sealed, rng)
+        chain: &Mac,
+        counter: u64,
+    ) -> Result<Nonces, Error> {
+        let mut random = Zeroizing::new([0; KEY_LEN]);
+        rng.try_fill_bytes(random.as_mut_slice())
+            .map_err(|_| Error::Randomness)?;
+        let mut mac = keyed::<Blake2sMac<U32>>(&self.nonce_key);
+        mac.update(random.as_slice());
+        mac.update(chain);
+        mac.update(&counter.to_le_bytes());
+        let mut key = Zeroizing::new([0; KEY_LEN]);
+        mac.finalize_into((&mut *key).into());
+        Ok(Nonces(key))
     }
+}
 
-    /// Seals everything from chunk `first` to the end of the file, final chunk included, and gives
-    /// it as it lies on disk from that chunk on: with the tables of the groups that begin behind
-    /// it. The tree gets the new tags; what that changes in the table of the first chunk's group is
-    /// [`Tree::table_part`].
-    ///
-    /// On failure the tree is as it was.
-    pub fn seal_image<R: TryCryptoRng + ?Sized>(
-        &self,
-        tree: &mut Tree,
-        first: u64,
-        plaintext: &[u8],
-        rng: &mut R,
-    ) -> Result<Vec<u8>, Error> {
-        let layout = &self.layout;
-        let size = layout
-            .chunk_start(first)?
-            .checked_add(plaintext.len() as u64)
-            .ok_or(Error::TooLarge)?;
-        let start = layout.chunk_offset(first)?;
-        let mut image = vec![0; (layout.physical_size(size)? - start) as usize];
-        let end = layout.final_chunk(size).index + 1;
-        let mut tags = Vec::with_capacity((end - first) as usize);
-        let (mut index, mut rest) = (first, plaintext);
-        while index < end {
-            let count = layout.together(index, end - index);
-            let at = (layout.chunk_offset(index)? - start) as usize;
-            index += count;
-            let whole = count as usize * layout.chunk_size();
-            let sealed = if index == end {
-                let len = layout.sealed_len_to_end(rest.len())?;
-                let sealed = &mut image[at..at + len];
-                self.seal_to_end(index - count, rest, sealed, rng)?;
-                sealed
-            } else {
-                let (run, others) = rest.split_at(whole);
-                rest = others;
-                let len = layout.sealed_run_len(whole)?;
-                let sealed = &mut image[at..at + len];
-                self.seal_run(index - count, run, sealed, rng)?;
-                sealed
-            };
-            tags.extend(tags_of(layout, sealed));
+fn keyed<M: KeyInit>(key: &[u8; KEY_LEN]) -> M {
+    M::new_from_slice(key).expect("BLAKE2s takes a key of 32 bytes")
+}
+
+/// Where the nonces of one change come from. See [`FileCipher::nonces`].
+pub struct Nonces(Zeroizing<[u8; KEY_LEN]>);
+
+impl Nonces {
+    fn of(&self, index: u64) -> [u8; NONCE_LEN] {
+        let mut mac = keyed::<Blake2sMac<U24>>(&self.0);
+        mac.update(&index.to_le_bytes());
+        mac.finalize_fixed().into()
+    }
+}
+
+impl fmt::Debug for Nonces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Nonces").finish_non_exhaustive()
+    }
+}
+
+impl<A: Aead> FileCipher<A> {
+    /// A file with another implementation of its AEAD, made with the same key.
+    pub fn with_aead(key: &FileKey, aead: A) -> Self {
+        Self {
+            layout: key.header().params().layout(),
+            header: key.header().clone(),
+            tree_key: key.tree_key().clone(),
+            nonce_key: Zeroizing::new(*key.nonce_key()),
+            aead,
         }
-        tree.put(first, &tags)?;
-        let mut index = first + layout.together(first, end - first);
-        while index < end {
-            let count = layout.together(index, end - index);
-            let (offset, part) = tree.table_part(index, count as usize);
-            let table = layout.chunk_offset(index)? - start - TABLE_LEN as u64;
-            image[table as usize + offset..][..part.len()].copy_from_slice(&part);
-            index += count;
-        }
-        Ok(image)
     }
 
-    /// Opens full chunks, of which the first has index `first`, into `plaintext`, whose length
-    /// must be [`Layout::opened_run_len`] of the sealed one.
-    pub fn open_run(&self, first: u64, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
-        let len = self.layout.opened_run_len(sealed.len());
-        self.open_or_wipe(first, false, sealed, len, plaintext)
-    }
-
-    /// Opens everything from chunk `first` to the end of the file into `plaintext`, whose length
-    /// must be [`Layout::opened_len_to_end`] of the sealed one.
+    /// Seals the chunks from index `first` on into `sealed`, whose length must be
+    /// [`Layout::sealed_len`] of the plaintext's. No chunk may be sealed twice with the same
+    /// nonces.
     ///
-    /// `sealed` must reach to the end of the file: a final chunk anywhere else is an error, and so
-    /// is the lack of one.
-    pub fn open_to_end(
+    /// # Errors
+    /// [`Error::BufferSize`], [`Error::TooLarge`]. The contents of `sealed` must not be used then.
+    pub fn seal(
         &self,
         first: u64,
-        sealed: &[u8],
-        plaintext: &mut [u8],
-    ) -> Result<(), Error> {
-        let len = self.layout.opened_len_to_end(sealed.len());
-        self.open_or_wipe(first, true, sealed, len, plaintext)
-    }
-
-    fn seal<R: TryCryptoRng + ?Sized>(
-        &self,
-        first: u64,
-        ends_file: bool,
         plaintext: &[u8],
-        sealed_len: usize,
         sealed: &mut [u8],
-        rng: &mut R,
+        nonces: &Nonces,
     ) -> Result<(), Error> {
-        if sealed.len() != sealed_len {
+        if sealed.len() != self.layout.sealed_len(plaintext.len())? {
             return Err(Error::BufferSize);
         }
-        self.check_indices(first, sealed_len)?;
-        self.place_nonces(sealed, rng)?;
-        let run = Run::new(self.layout, first, ends_file);
-        self.aead.seal(run, plaintext, sealed)
+        self.check_indices(first, sealed.len())?;
+        let chunks = sealed.chunks_mut(self.layout.sealed_chunk_len());
+        for (index, chunk) in (first..).zip(chunks) {
+            chunk[..NONCE_LEN].copy_from_slice(&nonces.of(index));
+        }
+        self.aead
+            .seal(Run::new(self.layout, first), plaintext, sealed)
     }
 
-    fn open_or_wipe(
+    /// Opens the chunks from index `first` on into `plaintext`, whose length must be
+    /// [`Layout::opened_len`] of the sealed one. Whether they are the newest is another question:
+    /// see [`Volume`](crate::Volume).
+    ///
+    /// # Errors
+    /// [`Error::ChunkCorrupt`] where one does not authenticate; [`Error::BufferSize`],
+    /// [`Error::TooLarge`].
+    pub fn open_chunks(
         &self,
         first: u64,
-        ends_file: bool,
         sealed: &[u8],
-        plaintext_len: Result<usize, Error>,
         plaintext: &mut [u8],
     ) -> Result<(), Error> {
-        let outcome = plaintext_len.and_then(|len| {
+        let outcome = self.layout.opened_len(sealed.len()).and_then(|len| {
             if plaintext.len() != len {
                 return Err(Error::BufferSize);
             }
             self.check_indices(first, sealed.len())?;
-            let run = Run::new(self.layout, first, ends_file);
-            self.aead.open(run, sealed, plaintext)
+            self.aead
+                .open(Run::new(self.layout, first), sealed, plaintext)
         });
         if outcome.is_err() {
             // Chunks before the bad one are in the buffer already.
@@ -319,34 +200,16 @@ impl<A: Aead> FileCipher<A> {
         let end = first.checked_add(count as u64).ok_or(Error::TooLarge)?;
         self.layout.chunk_offset(end).map(drop)
     }
-
-    /// Draws a fresh nonce for each chunk and puts it where the chunk begins.
-    fn place_nonces<R: TryCryptoRng + ?Sized>(
-        &self,
-        sealed: &mut [u8],
-        rng: &mut R,
-    ) -> Result<(), Error> {
-        let nonce_len = self.layout.overhead() - TAG_LEN;
-        let per_batch = NONCE_BATCH_LEN / nonce_len;
-        let mut batch = [0; NONCE_BATCH_LEN];
-        for chunks in sealed.chunks_mut(self.layout.sealed_chunk_len() * per_batch) {
-            let chunks = chunks.chunks_mut(self.layout.sealed_chunk_len());
-            let nonces = &mut batch[..chunks.len() * nonce_len];
-            rng.try_fill_bytes(nonces).map_err(|_| Error::Randomness)?;
-            for (chunk, nonce) in chunks.zip(nonces.chunks_exact(nonce_len)) {
-                chunk[..nonce_len].copy_from_slice(nonce);
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::collections::BTreeSet;
+    use alloc::vec;
+
     use super::*;
     use crate::testing::TestRng;
     use crate::{ChunkSize, Cipher};
-    use alloc::collections::BTreeSet;
 
     fn file(cipher: Cipher) -> (FileCipher, TestRng) {
         let mut rng = TestRng::new(1);
@@ -358,30 +221,30 @@ mod tests {
         (FileCipher::create(&master, params, &mut rng).unwrap(), rng)
     }
 
+    fn sealed(file: &FileCipher, rng: &mut TestRng, first: u64, plaintext: &[u8]) -> vec::Vec<u8> {
+        let mut sealed = vec![0; file.layout().sealed_len(plaintext.len()).unwrap()];
+        let nonces = file.nonces(rng, &[0; 16], first).unwrap();
+        file.seal(first, plaintext, &mut sealed, &nonces).unwrap();
+        sealed
+    }
+
     #[test]
-    fn run_and_end_meet() {
+    fn runs_meet() {
         for cipher in Cipher::ALL {
             let (file, mut rng) = file(cipher);
             let layout = file.layout();
             let plaintext: vec::Vec<u8> = (0..1500).map(|i| i as u8).collect();
-
-            let mut sealed = vec![0; layout.sealed_len_to_end(1500).unwrap()];
-            let (run, end) = sealed.split_at_mut(2 * layout.sealed_chunk_len());
-            file.seal_run(0, &plaintext[..1024], run, &mut rng).unwrap();
-            file.seal_to_end(2, &plaintext[1024..], end, &mut rng)
-                .unwrap();
+            let mut run = sealed(&file, &mut rng, 0, &plaintext[..1024]);
+            run.extend(sealed(&file, &mut rng, 2, &plaintext[1024..]));
 
             let mut opened = vec![0; 1500];
-            file.open_to_end(0, &sealed, &mut opened).unwrap();
+            file.open_chunks(0, &run, &mut opened).unwrap();
             assert_eq!(opened, plaintext);
 
             let mut middle = vec![0; 512];
-            file.open_run(
-                1,
-                &sealed[layout.sealed_chunk_len()..][..layout.sealed_chunk_len()],
-                &mut middle,
-            )
-            .unwrap();
+            let chunk = layout.sealed_chunk_len();
+            file.open_chunks(1, &run[chunk..2 * chunk], &mut middle)
+                .unwrap();
             assert_eq!(middle, plaintext[512..1024]);
         }
     }
@@ -389,94 +252,71 @@ mod tests {
     #[test]
     fn failure_to_open_leaves_zeros() {
         let (file, mut rng) = file(Cipher::default());
-        let layout = file.layout();
-        let mut sealed = vec![0; layout.sealed_run_len(2048).unwrap()];
-        file.seal_run(0, &[0x55; 2048], &mut sealed, &mut rng)
-            .unwrap();
-        sealed[3 * layout.sealed_chunk_len() + 100] ^= 1;
+        let mut run = sealed(&file, &mut rng, 0, &[0x55; 2048]);
+        run[3 * file.layout().sealed_chunk_len() + 100] ^= 1;
         let mut opened = vec![0xFF; 2048];
         assert_eq!(
-            file.open_run(0, &sealed, &mut opened),
+            file.open_chunks(0, &run, &mut opened),
             Err(Error::ChunkCorrupt { index: 3 })
         );
         assert!(opened.iter().all(|&byte| byte == 0));
-
         let mut wrong_size = vec![0xFF; 2047];
         assert_eq!(
-            file.open_run(0, &sealed, &mut wrong_size),
+            file.open_chunks(0, &run, &mut wrong_size),
             Err(Error::BufferSize)
         );
         assert!(wrong_size.iter().all(|&byte| byte == 0));
-        let mut opened = vec![0xFF; 10];
-        assert_eq!(
-            file.open_to_end(0, &sealed, &mut opened),
-            Err(Error::Truncated)
-        );
-        assert!(opened.iter().all(|&byte| byte == 0));
     }
 
+    /// A short chunk is no beginning of a full one, whatever is put behind it.
     #[test]
-    fn final_and_full_chunks_are_not_interchangeable() {
+    fn short_and_full_chunks_are_not_interchangeable() {
         let (file, mut rng) = file(Cipher::default());
-        let sealed_chunk = file.layout().sealed_chunk_len();
-        // An empty final chunk after a full one, then the same bytes read as if the file went on.
-        let mut sealed = vec![0; sealed_chunk + file.layout().overhead()];
-        file.seal_to_end(0, &[7; 512], &mut sealed, &mut rng)
-            .unwrap();
+        let full = sealed(&file, &mut rng, 0, &[7; 512]);
+        let short = sealed(&file, &mut rng, 0, &[7; 511]);
         let mut out = [0; 512];
-        assert_eq!(file.open_run(0, &sealed[..sealed_chunk], &mut out), Ok(()));
-        assert_eq!(
-            file.open_to_end(0, &sealed[sealed_chunk..], &mut []),
-            Err(Error::ChunkCorrupt { index: 0 })
-        );
-        assert_eq!(
-            file.open_to_end(1, &sealed[sealed_chunk..], &mut []),
-            Ok(())
-        );
+        assert!(file.open_chunks(0, &full[..551], &mut out[..511]).is_err());
+        let longer = [&short[..], &[0]].concat();
+        assert!(file.open_chunks(0, &longer, &mut out).is_err());
+        assert!(file.open_chunks(1, &full, &mut out).is_err());
+        assert_eq!(file.open_chunks(0, &full, &mut out), Ok(()));
+        assert_eq!(file.open_chunks(0, &short, &mut out[..511]), Ok(()));
     }
 
+    /// Also where the random bytes are the same each time, as long as place or counter differ.
     #[test]
     fn every_write_has_its_own_nonce() {
         for cipher in Cipher::ALL {
-            let (file, mut rng) = file(cipher);
-            let sealed_chunk = file.layout().sealed_chunk_len();
+            let (file, _) = file(cipher);
             let mut seen = BTreeSet::new();
-            // More chunks than one batch of nonces, sealed twice over.
-            let plaintext = vec![0; 512 * 150];
-            let mut sealed = vec![0; file.layout().sealed_run_len(plaintext.len()).unwrap()];
-            for _ in 0..2 {
-                file.seal_run(0, &plaintext, &mut sealed, &mut rng).unwrap();
-                for chunk in sealed.chunks(sealed_chunk) {
-                    assert!(seen.insert(chunk[..cipher.nonce_len()].to_vec()));
+            let plaintext = vec![0; 512 * 50];
+            let mut sealed = vec![0; file.layout().sealed_len(plaintext.len()).unwrap()];
+            for (chain, counter) in [(0, 0), (0, 1), (1, 1)] {
+                let mut stuck = TestRng::new(9);
+                let nonces = file.nonces(&mut stuck, &[chain; 16], counter).unwrap();
+                file.seal(3, &plaintext, &mut sealed, &nonces).unwrap();
+                for chunk in sealed.chunks(file.layout().sealed_chunk_len()) {
+                    assert!(seen.insert(chunk[..NONCE_LEN].to_vec()));
                 }
             }
-            assert_eq!(seen.len(), 300);
+            assert_eq!(seen.len(), 150);
         }
     }
 
     #[test]
     fn bad_arguments_are_errors() {
         let (file, mut rng) = file(Cipher::default());
+        let nonces = file.nonces(&mut rng, &[0; 16], 1).unwrap();
         let mut out = vec![0; 552];
-        assert_eq!(
-            file.seal_run(0, &[0; 511], &mut out, &mut rng),
-            Err(Error::BufferSize)
-        );
-        assert_eq!(
-            file.seal_run(0, &[0; 512], &mut out[..551], &mut rng),
-            Err(Error::BufferSize)
-        );
-        assert_eq!(
-            file.seal_run(u64::MAX, &[0; 512], &mut out, &mut rng),
-            Err(Error::TooLarge)
-        );
-        assert_eq!(
-            file.open_run(u64::MAX / 2, &out, &mut [0; 512]),
-            Err(Error::TooLarge)
-        );
-        assert_eq!(
-            file.seal_run(0, &[0; 512], &mut out, &mut TestRng::failing_after(0)),
-            Err(Error::Randomness)
-        );
+        for (first, len, error) in [
+            (0, 511, Error::BufferSize),
+            (u64::MAX, 512, Error::TooLarge),
+            (u64::MAX / 2, 512, Error::TooLarge),
+        ] {
+            let plaintext = vec![0; len];
+            assert_eq!(file.seal(first, &plaintext, &mut out, &nonces), Err(error));
+        }
+        let mut failing = TestRng::failing_after(31);
+        assert!(file.nonces(&mut failing, &[0; 16], 1).is_err());
     }
 }

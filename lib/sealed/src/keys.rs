@@ -13,8 +13,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::header::{Header, MAC_LEN, Params, SALT_LEN};
-use crate::journal::Mark;
-use crate::tree::TreeKey;
+use crate::mac::MacKey;
 use crate::{Error, VERSION};
 
 /// Bytes of a master key, and of every key derived from it.
@@ -26,7 +25,7 @@ const KEY_ID_LEN: usize = 16;
 const KEY_ID_LABEL: &[u8] = b"sealed key id";
 const HEADER_KEY_LABEL: &[u8] = b"sealed file header key";
 const CONTENT_KEY_LABEL: &[u8] = b"sealed file content key";
-const JOURNAL_MARK_LABEL: &[u8] = b"sealed file journal mark";
+const NONCE_KEY_LABEL: &[u8] = b"sealed file nonce key";
 const TREE_KEY_LABEL: &[u8] = b"sealed file tree key";
 
 #[cfg(feature = "wire")]
@@ -130,17 +129,11 @@ impl MasterKey {
             expand(&pseudorandom, &[label, &bound], key.as_mut_slice());
             key
         };
-        let mut journal_mark = Mark::default();
-        expand(
-            &pseudorandom,
-            &[JOURNAL_MARK_LABEL, &bound],
-            &mut journal_mark,
-        );
         FileKeys {
             header: derive(HEADER_KEY_LABEL),
             content: derive(CONTENT_KEY_LABEL),
             tree: derive(TREE_KEY_LABEL),
-            journal_mark,
+            nonce: derive(NONCE_KEY_LABEL),
         }
     }
 
@@ -172,7 +165,7 @@ struct FileKeys {
     header: SecretKey,
     content: SecretKey,
     tree: SecretKey,
-    journal_mark: Mark,
+    nonce: SecretKey,
 }
 
 impl fmt::Debug for MasterKey {
@@ -199,8 +192,8 @@ fn header_mac(header_key: &SecretKey, fields: &[u8]) -> Hmac<Sha256> {
 pub struct FileKey {
     header: Header,
     content_key: SecretKey,
-    tree_key: TreeKey,
-    journal_mark: Mark,
+    tree_key: MacKey,
+    nonce_key: SecretKey,
 }
 
 impl FileKey {
@@ -213,8 +206,8 @@ impl FileKey {
         Self {
             header,
             content_key: keys.content,
-            tree_key: TreeKey::new(keys.tree),
-            journal_mark: keys.journal_mark,
+            tree_key: MacKey::new(keys.tree),
+            nonce_key: keys.nonce,
         }
     }
 
@@ -250,8 +243,8 @@ impl FileKey {
         Ok(Self {
             header,
             content_key: keys.content,
-            tree_key: TreeKey::new(keys.tree),
-            journal_mark: keys.journal_mark,
+            tree_key: MacKey::new(keys.tree),
+            nonce_key: keys.nonce,
         })
     }
 
@@ -266,14 +259,14 @@ impl FileKey {
         &self.content_key
     }
 
-    /// The key of the MACs over the tags of the file's chunks.
-    pub(crate) fn tree_key(&self) -> &TreeKey {
+    /// The key of the MACs over all that is no chunk.
+    pub(crate) fn tree_key(&self) -> &MacKey {
         &self.tree_key
     }
 
-    /// What a live journal entry of the file ends with.
-    pub(crate) fn journal_mark(&self) -> &Mark {
-        &self.journal_mark
+    /// What the nonces of the file are made with, beside random bytes.
+    pub(crate) fn nonce_key(&self) -> &[u8; KEY_LEN] {
+        &self.nonce_key
     }
 }
 
@@ -330,7 +323,7 @@ mod tests {
             content(
                 &key,
                 Params {
-                    cipher: Cipher::Aes256Gcm,
+                    cipher: Cipher::Xaes256Gcm,
                     ..base
                 },
                 [0; 32],

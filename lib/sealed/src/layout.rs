@@ -1,36 +1,45 @@
 //! Where the bytes lie: arithmetic between plaintext offsets and physical ones, and nothing else.
 //!
 //! ```text
-//! | header | journal | table | nonce ct tag | ... | nonce ct tag | table | ... | nonce short-ct tag |
-//!                            '- chunk 0 ----'     '- chunk 255 --'             '- final chunk ------'
-//!                    '- group 0 -----------------------------------'- group 1 ------------------'
+//! | head, logs | leaf 0 | leaf 0' | chunk 0 | ... | chunk 255 | node | node' | leaf 1 | leaf 1' | chunk 256 | ...
+//!              '- group 0 -----------------------------------'                '- group 1 ---------
 //! ```
 //!
-//! Every chunk but the final one holds exactly one chunk size of plaintext; the final one always
-//! holds less, and is present even when it holds nothing. So the physical size alone tells the
-//! plaintext size, and a file cut at a chunk boundary has an impossible size.
+//! Each node of the tree has two slots, so that its next version never destroys the present one.
 
-use core::ops::Range;
+use crate::{Error, TAG_LEN};
 
-use crate::journal::ENTRY_LEN;
-use crate::{Cipher, Error, HEADER_LEN, TAG_LEN};
+/// Bytes of a nonce, the same for every cipher of this version.
+pub const NONCE_LEN: usize = 24;
 
-/// Chunks of a group, which have their tags in a table before them.
-pub const GROUP_CHUNKS: u64 = 256;
+/// Bytes that a chunk takes on the disk beyond its plaintext: nonce and tag.
+pub const OVERHEAD: usize = NONCE_LEN + TAG_LEN;
 
-/// Bytes of the digest that a table begins with.
-pub(crate) const DIGEST_LEN: usize = 16;
+/// Entries of a node of the tree: chunks of a group, and nodes below an inner node.
+pub const FAN_OUT: u64 = 256;
 
-/// Bytes of the table of a group: a digest, and a tag for each chunk that the group may have.
-pub const TABLE_LEN: usize = DIGEST_LEN + GROUP_CHUNKS as usize * TAG_LEN;
+/// Bytes of one of the two slots of a node.
+pub const SLOT_LEN: usize = FAN_OUT as usize * TAG_LEN;
+
+/// Bytes of both slots of a node.
+const NODE_LEN: u64 = 2 * SLOT_LEN as u64;
+
+/// Where the groups begin: behind header, superblocks and the places of the two logs.
+pub const DATA_START: u64 = 2 * HEAD_LEN;
+
+/// Distance from one superblock, with its mark and its log, to the other.
+pub(crate) const HEAD_LEN: u64 = 1 << 16;
 
 /// Largest size of a sealed file: what a signed 64-bit file offset can express.
 pub const MAX_PHYSICAL_SIZE: u64 = i64::MAX as u64;
 
+/// Levels of inner nodes that no file ever exceeds: at 512 bytes a chunk it has fewer than 2^54.
+const MAX_LEVEL: u8 = 6;
+
 /// Bytes of plaintext in a full chunk: a power of two from 512 B to 64 KiB.
 ///
-/// Small chunks make small writes cheap, large chunks make the overhead small: 40 bytes a chunk
-/// with the default cipher, which is 7.8 % at 512 B, 1 % at 4 KiB and 0.06 % at 64 KiB.
+/// Small chunks make small writes cheap, large chunks make the overhead small: 40 bytes a chunk,
+/// which is 7.8 % at 512 B, 1 % at 4 KiB and 0.06 % at 64 KiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkSize {
     log2: u8,
@@ -75,29 +84,16 @@ impl Default for ChunkSize {
     }
 }
 
-/// The last chunk of a file of a known size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FinalChunk {
-    /// Its index, which is also the number of full chunks before it.
-    pub index: u64,
-    /// Bytes of plaintext in it: less than a chunk size, possibly none.
-    pub len: usize,
-}
-
 /// The geometry of one sealed file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     chunk_size: ChunkSize,
-    nonce_len: usize,
 }
 
 impl Layout {
-    /// The layout of files of this cipher and chunk size.
-    pub fn new(cipher: Cipher, chunk_size: ChunkSize) -> Self {
-        Self {
-            chunk_size,
-            nonce_len: cipher.nonce_len(),
-        }
+    /// The layout of files of this chunk size.
+    pub fn new(chunk_size: ChunkSize) -> Self {
+        Self { chunk_size }
     }
 
     /// Bytes of plaintext in a full chunk.
@@ -105,88 +101,23 @@ impl Layout {
         self.chunk_size.bytes()
     }
 
-    /// Bytes a chunk takes on disk beyond its plaintext: nonce and tag.
-    pub fn overhead(&self) -> usize {
-        self.nonce_len + TAG_LEN
-    }
-
     /// Bytes of a full chunk on disk.
     pub fn sealed_chunk_len(&self) -> usize {
-        self.chunk_size() + self.overhead()
+        self.chunk_size() + OVERHEAD
     }
 
-    /// Bytes of the journal, which lies between the header and the first chunk: an entry, and
-    /// room for one full chunk.
-    pub fn journal_len(&self) -> usize {
-        ENTRY_LEN + self.sealed_chunk_len()
+    /// Chunks of a plaintext of so many bytes.
+    pub fn chunks(&self, size: u64) -> u64 {
+        size.div_ceil(self.chunk_size() as u64)
     }
 
-    /// Physical offset of the first group's table.
-    pub fn data_start(&self) -> u64 {
-        (HEADER_LEN + self.journal_len()) as u64
-    }
-
-    /// Bytes of a full group.
-    fn group_len(&self) -> u64 {
-        TABLE_LEN as u64 + GROUP_CHUNKS * self.sealed_chunk_len() as u64
-    }
-
-    /// Physical offset of a group's table.
-    pub fn table_offset(&self, group: u64) -> Result<u64, Error> {
-        group
-            .checked_mul(self.group_len())
-            .and_then(|offset| offset.checked_add(self.data_start()))
-            .filter(|&offset| offset <= MAX_PHYSICAL_SIZE)
-            .ok_or(Error::TooLarge)
-    }
-
-    /// How many of the `count` chunks from `first` on lie in one piece: those of one group.
-    pub fn together(&self, first: u64, count: u64) -> u64 {
-        count.min(GROUP_CHUNKS - first % GROUP_CHUNKS)
-    }
-
-    /// Plaintext size of a file of this physical size.
-    ///
-    /// A file of zero bytes is an empty file. Otherwise fails with [`Error::Truncated`] for the
-    /// sizes that no writer leaves behind: too short for header, journal, table and final chunk, or
-    /// ending inside a table, nonce or tag, or exactly at a chunk boundary.
-    pub fn plaintext_size(&self, physical: u64) -> Result<u64, Error> {
-        if physical == 0 {
-            return Ok(0);
-        }
-        if physical > MAX_PHYSICAL_SIZE {
-            return Err(Error::TooLarge);
-        }
-        let body = physical
-            .checked_sub(self.data_start())
-            .ok_or(Error::Truncated)?;
-        let (group, in_group) = (body / self.group_len(), body % self.group_len());
-        let chunks = in_group
-            .checked_sub(TABLE_LEN as u64)
-            .ok_or(Error::Truncated)?;
-        let sealed_chunk = self.sealed_chunk_len() as u64;
-        let in_final = (chunks % sealed_chunk)
-            .checked_sub(self.overhead() as u64)
-            .ok_or(Error::Truncated)?;
-        let index = group * GROUP_CHUNKS + chunks / sealed_chunk;
-        Ok((index << self.chunk_size.log2) + in_final)
-    }
-
-    /// Physical size of a file of this plaintext size, all included.
-    pub fn physical_size(&self, plaintext: u64) -> Result<u64, Error> {
-        let last = self.final_chunk(plaintext);
-        self.chunk_offset(last.index)?
-            .checked_add((last.len + self.overhead()) as u64)
-            .filter(|&size| size <= MAX_PHYSICAL_SIZE)
-            .ok_or(Error::TooLarge)
-    }
-
-    /// The final chunk of a file of this plaintext size.
-    pub fn final_chunk(&self, plaintext_size: u64) -> FinalChunk {
-        FinalChunk {
-            index: self.chunk_index(plaintext_size),
-            len: self.offset_in_chunk(plaintext_size),
-        }
+    /// Bytes of plaintext in a chunk of a file of that size: none behind its end.
+    pub fn chunk_len(&self, index: u64, size: u64) -> usize {
+        // Less than or equal to a chunk size, so it fits.
+        index
+            .checked_mul(self.chunk_size() as u64)
+            .map_or(0, |start| size.saturating_sub(start))
+            .min(self.chunk_size() as u64) as usize
     }
 
     /// Index of the chunk that holds the plaintext byte at `offset`.
@@ -200,17 +131,10 @@ impl Layout {
         (offset & (self.chunk_size() as u64 - 1)) as usize
     }
 
-    /// Indices of the chunks that hold any of the `len` bytes at `offset`; empty for no bytes.
-    pub fn chunks_of(&self, offset: u64, len: u64) -> Result<Range<u64>, Error> {
-        let first = self.chunk_index(offset);
-        if len == 0 {
-            return Ok(first..first);
-        }
-        let last = offset.checked_add(len - 1).ok_or(Error::TooLarge)?;
-        Ok(first..self.chunk_index(last) + 1)
-    }
-
     /// Plaintext offset at which chunk `index` begins.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] beyond what a file can have.
     pub fn chunk_start(&self, index: u64) -> Result<u64, Error> {
         index
             .checked_mul(self.chunk_size() as u64)
@@ -218,242 +142,221 @@ impl Layout {
             .ok_or(Error::TooLarge)
     }
 
+    /// How many of the `count` chunks from `first` on lie in one piece: those of one group.
+    pub fn together(&self, first: u64, count: u64) -> u64 {
+        count.min(FAN_OUT - first % FAN_OUT)
+    }
+
+    /// Bytes of a full group, with its leaf.
+    fn group_len(&self) -> u64 {
+        NODE_LEN + FAN_OUT * self.sealed_chunk_len() as u64
+    }
+
+    /// Where a group begins, which is where its leaf stands.
+    fn group_offset(&self, group: u64) -> Result<u64, Error> {
+        let inner: u64 = (1..=MAX_LEVEL)
+            .map(|level| {
+                let below = below(level);
+                group / (below * FAN_OUT) + u64::from(group >= below)
+            })
+            .sum();
+        group
+            .checked_mul(self.group_len())
+            .and_then(|offset| offset.checked_add(DATA_START + inner * NODE_LEN))
+            .filter(|&offset| offset <= MAX_PHYSICAL_SIZE)
+            .ok_or(Error::TooLarge)
+    }
+
+    /// Physical offset of slot 0 of a node of the tree; slot 1 is [`SLOT_LEN`] behind it.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] beyond what a file can have.
+    pub fn node_offset(&self, level: u8, index: u64) -> Result<u64, Error> {
+        if level == 0 {
+            return self.group_offset(index);
+        }
+        if level > MAX_LEVEL {
+            return Err(Error::TooLarge);
+        }
+        let group = match index {
+            0 => Some(below(level)),
+            _ => index.checked_mul(below(level) * FAN_OUT),
+        };
+        let group = self.group_offset(group.ok_or(Error::TooLarge)?)?;
+        Ok(group - u64::from(level) * NODE_LEN)
+    }
+
     /// Physical offset at which chunk `index` begins.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] beyond what a file can have.
     pub fn chunk_offset(&self, index: u64) -> Result<u64, Error> {
-        let in_group = TABLE_LEN as u64 + index % GROUP_CHUNKS * self.sealed_chunk_len() as u64;
-        self.table_offset(index / GROUP_CHUNKS)?
+        let in_group = NODE_LEN + index % FAN_OUT * self.sealed_chunk_len() as u64;
+        self.group_offset(index / FAN_OUT)?
             .checked_add(in_group)
             .filter(|&offset| offset <= MAX_PHYSICAL_SIZE)
             .ok_or(Error::TooLarge)
     }
 
-    /// Bytes that `plaintext_len` bytes, a whole number of full chunks, take when sealed.
-    pub fn sealed_run_len(&self, plaintext_len: usize) -> Result<usize, Error> {
-        if self.offset_in_chunk(plaintext_len as u64) != 0 {
-            return Err(Error::BufferSize);
-        }
-        (plaintext_len >> self.chunk_size.log2)
-            .checked_mul(self.sealed_chunk_len())
+    /// Where the last chunk of a file of that size ends, if all is at its place.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for a size that no sealed file can have.
+    pub fn data_end(&self, size: u64) -> Result<u64, Error> {
+        let chunks = self.chunks(size);
+        let Some(last) = chunks.checked_sub(1) else {
+            return Ok(DATA_START);
+        };
+        self.chunk_offset(last)?
+            .checked_add((self.chunk_len(last, size) + OVERHEAD) as u64)
+            .filter(|&end| end <= MAX_PHYSICAL_SIZE)
             .ok_or(Error::TooLarge)
     }
 
-    /// Bytes of plaintext in `sealed_len` bytes, a whole number of full sealed chunks.
-    pub fn opened_run_len(&self, sealed_len: usize) -> Result<usize, Error> {
-        if !sealed_len.is_multiple_of(self.sealed_chunk_len()) {
-            return Err(Error::BufferSize);
-        }
-        Ok((sealed_len / self.sealed_chunk_len()) << self.chunk_size.log2)
+    /// The level of the top of the tree of so many chunks: 0 where one leaf has them all.
+    pub fn top(&self, chunks: u64) -> u8 {
+        let groups = chunks.div_ceil(FAN_OUT);
+        (1..=MAX_LEVEL)
+            .find(|&level| groups <= below(level))
+            .unwrap_or(MAX_LEVEL + 1)
+            - 1
     }
 
-    /// Bytes that the last `plaintext_len` bytes of a file take when sealed: any number of full
-    /// chunks, then the final one.
-    pub fn sealed_len_to_end(&self, plaintext_len: usize) -> Result<usize, Error> {
-        let in_final = self.offset_in_chunk(plaintext_len as u64);
-        self.sealed_run_len(plaintext_len - in_final)?
-            .checked_add(in_final + self.overhead())
+    /// Bytes that so many bytes of plaintext take when sealed, from the beginning of a chunk on.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] where that can't be expressed.
+    pub fn sealed_len(&self, plaintext_len: usize) -> Result<usize, Error> {
+        plaintext_len
+            .div_ceil(self.chunk_size())
+            .checked_mul(OVERHEAD)
+            .and_then(|overhead| overhead.checked_add(plaintext_len))
             .ok_or(Error::TooLarge)
     }
 
-    /// Bytes of plaintext in the last `sealed_len` bytes of a file: any number of full chunks,
-    /// then the final one. Fails with [`Error::Truncated`] where no final chunk fits.
-    pub fn opened_len_to_end(&self, sealed_len: usize) -> Result<usize, Error> {
-        let in_final = sealed_len % self.sealed_chunk_len();
-        let len = in_final
-            .checked_sub(self.overhead())
-            .ok_or(Error::Truncated)?;
-        Ok(self.opened_run_len(sealed_len - in_final)? + len)
+    /// Bytes of plaintext in so many sealed bytes: any number of full chunks, and a shorter one
+    /// behind them or not.
+    ///
+    /// # Errors
+    /// [`Error::BufferSize`] where the last chunk has no plaintext.
+    pub fn opened_len(&self, sealed_len: usize) -> Result<usize, Error> {
+        let (full, rest) = (
+            sealed_len / self.sealed_chunk_len(),
+            sealed_len % self.sealed_chunk_len(),
+        );
+        let last = match rest {
+            0 => 0,
+            _ => rest
+                .checked_sub(OVERHEAD)
+                .filter(|&len| len > 0)
+                .ok_or(Error::BufferSize)?,
+        };
+        Ok((full << self.chunk_size.log2) + last)
     }
+}
+
+/// Groups below a node of the level below that one.
+fn below(level: u8) -> u64 {
+    FAN_OUT.pow(u32::from(level) - 1)
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    fn layouts() -> impl Strategy<Value = Layout> {
-        (9u8..=16, any::<bool>()).prop_map(|(log2, gcm)| {
-            let cipher = if gcm {
-                Cipher::Aes256Gcm
-            } else {
-                Cipher::XChaCha20Poly1305
-            };
-            Layout::new(cipher, ChunkSize::from_log2(log2).unwrap())
-        })
+    fn layout() -> Layout {
+        Layout::new(ChunkSize::MIN)
     }
 
-    fn default_layout() -> Layout {
-        Layout::new(Cipher::default(), ChunkSize::default())
-    }
-
+    /// All parts of a file of so many groups, laid down one after the other by hand.
     #[test]
-    fn chunk_sizes() {
-        assert_eq!(ChunkSize::from_bytes(4096), Some(ChunkSize::default()));
-        assert_eq!(ChunkSize::from_bytes(512), Some(ChunkSize::MIN));
-        assert_eq!(ChunkSize::from_bytes(65536), Some(ChunkSize::MAX));
-        for bytes in [0, 1, 256, 511, 513, 4095, 65537, 131_072, usize::MAX] {
-            assert_eq!(ChunkSize::from_bytes(bytes), None);
-        }
-        assert_eq!(ChunkSize::from_log2(8), None);
-        assert_eq!(ChunkSize::from_log2(17), None);
-        assert_eq!(ChunkSize::from_log2(255), None);
-    }
-
-    #[test]
-    fn sizes_by_hand() {
-        let layout = default_layout();
-        assert_eq!(layout.overhead(), 40);
-        assert_eq!(layout.sealed_chunk_len(), 4136);
-        assert_eq!(layout.journal_len(), 96 + 4136);
-        assert_eq!(layout.data_start(), 96 + 96 + 4136);
-        assert_eq!(TABLE_LEN, 16 + 256 * 16);
-        let start = 96 + 96 + 4136 + 4112;
-        assert_eq!(layout.chunk_offset(0), Ok(start));
-        for (plaintext, physical) in [
-            (0, start + 40),
-            (1, start + 41),
-            (4095, start + 4135),
-            (4096, start + 4136 + 40),
-            (4097, start + 4136 + 41),
-            (8192, start + 2 * 4136 + 40),
-            ((1 << 20) - 1, start + 256 * 4136 - 1),
-            (1 << 20, start + 256 * 4136 + 4112 + 40),
-            ((1 << 20) + 4096, start + 257 * 4136 + 4112 + 40),
-            (1 << 30, start + (1 << 18) * 4136 + 1024 * 4112 + 40),
-        ] {
-            assert_eq!(layout.physical_size(plaintext), Ok(physical));
-            assert_eq!(layout.plaintext_size(physical), Ok(plaintext));
-        }
-        assert_eq!(layout.plaintext_size(0), Ok(0));
-    }
-
-    #[test]
-    fn impossible_sizes() {
-        let layout = default_layout();
-        let start = layout.chunk_offset(0).unwrap();
-        let group = layout.table_offset(1).unwrap();
-        for physical in [
-            1,
-            95,
-            96,
-            97,
-            192,
-            layout.data_start(),
-            start - 1,
-            start,
-            start + 39,
-            start + 4136,
-            start + 4136 + 39,
-            group,
-            group + 1,
-            group + 4112,
-            group + 4112 + 39,
-        ] {
-            assert_eq!(layout.plaintext_size(physical), Err(Error::Truncated));
-        }
-        assert_eq!(
-            layout.plaintext_size(MAX_PHYSICAL_SIZE + 1),
-            Err(Error::TooLarge)
-        );
-        assert_eq!(layout.physical_size(u64::MAX), Err(Error::TooLarge));
-        assert_eq!(
-            layout.physical_size(MAX_PHYSICAL_SIZE),
-            Err(Error::TooLarge)
-        );
-    }
-
-    #[test]
-    fn the_largest_file() {
-        for cipher in Cipher::ALL {
-            let layout = Layout::new(cipher, ChunkSize::MIN);
-            let (physical, plaintext) = (0..600)
-                .map(|less| MAX_PHYSICAL_SIZE - less)
-                .find_map(|size| Some((size, layout.plaintext_size(size).ok()?)))
-                .unwrap();
-            assert_eq!(layout.physical_size(plaintext), Ok(physical));
-            for more in 1..600 {
-                assert_eq!(layout.physical_size(plaintext + more), Err(Error::TooLarge));
+    fn parts_lie_one_behind_the_other() {
+        let layout = layout();
+        let mut at = DATA_START;
+        for group in 0..(3 * 65536 + 5) {
+            for level in (1..=3u8).rev() {
+                let span = FAN_OUT.pow(u32::from(level));
+                let first = span / FAN_OUT;
+                if group == first {
+                    assert_eq!(layout.node_offset(level, 0), Ok(at), "{level} 0");
+                    at += NODE_LEN;
+                } else if group > 0 && group % span == 0 {
+                    assert_eq!(layout.node_offset(level, group / span), Ok(at));
+                    at += NODE_LEN;
+                }
             }
+            assert_eq!(layout.node_offset(0, group), Ok(at), "{group}");
+            assert_eq!(layout.chunk_offset(group * FAN_OUT), Ok(at + NODE_LEN));
+            at += layout.group_len();
         }
     }
 
     #[test]
-    fn runs() {
-        let layout = default_layout();
-        assert_eq!(layout.together(0, 1), 1);
-        assert_eq!(layout.together(0, 1000), 256);
-        assert_eq!(layout.together(255, 1000), 1);
-        assert_eq!(layout.together(257, u64::MAX), 255);
-        assert_eq!(layout.chunk_offset(u64::MAX), Err(Error::TooLarge));
-        assert_eq!(layout.table_offset(u64::MAX), Err(Error::TooLarge));
-        assert_eq!(layout.chunks_of(4095, 2), Ok(0..2));
-        assert_eq!(layout.chunks_of(4096, 4096), Ok(1..2));
-        assert_eq!(layout.chunks_of(5000, 0), Ok(1..1));
-        assert_eq!(layout.chunks_of(u64::MAX, 2), Err(Error::TooLarge));
-        assert_eq!(layout.sealed_run_len(4095), Err(Error::BufferSize));
-        assert_eq!(layout.opened_run_len(4137), Err(Error::BufferSize));
-        assert_eq!(layout.opened_len_to_end(39), Err(Error::Truncated));
-        assert_eq!(layout.opened_len_to_end(40), Ok(0));
+    fn the_top_has_one_node() {
+        let layout = layout();
+        for (chunks, top) in [
+            (0, 0),
+            (1, 0),
+            (256, 0),
+            (257, 1),
+            (65536, 1),
+            (65537, 2),
+            (1 << 24, 2),
+            ((1 << 24) + 1, 3),
+            (1 << 54, 6),
+        ] {
+            assert_eq!(layout.top(chunks), top, "{chunks}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_runs() {
+        let layout = layout();
+        for (plain, sealed) in [(0, 0), (1, 41), (512, 552), (513, 593), (1024, 1104)] {
+            assert_eq!(layout.sealed_len(plain), Ok(sealed));
+            assert_eq!(layout.opened_len(sealed), Ok(plain));
+        }
+        for impossible in [1, 39, 40, 592] {
+            assert_eq!(layout.opened_len(impossible), Err(Error::BufferSize));
+        }
+        assert_eq!(layout.data_end(0), Ok(DATA_START));
+        assert_eq!(layout.data_end(513), Ok(DATA_START + NODE_LEN + 552 + 41));
+        assert_eq!(layout.chunk_len(1, 513), 1);
+        assert_eq!(layout.chunk_len(2, 513), 0);
+        assert_eq!(layout.chunk_len(u64::MAX, 513), 0);
+    }
+
+    #[test]
+    fn sizes_out_of_range_are_none() {
+        assert_eq!(ChunkSize::from_bytes(256), None);
+        assert_eq!(ChunkSize::from_bytes(131_072), None);
+        assert_eq!(ChunkSize::from_bytes(1000), None);
+        assert_eq!(ChunkSize::from_log2(12), ChunkSize::from_bytes(4096));
     }
 
     proptest! {
         #[test]
-        fn sizes_are_inverse(layout in layouts(), plaintext in 0u64..1 << 62) {
-            let physical = layout.physical_size(plaintext).unwrap();
-            prop_assert_eq!(layout.plaintext_size(physical), Ok(plaintext));
+        fn nothing_overflows(index in any::<u64>(), level in 0..10u8, log2 in 9..17u8) {
+            let layout = Layout::new(ChunkSize::from_log2(log2).unwrap());
+            let places: Vec<_> = [
+                layout.chunk_offset(index),
+                layout.node_offset(level, index),
+                layout.data_end(index),
+                layout.chunk_start(index),
+            ].into_iter().flatten().collect();
+            prop_assert!(places.into_iter().all(|place| place <= MAX_PHYSICAL_SIZE));
         }
 
         #[test]
-        fn possible_sizes_are_images(layout in layouts(), physical in 1u64..=u64::MAX) {
-            if let Ok(plaintext) = layout.plaintext_size(physical) {
-                prop_assert_eq!(layout.physical_size(plaintext), Ok(physical));
-            }
-        }
-
-        #[test]
-        fn small_sizes_are_images_or_truncated(layout in layouts(), physical in 1u64..600_000) {
-            match layout.plaintext_size(physical) {
-                Ok(plaintext) => prop_assert_eq!(layout.physical_size(plaintext), Ok(physical)),
-                Err(error) => prop_assert_eq!(error, Error::Truncated),
-            }
-        }
-
-        #[test]
-        fn offsets_agree(layout in layouts(), offset in 0u64..1 << 62) {
-            let index = layout.chunk_index(offset);
-            let start = layout.chunk_start(index).unwrap();
-            prop_assert_eq!(start + layout.offset_in_chunk(offset) as u64, offset);
-            prop_assert_eq!(layout.final_chunk(offset).index, index);
-            prop_assert_eq!(layout.chunks_of(offset, 1).unwrap(), index..index + 1);
-        }
-
-        #[test]
-        fn nothing_panics(
-            layout in layouts(), a in any::<u64>(), b in any::<u64>(), c in any::<usize>(),
-        ) {
-            let _ = layout.plaintext_size(a);
-            let _ = layout.physical_size(a);
-            let _ = layout.final_chunk(a);
-            let _ = layout.chunks_of(a, b);
-            let _ = layout.chunk_start(a);
-            let _ = layout.chunk_offset(a);
-            let _ = layout.table_offset(a);
-            let _ = layout.together(a, b);
-            let _ = layout.sealed_run_len(c);
-            let _ = layout.sealed_len_to_end(c);
-            let _ = layout.opened_run_len(c);
-            let _ = layout.opened_len_to_end(c);
-        }
-
-        #[test]
-        fn buffer_lengths_are_inverse(layout in layouts(), len in 0usize..1 << 24) {
-            let sealed = layout.sealed_len_to_end(len).unwrap();
-            prop_assert_eq!(layout.opened_len_to_end(sealed), Ok(len));
-            let tables = (layout.chunk_index(len as u64) / GROUP_CHUNKS + 1) * TABLE_LEN as u64;
-            prop_assert_eq!(
-                layout.physical_size(len as u64).unwrap(),
-                layout.data_start() + tables + sealed as u64
-            );
+        fn chunks_do_not_overlap(index in 0..1u64 << 40) {
+            let layout = layout();
+            let here = layout.chunk_offset(index).unwrap();
+            let next = layout.chunk_offset(index + 1).unwrap();
+            prop_assert!(next >= here + layout.sealed_chunk_len() as u64);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The sealed file format, version 3: a file cut into chunks, each sealed on its own by an AEAD,
+//! The sealed file format, version 4: a file cut into chunks, each sealed on its own by an AEAD,
 //! so that any part of it can be read and rewritten without touching the rest.
 //!
 //! The crate does no I/O and asks for no randomness of its own: bytes come in as slices, sealed
@@ -8,15 +8,10 @@
 //! # Which type to reach for
 //!
 //! - [`MasterKey`]: the 32 bytes of a key file.
-//! - [`FileCipher`]: one open file. [`FileCipher::create`] for a new file, [`FileCipher::open`] for
-//!   the header of an existing one; then [`seal_run`](FileCipher::seal_run),
-//!   [`seal_to_end`](FileCipher::seal_to_end) and their inverses on runs of chunks exactly as they
-//!   lie on disk.
-//! - [`Layout`]: where a plaintext offset lies on disk, and which sizes are possible.
-//! - [`Entry`]: what the journal of a file says, by which a change that was cut short is undone or
-//!   completed.
-//! - [`Tree`]: which version of each chunk is the newest.
-//! - [`Sealer`] and [`Opener`]: a whole file from beginning to end.
+//! - [`Volume`]: one sealed file on a [`Disk`], which its user brings: opening, reading and changing it.
+//! - [`FileCipher`]: the chunks of one file by themselves.
+//! - [`Layout`]: where a chunk lies on disk, and which sizes are possible.
+//! - [`Sealer`]: a whole file from beginning to end.
 //!
 //! With the feature `wire`, the module `wire` has the state machines of sealed connections.
 //!
@@ -35,22 +30,21 @@
 //! # }
 //! # impl rand_core::TryCryptoRng for Rng {}
 //! # let mut rng = Rng(0);
-//! use sealed::{FileCipher, MasterKey, Params};
+//! use sealed::{FileCipher, MasterKey, Params, Sealer, Volume};
 //!
 //! let key = MasterKey::from_bytes([7; 32]);
-//! let file = FileCipher::create(&key, Params::default(), &mut rng)?;
-//! let layout = *file.layout();
-//!
-//! // One full chunk and a short final one, sealed into one buffer for one write to the disk.
-//! let plaintext = [1u8; 5000];
-//! let mut sealed = vec![0; layout.sealed_len_to_end(plaintext.len())?];
-//! file.seal_to_end(0, &plaintext, &mut sealed, &mut rng)?;
+//! let mut sealer = Sealer::new(&key, Params::default(), &mut rng)?;
+//! let mut sealed = Vec::new();
+//! sealer.push(&[1; 5000], &mut sealed)?;
+//! sealer.finish(&mut sealed)?.apply(&mut sealed);
 //!
 //! // Later: the header opens with the key, then any chunk can be read by itself.
-//! let file = FileCipher::open(&key, &file.header().encode())?;
-//! let mut first = [0; 4096];
-//! file.open_run(0, &sealed[..layout.sealed_chunk_len()], &mut first)?;
-//! assert_eq!(first, plaintext[..4096]);
+//! let opened = Volume::open(sealed.as_slice(), |head| FileCipher::open(&key, head));
+//! let mut volume = opened.unwrap().volume.unwrap();
+//! assert_eq!(volume.size(), 5000);
+//! let mut second = [0; 904];
+//! volume.read(sealed.as_slice(), 1, &mut second).unwrap();
+//! assert_eq!(second, [1; 904]);
 //! # Ok::<(), sealed::Error>(())
 //! ```
 
@@ -60,14 +54,18 @@
 extern crate alloc;
 
 pub mod aead;
+mod disk;
 mod error;
 mod file;
 mod header;
-mod journal;
 mod keys;
 mod layout;
+pub mod mac;
+mod record;
 mod stream;
+mod superblock;
 mod tree;
+pub mod volume;
 
 #[cfg(feature = "wire")]
 pub mod wire;
@@ -75,16 +73,19 @@ pub mod wire;
 #[cfg(test)]
 mod testing;
 
-pub use error::Error;
-pub use file::FileCipher;
-pub use header::{HEADER_LEN, Header, MAGIC, Params, SALT_LEN, UnverifiedHeader, VERSION};
-pub use journal::{ENTRY_LEN, Entry, ROOT_OFFSET, Restore, Stamp};
-pub use keys::{FileKey, KEY_LEN, KeyId, MasterKey};
-pub use layout::{ChunkSize, FinalChunk, GROUP_CHUNKS, Layout, MAX_PHYSICAL_SIZE, TABLE_LEN};
-pub use stream::{Opener, Sealer};
-pub use tree::{Digest, Root, Tag, Tree, tags_of};
-
 pub use aead::{Cipher, TAG_LEN};
+pub use disk::{Disk, Failure, ReadOnly};
+pub use error::Error;
+pub use file::{FileCipher, Nonces};
+pub use header::{HEADER_LEN, Header, MAGIC, Params, SALT_LEN, UnverifiedHeader, VERSION};
+pub use keys::{FileKey, KEY_LEN, KeyId, MasterKey};
+pub use layout::{
+    ChunkSize, DATA_START, FAN_OUT, Layout, MAX_PHYSICAL_SIZE, NONCE_LEN, OVERHEAD, SLOT_LEN,
+};
+pub use record::{Tag, tags_of};
+pub use stream::{Patches, Sealer};
+pub use superblock::{MARK_LEN, SECTOR_LEN, SUPERBLOCK_LEN, Superblock};
+pub use volume::{Moment, Opened, Volume};
 
 /// Writes bytes in hexadecimal.
 fn write_hex(f: &mut core::fmt::Formatter<'_>, bytes: &[u8]) -> core::fmt::Result {

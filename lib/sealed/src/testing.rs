@@ -1,10 +1,6 @@
 //! Helpers for the unit tests.
 
-use alloc::vec::Vec;
-
 use rand_core::{TryCryptoRng, TryRng};
-
-use crate::{MasterKey, Params, ROOT_OFFSET, Root, Sealer};
 
 /// A repeatable source of bytes that never repeats a nonce: SplitMix64, which is no cryptographic
 /// generator and only ever seals test data.
@@ -59,12 +55,3 @@ impl TryRng for TestRng {
 }
 
 impl TryCryptoRng for TestRng {}
-
-pub fn seal_whole(key: &MasterKey, params: Params, plaintext: &[u8], rng: TestRng) -> Vec<u8> {
-    let mut sealer = Sealer::new(key, params, rng).unwrap();
-    let mut sealed = Vec::new();
-    sealer.push(plaintext, &mut sealed).unwrap();
-    let root = sealer.finish(&mut sealed).unwrap();
-    sealed[ROOT_OFFSET as usize..][..Root::LEN].copy_from_slice(root.as_bytes());
-    sealed
-}

@@ -3,6 +3,7 @@
 
 use super::pump::end_orphan;
 use super::{Socket, below};
+use crate::grate::files;
 use crate::grate::state;
 use crate::grate::state::Opened;
 use grate_rs::constants::{SYS_FCNTL, fs};
@@ -93,6 +94,7 @@ fn end_now(fd: CageFd, socket: &Arc<Socket>) {
 /// close: descriptor.
 pub fn close(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
+    files::finish(&[fd]);
     for (fd, socket) in last_of(&[fd]) {
         let is_finished = socket.with_link(|link| {
             link.finish(fd);
@@ -109,6 +111,7 @@ pub fn close(call: &Call) -> Result<i32, Errno> {
 
 /// Does what may close descriptors; the connections that end by it are told so once it is done.
 fn closing(gone: &[CageFd], act: impl FnOnce() -> Result<i32, Errno>) -> Result<i32, Errno> {
+    files::finish(gone);
     let kept: Vec<_> = last_of(gone)
         .into_iter()
         .filter_map(|(fd, socket)| Some((copy(fd, &socket, fs::F_DUPFD)?, socket)))
@@ -170,6 +173,7 @@ pub fn exit_group(call: &Call) -> Result<i32, Errno> {
     let cage = call.cage_of(0);
     let of_cage = state.descriptors.of_cage(cage).into_iter();
     let gone: Vec<_> = of_cage.map(|(fd, _)| fd).collect();
+    files::finish(&gone);
     let last = last_of(&gone);
     // Not before nothing more can be sent: an end is an end, whatever comes of this call.
     state.descriptors.end_cage(cage);

@@ -1,0 +1,442 @@
+//! One sealed file on a disk: what it says, and how it is changed.
+//!
+//! A [`Volume`] is what one process knows of a file. All it reads is authenticated, and found to be the
+//! newest, before it is given out or merged into a change. Every change is one record in the log, so
+//! that a writer that is killed leaves the file as it was before or after; and nothing that reached
+//! the disk with an fsync depends on what is written later, so that a power cut leaves it as it was at some moment
+//! since. `docs/format.md` says how, in sections 6 and 7.
+//!
+//! A volume takes no locks and counts on being alone while it changes something: its user sees to that, and calls
+//! [`Volume::refresh`] where others may have changed the file.
+
+mod change;
+mod checkpoint;
+mod replay;
+
+use alloc::collections::BTreeMap;
+use alloc::vec;
+use core::fmt;
+use core::ops::Range;
+
+use rand_core::TryCryptoRng;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::aead::{Aead, Software};
+use crate::disk::read_full;
+use crate::layout::{FAN_OUT, OVERHEAD};
+use crate::mac::{Mac, same};
+use crate::record::{Tag, tags_of};
+use crate::superblock::Superblock;
+use crate::tree::{HOLE, Tree};
+use crate::{Disk, Error, Failure, FileCipher, Layout};
+
+pub use replay::Opened;
+
+/// Where a chunk is that was changed since the checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stored {
+    Hole,
+    At { offset: u64, len: usize, tag: Tag },
+}
+
+/// The log as far as it counts.
+#[derive(Debug)]
+struct Log {
+    /// Where the next record goes.
+    at: u64,
+    /// Where the last one's MAC stands.
+    mac_at: u64,
+    /// The MAC of the last record, or of the superblock.
+    chain: Mac,
+    /// Of the last record.
+    counter: u64,
+    /// Where the log went on behind the groups.
+    far: Option<u64>,
+    /// The last record that is known to have reached the disk.
+    durable: u64,
+    /// Whether the last record may be that of a checkpoint.
+    closing: bool,
+    /// The MAC of a record that stands at the end and does not count.
+    void: Option<Mac>,
+}
+
+impl Log {
+    fn new(superblock: &Superblock, mac: Mac) -> Self {
+        Self {
+            at: Superblock::log_offset(superblock.epoch),
+            mac_at: Superblock::offset(superblock.epoch) + 112,
+            chain: mac,
+            counter: superblock.counter,
+            far: None,
+            durable: superblock.counter,
+            closing: false,
+            void: None,
+        }
+    }
+}
+
+/// A moment in a file's life, for [`Volume::mark`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    superblock: Mac,
+    counter: u64,
+}
+
+/// One sealed file as it is known. See the [module](self).
+pub struct Volume<A = Software> {
+    cipher: FileCipher<A>,
+    /// Whether anything of it is on the disk.
+    begun: bool,
+    superblock: Superblock,
+    superblock_mac: Mac,
+    log: Log,
+    tree: Tree,
+    /// Bytes of plaintext.
+    size: u64,
+    /// Of the chunks at the checkpoint, the first ones, which are still of the file.
+    valid: u64,
+    /// Chunks from here on were never written to their places, in this epoch and at the checkpoint.
+    fresh: u64,
+    changed: BTreeMap<u64, Stored>,
+    /// How long the log may get before another checkpoint is tried.
+    patience: u64,
+    /// The chunk that was sealed or opened in part last: who goes on there has it at hand.
+    edge: Edge,
+}
+
+#[derive(Default)]
+struct Edge {
+    index: u64,
+    tag: Tag,
+    plaintext: Zeroizing<alloc::vec::Vec<u8>>,
+}
+
+impl<A> fmt::Debug for Volume<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Volume")
+            .field("header", self.cipher.header())
+            .field("epoch", &self.superblock.epoch)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<A: Aead> Volume<A> {
+    /// A new file, of which nothing is on the disk yet: that begins with its first change.
+    ///
+    /// # Errors
+    /// [`Error::Randomness`].
+    pub fn create<R: TryCryptoRng + ?Sized>(
+        cipher: FileCipher<A>,
+        rng: &mut R,
+    ) -> Result<Self, Error> {
+        let superblock = Superblock {
+            epoch: 0,
+            counter: 0,
+            size: 0,
+            root: HOLE,
+            elder: (0, 0),
+            unique: random(rng)?,
+        };
+        let bytes = superblock.encode(cipher.mac_key());
+        let mac = *bytes.last_chunk().ok_or(Error::BufferSize)?;
+        let mut volume = Self::of(cipher, superblock, mac);
+        volume.begun = false;
+        Ok(volume)
+    }
+
+    fn of(cipher: FileCipher<A>, superblock: Superblock, mac: Mac) -> Self {
+        let layout = *cipher.layout();
+        let chunks = layout.chunks(superblock.size);
+        Self {
+            tree: Tree::new(cipher.mac_key().clone(), layout, &superblock),
+            begun: true,
+            log: Log::new(&superblock, mac),
+            size: superblock.size,
+            valid: chunks,
+            fresh: chunks,
+            changed: BTreeMap::new(),
+            patience: 0,
+            edge: Edge::default(),
+            superblock,
+            superblock_mac: mac,
+            cipher,
+        }
+    }
+
+    /// Header, geometry and AEAD.
+    pub fn cipher(&self) -> &FileCipher<A> {
+        &self.cipher
+    }
+
+    /// The file's geometry.
+    pub fn layout(&self) -> &Layout {
+        self.cipher.layout()
+    }
+
+    /// Bytes of plaintext.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The last checkpoint.
+    pub fn superblock(&self) -> &Superblock {
+        &self.superblock
+    }
+
+    /// How many changes there were in the file's life. It never goes back, but for changes that a
+    /// power cut has undone, and rollbacks.
+    pub fn counter(&self) -> u64 {
+        self.log.counter
+    }
+
+    /// Where a chunk is; how it is called, and how long it is, the log or the tree says.
+    fn stored<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        index: u64,
+    ) -> Result<Stored, Failure<D::Error>> {
+        if let Some(stored) = self.changed.get(&index) {
+            return Ok(*stored);
+        }
+        if index >= self.valid {
+            return Ok(Stored::Hole);
+        }
+        Ok(match self.tree.tag(disk, index)? {
+            HOLE => Stored::Hole,
+            tag => Stored::At {
+                offset: self.layout().chunk_offset(index)?,
+                len: self.layout().chunk_len(index, self.superblock.size),
+                tag,
+            },
+        })
+    }
+
+    /// Whether a chunk was never written, or a hole was punched.
+    ///
+    /// # Errors
+    /// The disk's; that the tree is damaged there.
+    pub fn is_hole<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        index: u64,
+    ) -> Result<bool, Failure<D::Error>> {
+        Ok(self.stored(disk, index)? == Stored::Hole)
+    }
+
+    /// Reads whole chunks: `out` begins with chunk `first`, and ends where a chunk or the file
+    /// does. Answers how many bytes were read before a chunk that can't be.
+    ///
+    /// # Errors
+    /// Where that is the first one. What of `out` was not read is not to be used.
+    pub fn read<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        first: u64,
+        out: &mut [u8],
+    ) -> Result<usize, Failure<D::Error>> {
+        let size = out.len();
+        let (mut index, mut rest) = (first, out);
+        let mut sealed = vec::Vec::new();
+        while !rest.is_empty() {
+            match self.read_run(disk, index, rest, &mut sealed) {
+                Ok((chunks, len)) => {
+                    index += chunks;
+                    rest = &mut core::mem::take(&mut rest)[len..];
+                }
+                Err(_) if index > first => break,
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(size - rest.len())
+    }
+
+    /// Reads chunks that lie one behind the other. Answers how many, and how many bytes.
+    fn read_run<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        first: u64,
+        out: &mut [u8],
+        sealed: &mut vec::Vec<u8>,
+    ) -> Result<(u64, usize), Failure<D::Error>> {
+        let mut tags = vec::Vec::new();
+        let (mut start, mut len, mut sealed_len) = (0, 0, 0);
+        let mut holes = 0;
+        while len < out.len() && (tags.len() as u64) < FAN_OUT {
+            let index = first + tags.len() as u64 + holes;
+            let chunk_len = self.layout().chunk_len(index, self.size);
+            if chunk_len == 0 || len + chunk_len > out.len() {
+                return Err(Error::BufferSize.into());
+            }
+            let stored = match self.stored(disk, index) {
+                Err(_) if len > 0 => break,
+                stored => stored?,
+            };
+            match stored {
+                Stored::Hole if tags.is_empty() => {
+                    out[len..len + chunk_len].fill(0);
+                    holes += 1;
+                }
+                Stored::At {
+                    offset,
+                    len: stored_len,
+                    tag,
+                } if holes == 0 && (tags.is_empty() || offset == start + sealed_len as u64) => {
+                    if stored_len != chunk_len {
+                        if tags.is_empty() {
+                            return Err(Error::ChunkCorrupt { index }.into());
+                        }
+                        break;
+                    }
+                    if tags.is_empty() {
+                        start = offset;
+                    }
+                    sealed_len += chunk_len + OVERHEAD;
+                    tags.push(tag);
+                }
+                _ => break,
+            }
+            len += chunk_len;
+        }
+        if holes > 0 {
+            return Ok((holes, len));
+        }
+        // Grown once, not cleared again: what is read overwrites it.
+        if sealed.len() < sealed_len {
+            sealed.resize(sealed_len, 0);
+        }
+        let sealed = &mut sealed[..sealed_len];
+        read_full(disk, sealed, start)?;
+        let layout = *self.layout();
+        let mut opened = self.cipher.open_chunks(first, sealed, &mut out[..len]);
+        if opened.is_err() && tags.len() > 1 {
+            // One is damaged: those before it are read, and its name is told.
+            tags.truncate(1);
+            len = layout.chunk_len(first, self.size);
+            opened = self
+                .cipher
+                .open_chunks(first, &sealed[..len + OVERHEAD], &mut out[..len]);
+        }
+        let stale = (first..)
+            .zip(tags.iter().zip(tags_of(&layout, sealed)))
+            .find(|(_, (known, found))| !same(*known, found));
+        match (opened, stale) {
+            (Err(Error::ChunkCorrupt { .. }), _) => {
+                out[..len].zeroize();
+                Err(Error::ChunkCorrupt { index: first }.into())
+            }
+            (Err(error), _) => Err(error.into()),
+            (Ok(()), Some((index, _))) => {
+                let good = (index - first) as usize * layout.chunk_size();
+                out[good..len].zeroize();
+                if good == 0 {
+                    return Err(Error::Stale { index }.into());
+                }
+                Ok((index - first, good))
+            }
+            (Ok(()), None) => Ok((tags.len() as u64, len)),
+        }
+    }
+
+    /// The plaintext of one chunk; zeros for a hole, nothing behind the end.
+    fn chunk<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        index: u64,
+    ) -> Result<Zeroizing<vec::Vec<u8>>, Failure<D::Error>> {
+        let len = self.layout().chunk_len(index, self.size);
+        if let Stored::At { tag, .. } = self.stored(disk, index)?
+            && self.edge.index == index
+            && same(&tag, &self.edge.tag)
+            && self.edge.plaintext.len() == len
+        {
+            return Ok(core::mem::take(&mut self.edge.plaintext));
+        }
+        let mut plaintext = Zeroizing::new(vec![0; len]);
+        self.read(disk, index, &mut plaintext)?;
+        Ok(plaintext)
+    }
+
+    /// The first byte from `offset` on that is data, or, where `is_hole`, that is in a hole: the end of the
+    /// file counts as one. Holes are whole chunks.
+    ///
+    /// # Errors
+    /// The disk's; that the tree is damaged there.
+    pub fn seek<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        offset: u64,
+        is_hole: bool,
+    ) -> Result<u64, Failure<D::Error>> {
+        let end = self.layout().chunks(self.size);
+        let from = self.layout().chunk_index(offset);
+        let chunk = self.next(disk, from, end, is_hole)?;
+        if chunk >= end {
+            return Ok(self.size);
+        }
+        Ok(self.layout().chunk_start(chunk)?.max(offset))
+    }
+
+    /// The first chunk from `from` on, before `end`, that is a hole or that is none.
+    fn next<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        from: u64,
+        end: u64,
+        is_hole: bool,
+    ) -> Result<u64, Failure<D::Error>> {
+        let mut at = from;
+        while at < end {
+            match self.changed.get(&at) {
+                Some(stored) if (*stored == Stored::Hole) == is_hole => return Ok(at),
+                Some(_) => at += 1,
+                None => {
+                    let changed = self.changed.range(at..end).next();
+                    let until = changed.map_or(end, |(index, _)| *index);
+                    let known = until.min(self.valid).max(at);
+                    let found = self.tree.next(disk, at, known, is_hole)?;
+                    if found < known {
+                        return Ok(found);
+                    }
+                    // Behind those of the checkpoint there are holes up to the next change.
+                    if is_hole && known < until {
+                        return Ok(known);
+                    }
+                    at = until;
+                }
+            }
+        }
+        Ok(end)
+    }
+
+    /// Where the last thing ends that the file needs, when its log is empty.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`].
+    pub fn data_end(&self) -> Result<u64, Error> {
+        self.layout().data_end(self.size)
+    }
+
+    /// Now.
+    pub fn moment(&self) -> Moment {
+        Moment {
+            superblock: self.superblock_mac,
+            counter: self.log.counter,
+        }
+    }
+
+    /// The places that must not be written to: the logs of this epoch and of the one before, behind
+    /// the groups.
+    fn far_places(&self) -> impl Iterator<Item = Range<u64>> {
+        let (from, to) = self.superblock.elder;
+        let own = self.log.far.map(|far| far..u64::MAX);
+        own.into_iter().chain((from < to).then_some(from..to))
+    }
+}
+
+fn random<const N: usize, R: TryCryptoRng + ?Sized>(rng: &mut R) -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    rng.try_fill_bytes(&mut bytes)
+        .map_err(|_| Error::Randomness)?;
+    Ok(bytes)
+}
