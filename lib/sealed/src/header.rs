@@ -179,7 +179,7 @@ mod tests {
     fn fields_are_where_the_format_says() {
         let bytes = encoded();
         assert_eq!(HEADER_LEN, 96);
-        assert_eq!(&bytes[..16], b"\xA7sealed\n\x03\x01\x0c\0\0\0\0\0");
+        assert_eq!(&bytes[..16], b"\xA7sealed\n\x04\x01\x0c\0\0\0\0\0");
         assert_eq!(&bytes[16..32], key().id().as_bytes());
         assert_eq!(&bytes[32..64], &[9; 32]);
     }
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(parse(b"plain text"), Error::NotSealed);
         assert_eq!(parse(&with(3, 0)), Error::NotSealed);
         assert_eq!(parse(&with(8, 1)), Error::UnsupportedVersion(1));
-        assert_eq!(parse(&with(8, 4)[..9]), Error::UnsupportedVersion(4));
+        assert_eq!(parse(&with(8, 3)[..9]), Error::UnsupportedVersion(3));
         assert_eq!(parse(&with(9, 0)), Error::UnknownCipher(0));
         assert_eq!(parse(&with(10, 17)), Error::UnsupportedChunkSize(17));
         assert_eq!(parse(&with(12, 1)), Error::HeaderCorrupt);

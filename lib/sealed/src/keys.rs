@@ -323,7 +323,7 @@ mod tests {
             content(
                 &key,
                 Params {
-                    cipher: Cipher::Aes256Gcm,
+                    cipher: Cipher::Xaes256Gcm,
                     ..base
                 },
                 [0; 32],

@@ -1,11 +1,12 @@
 //! What the tests share.
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use rand_core::{TryCryptoRng, TryRng};
 use sealed::{
-    ChunkSize, Cipher, Entry, Error, FileCipher, FileKey, HEADER_LEN, MasterKey, Opener, Params,
-    ROOT_OFFSET, Restore, Root, Stamp, TABLE_LEN, Tree, tags_of,
+    ChunkSize, Cipher, Disk, Error, Failure, FileCipher, FileKey, MasterKey, Params, Sealer, Volume,
 };
 
 /// A repeatable source of bytes: SplitMix64, no cryptographic generator, for test data only.
@@ -52,116 +53,184 @@ pub fn sample(len: usize) -> Vec<u8> {
     (0..len).map(|i| (i ^ (i >> 8) ^ 0x5A) as u8).collect()
 }
 
+const PAGE: u64 = 4096;
+
+/// A disk in memory that takes no room for what is zeros.
+#[derive(Clone, Default)]
+pub struct Memory {
+    pages: RefCell<BTreeMap<u64, [u8; PAGE as usize]>>,
+    size: Cell<u64>,
+}
+
+impl Memory {
+    /// A disk with these bytes on it.
+    pub fn of(bytes: &[u8]) -> Self {
+        let memory = Self::default();
+        memory.put(0, bytes);
+        memory
+    }
+
+    /// Size in bytes.
+    pub fn len(&self) -> u64 {
+        self.size.get()
+    }
+
+    /// Bytes of it, with zeros behind its end.
+    pub fn get(&self, offset: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        let pages = self.pages.borrow();
+        for (at, page, within) in pieces(offset, len) {
+            if let Some(page) = pages.get(&page) {
+                bytes[at..][..within.len()].copy_from_slice(&page[within]);
+            }
+        }
+        bytes
+    }
+
+    /// Overwrites a part, or adds it.
+    pub fn put(&self, offset: u64, bytes: &[u8]) {
+        let mut pages = self.pages.borrow_mut();
+        for (at, page, within) in pieces(offset, bytes.len()) {
+            let page = pages.entry(page).or_insert([0; PAGE as usize]);
+            page[within.clone()].copy_from_slice(&bytes[at..][..within.len()]);
+        }
+        self.size.set(self.len().max(offset + bytes.len() as u64));
+    }
+
+    /// Changes one byte.
+    pub fn flip(&self, offset: u64) {
+        self.put(offset, &[self.get(offset, 1)[0] ^ 0x80]);
+    }
+
+    /// Takes a part as it is on another disk.
+    pub fn take(&self, other: &Self, offset: u64, len: usize) {
+        self.put(offset, &other.get(offset, len));
+    }
+
+    /// Cuts it, or extends it with zeros.
+    pub fn resize(&self, size: u64) {
+        let mut pages = self.pages.borrow_mut();
+        drop(pages.split_off(&size.div_ceil(PAGE)));
+        if let Some(page) = pages.get_mut(&(size / PAGE)) {
+            page[(size % PAGE) as usize..].fill(0);
+        }
+        self.size.set(size);
+    }
+
+    /// What is not zeros: from where on, and what. Zeros in between are left in where they are
+    /// few.
+    pub fn parts(&self) -> Vec<(u64, Vec<u8>)> {
+        const FEW: usize = 64;
+        let mut parts: Vec<(u64, Vec<u8>)> = Vec::new();
+        for (page, bytes) in self.pages.borrow().iter() {
+            for (at, byte) in (page * PAGE..).zip(bytes).filter(|(_, byte)| **byte != 0) {
+                match parts.last_mut() {
+                    Some((start, part)) if at - *start < (part.len() + FEW) as u64 => {
+                        part.resize((at - *start) as usize, 0);
+                        part.push(*byte);
+                    }
+                    _ => parts.push((at, vec![*byte])),
+                }
+            }
+        }
+        parts
+    }
+}
+
+/// The pages of a range: where in the range each begins, its number, and what of it is meant.
+fn pieces(offset: u64, len: usize) -> impl Iterator<Item = (usize, u64, std::ops::Range<usize>)> {
+    let end = offset + len as u64;
+    (offset / PAGE..end.div_ceil(PAGE)).map(move |page| {
+        let from = offset.max(page * PAGE);
+        let to = end.min((page + 1) * PAGE);
+        let within = (from - page * PAGE) as usize..(to - page * PAGE) as usize;
+        ((from - offset) as usize, page, within)
+    })
+}
+
+impl Disk for Memory {
+    type Error = Infallible;
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Infallible> {
+        let len = self.len().saturating_sub(offset).min(buf.len() as u64) as usize;
+        buf[..len].copy_from_slice(&self.get(offset, len));
+        Ok(len)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Infallible> {
+        self.put(offset, buf);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Infallible> {
+        Ok(())
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), Infallible> {
+        self.resize(size);
+        Ok(())
+    }
+
+    fn size(&self) -> Result<u64, Infallible> {
+        Ok(self.len())
+    }
+}
+
+/// What of the error is the library's.
+pub fn sealed_error(failure: Failure<Infallible>) -> Error {
+    match failure {
+        Failure::Sealed(error) => error,
+        Failure::Disk(never) => match never {},
+    }
+}
+
 /// A whole sealed file.
-pub fn seal(key: &FileKey, plaintext: &[u8], rng: &mut TestRng) -> Vec<u8> {
-    let file = FileCipher::new(key);
-    let mut sealed = file.header().encode().to_vec();
-    let mut tree = file.new_tree();
-    let image = file.seal_image(&mut tree, 0, plaintext, rng).unwrap();
-    sealed.resize(file.layout().data_start() as usize, 0);
-    sealed.extend_from_slice(&tree.table(0));
-    sealed.resize(file.layout().data_start() as usize + TABLE_LEN, 0);
-    sealed.extend_from_slice(&image);
-    set_root(&mut sealed, tree.root(plaintext.len() as u64));
-    sealed
+pub fn seal(key: &FileKey, plaintext: &[u8], rng: &mut TestRng) -> Memory {
+    let mut sealer = Sealer::with_cipher(FileCipher::new(key), rng);
+    let mut sealed = Vec::new();
+    sealer.push(plaintext, &mut sealed).unwrap();
+    let patches = sealer.finish(&mut sealed).unwrap();
+    patches.apply(&mut sealed);
+    Memory::of(&sealed)
 }
 
-pub fn set_root(sealed: &mut [u8], root: Root) {
-    sealed[ROOT_OFFSET as usize..][..Root::LEN].copy_from_slice(root.as_bytes());
+/// What is on a disk; `None` for an empty file that nothing says anything of.
+pub fn volume(master: &MasterKey, disk: &Memory) -> Result<Option<Volume>, Error> {
+    Volume::open(disk, |head| FileCipher::open(master, head))
+        .map(|opened| opened.volume)
+        .map_err(sealed_error)
 }
 
-/// Opens a whole file as a stream in pieces of this many bytes. Gives what came out, and how it
-/// ended.
-pub fn open_stream(master: &MasterKey, sealed: &[u8], piece: usize) -> (Vec<u8>, Option<Error>) {
-    let mut opener = Opener::new(master);
-    let mut out = Vec::new();
-    for part in sealed.chunks(piece) {
-        if let Err(error) = opener.push(part, &mut out) {
-            return (out, Some(error));
-        }
-    }
-    let error = opener.finish(&mut out).err();
-    (out, error)
+/// A piece of plaintext.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Run {
+    Bytes(Vec<u8>),
+    Zeros(u64),
 }
 
-/// A live journal entry in the file, with the chunk it restores.
-pub fn set_journal(file: &FileCipher, sealed: &mut Vec<u8>, restore: Restore, chunk: &[u8]) {
-    sealed.resize(sealed.len().max(HEADER_LEN + Root::LEN), 0);
-    let root = *sealed[ROOT_OFFSET as usize..].first_chunk().unwrap();
-    let entry = Entry {
-        root: Root::from_bytes(root),
-        stamp: Stamp::from_bytes([0x33; Stamp::LEN]),
-        restore: Some(restore),
-    };
-    let journal = [file.encode_entry(&entry).as_slice(), chunk].concat();
-    let end = (HEADER_LEN + journal.len()).max(sealed.len());
-    sealed.resize(end, 0);
-    sealed[HEADER_LEN..HEADER_LEN + journal.len()].copy_from_slice(&journal);
-}
-
-/// Where each chunk of a file lies.
-pub fn chunks_of(file: &FileCipher, sealed: &[u8]) -> Result<Vec<std::ops::Range<usize>>, Error> {
-    let layout = file.layout();
-    let last = layout.final_chunk(layout.plaintext_size(sealed.len() as u64)?);
-    (0..=last.index)
-        .map(|index| {
-            let start = layout.chunk_offset(index)? as usize;
-            Ok(start..(start + layout.sealed_chunk_len()).min(sealed.len()))
-        })
-        .collect()
-}
-
-/// The tree that the chunks of a file have, whatever its tables say.
-pub fn tree_of(file: &FileCipher, sealed: &[u8]) -> Result<Tree, Error> {
-    let mut tree = file.new_tree();
-    for (index, chunk) in (0..).zip(chunks_of(file, sealed)?) {
-        let tags: Vec<_> = tags_of(file.layout(), &sealed[chunk]).collect();
-        tree.put(index, &tags)?;
-    }
-    Ok(tree)
-}
-
-/// Opens a whole file by its size and header, as a file system would; its journal has to be clear.
-pub fn open_random_access(master: &MasterKey, sealed: &[u8]) -> Result<Vec<u8>, Error> {
-    if sealed.is_empty() {
+/// Reads a whole file from its beginning to its end.
+pub fn open(master: &MasterKey, disk: &Memory) -> Result<Vec<Run>, Error> {
+    let Some(mut volume) = volume(master, disk)? else {
         return Ok(Vec::new());
-    }
-    let file = FileCipher::open(master, sealed)?;
-    let layout = file.layout();
-    let size = layout.plaintext_size(sealed.len() as u64)?;
-    let chunks = chunks_of(&file, sealed)?;
-    let mut plaintext = Vec::new();
-    for (index, chunk) in chunks.iter().enumerate() {
-        let chunk = &sealed[chunk.clone()];
-        let mut out = vec![0xFF; chunk.len().saturating_sub(layout.overhead())];
-        let opened = if index + 1 == chunks.len() {
-            file.open_to_end(index as u64, chunk, &mut out)
-        } else {
-            file.open_run(index as u64, chunk, &mut out)
-        };
-        if let Err(error) = opened {
-            assert!(out.iter().all(|&byte| byte == 0), "wiped on failure");
-            return Err(error);
+    };
+    let layout = *volume.layout();
+    let mut runs: Vec<Run> = Vec::new();
+    let mut at = 0;
+    while at < volume.size() {
+        let data = volume.seek(disk, at, false).map_err(sealed_error)?;
+        if data > at {
+            runs.push(Run::Zeros(data - at));
+            at = data;
+            continue;
         }
-        plaintext.extend_from_slice(&out);
-    }
-    // Then whether they belong together.
-    let tree = tree_of(&file, sealed)?;
-    let table = |group| &sealed[layout.table_offset(group).unwrap() as usize..];
-    for (index, chunk) in (0..).zip(&chunks) {
-        let tag = 16 + (index % 256) as usize * 16;
-        if !sealed[chunk.clone()].ends_with(&table(index / 256)[tag..tag + 16]) {
-            return Err(Error::Stale { index });
+        let index = layout.chunk_index(at);
+        let mut chunk = vec![0xFF; layout.chunk_len(index, volume.size())];
+        volume.read(disk, index, &mut chunk).map_err(sealed_error)?;
+        at += chunk.len() as u64;
+        match runs.last_mut() {
+            Some(Run::Bytes(bytes)) => bytes.extend_from_slice(&chunk),
+            _ => runs.push(Run::Bytes(chunk)),
         }
     }
-    for group in 0..tree.last_group() {
-        if tree.table(group)[..16] != table(group)[..16] {
-            return Err(Error::TableCorrupt { group });
-        }
-    }
-    let root = &sealed[ROOT_OFFSET as usize..][..Root::LEN];
-    if root != tree.root(size).as_bytes() {
-        return Err(Error::RootCorrupt);
-    }
-    Ok(plaintext)
+    Ok(runs)
 }
