@@ -71,7 +71,7 @@ impl Tree {
         end: u64,
         is_hole: bool,
     ) -> Result<u64, Failure<D::Error>> {
-        let end = end.min(self.chunks);
+        let end = end.min(self.chunks).max(chunk);
         let top = self.layout.top(self.chunks);
         let mut at = chunk;
         while at < end {
