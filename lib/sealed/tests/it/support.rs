@@ -55,10 +55,12 @@ pub fn sample(len: usize) -> Vec<u8> {
 
 const PAGE: u64 = 4096;
 
+type Page = [u8; PAGE as usize];
+
 /// A disk in memory that takes no room for what is zeros.
 #[derive(Clone, Default)]
 pub struct Memory {
-    pages: RefCell<BTreeMap<u64, [u8; PAGE as usize]>>,
+    pages: RefCell<BTreeMap<u64, Page>>,
     size: Cell<u64>,
 }
 
@@ -117,16 +119,30 @@ impl Memory {
         self.size.set(size);
     }
 
-    /// What is not zeros: from where on, and what. Zeros in between are left in where they are
-    /// few.
-    pub fn parts(&self) -> Vec<(u64, Vec<u8>)> {
-        const FEW: usize = 64;
+    /// How many blocks of 64 bytes are not as on another disk.
+    pub fn distance(&self, other: &Self) -> usize {
+        let blocks = |(one, other): (Page, Page)| {
+            let pairs = one.chunks(64).zip(other.chunks(64));
+            pairs.filter(|(one, other)| one != other).count()
+        };
+        self.beside(other).into_values().map(blocks).sum()
+    }
+
+    /// What is not as on another disk, up to the end: from where on, and what. What is the same is
+    /// left in where it is little.
+    pub fn differences(&self, other: &Self) -> Vec<(u64, Vec<u8>)> {
+        const LITTLE: usize = 64;
         let mut parts: Vec<(u64, Vec<u8>)> = Vec::new();
-        for (page, bytes) in self.pages.borrow().iter() {
-            for (at, byte) in (page * PAGE..).zip(bytes).filter(|(_, byte)| **byte != 0) {
+        for (number, (page, before)) in self.beside(other) {
+            let offsets = number * PAGE..self.len().min((number + 1) * PAGE);
+            let bytes = offsets.zip(page.iter().zip(&before));
+            for (at, (byte, _)) in bytes.filter(|(_, (byte, before))| byte != before) {
                 match parts.last_mut() {
-                    Some((start, part)) if at - *start < (part.len() + FEW) as u64 => {
-                        part.resize((at - *start) as usize, 0);
+                    Some((start, part)) if at - *start < (part.len() + LITTLE) as u64 => {
+                        let end = *start + part.len() as u64;
+                        if end < at {
+                            part.extend(self.get(end, (at - end) as usize));
+                        }
                         part.push(*byte);
                     }
                     _ => parts.push((at, vec![*byte])),
@@ -134,6 +150,19 @@ impl Memory {
             }
         }
         parts
+    }
+
+    /// The pages of both disks that are not the same.
+    fn beside(&self, other: &Self) -> BTreeMap<u64, (Page, Page)> {
+        let (own, others) = (self.pages.borrow(), other.pages.borrow());
+        let page = |pages: &BTreeMap<u64, Page>, number| {
+            pages.get(number).copied().unwrap_or([0; PAGE as usize])
+        };
+        own.keys()
+            .chain(others.keys())
+            .map(|number| (*number, (page(&own, number), page(&others, number))))
+            .filter(|(_, (own, other))| own != other)
+            .collect()
     }
 }
 
