@@ -1,5 +1,7 @@
 //! Where the bytes of a sealed file are kept, as the engine sees it.
 
+use std::ops::Range;
+
 /// An error number of Linux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno(pub i32);
@@ -54,7 +56,16 @@ pub trait Storage {
     /// As ftruncate(2).
     fn set_size(&self, size: u64) -> Result<(), Errno>;
 
-    /// Whether this may write. What may not can't repair a file either.
+    /// Waits until all that was written is on the disk.
+    ///
+    /// # Errors
+    /// As fsync(2).
+    fn sync(&self) -> Result<(), Errno>;
+
+    /// Gives the room of a range back, as far as that is possible. It need not read as zeros then.
+    fn discard(&self, _range: Range<u64>) {}
+
+    /// Whether this may write.
     fn is_writable(&self) -> bool {
         true
     }

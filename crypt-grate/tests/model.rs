@@ -4,9 +4,10 @@ use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, softwa
 use crypt_grate::storage::{Errno, Storage};
 use proptest::prelude::*;
 use rand_core::{TryCryptoRng, TryRng};
-use sealed::{ChunkSize, Cipher, ENTRY_LEN, GROUP_CHUNKS, HEADER_LEN, MasterKey, Params, Root};
+use sealed::{ChunkSize, Cipher, FAN_OUT, HEADER_LEN, MasterKey, Params, SLOT_LEN};
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::ops::Range;
 
 /// A repeatable source of distinct bytes, for tests only.
 struct Counter(u64);
@@ -79,6 +80,10 @@ impl Storage for Disk {
         Ok(self.bytes.borrow().len() as u64)
     }
 
+    fn sync(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
     fn set_size(&self, size: u64) -> Result<(), Errno> {
         self.bytes.borrow_mut().resize(size as usize, 0);
         Ok(())
@@ -98,6 +103,14 @@ enum Op {
         len: usize,
     },
     SetLen(usize),
+    Punch {
+        at: usize,
+        len: usize,
+    },
+    /// The log is worked in.
+    Checkpoint,
+    /// As at the last close.
+    Close,
     /// Another descriptor, which knows nothing yet.
     Reopen,
     /// A full disk for the next operations, with so many bytes left.
@@ -118,6 +131,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (len.clone(), any::<u8>()).prop_map(|(len, byte)| Op::Write { at: None, len, byte }),
         3 => (place.clone(), len).prop_map(|(at, len)| Op::Read { at, len }),
         2 => place.prop_map(Op::SetLen),
+        1 => (0usize..2100, 0usize..2000).prop_map(|(at, len)| Op::Punch { at, len }),
+        1 => Just(Op::Checkpoint),
+        1 => Just(Op::Close),
         1 => Just(Op::Reopen),
         1 => (0usize..1500).prop_map(Op::Fill),
         1 => Just(Op::Free),
@@ -125,7 +141,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 /// Bytes of plaintext in a group of chunks.
-const GROUP: usize = GROUP_CHUNKS as usize * 512;
+const GROUP: usize = FAN_OUT as usize * 512;
 
 impl Op {
     fn moved_by(self, base: usize) -> Self {
@@ -141,6 +157,7 @@ impl Op {
             },
             Op::Read { at, len } => Op::Read { at: at + base, len },
             Op::SetLen(len) => Op::SetLen(len + base),
+            Op::Punch { at, len } => Op::Punch { at: at + base, len },
             other => other,
         }
     }
@@ -181,7 +198,7 @@ proptest! {
         stride in prop_oneof![Just(usize::MAX), 1usize..700],
         gcm in any::<bool>(),
     ) {
-        let cipher = if gcm { Cipher::Aes256Gcm } else { Cipher::XChaCha20Poly1305 };
+        let cipher = if gcm { Cipher::Xaes256Gcm } else { Cipher::XChaCha20Poly1305 };
         let key = key();
         let disk = Disk::new();
         disk.stride.set(stride);
@@ -227,6 +244,32 @@ proptest! {
                         prop_assert!(disk.capacity.get().is_some());
                     }
                 },
+                Op::Punch { at, len } => {
+                    let range = at as u64..(at + len) as u64;
+                    let done = file.writer(&disk, &mut with).unwrap().punch(range);
+                    match done {
+                        Ok(()) => {
+                            let end = model.len().min(at + len);
+                            model.get_mut(at..end).unwrap_or_default().fill(0);
+                        }
+                        Err(error) => {
+                            prop_assert_eq!(error, Error::Storage(Errno::ENOSPC));
+                            prop_assert!(disk.capacity.get().is_some());
+                            // A part of it was done, perhaps.
+                            let mut out = vec![0; model.len()];
+                            file.read(&disk, keys(&key), 0, &mut out).unwrap();
+                            model = out;
+                        }
+                    }
+                }
+                Op::Checkpoint => {
+                    let done = file.writer(&disk, &mut with).unwrap().checkpoint();
+                    prop_assert!(done.is_ok() || disk.capacity.get().is_some());
+                }
+                Op::Close => {
+                    let done = file.close(&disk, &mut with);
+                    prop_assert!(done.is_ok() || disk.capacity.get().is_some());
+                }
                 Op::Reopen => file = SealedFile::default(),
                 Op::Fill(left) => disk.capacity.set(Some(disk.bytes.borrow().len() + left)),
                 Op::Free => disk.capacity.set(None),
@@ -260,134 +303,320 @@ fn read_all(disk: &Disk, most: usize) -> Result<Vec<u8>, Error> {
     Ok(out)
 }
 
-#[test]
-fn no_flipped_bit_and_no_cut_is_read_as_data() {
-    let content = pattern(1100, 9);
-    let disk = sealed_disk(&content);
-    let good = disk.bytes.borrow().clone();
-    let layout = params(Cipher::XChaCha20Poly1305).layout();
-    let table = layout.data_start() as usize;
-    // Nothing but the root is read from a journal that is clear, and nothing but the tags of the
-    // chunks there are from the last table.
-    let unread = [
-        HEADER_LEN + Root::LEN..table + 16,
-        table + 16 + 3 * 16..layout.chunk_offset(0).unwrap() as usize,
-    ];
-    for bit in 0..good.len() * 8 {
-        disk.bytes.borrow_mut()[bit / 8] ^= 1 << (bit % 8);
-        let is_read = !unread.iter().any(|bytes| bytes.contains(&(bit / 8)));
-        match read_all(&disk, 4096) {
-            Ok(read) => assert!(!is_read && read == content, "bit {bit}"),
-            Err(_) => assert!(is_read, "bit {bit}"),
+/// Where the parts of a file lie that say something: its head, its log, and the groups up to the end.
+struct Parts(Vec<(&'static str, Range<usize>)>);
+
+impl Parts {
+    fn of(params: Params, chunks: u64, len: usize) -> Self {
+        let layout = params.layout();
+        let mut parts = vec![
+            ("header", 0..HEADER_LEN),
+            ("superblock 0", 512..640),
+            ("mark 0", 1024..1056),
+            ("log 0", 1536..65536),
+            ("superblock 1", 65536..65664),
+            ("mark 1", 66048..66080),
+            ("log 1", 66560..131_072),
+        ];
+        let leaf = layout.node_offset(0, 0).expect("a small file") as usize;
+        let tags = chunks as usize * 16;
+        parts.push(("slot 0", leaf..leaf + tags));
+        parts.push(("slot 1", leaf + SLOT_LEN..leaf + SLOT_LEN + tags));
+        for chunk in 0..chunks {
+            let start = layout.chunk_offset(chunk).expect("a small file") as usize;
+            parts.push(("chunk", start..start + layout.sealed_chunk_len()));
         }
-        disk.bytes.borrow_mut()[bit / 8] ^= 1 << (bit % 8);
+        for (_, part) in &mut parts {
+            *part = part.start.min(len)..part.end.min(len);
+        }
+        Self(parts)
     }
-    for len in 1..good.len() {
-        disk.bytes.borrow_mut().truncate(len);
-        assert!(read_all(&disk, 4096).is_err(), "cut to {len}");
-        disk.bytes.borrow_mut().clone_from(&good);
-    }
-    disk.bytes.borrow_mut().push(0);
-    assert!(read_all(&disk, 4096).is_err(), "extended");
 }
 
-/// Parts of a file's earlier states, put into the newest one in every combination: what can be read
-/// is one of the states, whole. So also for who had the newest state open, and who makes a change
-/// then: it fails, or what it is made in is one of them.
-#[test]
-fn no_mixture_of_states_is_read_as_data() {
+/// A file in several states, each with what the disk had: begun, changed, a checkpoint, changed again.
+fn history(params: Params, marks: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
     let disk = Disk::new();
     let (key, mut rng) = (key(), Counter(5));
     let mut with = Sealing {
         keys: keys(&key),
-        params: params(Cipher::Aes256Gcm),
+        params,
         rng: &mut rng,
     };
     let mut file = SealedFile::default();
-    let mut states = Vec::new();
-    for (at, len) in [(0, 1100), (100, 50), (700, 500)] {
-        let data = pattern(len, at as u8 + 1);
-        file.write(&disk, &mut with, at, &data).unwrap();
-        let physical = disk.bytes.borrow().clone();
-        states.push((read_all(&disk, 4096).unwrap(), physical));
-    }
-    let (newest, last) = states.last().unwrap();
-    let layout = params(Cipher::Aes256Gcm).layout();
-    let table = layout.data_start() as usize + 16;
-    let mut parts = vec![
-        HEADER_LEN..HEADER_LEN + Root::LEN,
-        HEADER_LEN + Root::LEN..HEADER_LEN + ENTRY_LEN,
-        HEADER_LEN + ENTRY_LEN..table,
-    ];
-    parts.extend((0..3).map(|slot| table + slot * 16..table + slot * 16 + 16));
-    parts.extend((0..3).map(|index| {
-        let start = layout.chunk_offset(index).unwrap() as usize;
-        start..(start + layout.sealed_chunk_len()).min(last.len())
-    }));
-    let mixed = Disk::new();
-    let mut read = 0;
-    for choice in 0..3_usize.pow(parts.len() as u32) {
-        let mut bytes = last.clone();
-        for (part, range) in parts.iter().enumerate() {
-            let (_, from) = &states[2 - choice / 3_usize.pow(part as u32) % 3];
-            let range = range.start..range.end.min(from.len());
-            bytes[range.clone()].copy_from_slice(&from[range]);
+    let mut states = vec![(Vec::new(), Vec::new())];
+    let mut keep = |disk: &Disk| {
+        let content = read_all(disk, 1 << 16).expect("nothing is wrong with it");
+        states.push((content, disk.bytes.borrow().clone()));
+    };
+    for step in 0..6 {
+        let mut writer = file.writer(&disk, &mut with).unwrap();
+        match step {
+            0 => drop(writer.write(0, &pattern(1100, 1))),
+            1 => drop(writer.write(100, &pattern(50, 2))),
+            2 => writer.checkpoint().unwrap(),
+            3 => drop(writer.write(700, &pattern(500, 3))),
+            4 => writer.checkpoint().unwrap(),
+            _ => drop(writer.write(0, &pattern(512, 4))),
         }
-        mixed.bytes.replace(bytes);
-        let found = read_all(&mixed, 4096);
-        read += usize::from(found.is_ok());
-        assert!(
-            found.is_err() || states.iter().any(|(state, _)| found.as_ref() == Ok(state)),
-            "{choice}"
-        );
-        let mut out = vec![0; 4096];
-        let mut open = SealedFile::default();
-        open.read(&disk, keys(&key), 0, &mut out).unwrap();
-        if let Ok(len) = open.read(&mixed, keys(&key), 0, &mut out) {
-            assert!(
-                states.iter().any(|(state, _)| out[..len] == *state),
-                "{choice}"
+        drop(writer);
+        if marks {
+            let moment = file.moment();
+            file.synced(&disk, moment);
+        }
+        keep(&disk);
+    }
+    states
+}
+
+/// What has reached the disk, as the marks say: every bit that has a meaning is found out.
+#[test]
+fn no_flipped_bit_and_no_cut_is_read_as_data() {
+    for cipher in Cipher::ALL {
+        let states = history(params(cipher), true);
+        for (content, good) in states.iter().skip(1) {
+            let disk = Disk::new();
+            disk.bytes.replace(good.clone());
+            let parts = Parts::of(params(cipher), 3, good.len());
+            let mut refused = std::collections::BTreeSet::new();
+            for (name, part) in &parts.0 {
+                for bit in part.start * 8..part.end * 8 {
+                    // The places of logs are long, and mostly empty.
+                    if name.starts_with("log") && good[bit / 8] == 0 && bit % 1001 != 0 {
+                        continue;
+                    }
+                    if bit % 3 != 0 && bit > 160 * 8 {
+                        continue;
+                    }
+                    disk.bytes.borrow_mut()[bit / 8] ^= 1 << (bit % 8);
+                    match read_all(&disk, 4096) {
+                        Ok(read) => assert_eq!(read, content[..read.len()], "{name}, bit {bit}"),
+                        Err(_) => drop(refused.insert(*name)),
+                    }
+                    if let Ok(read) = read_all(&disk, 4096) {
+                        // Short only before a chunk that is damaged.
+                        let is_short = read.len() < content.len();
+                        let rest = SealedFile::default().read(
+                            &disk,
+                            keys(&key()),
+                            read.len() as u64,
+                            &mut [0; 4096],
+                        );
+                        assert_eq!(is_short, rest.is_err(), "{name}, bit {bit}");
+                        if is_short {
+                            refused.insert(*name);
+                        }
+                    }
+                    disk.bytes.borrow_mut()[bit / 8] ^= 1 << (bit % 8);
+                }
+            }
+            assert!(refused.contains("header") && refused.contains("superblock 0"));
+            for len in (1..good.len()).filter(|len| len % 97 == 0 || good.len() - len < 700) {
+                disk.bytes.borrow_mut().truncate(len);
+                if let Ok(read) = read_all(&disk, 4096) {
+                    // What is cut off is of no use any more, or a chunk is missing, or the newest
+                    // superblock is.
+                    let rest = SealedFile::default().read(
+                        &disk,
+                        keys(&key()),
+                        read.len() as u64,
+                        &mut [0; 4096],
+                    );
+                    let is_possible = |(state, _): &(Vec<u8>, Vec<u8>)| match rest {
+                        Ok(_) => *state == read,
+                        Err(_) => state.starts_with(&read),
+                    };
+                    assert!(states.iter().any(is_possible), "cut to {len}");
+                }
+                disk.bytes.borrow_mut().clone_from(good);
+            }
+            disk.bytes.borrow_mut().push(0);
+            assert_eq!(
+                read_all(&disk, 4096).as_ref(),
+                Ok(content),
+                "what lies behind is no matter"
             );
         }
-        // A change looks at what it changes; the rest is found out by who reads it.
+    }
+}
+
+/// Without marks an altered log ends where it was altered: an earlier state, whole, or nothing.
+#[test]
+fn an_altered_log_is_an_earlier_state() {
+    let states = history(params(Cipher::default()), false);
+    for (_, good) in states.iter().skip(1) {
+        let disk = Disk::new();
+        for area in [1536..6000, 66560..70000] {
+            for at in area.start..area.end.min(good.len()) {
+                if good[at] == 0 {
+                    continue;
+                }
+                disk.bytes.replace(good.clone());
+                disk.bytes.borrow_mut()[at] ^= 0x10;
+                let found = read_all(&disk, 4096);
+                assert!(
+                    found.is_err() || states.iter().any(|(state, _)| found.as_ref() == Ok(state)),
+                    "byte {at}"
+                );
+            }
+        }
+    }
+}
+
+/// Parts of a file's earlier states, put into the newest one in every combination: what can be read
+/// is one of the states, whole, or the beginning of one before a chunk that is refused. So also for who
+/// had the newest state open, and who makes a change
+/// then: it fails, or what it is made in is one of them.
+#[test]
+fn no_mixture_of_states_is_read_as_data() {
+    let params = params(Cipher::Xaes256Gcm);
+    let states = history(params, true);
+    let (key, mut rng) = (key(), Counter(1 << 30));
+    let mut with = Sealing {
+        keys: keys(&key),
+        params,
+        rng: &mut rng,
+    };
+    let newest = states.last().unwrap();
+    let intact = Disk::new();
+    intact.bytes.replace(newest.1.clone());
+    let parts = Parts::of(params, 3, usize::MAX).0;
+    let froms: Vec<&Vec<u8>> = [2, 4, 6].map(|state: usize| &states[state].1).to_vec();
+    let is_a_state = |read: &[u8], whole: bool| {
+        states.iter().any(|(state, _)| {
+            if whole {
+                read == state
+            } else {
+                state.starts_with(read)
+            }
+        })
+    };
+    let mixed = Disk::new();
+    let mut whole = 0;
+    let combinations = 3_usize.pow(parts.len() as u32);
+    for choice in (0..combinations).step_by(combinations / 6000 + 1) {
+        let mut bytes = newest.1.clone();
+        for (number, (_, part)) in parts.iter().enumerate() {
+            let from = froms[2 - choice / 3_usize.pow(number as u32) % 3];
+            for at in part.start..part.end.min(bytes.len()) {
+                bytes[at] = from.get(at).copied().unwrap_or_default();
+            }
+        }
+        mixed.bytes.replace(bytes);
+        for mut open in [SealedFile::default(), {
+            let mut open = SealedFile::default();
+            open.read(&intact, keys(&key), 0, &mut [0; 4096]).unwrap();
+            open
+        }] {
+            let mut out = vec![0; 4096];
+            let Ok(len) = open.read(&mixed, keys(&key), 0, &mut out) else {
+                continue;
+            };
+            let ends = open.read(&mixed, keys(&key), len as u64, &mut [0; 9]) == Ok(0);
+            whole += usize::from(ends);
+            assert!(is_a_state(&out[..len], ends), "{choice}: {len} {ends}");
+        }
         let changed = choice % 7 == 0
             && SealedFile::default()
                 .write(&mixed, &mut with, 5, b"!")
                 .is_ok();
         if changed && let Ok(after) = read_all(&mixed, 4096) {
             let is_changed = |(state, _): &(Vec<u8>, Vec<u8>)| {
-                [&state[..5], b"!", &state[6..]].concat() == after
+                let mut state = state.clone();
+                state.resize(state.len().max(6), 0);
+                state[5] = b'!';
+                state.starts_with(&after)
             };
             assert!(states.iter().any(is_changed), "{choice}");
         }
     }
-    assert!((3..500).contains(&read), "{read}");
-    assert_eq!(newest.len(), 1200);
+    assert!(whole > 0);
 }
 
 #[test]
-fn a_cut_file_is_not_made_good_by_appending() {
-    let disk = sealed_disk(&pattern(1100, 9));
-    let (key, mut rng) = (key(), Counter(77));
+fn a_hole_costs_nothing_and_is_told() {
+    const TIB: u64 = 1 << 40;
+    let disk = Disk::new();
+    let (key, mut rng) = (key(), Counter(9));
     let mut with = Sealing {
         keys: keys(&key),
-        params: params(Cipher::XChaCha20Poly1305),
+        params: params(Cipher::default()),
         rng: &mut rng,
     };
-    let full = disk.bytes.borrow().len();
-    for cut in 1..full {
-        let before: Vec<u8> = disk.bytes.borrow()[..full - cut].to_vec();
-        let cut_disk = Disk::new();
-        cut_disk.bytes.replace(before.clone());
-        let mut file = SealedFile::default();
-        let Ok(size) = file.len(&cut_disk, keys(&key)) else {
-            continue;
-        };
-        assert!(
-            file.write(&cut_disk, &mut with, size, b"more").is_err(),
-            "cut {cut}"
-        );
-        assert_eq!(*cut_disk.bytes.borrow(), before, "the file changed");
+    let mut file = SealedFile::default();
+    file.set_len(&disk, &mut with, TIB).unwrap();
+    file.write(&disk, &mut with, 5000, b"data").unwrap();
+    assert!(disk.bytes.borrow().len() < 8192);
+    for mut file in [file, SealedFile::default()] {
+        let mut seek = |offset, is_hole| file.seek(&disk, keys(&key), offset, is_hole).unwrap();
+        assert_eq!(seek(0, false), 4608);
+        assert_eq!(seek(5000, false), 5000);
+        assert_eq!(seek(0, true), 0);
+        assert_eq!(seek(4700, true), 5120);
+        assert_eq!(seek(6000, false), TIB);
+        assert_eq!(file.len(&disk, keys(&key)), Ok(TIB));
+        let mut out = [7; 700];
+        assert_eq!(file.read(&disk, keys(&key), TIB - 600, &mut out), Ok(600));
+        assert_eq!(out[..600], [0; 600]);
+    }
+}
+
+/// A chunk that is damaged is named, and those beside it are read, whoever reads ahead.
+#[test]
+fn damage_is_of_one_chunk() {
+    let disk = sealed_disk(&pattern(40_000, 3));
+    let (key, mut rng) = (key(), Counter(1 << 20));
+    let mut with = Sealing {
+        keys: keys(&key),
+        params: params(Cipher::default()),
+        rng: &mut rng,
+    };
+    SealedFile::default()
+        .writer(&disk, &mut with)
+        .unwrap()
+        .checkpoint()
+        .unwrap();
+    let layout = params(Cipher::default()).layout();
+    let place = layout.chunk_offset(5).unwrap() as usize;
+    disk.bytes.borrow_mut()[place + 30] ^= 1;
+    let mut file = SealedFile::default();
+    let mut out = vec![0; 512];
+    for index in (0..78).chain([0, 4, 5, 6]) {
+        let read = file.read(&disk, keys(&key), index * 512, &mut out);
+        if index == 5 {
+            let damage = sealed::Error::ChunkCorrupt { index: 5 };
+            assert_eq!(read, Err(Error::Sealed(damage)));
+        } else {
+            assert_eq!(read, Ok(512), "{index}");
+        }
+    }
+    let mut all = vec![0; 40_000];
+    assert_eq!(file.read(&disk, keys(&key), 0, &mut all), Ok(5 * 512));
+}
+
+/// A file whose creation never reached the disk is empty; one whose head is damaged is neither that nor
+/// plain.
+#[test]
+fn a_head_of_zeros_is_empty_and_a_damaged_one_is_not_plain() {
+    let identify = |bytes: Vec<u8>| {
+        let disk = Disk::new();
+        disk.bytes.replace(bytes);
+        SealedFile::default().identify(&disk, keys(&key()))
+    };
+    assert_eq!(identify(vec![0; 10]), Ok(Content::Empty));
+    assert_eq!(identify(vec![0; 9000]), Ok(Content::Empty));
+    assert_eq!(identify(vec![0; 200_000]), Ok(Content::Empty));
+    let states = history(params(Cipher::default()), false);
+    let mut begun = states[1].1.clone();
+    begun[..512].fill(0);
+    assert_eq!(identify(begun), Ok(Content::Empty));
+    let mut lost = states[4].1.clone();
+    lost[..512].fill(0);
+    assert!(identify(lost).is_err());
+    for bit in 0..64 {
+        let mut damaged = states[1].1.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        let error = identify(damaged).unwrap_err();
+        assert_eq!(error.errno(), Errno::EIO, "{bit}");
     }
 }
 

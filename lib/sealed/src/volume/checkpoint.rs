@@ -133,10 +133,12 @@ impl<A: Aead> Volume<A> {
         disk.set_size(end).map_err(Failure::Disk)
     }
 
-    fn begin_epoch(&mut self, superblock: Superblock, mac: crate::mac::Mac) {
+    /// Knows the file as it is at a checkpoint.
+    pub(super) fn begin_epoch(&mut self, superblock: Superblock, mac: crate::mac::Mac) {
         let layout = *self.layout();
         self.tree = crate::tree::Tree::new(self.cipher.mac_key().clone(), layout, &superblock);
         self.log = crate::volume::Log::new(&superblock, mac);
+        self.size = superblock.size;
         self.valid = layout.chunks(superblock.size);
         self.fresh = self.valid;
         self.changed.clear();

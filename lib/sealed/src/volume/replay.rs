@@ -1,19 +1,21 @@
 //! Opening a file: superblocks, then the log as far as it counts.
 
+use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
 
 use crate::aead::Aead;
 use crate::disk::read_full;
-use crate::layout::{FAN_OUT, HEAD_LEN};
+use crate::layout::{HEAD_LEN, OVERHEAD};
 use crate::mac::{About, MAC_LEN, Mac, same};
-use crate::record::{FIXED_LEN, Kind, Part, Record, Start, tags_of};
+use crate::record::{FIXED_LEN, Kind, Part, Record, Start};
 use crate::superblock::{MARK_LEN, SECTOR_LEN, SUPERBLOCK_LEN, Superblock, parse_mark};
 use crate::volume::{Stored, Volume};
-use crate::{Disk, Error, Failure, FileCipher};
+use crate::{Disk, Error, Failure, FileCipher, TAG_LEN};
+use zeroize::Zeroizing;
 
 /// Bytes of the log that are read at a time.
-const PIECE: usize = 16 << 10;
+const PIECE: usize = 32 << 10;
 
 /// Bytes that are read first: header, superblock, mark, and the log of a small file.
 const FIRST: usize = 4096;
@@ -37,10 +39,60 @@ enum Next {
     Broken,
 }
 
+/// A chunk as a record names it.
+struct Version {
+    index: u64,
+    stored: Stored,
+    /// The record that names it, and the one from which on it is of no use any more.
+    since: u64,
+    until: u64,
+}
+
+/// What the records of a log name that is not known to have reached the disk.
+#[derive(Default)]
+struct History {
+    versions: Vec<Version>,
+    /// Which of them count now.
+    live: BTreeMap<u64, usize>,
+}
+
+impl History {
+    /// Takes the record that `volume` took last.
+    fn take<A>(&mut self, volume: &Volume<A>, record: &Record) {
+        let chunks = volume.cipher.layout().chunks(record.size);
+        let mut gone = self.live.split_off(&chunks);
+        for part in &record.parts {
+            let mut old = self.live.split_off(&part.first);
+            self.live
+                .append(&mut old.split_off(&part.first.saturating_add(part.count)));
+            gone.append(&mut old);
+            if part.kind == Kind::Hole || record.counter <= volume.log.durable {
+                continue;
+            }
+            for index in (part.first..part.first + part.count).take_while(|index| *index < chunks) {
+                if let Some(stored) = volume.changed.get(&index) {
+                    self.live.insert(index, self.versions.len());
+                    self.versions.push(Version {
+                        index,
+                        stored: *stored,
+                        since: record.counter,
+                        until: u64::MAX,
+                    });
+                }
+            }
+        }
+        for version in gone.into_values() {
+            self.versions[version].until = record.counter;
+        }
+    }
+}
+
 /// Bytes of the disk that were read already.
 struct Ahead {
     start: u64,
     bytes: Vec<u8>,
+    /// Where the file ends, if that was seen.
+    end: u64,
 }
 
 impl Ahead {
@@ -58,7 +110,10 @@ impl Ahead {
         if within(self).is_none() {
             self.start = offset;
             self.bytes.resize(len.max(PIECE), 0);
-            read_full(disk, &mut self.bytes, offset)?;
+            let len = read_full(disk, &mut self.bytes, offset)?;
+            if len < self.bytes.len() {
+                self.end = offset + len as u64;
+            }
         }
         let at = within(self).unwrap_or_default();
         Ok(&self.bytes[at..at + len])
@@ -109,21 +164,34 @@ impl<A: Aead> Volume<A> {
             }
         }
         let Some((superblock, mac)) = newest else {
+            if len < SECTOR_LEN + SUPERBLOCK_LEN {
+                return Err(Error::Truncated.into());
+            }
             return Ok(nothing);
         };
         let mut volume = Self::of(cipher, superblock, mac);
         let mark = slots[(superblock.epoch % 2) as usize][SECTOR_LEN..].first_chunk();
-        if let Some(counter) = mark.and_then(|mark: &[u8; MARK_LEN]| {
-            parse_mark(mark, volume.cipher.mac_key(), superblock.epoch, &mac)
-        }) {
-            volume.log.durable = counter;
-        }
+        let durable = mark
+            .and_then(|mark: &[u8; MARK_LEN]| {
+                parse_mark(mark, volume.cipher.mac_key(), superblock.epoch, &mac)
+            })
+            .unwrap_or(superblock.counter);
+        volume.log.durable = durable;
         let mut ahead = Ahead {
             start: 0,
             bytes: head,
+            end: if len < FIRST { len as u64 } else { u64::MAX },
         };
-        let ends = volume.replay(disk, &mut ahead, true)?;
-        if volume.log.counter < volume.log.durable {
+        let mut history = History::default();
+        let mut ends = volume.replay(disk, &mut ahead, u64::MAX, Some(&mut history))?;
+        let counts = volume.last_that_counts(disk, &mut ahead, history)?;
+        if counts < volume.log.counter {
+            volume.begin_epoch(superblock, mac);
+            volume.replay(disk, &mut ahead, counts, None)?;
+            ends = false;
+        }
+        volume.log.durable = durable;
+        if volume.log.counter < durable {
             return Err(Error::LogCorrupt {
                 record: volume.log.counter + 1 - superblock.counter,
             }
@@ -176,8 +244,9 @@ impl<A: Aead> Volume<A> {
             let mut ahead = Ahead {
                 start: 0,
                 bytes: Vec::new(),
+                end: u64::MAX,
             };
-            self.replay(disk, &mut ahead, false)?;
+            self.replay(disk, &mut ahead, u64::MAX, None)?;
         }
         Ok(!(self.log.closing && self.has_successor(disk)?))
     }
@@ -186,29 +255,67 @@ impl<A: Aead> Volume<A> {
         Some(start.counter) == self.log.counter.checked_add(1)
     }
 
-    /// Takes records as long as they count. With `looks`, also what they name is looked at, where it is
-    /// not known to have reached the disk. Answers whether the log ends there for sure.
+    /// Takes records up to that one, and puts down in `history` what they name and is not known to
+    /// have reached the disk. Answers whether the log ends there for sure.
     fn replay<D: Disk + ?Sized>(
         &mut self,
         disk: &D,
         ahead: &mut Ahead,
-        looks: bool,
+        last: u64,
+        mut history: Option<&mut History>,
     ) -> Result<bool, Failure<D::Error>> {
-        loop {
+        while self.log.counter < last {
             match self.next_record(disk, ahead)? {
                 Next::End => return Ok(true),
                 Next::Broken => return Ok(false),
                 Next::Record(record, len, mac) => {
-                    if looks
-                        && record.counter > self.log.durable
-                        && !self.has_chunks(disk, ahead, &record)?
-                    {
-                        return Ok(false);
-                    }
                     self.apply(&record, len, mac)?;
+                    if let Some(history) = &mut history {
+                        history.take(self, &record);
+                    }
                 }
             }
         }
+        Ok(true)
+    }
+
+    /// The last record with which all that the log names is there.
+    fn last_that_counts<D: Disk + ?Sized>(
+        &self,
+        disk: &D,
+        ahead: &mut Ahead,
+        history: History,
+    ) -> Result<u64, Failure<D::Error>> {
+        let mut last = self.log.counter;
+        let mut versions = history.versions;
+        // Those that are there to the end, then those that an earlier end brings back.
+        versions.sort_by_key(|version| core::cmp::Reverse(version.until));
+        for version in versions {
+            if version.until <= last {
+                break;
+            }
+            if version.since <= last && !self.is_there(disk, ahead, &version)? {
+                last = version.since - 1;
+            }
+        }
+        Ok(last)
+    }
+
+    fn is_there<D: Disk + ?Sized>(
+        &self,
+        disk: &D,
+        ahead: &mut Ahead,
+        version: &Version,
+    ) -> Result<bool, Failure<D::Error>> {
+        let Stored::At { offset, len, tag } = version.stored else {
+            return Ok(true);
+        };
+        let sealed = ahead.get(disk, offset, len + OVERHEAD)?;
+        let mut plaintext = Zeroizing::new(vec![0; len]);
+        let opened = self
+            .cipher
+            .open_chunks(version.index, sealed, &mut plaintext);
+        Ok(opened.is_ok() && same(&sealed[sealed.len() - TAG_LEN..], &tag))
     }
 
     fn next_record<D: Disk + ?Sized>(
@@ -236,61 +343,13 @@ impl<A: Aead> Volume<A> {
             let head = &bytes[..record.head_len()];
             let mac = key.of(About::Record, at, &[&self.log.chain, head]);
             let found = ahead.get(disk, at + (start.len - MAC_LEN) as u64, MAC_LEN)?;
-            if same(&mac, found) {
+            // What the file ends before was not written, should it have been zeros.
+            if same(&mac, found) && at + start.len as u64 <= ahead.end {
                 return Ok(Next::Record(record, start.len, mac));
             }
             break;
         }
         Ok(Next::Broken)
-    }
-
-    /// Whether all chunks that a record names are there.
-    fn has_chunks<D: Disk + ?Sized>(
-        &self,
-        disk: &D,
-        ahead: &mut Ahead,
-        record: &Record,
-    ) -> Result<bool, Failure<D::Error>> {
-        let layout = *self.layout();
-        let mut payload = self.log.at + record.head_len() as u64;
-        for part in &record.parts {
-            let (mut index, mut tags) = (part.first, part.tags.as_slice());
-            while !tags.is_empty() {
-                let count = match part.kind {
-                    Kind::InPlace => layout.together(index, tags.len() as u64),
-                    Kind::InLog | Kind::Hole => (tags.len() as u64).min(FAN_OUT),
-                } as usize;
-                let (run, rest) = tags.split_at(count);
-                let last_len = match rest {
-                    [] => part.last_len,
-                    _ => layout.chunk_size(),
-                };
-                let len = (count - 1) * layout.chunk_size() + last_len;
-                let sealed_len = layout.sealed_len(len)?;
-                let offset = match part.kind {
-                    Kind::InPlace => layout.chunk_offset(index)?,
-                    Kind::InLog | Kind::Hole => payload,
-                };
-                let sealed = ahead.get(disk, offset, sealed_len)?;
-                let mut plaintext = zeroize::Zeroizing::new(vec![0; len]);
-                if self
-                    .cipher
-                    .open_chunks(index, sealed, &mut plaintext)
-                    .is_err()
-                    || !tags_of(&layout, sealed)
-                        .zip(run)
-                        .all(|(found, tag)| same(&found, tag))
-                {
-                    return Ok(false);
-                }
-                if part.kind == Kind::InLog {
-                    payload += sealed_len as u64;
-                }
-                index += count as u64;
-                tags = rest;
-            }
-        }
-        Ok(true)
     }
 
     /// Takes a record that counts, and stands where the next one was expected.
@@ -309,7 +368,7 @@ impl<A: Aead> Volume<A> {
                             Kind::InLog | Kind::Hole => payload,
                         };
                         if part.kind == Kind::InLog {
-                            payload += (len + crate::layout::OVERHEAD) as u64;
+                            payload += (len + OVERHEAD) as u64;
                         } else {
                             self.fresh = self.fresh.max(index + 1);
                         }

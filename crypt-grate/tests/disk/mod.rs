@@ -1,0 +1,67 @@
+//! A sparse file in memory, of which copies cost next to nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub const PAGE: usize = 4096;
+
+/// Pages that share what was not changed since they were copied. What is not there is zeros.
+#[derive(Clone, Default)]
+pub struct Pages {
+    pages: BTreeMap<u64, Arc<[u8; PAGE]>>,
+    len: u64,
+}
+
+impl Pages {
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// As pread(2).
+    pub fn read(&self, buf: &mut [u8], offset: u64) -> usize {
+        let len = self.len.saturating_sub(offset).min(buf.len() as u64) as usize;
+        let buf = &mut buf[..len];
+        let mut done = 0;
+        while done < len {
+            let at = offset + done as u64;
+            let within = (at % PAGE as u64) as usize;
+            let part = (PAGE - within).min(len - done);
+            let to = &mut buf[done..done + part];
+            match self.pages.get(&(at / PAGE as u64)) {
+                Some(page) => to.copy_from_slice(&page[within..within + part]),
+                None => to.fill(0),
+            }
+            done += part;
+        }
+        len
+    }
+
+    /// As pwrite(2).
+    pub fn write(&mut self, bytes: &[u8], offset: u64) {
+        let mut done = 0;
+        while done < bytes.len() {
+            let at = offset + done as u64;
+            let within = (at % PAGE as u64) as usize;
+            let part = (PAGE - within).min(bytes.len() - done);
+            let page = self
+                .pages
+                .entry(at / PAGE as u64)
+                .or_insert_with(|| Arc::new([0; PAGE]));
+            Arc::make_mut(page)[within..within + part].copy_from_slice(&bytes[done..done + part]);
+            done += part;
+        }
+        self.len = self.len.max(offset + bytes.len() as u64);
+    }
+
+    /// As ftruncate(2).
+    pub fn set_len(&mut self, len: u64) {
+        if len < self.len {
+            self.pages.split_off(&len.div_ceil(PAGE as u64));
+            let within = (len % PAGE as u64) as usize;
+            if let Some(page) = self.pages.get_mut(&(len / PAGE as u64)) {
+                Arc::make_mut(page)[within..].fill(0);
+            }
+        }
+        self.len = len;
+    }
+}
