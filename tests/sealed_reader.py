@@ -55,7 +55,11 @@ RECORD_MOST_LEN = 1 << 24
 PART_FIXED_LEN = 24
 MAC_LEN = 16
 HOLE = bytes(TAG_LEN)
+NOTHING = object()
 IN_PLACE, IN_LOG, HOLES = 1, 2, 3
+
+# Of a piece of plaintext, the most bytes that the vectors show.
+SHOWN = 256
 
 
 def number(data, at, length=8):
@@ -106,6 +110,7 @@ class Disk:
 
     def __init__(self, file):
         self.file = file
+        self.length = file.seek(0, os.SEEK_END)
 
     def read(self, at, length):
         if at >= MOST_BYTES:
@@ -113,29 +118,28 @@ class Disk:
         self.file.seek(at)
         return self.file.read(length).ljust(length, b"\0")
 
-    def head(self):
-        """The first bytes, as many as there are up to a header."""
-        self.file.seek(0)
-        return self.file.read(HEADER_LEN)
-
 
 class Image:
-    """A disk as the vectors have it: a length, and all that is not zeros."""
+    """A disk as the vectors have it: a length, and what is not zeros, or not as in another one."""
 
-    def __init__(self, image):
+    def __init__(self, image, images):
         self.length = image["length"]
+        self.other = Image(images[image["like"]], images) if "like" in image else None
         self.parts = [(part["at"], bytes.fromhex(part["bytes"])) for part in image["parts"]]
 
     def read(self, at, length):
-        data = bytearray(length)
+        data = bytearray(self.other.read(at, length) if self.other else length)
         for start, part in self.parts:
             first, last = max(start, at), min(start + len(part), at + length)
             if first < last:
                 data[first - at : last - at] = part[first - start : last - start]
-        return bytes(data)
+        within = max(min(self.length - at, length), 0)
+        return bytes(data[:within]).ljust(length, b"\0")
 
-    def head(self):
-        return self.read(0, min(self.length, HEADER_LEN))
+
+def head_of(disk):
+    """The first bytes, as many as there are up to a header."""
+    return disk.read(0, min(disk.length, HEADER_LEN))
 
 
 class Header(NamedTuple):
@@ -258,11 +262,12 @@ class Record(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """A chunk that the log names: where it is, the bytes of plaintext, its tag."""
+    """Where a chunk is, the bytes of plaintext, its tag, and the record that names it."""
 
     at: int
     length: int
     tag: bytes
+    record: int = 0
 
 
 def record_parts(data, count, layout):
@@ -316,23 +321,48 @@ class SealedFile:
         durable = self.durable_counter()
         at, counter = LOG_AT[self.superblock.epoch % 2], self.superblock.counter
         chain = self.superblock.mac
+        undo = []
         while record := self.read_record(at, chain):
             if record.counter != counter + 1:
                 break
-            if record.counter > durable and not self.all_there(record):
-                break
-            self.apply(record)
+            undo.append(self.apply(record))
             at, counter = record.next or at + record.length, record.counter
             chain = record.mac
+        # Of what the log names now, what is not there: back to where all of it is.
+        missing = {index for index in self.changed if self.is_missing(index, durable)}
+        while missing:
+            self.size, self.valid, before = undo.pop()
+            counter -= 1
+            for index, stored in before.items():
+                missing.discard(index)
+                if stored == NOTHING:
+                    self.changed.pop(index, None)
+                else:
+                    self.changed[index] = stored
+                    if self.is_missing(index, durable):
+                        missing.add(index)
         if counter < durable:
             record = counter + 1 - self.superblock.counter
             raise Refused("LogCorrupt", f"record {record} of the log is damaged or was put back")
+
+    def is_missing(self, index, durable):
+        """Whether a chunk that the log names did not reach the disk, as may be."""
+        stored = self.changed[index]
+        if stored is None or stored.record <= durable:
+            return False
+        try:
+            self.open_chunk(index, stored)
+        except Refused:
+            return True
+        return False
 
     def read_record(self, at, chain):
         """The record at an offset; None where the chain breaks."""
         fixed = self.disk.read(at, RECORD_FIXED_LEN)
         length, parts = number(fixed, 0, 4), number(fixed, 4, 4)
         if not RECORD_FIXED_LEN + parts * PART_FIXED_LEN + MAC_LEN <= length <= RECORD_MOST_LEN:
+            return None
+        if at + length > self.disk.length:
             return None
         data = self.disk.read(at, length)
         before_mac, found = data[:-MAC_LEN], data[-MAC_LEN:]
@@ -361,29 +391,36 @@ class SealedFile:
                 at = payload if part.kind == IN_LOG else self.layout.chunk_at(index)
                 if part.kind == IN_LOG:
                     payload += length + OVERHEAD
-                yield part.kind, index, Stored(at, length, tag)
-
-    def all_there(self, record):
-        """Whether all chunks that a record names have reached the disk."""
-        try:
-            for _, index, stored in self.named(record):
-                self.open_chunk(index, stored)
-        except Refused:
-            return False
-        return True
+                yield part.kind, index, Stored(at, length, tag, record.counter)
 
     def apply(self, record):
+        """Takes a record. Answers what undoes it: size, chunks that are valid, and what was known
+        of chunks."""
         chunks = self.layout.chunks(record.size)
+        undo = self.size, self.valid, {}
+        before = undo[2]
+
+        def change(index, stored):
+            before.setdefault(index, self.changed.get(index, NOTHING))
+            if stored == NOTHING:
+                self.changed.pop(index, None)
+            else:
+                self.changed[index] = stored
+
         if record.size < self.size:
             self.valid = min(self.valid, chunks)
-            self.changed = {i: stored for i, stored in self.changed.items() if i < chunks}
+            for index in [index for index in self.changed if index >= chunks]:
+                change(index, NOTHING)
         self.size = record.size
         for part in record.parts:
             if part.kind == HOLES:
-                end = min(part.first + part.count, max(self.valid, 1 + max(self.changed, default=0)))
-                self.changed.update((index, None) for index in range(part.first, end))
-        named = ((index, stored) for _, index, stored in self.named(record) if index < chunks)
-        self.changed.update(named)
+                known = max(self.valid, 1 + max(self.changed, default=0))
+                for index in range(part.first, min(part.first + part.count, known)):
+                    change(index, None)
+        for _, index, stored in self.named(record):
+            if index < chunks:
+                change(index, stored)
+        return undo
 
     # The tree.
 
@@ -480,7 +517,7 @@ class SealedFile:
 
 def open_sealed(disk, master):
     """Section 9: the plaintext of a whole file, in pieces as `SealedFile.pieces` has them."""
-    head = disk.head()
+    head = head_of(disk)
     if not any(disk.read(0, SECTOR_LEN)):
         if any(disk.read(SUPERBLOCK_AT[1], SECTOR_LEN)):
             raise Refused("HeaderCorrupt", "the header is damaged or was altered")
@@ -490,6 +527,8 @@ def open_sealed(disk, master):
     newest = max(filter(None, found), default=None)
     if newest:
         yield from SealedFile(disk, header, newest).pieces()
+    elif disk.length < SUPERBLOCK_AT[0] + SUPERBLOCK_LEN:
+        raise Refused("Truncated", "cut short before the superblock")
 
 
 def runs_of(pieces):
@@ -516,15 +555,21 @@ def key_for(head, keys):
     return next((key for key in keys if key_id(key) == head[16:32]), keys[0])
 
 
-def check_good(vector):
+def shown(run):
+    """A piece of plaintext as the vectors have it."""
+    if isinstance(run, int):
+        return {"zeros": run}
+    if len(run) <= SHOWN:
+        return {"bytes": run.hex()}
+    return {"long": {"length": len(run), "sha256": hashlib.sha256(run).hexdigest()}}
+
+
+def check_good(vector, disk):
     """What is wrong with our reading of a file that must open; None if nothing."""
-    master, disk = bytes.fromhex(vector["key"]), Image(vector["sealed"])
-    got = {"runs": [
-        {"zeros": run} if isinstance(run, int) else {"bytes": run.hex()}
-        for run in runs_of(open_sealed(disk, master))
-    ]}
+    master = bytes.fromhex(vector["key"])
+    got = {"runs": [shown(run) for run in runs_of(open_sealed(disk, master))]}
     if vector["header"]:
-        header = read_header(disk.head(), master)
+        header = read_header(head_of(disk), master)
         got["header"] = {
             "key_id": key_id(master).hex(),
             "cipher": CIPHERS[header.cipher][0],
@@ -538,10 +583,10 @@ def check_good(vector):
     return f"differs in {', '.join(wrong)}" if wrong else None
 
 
-def check_refused(vector):
+def check_refused(vector, disk):
     """What is wrong with our reading of a file that must be refused; None if nothing."""
     try:
-        for _ in open_sealed(Image(vector["sealed"]), bytes.fromhex(vector["key"])):
+        for _ in open_sealed(disk, bytes.fromhex(vector["key"])):
             pass
     except Refused as refused:
         if refused.kind == vector["error"]:
@@ -553,10 +598,11 @@ def check_refused(vector):
 def self_test(path):
     with open(path, encoding="utf-8") as file:
         vectors = json.load(file)
+    images = {v["name"]: v["sealed"] for kind in ("files", "refused") for v in vectors[kind]}
     for check, kind in ((check_good, "files"), (check_refused, "refused")):
         for vector in vectors[kind]:
             try:
-                problem = check(vector)
+                problem = check(vector, Image(vector["sealed"], images))
             except Refused as refused:
                 problem = str(refused)
             if problem:
@@ -614,7 +660,7 @@ def main():
             subject = options.file
             with open(options.file, "rb") as file:
                 disk = Disk(file)
-                write_whole(options.output, open_sealed(disk, key_for(disk.head(), keys)))
+                write_whole(options.output, open_sealed(disk, key_for(head_of(disk), keys)))
     except Refused as refused:
         sys.exit(f"{subject}: {refused}")
     except (OSError, ValueError) as error:

@@ -331,6 +331,19 @@ impl Work {
     }
 }
 
+/// Where the records in the first log begin.
+fn records(disk: &Memory) -> Vec<u64> {
+    let mut records = vec![Superblock::log_offset(0)];
+    loop {
+        let last = records[records.len() - 1];
+        let len = disk.get(last, 4).try_into().map(u32::from_le_bytes);
+        match len.unwrap() {
+            0 => return records,
+            len => records.push(last + u64::from(len)),
+        }
+    }
+}
+
 fn bytes(bytes: &[u8]) -> support::Run {
     support::Run::Bytes(bytes.to_vec())
 }
@@ -361,7 +374,10 @@ fn histories(cipher: Cipher) -> Series {
     let torn = first.clone();
     torn.resize(1536);
     all.good("the first record lost", &torn, &[]);
-    torn.resize(HEADER_LEN as u64);
+    // Of the first 512 bytes alone nothing is said.
+    let torn = first.clone();
+    torn.put(512, &[0; 1024]);
+    torn.resize(1536);
     all.good("header alone", &torn, &[]);
     // The record has the MAC, but not the chunk.
     let lost = second.clone();
@@ -404,9 +420,15 @@ fn histories(cipher: Cipher) -> Series {
     cut.put(65536, &[0; 512]);
     all.good("cut before the new superblock", &cut, &expected);
     let cut = full;
-    cut.take(&work.disk, work.chunk(2), 552);
+    cut.take(&work.disk, work.chunk(1), 552);
     cut.take(&work.disk, work.leaf(0), 8192);
     all.good("cut within a checkpoint", &cut, &expected);
+    // Nor does the mark have to be there for that.
+    cut.put(1024, &[0; 32]);
+    all.good("cut within a checkpoint, and no mark", &cut, &expected);
+    // With no version of the chunk there the log ends before the first one.
+    cut.flip(records(&cut)[2] + 100);
+    all.good("no version of a chunk, and no mark", &cut, &[]);
 
     work.set_len(50_001);
     work.checkpoint();
@@ -606,6 +628,9 @@ fn bad_headers() -> Series {
         ("part of the magic", "Truncated", cut(5)),
         ("magic alone", "Truncated", cut(8)),
         ("header cut short", "Truncated", cut(95)),
+        ("header alone", "Truncated", cut(96)),
+        ("cut before the superblock", "Truncated", cut(512)),
+        ("superblock cut short", "SuperblockCorrupt", cut(639)),
     ];
     let mut all = Series::default();
     for (name, error, altered) in cases {
