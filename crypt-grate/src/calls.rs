@@ -186,10 +186,10 @@ pub const CALLS: &[Class] = {
         class(
             74,
             "fsync",
-            Pass,
-            "nothing is held back: what a write answered is with the kernel",
+            Track,
+            "it passes, and the file then says up to where it has reached the disk",
         ),
-        class(75, "fdatasync", Pass, "as fsync"),
+        class(75, "fdatasync", Track, "as fsync"),
         class(
             76,
             "truncate",
@@ -319,8 +319,8 @@ pub const CALLS: &[Class] = {
             285,
             "fallocate",
             Translate,
-            "makes a file longer with sealed zeros; the modes that \
-            punch, zero or move ranges are refused with EOPNOTSUPP",
+            "keeps room below, punches holes and zeroes in plaintext \
+            offsets; the modes that move ranges are refused with EOPNOTSUPP",
         ),
         class(288, "accept4", Transform, "as accept"),
         class(

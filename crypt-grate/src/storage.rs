@@ -65,6 +65,14 @@ pub trait Storage {
     /// Gives the room of a range back, as far as that is possible. It need not read as zeros then.
     fn discard(&self, _range: Range<u64>) {}
 
+    /// Sees to it that a range has room on the disk, and leaves the size as it is.
+    ///
+    /// # Errors
+    /// As fallocate(2).
+    fn reserve(&self, _range: Range<u64>) -> Result<(), Errno> {
+        Ok(())
+    }
+
     /// Whether this may write.
     fn is_writable(&self) -> bool {
         true

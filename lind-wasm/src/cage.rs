@@ -106,8 +106,10 @@ pub struct FsContext {
 pub struct Cage {
     /// Its number.
     pub id: CageId,
-    /// Cages that made it, the nearest first: those that may act on it.
+    /// Cages that made it, the nearest first.
     ancestors: Vec<CageId>,
+    /// Whether it runs the program that its maker ran when it was forked.
+    is_fork: AtomicBool,
     /// Which grate serves which of its calls.
     pub handlers: HandlerTable,
     /// Its open files.
@@ -117,8 +119,10 @@ pub struct Cage {
     /// The program that it runs now. `None` before a forked child has its memory, and at the end.
     image: RwLock<Option<Arc<Image>>>,
     pending: Mutex<Option<Pending>>,
-    /// Set when `pending` or `doom` is, so that a call looks at one word only.
+    /// Set when `pending`, `said` or `doom` is, so that a call looks at one word only.
     attention: AtomicBool,
+    /// What is to be said about it, with text that a program chose in it.
+    said: Mutex<Option<String>>,
     /// The signal that ends it, or 0.
     doom: AtomicI32,
     /// The system call that its main instance is in, to know whether a fork can unwind it.
@@ -153,12 +157,14 @@ impl Cage {
     pub fn new(id: u32, with: Inheritance) -> Self {
         Self {
             id: CageId(id),
+            is_fork: AtomicBool::new(!with.ancestors.is_empty()),
             ancestors: with.ancestors,
             handlers: with.handlers,
             fds: Mutex::new(with.fds),
             fs: RwLock::new(with.fs),
             image: RwLock::new(None),
             pending: Mutex::new(None),
+            said: Mutex::new(None),
             attention: AtomicBool::new(false),
             doom: AtomicI32::new(0),
             current_call: AtomicU32::new(u32::MAX),
@@ -182,6 +188,21 @@ impl Cage {
     /// Whether `other` made this cage, or is it.
     pub fn answers_to(&self, other: CageId) -> bool {
         self.id == other || self.ancestors.contains(&other)
+    }
+
+    /// The cage that forked it.
+    pub fn maker(&self) -> Option<CageId> {
+        self.ancestors.first().copied()
+    }
+
+    /// Whether it runs the program that its maker ran when it was forked.
+    pub fn is_its_makers_program(&self) -> bool {
+        self.is_fork.load(Ordering::Acquire)
+    }
+
+    /// Notes that it becomes another program.
+    pub fn has_execed(&self) {
+        self.is_fork.store(false, Ordering::Release);
     }
 
     /// Its table of open files.
@@ -218,7 +239,19 @@ impl Cage {
         self.attention.store(true, Ordering::Release);
     }
 
-    /// Whether [`Cage::take_pending`] or [`Cage::doom`] have something to say.
+    /// Leaves a line to be written to the cage's standard error, as its own write: text that a
+    /// program chose goes out past no grate.
+    pub fn say(&self, line: String) {
+        *self.said.lock().unwrap_or_else(|e| e.into_inner()) = Some(line);
+        self.attention.store(true, Ordering::Release);
+    }
+
+    /// Takes what is to be said.
+    pub fn take_said(&self) -> Option<String> {
+        self.said.lock().unwrap_or_else(|e| e.into_inner()).take()
+    }
+
+    /// Whether [`Cage::take_said`], [`Cage::take_pending`] or [`Cage::doom`] have something to say.
     pub fn needs_attention(&self) -> bool {
         self.attention.load(Ordering::Acquire)
     }

@@ -4,8 +4,9 @@ use crate::cage::{Cage, NewImage, Pending, WaitStatus};
 use crate::image::Image;
 use crate::module::{MEMORY_FIELD, MEMORY_MODULE};
 use crate::runtime::Runtime;
-use crate::threei::{self, Arg, Request};
+use crate::threei::{self, Arg, Request, UNUSED};
 use crate::wasi;
+use calls::WRITE;
 use std::fmt;
 use std::sync::Arc;
 use wasmtime::{Caller, Engine, Global, InstancePre, Linker, Store, TypedFunc, Val};
@@ -98,7 +99,7 @@ impl std::error::Error for Stop {}
 ///
 /// # Errors
 /// A [`Stop`] when the instance must not go on.
-pub fn system_call(caller: &mut Caller<'_, HostState>, request: &Request) -> wasmtime::Result<i32> {
+pub fn system_call(caller: &mut Caller<'_, HostState>, request: Request) -> wasmtime::Result<i32> {
     let state = caller.data();
     let (rt, cage) = (state.rt.clone(), state.cage.clone());
     if state.main {
@@ -114,12 +115,37 @@ pub fn system_call(caller: &mut Caller<'_, HostState>, request: &Request) -> was
     if !caller.data().main {
         return Ok(result);
     }
+    deliver(&rt, &cage);
     match cage.take_pending() {
         None => Ok(result),
         Some(Pending::Exit(status)) => Err(Stop::Exit(status).into()),
         Some(Pending::Exec(new)) => Err(Stop::Exec(new).into()),
         Some(Pending::Fork(child)) => unwind(caller, child, result),
     }
+}
+
+/// Writes what is to be said about a cage to its standard error, through 3i.
+pub fn deliver(rt: &Arc<Runtime>, cage: &Arc<Cage>) {
+    const STANDARD_ERROR: u64 = 2;
+    let (Some(mut line), Ok(image)) = (cage.take_said(), cage.image()) else {
+        return;
+    };
+    line.push('\n');
+    let own = cage.id.raw();
+    // There is nobody to tell that nothing can be told.
+    let _ = image.memory.lend(line.as_bytes(), |at| {
+        let mut args = [UNUSED; 6].map(|value| Arg { value, cage: own });
+        args[0].value = STANDARD_ERROR;
+        args[1].value = at;
+        args[2].value = line.len() as u64;
+        let request = Request {
+            nr: WRITE,
+            own,
+            target: own,
+            args,
+        };
+        threei::dispatch(rt, cage, request)
+    });
 }
 
 /// Begins to save the stack for a fork; the instance returns out of `_start` next.
@@ -297,22 +323,17 @@ fn make_syscall(
             arg(a6, c6),
         ],
     };
-    system_call(&mut caller, &request)
+    system_call(&mut caller, request)
 }
 
 fn debug_panic(caller: Caller<'_, HostState>, message: i64) -> wasmtime::Result<()> {
-    let state = caller.data();
-    let text = state
-        .image
-        .memory
-        .read_cstr(message as u64, 4096)
-        .unwrap_or_default();
-    state.rt.complain(format_args!(
-        "cage {} ({}): {}",
-        state.cage.id,
-        state.image.name(),
-        String::from_utf8_lossy(&text)
-    ));
+    let HostState {
+        rt, cage, image, ..
+    } = caller.data();
+    let text = image.memory.read_cstr(message as u64, 4096);
+    let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default());
+    cage.say(format!("lind-wasm: cage {}: {text}", cage.id));
+    deliver(rt, cage);
     Err(Stop::Panicked.into())
 }
 

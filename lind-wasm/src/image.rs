@@ -34,7 +34,18 @@ pub struct Image {
     template: OnceLock<InstancePre<HostState>>,
     idle: Mutex<Vec<Worker>>,
     workers: AtomicUsize,
-    retired: AtomicBool,
+    service: Arc<Service>,
+}
+
+/// Whether an image serves calls of other cages.
+#[derive(Debug)]
+pub struct Service(AtomicBool);
+
+impl Service {
+    /// Whether it does: once it does not any more, it never will.
+    pub fn is_up(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl fmt::Debug for Image {
@@ -85,7 +96,7 @@ impl Image {
             template: OnceLock::new(),
             idle: Mutex::new(Vec::new()),
             workers: AtomicUsize::new(0),
-            retired: AtomicBool::new(false),
+            service: Arc::new(Service(AtomicBool::new(true))),
         }
     }
 
@@ -98,9 +109,14 @@ impl Image {
             )
     }
 
+    /// Whether it serves calls of other cages.
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
     /// Ends its service: calls routed to it fail from now on.
     pub fn retire(&self) {
-        self.retired.store(true, Ordering::Release);
+        self.service.0.store(false, Ordering::Release);
         // Workers hold the image and the image its workers: break the circle.
         drop(std::mem::take(
             &mut *self.idle.lock().unwrap_or_else(|e| e.into_inner()),
@@ -135,7 +151,7 @@ impl Image {
         handler: u64,
         args: &[Arg; 6],
     ) -> Result<i32, Errno> {
-        if self.retired.load(Ordering::Acquire) {
+        if !self.service.is_up() {
             return Err(Errno::IO);
         }
         let idle = self.idle.lock().unwrap_or_else(|e| e.into_inner()).pop();
@@ -146,7 +162,7 @@ impl Image {
         match worker.run(grate, handler, args) {
             Ok(result) => {
                 let mut idle = self.idle.lock().unwrap_or_else(|e| e.into_inner());
-                if !self.retired.load(Ordering::Acquire) {
+                if self.service.is_up() {
                     idle.push(worker);
                 }
                 Ok(result)
@@ -155,20 +171,13 @@ impl Image {
                 // Its memory may be half changed and its locks taken: it serves no more.
                 self.retire();
                 rt.complain(format_args!(
-                    "cage {grate} ({}): its handler failed: {}; its programs get EIO from now on",
-                    self.name(),
+                    "{}: its handler failed: {}; its programs get EIO from now on",
+                    rt.describe(grate, Some(self)),
                     first_line(&error)
                 ));
                 Err(Errno::IO)
             }
         }
-    }
-
-    /// The program's name as it was started.
-    pub fn name(&self) -> String {
-        self.args.first().map_or_else(String::new, |name| {
-            String::from_utf8_lossy(name).into_owned()
-        })
     }
 
     fn hire(self: &Arc<Self>, rt: &Arc<Runtime>, grate: CageId) -> Result<Worker, Errno> {
@@ -180,8 +189,8 @@ impl Image {
         Worker::new(rt, cage, self).map_err(|error| {
             self.workers.fetch_sub(1, Ordering::AcqRel);
             rt.complain(format_args!(
-                "cage {grate} ({}): cannot make an instance for its handlers: {}",
-                self.name(),
+                "{}: cannot make an instance for its handlers: {}",
+                rt.describe(grate, Some(self)),
                 first_line(&error)
             ));
             Errno::IO

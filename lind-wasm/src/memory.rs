@@ -148,6 +148,29 @@ impl GuestMemory {
         SCRATCH_LEN
     }
 
+    /// Puts bytes where the cage and its grates can read them while `work` goes on, which gets
+    /// their address.
+    ///
+    /// # Errors
+    /// `ENOMEM` when there is no room for them.
+    pub fn lend<T>(&self, bytes: &[u8], work: impl FnOnce(u64) -> T) -> Result<T, Errno> {
+        let len = bytes.len() as u64;
+        match &self.plan {
+            Plan::Linear => {
+                let at = Self::scratch(0);
+                self.write(at, bytes)?;
+                Ok(work(at))
+            }
+            Plan::Mapped(_) => {
+                let start = self.map(None, len, Prot::READ | Prot::WRITE, Backing::Private)?;
+                let at = self.base + start;
+                let result = self.write(at, bytes).map(|()| work(at));
+                self.unmap(start, len)?;
+                result
+            }
+        }
+    }
+
     fn host(&self, offset: u64) -> *mut u8 {
         let data: &[UnsafeCell<u8>] = self.shared.data();
         data.as_ptr()

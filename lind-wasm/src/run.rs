@@ -1,20 +1,20 @@
 //! A cage's thread: runs its program, forks it, replaces it, reports its end.
 
 use crate::cage::{Cage, NewImage, Pending, WaitStatus};
-use crate::host::{Asyncify, HostState, Stop};
+use crate::host::{self, Asyncify, HostState, Stop};
 use crate::image::{Image, first_line};
 use crate::module::GLOBAL_PREFIX;
 use crate::runtime::Runtime;
 use crate::threei::{self, Arg, Request, UNUSED};
+use calls::EXIT_GROUP;
 use rustix::io::Errno;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use wasmtime::{ExternType, Instance, Store, Val};
+use wasmtime::{ExternType, Instance, Store, Trap, Val};
 
 /// Stack of a cage's thread in bytes, of which little is ever touched. It holds the native frames
 /// of the program and of every handler that one call can nest in.
 const THREAD_STACK: usize = 256 << 20;
-const SYS_EXIT_GROUP: u32 = 231;
 
 /// What a cage's thread begins with.
 pub struct Start {
@@ -55,17 +55,12 @@ pub fn spawn(rt: &Arc<Runtime>, cage: Arc<Cage>, start: Start) -> std::io::Resul
 
 fn live(rt: &Arc<Runtime>, cage: &Arc<Cage>, mut start: Start) -> WaitStatus {
     loop {
-        let name = start.image.name();
         let next = match run_image(rt, cage, start) {
             Ok(next) => next,
             Err(error) => match error.downcast::<Stop>() {
                 Ok(stop) => stop,
                 Err(error) => {
-                    rt.complain(format_args!(
-                        "cage {} ({name}): {}",
-                        cage.id,
-                        first_line(&error)
-                    ));
+                    tell(rt, cage, &error);
                     return WaitStatus::TRAPPED;
                 }
             },
@@ -77,7 +72,7 @@ fn live(rt: &Arc<Runtime>, cage: &Arc<Cage>, mut start: Start) -> WaitStatus {
             Stop::Exec(new) => match replace_image(rt, cage, *new) {
                 Ok(image) => start = Start::fresh(image),
                 Err(error) => {
-                    rt.complain(format_args!("cage {} ({name}): exec: {error}", cage.id));
+                    rt.complain(format_args!("{}: exec: {error}", describe(rt, cage)));
                     return WaitStatus::TRAPPED;
                 }
             },
@@ -85,7 +80,23 @@ fn live(rt: &Arc<Runtime>, cage: &Arc<Cage>, mut start: Start) -> WaitStatus {
     }
 }
 
+fn describe(rt: &Runtime, cage: &Cage) -> String {
+    rt.describe(cage.id, cage.image().ok().as_deref())
+}
+
+/// Says why a program could not go on. What is no trap may name what the program imports.
+fn tell(rt: &Arc<Runtime>, cage: &Arc<Cage>, error: &wasmtime::Error) {
+    let line = format!("{}: {}", describe(rt, cage), first_line(error));
+    if error.is::<Trap>() {
+        rt.complain(format_args!("{line}"));
+    } else {
+        cage.say(format!("lind-wasm: {line}"));
+        host::deliver(rt, cage);
+    }
+}
+
 fn replace_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, new: NewImage) -> anyhow::Result<Arc<Image>> {
+    cage.has_execed();
     cage.set_image(None);
     let image = rt.make_image(cage, new)?;
     cage.set_image(Some(image.clone()));
@@ -133,7 +144,7 @@ fn run_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, start: Start) -> wasmtime::Res
         let result = match start_child(rt, &mut store, &instance, &image, &child) {
             Ok(()) => result,
             Err(error) => {
-                rt.complain(format_args!("cage {}: fork: {error}", cage.id));
+                rt.complain(format_args!("{}: fork: {error}", describe(rt, cage)));
                 rt.end(&child, WaitStatus::TRAPPED);
                 rt.family.remove(child.id);
                 -Errno::AGAIN.raw_os_error()
@@ -152,6 +163,7 @@ fn exit(rt: &Arc<Runtime>, cage: &Arc<Cage>, code: i32) -> Stop {
             format_args!("it returned from _start; Lind needs exit_group (231) instead"),
         );
     }
+    cage.enter_call(EXIT_GROUP);
     let own = cage.id.raw();
     let mut args = [Arg {
         value: UNUSED,
@@ -161,8 +173,8 @@ fn exit(rt: &Arc<Runtime>, cage: &Arc<Cage>, code: i32) -> Stop {
     threei::dispatch(
         rt,
         cage,
-        &Request {
-            nr: SYS_EXIT_GROUP,
+        Request {
+            nr: EXIT_GROUP,
             own,
             target: own,
             args,

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 use wasmtime::{Engine, Store, UpdateDeadline};
 
@@ -49,6 +49,8 @@ pub struct Runtime {
     /// What a program starts with whose parent names no environment.
     env: Vec<Vec<u8>>,
     key: ArtifactKey,
+    /// The words of the command line: names that the person chose, not a program.
+    words: OnceLock<Vec<Vec<u8>>>,
     /// Of the first cage.
     umask: u32,
     lind: HostLinker,
@@ -99,6 +101,7 @@ impl Runtime {
             unix_names: UnixNames::new()?,
             env: settings.env,
             key: settings.key,
+            words: OnceLock::new(),
             umask: crate::posix::take_over_umask(),
             family: Family::default(),
             cages: RwLock::default(),
@@ -113,6 +116,7 @@ impl Runtime {
     /// # Errors
     /// One line when the program can't be started.
     pub fn run(self: &Arc<Self>, args: Vec<Vec<u8>>) -> anyhow::Result<WaitStatus> {
+        self.words.get_or_init(|| args.clone());
         let name = args.first().map_or(&b""[..], Vec::as_slice);
         let cwd = self.root.top();
         let shown = String::from_utf8_lossy(name).into_owned();
@@ -172,24 +176,6 @@ impl Runtime {
             .unwrap_or_else(|e| e.into_inner())
             .get(&id)
             .cloned()
-    }
-
-    /// The cage that `caller` names, if it may act on it: itself, or one that it made.
-    ///
-    /// # Errors
-    /// `ESRCH` when there is none of that number; `EPERM` when it is not the caller's.
-    pub fn authorised(&self, caller: &Arc<Cage>, id: u64) -> Result<Arc<Cage>, Errno> {
-        if id == caller.id.raw() {
-            return Ok(caller.clone());
-        }
-        let cage = CageId::from_guest(id)
-            .and_then(|id| self.cage(id))
-            .ok_or(Errno::SRCH)?;
-        if cage.answers_to(caller.id) {
-            Ok(cage)
-        } else {
-            Err(Errno::PERM)
-        }
     }
 
     /// Whether `maker` made the living cage `id`, directly or not.
@@ -308,18 +294,28 @@ impl Runtime {
         self.family.end(cage.id, status);
     }
 
-    /// Tells the person at the terminal what went wrong, in a line.
+    /// A cage for a line to the person at the terminal: its number, and the name of its program
+    /// where that is a word of the command line. Any other name is a program's own choice, which
+    /// goes out by its own writes or not at all.
+    pub fn describe(&self, id: CageId, image: Option<&Image>) -> String {
+        let name = image.and_then(|image| image.args.first());
+        let words = self.words.get().map_or(&[][..], Vec::as_slice);
+        match name.filter(|name| words.contains(name)) {
+            Some(name) => format!("cage {id} ({})", String::from_utf8_lossy(name)),
+            None => format!("cage {id}"),
+        }
+    }
+
+    /// Tells the person at the terminal what went wrong, in a line without any text that a
+    /// program chose: it gets past no grate. (See [`Cage::say`].)
     pub fn complain(&self, what: fmt::Arguments<'_>) {
         eprintln!("lind-wasm: {what}");
     }
 
     /// Ends the whole run because a program left the ground of strict Lind mode.
     pub fn strict_violation(&self, cage: &Cage, what: fmt::Arguments<'_>) -> ! {
-        let name = cage.image().map(|image| image.name()).unwrap_or_default();
-        eprintln!(
-            "lind-wasm: strict Lind mode: cage {} ({name}): {what}",
-            cage.id
-        );
+        let described = self.describe(cage.id, cage.image().ok().as_deref());
+        eprintln!("lind-wasm: strict Lind mode: {described}: {what}");
         std::process::exit(crate::EXIT_RUNTIME)
     }
 }

@@ -4,11 +4,12 @@ use super::kernel::{File, Flock, int, pass, value};
 use super::net;
 use super::open::PathArg;
 use super::state;
-use super::state::{OpenFile, State, lock};
+use super::state::{OpenFile, Opened, State, lock};
 use crypt_grate::locks;
 use crypt_grate::sealed_file::{Content, Error};
 use grate_rs::constants::{error, fs};
 use grate_rs::{CageFd, Call, Errno, own_buffer};
+use std::sync::Arc;
 
 /// Calls that only move descriptors about.
 macro_rules! follow {
@@ -105,9 +106,9 @@ fn set_len(state: &State, fd: CageFd, open: &OpenFile, len: i64) -> Result<i32, 
         return Err(Errno(error::EINVAL));
     }
     let mut file = lock(&open.file);
-    let done = state.sealing(|with| file.set_len(&File::to_write(fd), with, len));
-    state.tell_restored(&mut file, fd);
-    done.map_err(|why| state.errno_of(why, fd))?;
+    state
+        .sealing(|with| file.set_len(&File::to_write(fd), with, len))
+        .map_err(|why| state.errno_of(why, fd))?;
     Ok(0)
 }
 
@@ -159,7 +160,47 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     Ok(0)
 }
 
-/// fallocate: descriptor, mode, offset, length. Only the form that makes a file longer.
+/// fsync, fdatasync: descriptor. It passes; then the file says up to where it has reached the disk.
+pub fn fsync(call: &Call) -> Result<i32, Errno> {
+    let state = state();
+    let fd = CageFd::of(call, 0);
+    let Some(open) = state.open_file(fd) else {
+        return pass(call, 0);
+    };
+    let moment = lock(&open.file).moment();
+    let result = pass(call, 0)?;
+    lock(&open.file).synced(&open.storage(fd), moment);
+    Ok(result)
+}
+
+/// Before these descriptors are closed: the logs of files that nobody here has open for writing any
+/// more are worked in, where they are long.
+pub fn finish(gone: &[CageFd]) {
+    let state = state();
+    for &fd in gone {
+        let Some(open) = state.open_file(fd) else {
+            continue;
+        };
+        if !open.writable() || !lock(&open.file).is_changed() {
+            continue;
+        }
+        let same = |opened: &Opened| {
+            matches!(opened, Opened::File(other)
+                if Arc::ptr_eq(&other.file, &open.file) && other.writable())
+        };
+        let others = state.descriptors.all_where(same);
+        if others.iter().any(|other| !gone.contains(other)) {
+            continue;
+        }
+        let mut file = lock(&open.file);
+        if let Err(why) = state.sealing(|with| file.close(&File::to_write(fd), with)) {
+            // The log stays, and nothing is lost.
+            state.explain(format_args!("descriptor {}: its log stays: {why}", fd.fd));
+        }
+    }
+}
+
+/// fallocate: descriptor, mode, offset, length. Not the modes that move what lies behind.
 pub fn fallocate(call: &Call) -> Result<i32, Errno> {
     let state = state();
     let fd = CageFd::of(call, 0);
@@ -169,7 +210,14 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
     if !open.writable() {
         return Err(Errno(error::EBADF));
     }
-    if call.int(1) != 0 {
+    const PUNCH: i32 = fs::FALLOC_FL_PUNCH_HOLE | fs::FALLOC_FL_KEEP_SIZE;
+    const ZERO: i32 = fs::FALLOC_FL_ZERO_RANGE;
+    const ZERO_INSIDE: i32 = ZERO | fs::FALLOC_FL_KEEP_SIZE;
+    let mode = call.int(1);
+    if !matches!(
+        mode,
+        0 | fs::FALLOC_FL_KEEP_SIZE | PUNCH | ZERO | ZERO_INSIDE
+    ) {
         return Err(Errno(error::EOPNOTSUPP));
     }
     let (offset, len) = (call.long(2), call.long(3));
@@ -177,10 +225,24 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
         return Err(Errno(error::EINVAL));
     }
     let end = offset.checked_add(len).ok_or(Errno(error::EFBIG))?;
-    if end as u64 <= state.size(fd, &open)? {
-        return Ok(0);
-    }
-    set_len(state, fd, &open, end)
+    let range = offset as u64..end as u64;
+    let storage = File::to_write(fd);
+    let mut file = lock(&open.file);
+    state
+        .sealing(|with| {
+            let mut writer = file.writer(&storage, with)?;
+            if matches!(mode, PUNCH | ZERO | ZERO_INSIDE) {
+                writer.punch(range.clone())?;
+            } else {
+                writer.reserve(range.clone())?;
+            }
+            if mode & fs::FALLOC_FL_KEEP_SIZE == 0 && range.end > writer.len() {
+                writer.set_len(range.end)?;
+            }
+            Ok(())
+        })
+        .map_err(|why| state.errno_of(why, fd))?;
+    Ok(0)
 }
 
 /// copy_file_range: descriptor, offset, descriptor, offset, length, flags. Programs fall back to

@@ -2,10 +2,12 @@
 
 use crypt_grate::storage::{Errno as StorageErrno, LockMode, Storage};
 use grate_rs::constants::{
-    SYS_FCNTL, SYS_FTRUNCATE, SYS_OPEN, SYS_OPENAT, SYS_PREAD, SYS_PWRITE, error, fs,
+    SYS_FALLOCATE, SYS_FCNTL, SYS_FSYNC, SYS_FTRUNCATE, SYS_OPEN, SYS_OPENAT, SYS_PREAD,
+    SYS_PWRITE, error, fs,
 };
 pub use grate_rs::kernel::{Inode, SIZE_AT, STAT_LEN, Stat, call, int, pass, stat_with, value};
 use grate_rs::{Arg, CageFd, Errno, getcageid, own_buffer};
+use std::ops::Range;
 
 /// A file of the disk below, as the engine takes it: a descriptor to make calls on.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +28,18 @@ impl File {
     /// One that is open for reading and writing.
     pub fn to_write(fd: CageFd) -> Self {
         Self { fd, writable: true }
+    }
+
+    fn allocate(&self, mode: i32, range: Range<u64>) -> Result<(), StorageErrno> {
+        let args = [
+            self.fd.arg(),
+            int(self.fd.cage, mode),
+            value(self.fd.cage, range.start),
+            value(self.fd.cage, range.end - range.start),
+        ];
+        call(SYS_FALLOCATE, self.fd.cage, &args)
+            .map(drop)
+            .map_err(storage)
     }
 
     /// Sets or removes the lock that all grates keep to, on the last byte that a file could have:
@@ -144,6 +158,22 @@ impl Storage for File {
         call(SYS_FTRUNCATE, self.fd.cage, &args)
             .map(drop)
             .map_err(storage)
+    }
+
+    fn sync(&self) -> Result<(), StorageErrno> {
+        call(SYS_FSYNC, self.fd.cage, &[self.fd.arg()])
+            .map(drop)
+            .map_err(storage)
+    }
+
+    fn discard(&self, range: Range<u64>) {
+        let mode = fs::FALLOC_FL_PUNCH_HOLE | fs::FALLOC_FL_KEEP_SIZE;
+        // Where the file system can't, the room is used again later.
+        let _ = self.allocate(mode, range);
+    }
+
+    fn reserve(&self, range: Range<u64>) -> Result<(), StorageErrno> {
+        self.allocate(fs::FALLOC_FL_KEEP_SIZE, range)
     }
 
     fn is_writable(&self) -> bool {

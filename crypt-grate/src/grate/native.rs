@@ -49,7 +49,6 @@ impl Native {
         let mut request = Zeroizing::new([0; REQUEST_LEN]);
         request[0] = self.cipher.id();
         request[1] = self.chunk_size_log2;
-        request[2] = u8::from(run.ends_file());
         request[8..KEY_AT].copy_from_slice(&run.first().to_le_bytes());
         request[KEY_AT..].copy_from_slice(self.key.as_slice());
         let own = getcageid();

@@ -221,24 +221,13 @@ fn open_sealed(
         File::to_read(fd)
     };
     let content = locked.identify(&storage, state.keys());
-    if !writable && locked.is_patched() {
-        // It reads as it should; better still if it can be repaired.
-        if let Ok(own) = path.open(fs::O_RDWR | fs::O_NONBLOCK)
-            && own.0.stat().is_ok_and(|stat| stat.inode() == inode)
-        {
-            let _ = locked.identify(&File::to_write(own.0), state.keys());
-        }
-    }
-    if locked.take_restored() {
-        state.explain(format_args!(
-            "{}: its last change was cut short: brought back to a whole state",
-            shown(path)
-        ));
-    }
     match content {
         Ok(Content::Empty | Content::Sealed) => {}
         Ok(Content::Plain) if state.plaintext == Plaintext::Deny => {
-            state.explain(format_args!("{}: not sealed: refused", shown(path)));
+            state.explain(format_args!(
+                "{}: not sealed: refused (--plaintext read lets it be read)",
+                shown(path)
+            ));
             return Err(EACCES);
         }
         Ok(Content::Plain) if truncates => {}

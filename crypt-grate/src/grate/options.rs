@@ -38,10 +38,10 @@ pub struct Options {
     #[arg(long, value_name = "PATH")]
     pub encrypt: Vec<String>,
 
-    /// What a file that is not sealed gets: `read` lets it be read, but not written in place;
-    /// `deny` refuses it [default: read; deny inside a path named with --encrypt]
-    #[arg(long, value_enum)]
-    pub plaintext: Option<Plaintext>,
+    /// What a file that is not sealed gets, where files are sealed: `deny` refuses it; `read` lets
+    /// it be read, but not written in place
+    #[arg(long, value_enum, default_value = "deny")]
+    pub plaintext: Plaintext,
 
     /// What is done with IPv4 and IPv6 sockets: `seal` seals all that they send, and takes only
     /// what was sealed with a key at hand; `none` leaves them as they are, in the clear
@@ -71,9 +71,9 @@ pub struct Options {
 pub enum CipherName {
     /// XChaCha20-Poly1305
     Xchacha20poly1305,
-    /// AES-256-GCM
-    #[value(name = "aes-256-gcm")]
-    Aes256Gcm,
+    /// XAES-256-GCM
+    #[value(name = "xaes-256-gcm", alias = "aes-256-gcm")]
+    Xaes256Gcm,
 }
 
 /// What is done with the network.
@@ -100,7 +100,7 @@ impl Options {
         Params {
             cipher: match self.cipher {
                 CipherName::Xchacha20poly1305 => Cipher::XChaCha20Poly1305,
-                CipherName::Aes256Gcm => Cipher::Aes256Gcm,
+                CipherName::Xaes256Gcm => Cipher::Xaes256Gcm,
             },
             chunk_size: self.chunk_size,
         }

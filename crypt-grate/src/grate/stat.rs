@@ -4,9 +4,8 @@ use super::kernel::{File, SIZE_AT, STAT_LEN, Stat, pass};
 use super::open::PathArg;
 use super::state;
 use super::state::{State, lock};
-use crypt_grate::sealed_file::{LAYOUT_LEN, SealedFile, layout_of};
-use crypt_grate::storage::read_up_to;
-use grate_rs::constants::{error, fs};
+use crypt_grate::sealed_file::{Content, SealedFile};
+use grate_rs::constants::fs;
 use grate_rs::{CageFd, Call, Errno, own_buffer};
 
 /// fstat: descriptor, buffer.
@@ -127,37 +126,29 @@ fn shown_size(
     Ok(sealed_size(state, path, stat, follow))
 }
 
-/// The plaintext size of a file by path; `None` where it is not a sealed file (or not a whole
-/// one: its physical size is shown then).
+/// The plaintext size of a file by path; `None` where it is not a sealed file, or a damaged one, or can't be
+/// looked into: its physical size is shown then. Looking moves no time of access.
 fn sealed_size(state: &State, path: PathArg, stat: Stat, follow: bool) -> Option<u64> {
-    if let Some(file) = state.known_file(stat.inode())
-        && let Ok(size @ 1..) = lock(&file).plaintext_size(stat.size)
-    {
-        return Some(size);
-    }
     let flags = fs::O_RDONLY | fs::O_NONBLOCK | if follow { 0 } else { fs::O_NOFOLLOW };
-    let layout = match path.open(flags) {
-        Ok(file) => {
-            let storage = File::to_read(file.0);
-            let mut head = [0; LAYOUT_LEN];
-            let len = read_up_to(&storage, &mut head, 0).ok()?;
-            match layout_of(&head[..len]).ok()? {
-                Some(layout) => layout,
-                // Not sealed, or not whole: its size is what its journal says.
-                None => {
-                    let mut file = SealedFile::default();
-                    let sealed = head.starts_with(&sealed::MAGIC);
-                    return sealed
-                        .then(|| file.len(&storage, state.keys()).ok())
-                        .flatten();
-                }
+    let own = path
+        .open(flags | fs::O_NOATIME)
+        // That is for the owner alone.
+        .or_else(|_| path.open(flags))
+        .ok()?;
+    let storage = File::to_read(own.0);
+    match state.known_file(stat.inode()) {
+        Some(file) if own.0.stat().is_ok_and(|own| own.inode() == stat.inode()) => {
+            lock(&file).len(&storage, state.keys()).ok()
+        }
+        _ => {
+            let mut file = SealedFile::default();
+            match file.identify(&storage, state.keys()) {
+                Ok(Content::Sealed) => file.len(&storage, state.keys()).ok(),
+                Ok(Content::Empty) => Some(0),
+                Ok(Content::Plain) | Err(_) => None,
             }
         }
-        // It can't be looked into; very likely it was made with these settings.
-        Err(Errno(error::EACCES)) => state.params.layout(),
-        Err(_) => return None,
-    };
-    layout.plaintext_size(stat.size).ok()
+    }
 }
 
 /// Puts the size where `struct stat` and `struct statx` both have it.

@@ -120,11 +120,6 @@ impl State {
     /// A line that names the file and says what to do.
     pub fn new(options: &Options) -> Result<Self, String> {
         let (keys, key_inodes) = keyring::read(&options.key, options.passphrase_fd)?;
-        let default = if options.encrypt.is_empty() {
-            Plaintext::Read
-        } else {
-            Plaintext::Deny
-        };
         Ok(Self {
             network: Network::new(options, &keys),
             program: OnceLock::new(),
@@ -133,7 +128,7 @@ impl State {
             key_inodes,
             params: options.params(),
             subtrees: Subtrees::new(&options.encrypt)?,
-            plaintext: options.plaintext.unwrap_or(default),
+            plaintext: options.plaintext,
             verbose: options.verbose,
             random: Mutex::new(HostRandom::new()),
             descriptors: Descriptors::default(),
@@ -204,16 +199,20 @@ impl State {
         match error {
             Error::Storage(errno) => return Errno(errno.0),
             Error::Sealed(sealed::Error::TooLarge) => {}
-            Error::Sealed(why) if why.is_of_versions() => {
-                eprintln!("crypt-grate: {what}: {why} (after a power loss: `keys repair`)");
-            }
             Error::Sealed(why) => eprintln!("crypt-grate: {what}: {why}"),
         }
         Errno(error.errno().0)
     }
 
-    /// As [`State::errno`], for a file that is known by its descriptor.
+    /// As [`State::errno`], for a file that is known by its descriptor. It was a sealed one when it was
+    /// opened: where it is none any more, that is damage.
     pub fn errno_of(&self, error: Error, fd: CageFd) -> Errno {
+        let error = match error {
+            Error::Sealed(sealed::Error::NotSealed | sealed::Error::WrongKey { .. }) => {
+                Error::Sealed(sealed::Error::HeaderCorrupt)
+            }
+            error => error,
+        };
         self.errno(error, &format!("cage {}, descriptor {}", fd.cage, fd.fd))
     }
 
@@ -225,16 +224,6 @@ impl State {
         lock(&open.file)
             .len(&open.storage(fd), self.keys())
             .map_err(|error| self.errno_of(error, fd))
-    }
-
-    /// Says it if a change that was cut short was found and made good.
-    pub fn tell_restored(&self, file: &mut SealedFile, fd: CageFd) {
-        if file.take_restored() {
-            self.explain(format_args!(
-                "cage {}, descriptor {}: a change was cut short: brought back to a whole state",
-                fd.cage, fd.fd
-            ));
-        }
     }
 
     /// The state of an inode, shared by all who have it open.

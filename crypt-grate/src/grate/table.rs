@@ -40,6 +40,8 @@ table! {
     SYS_EXIT => exit: net::exit,
     SYS_WAITPID => waitpid: net::wait4,
     SYS_FCNTL => fcntl: files::fcntl,
+    SYS_FSYNC => fsync: files::fsync,
+    SYS_FDATASYNC => fdatasync: files::fsync,
     SYS_TRUNCATE => truncate: files::truncate,
     SYS_FTRUNCATE => ftruncate: files::ftruncate,
     SYS_RENAME => rename: names::two_links,

@@ -232,15 +232,13 @@ impl Transfer {
         }
         let storage = self.open.storage(self.fd);
         let mut file = lock(&self.open.file);
-        let result = self.state.sealing(|with| {
+        self.state.sealing(|with| {
             // One lock for the whole call: its pieces stay together, also at a moving end.
             let mut writer = file
                 .writer(&storage, with)
                 .map_err(|error| self.state.errno_of(error, self.fd))?;
             let start = if self.open.flags() & fs::O_APPEND != 0 {
-                writer
-                    .len()
-                    .map_err(|error| self.state.errno_of(error, self.fd))?
+                writer.len()
             } else {
                 offset
             };
@@ -278,9 +276,7 @@ impl Transfer {
                 }
             }
             Ok((start + done, done as i32))
-        });
-        self.state.tell_restored(&mut file, self.fd);
-        result
+        })
     }
 }
 
@@ -340,22 +336,29 @@ pub fn lseek(call: &Call) -> Result<i32, Errno> {
         fs::SEEK_SET => from(0)?,
         fs::SEEK_CUR => from(*offset)?,
         fs::SEEK_END => from(size()?)?,
-        // There are no holes: data up to the end, and a hole behind it.
+        // As in a plain file, there is a hole behind the end.
         whence @ (fs::SEEK_DATA | fs::SEEK_HOLE) => {
             let size = size()?;
             let wanted = u64::try_from(wanted).map_err(|_| ENXIO)?;
             if wanted >= size {
                 return Err(ENXIO);
             }
-            if whence == fs::SEEK_DATA {
-                wanted
-            } else {
-                size
+            let found = lock(&open.file)
+                .seek(
+                    &open.storage(fd),
+                    state.keys(),
+                    wanted,
+                    whence == fs::SEEK_HOLE,
+                )
+                .map_err(|error| state.errno_of(error, fd))?;
+            if whence == fs::SEEK_DATA && found >= size {
+                return Err(ENXIO);
             }
+            found
         }
         _ => return Err(EINVAL),
     };
-    if state.params.layout().physical_size(place).is_err() {
+    if state.params.layout().data_end(place).is_err() {
         // No sealed file reaches that far, as no plain one reaches beyond its file system's limit.
         return Err(EINVAL);
     }

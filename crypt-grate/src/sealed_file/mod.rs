@@ -12,7 +12,7 @@ pub use write::Writer;
 use crate::storage::{Errno, LockMode, Locked, Storage, write_all};
 use sealed::aead::{Aead, Software};
 use sealed::{
-    Disk, Failure, FileCipher, FileKey, Header, Layout, MAGIC, MasterKey, Moment, Params, Volume,
+    Disk, Failure, FileCipher, FileKey, Header, Layout, MasterKey, Moment, Params, Volume,
 };
 use std::ops::Range;
 
@@ -192,6 +192,8 @@ pub struct SealedFile {
     window: Window,
     /// The chunk after the last one that was read: reading on from there opens a window.
     next: u64,
+    /// Whether there are bytes in a file that is empty.
+    has_remains: bool,
     /// Whether this process has changed the file since it was compact.
     is_changed: bool,
 }
@@ -236,6 +238,7 @@ impl SealedFile {
         }
         let opened = Volume::open(&disk, |head| keys.open(head))?;
         self.volume = opened.volume;
+        self.has_remains = opened.has_remains;
         Ok(opened.is_certain)
     }
 
@@ -408,9 +411,4 @@ impl Window {
         let start = index.saturating_sub(self.first) as usize * layout.chunk_size();
         self.plaintext.get(start + within..).unwrap_or_default()
     }
-}
-
-/// Whether a file begins as a sealed one does.
-pub fn is_sealed(head: &[u8]) -> bool {
-    head.starts_with(&MAGIC)
 }

@@ -139,6 +139,9 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
         let volume = match self.file.volume.take() {
             Some(volume) => volume,
             None => {
+                if std::mem::take(&mut self.file.has_remains) {
+                    self.storage.set_size(0)?;
+                }
                 let key =
                     FileKey::generate(self.with.keys.master, self.with.params, self.with.rng)?;
                 Volume::create(self.with.keys.cipher(&key), self.with.rng)?
@@ -226,6 +229,20 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
             return Ok(());
         }
         self.change(|volume, disk, rng| volume.checkpoint(disk, rng))
+    }
+
+    /// Sees to it that there is room for the chunks of a range. What is longer than the file stays
+    /// out of it.
+    ///
+    /// # Errors
+    /// The storage's.
+    pub fn reserve(&mut self, range: Range<u64>) -> Result<(), Error> {
+        let layout = match &self.file.volume {
+            Some(volume) => *volume.layout(),
+            None => self.with.params.layout(),
+        };
+        let first = layout.chunk_offset(layout.chunk_index(range.start))?;
+        Ok(self.storage.reserve(first..layout.data_end(range.end)?)?)
     }
 
     /// Makes a range read as zeros, whole chunks of it holes. The size stays.

@@ -27,7 +27,7 @@ struct Options {
 
     /// Print only these calls (names, separated by commas)
     #[arg(short = 'e', long, value_name = "CALLS", value_delimiter = ',', value_parser = known)]
-    trace: Vec<&'static table::Entry>,
+    trace: Vec<table::Traced>,
 
     /// Print to a file instead of standard error
     #[arg(short, long, value_name = "FILE")]
@@ -46,10 +46,9 @@ struct Options {
 /// Exit status for a wrong command line.
 const USAGE: i32 = 64;
 
-fn known(name: &str) -> Result<&'static table::Entry, String> {
-    table::CALLS
-        .iter()
-        .find(|entry| entry.name == name)
+fn known(name: &str) -> Result<table::Traced, String> {
+    table::traced()
+        .find(|call| call.entry.name == name)
         .ok_or_else(|| format!("there is no call {name:?}"))
 }
 
@@ -76,21 +75,21 @@ fn main() {
         string_limit: options.string_limit,
         output,
     });
-    let traced: Vec<&table::Entry> = if options.trace.is_empty() {
-        table::CALLS.iter().collect()
+    let traced: Vec<table::Traced> = if options.trace.is_empty() {
+        table::traced().collect()
     } else {
         options.trace
     };
     let grate = GrateBuilder::new();
-    let grate = traced.into_iter().fold(grate, |grate, entry| {
-        grate.register(entry.nr, entry.handler)
+    let grate = traced.into_iter().fold(grate, |grate, call| {
+        grate.register(call.entry.nr.into(), call.handler)
     });
     grate.run(options.program);
 }
 
 /// Serves every call: shows what goes in, passes it on, shows what came out.
 fn trace(call: &Call) -> Result<i32, Errno> {
-    let (Some(entry), Some(settings)) = (table::entry(call.nr), SETTINGS.get()) else {
+    let (Some(entry), Some(settings)) = (calls::entry(call.nr), SETTINGS.get()) else {
         return call.forward(call.cage_of(5));
     };
     let caller = table::caller(entry, call);
@@ -99,7 +98,7 @@ fn trace(call: &Call) -> Result<i32, Errno> {
     let before: Vec<Option<String>> = (0..entry.args.len())
         .map(|index| show::going_in(call, entry, index, limit))
         .collect();
-    if entry.result == table::Outcome::Never {
+    if entry.result == calls::Outcome::Never {
         settings.print(&format!(
             "[{caller}] {}({}) = ?\n",
             entry.name,

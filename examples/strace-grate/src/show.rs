@@ -1,7 +1,7 @@
 //! Arguments and results as text.
 
 use crate::flags;
-use crate::table::{Entry, Kind, Outcome};
+use calls::{Access, Entry, Kind, Outcome, Struct};
 use grate_rs::constants::error;
 use grate_rs::constants::fs::{AT_FDCWD, O_CREAT, O_TMPFILE};
 use grate_rs::{Call, Errno, GuestPtr};
@@ -19,12 +19,13 @@ pub fn going_in(call: &Call, entry: &Entry, index: usize, limit: usize) -> Optio
     let pointer = call.pointer(index);
     let next = call.size((index + 1).min(5));
     Some(match kind {
-        Kind::Int => int.to_string(),
+        Kind::Fd | Kind::Int | Kind::Pid => int.to_string(),
+        Kind::Thread => return Some(String::new()),
         Kind::DirFd if int == AT_FDCWD => "AT_FDCWD".to_owned(),
         Kind::DirFd => int.to_string(),
         Kind::Size => value.to_string(),
         Kind::Offset => call.long(index).to_string(),
-        Kind::Hex => format!("{:#x}", value as u32),
+        Kind::Bits => format!("{:#x}", value as u32),
         // Only a call that may create a file has a mode.
         Kind::Mode if is_open(entry) && !creates(call.int(index - 1)) => return Some(String::new()),
         Kind::Mode => format!("{:#05o}", value as u32),
@@ -44,20 +45,23 @@ pub fn going_in(call: &Call, entry: &Entry, index: usize, limit: usize) -> Optio
         Kind::Clock => flags::name(int.into(), flags::CLOCKS),
         Kind::Family => flags::name(int.into(), flags::FAMILIES),
         Kind::SocketType => flags::socket_type(value as u32 as u64),
-        Kind::Address => address(value),
-        Kind::Path => path(pointer),
+        Kind::Path | Kind::Text => path(pointer),
         Kind::BytesIn => bytes(pointer, next, limit),
-        Kind::Vectors => vectors(pointer, next, limit),
+        Kind::VectorsIn => vectors(pointer, next, limit),
+        // Its third argument is the environment, which is long.
+        Kind::Strings if index == 2 => address(value),
         Kind::Strings => strings(pointer),
-        Kind::Time => time(pointer),
         Kind::SocketAddress => socket_address(pointer, next),
-        Kind::BytesOut
-        | Kind::PathOut
-        | Kind::TimeOut
-        | Kind::StatOut
-        | Kind::StatusOut
-        | Kind::PairOut
-        | Kind::LongOut => return None,
+        Kind::Struct(Access::In, Struct::Time) => time(pointer),
+        Kind::BytesOut | Kind::PathOut | Kind::Struct(Access::Out, _) => return None,
+        Kind::Place
+        | Kind::Pages
+        | Kind::Address
+        | Kind::BytesInOut
+        | Kind::VectorsOut
+        | Kind::SocketAddressOut
+        | Kind::Struct(..)
+        | Kind::List(..) => address(value),
     })
 }
 
@@ -77,16 +81,16 @@ pub fn coming_out(
     let shown = match kind {
         Kind::BytesOut => Some(bytes(pointer, u64::try_from(result).unwrap_or(0), limit)),
         Kind::PathOut => Some(path(pointer)),
-        Kind::TimeOut => Some(time(pointer)),
-        Kind::StatOut => stat(pointer),
-        // Nothing has been written for waitpid's 0: no child has ended.
-        Kind::StatusOut if result == 0 => None,
-        Kind::StatusOut => pointer.read().ok().map(|b| status(i32::from_le_bytes(b))),
-        Kind::PairOut => pointer.read().ok().map(|pair: [u8; 8]| {
+        Kind::Struct(_, Struct::Time) => Some(time(pointer)),
+        Kind::Struct(_, Struct::Stat) => stat(pointer),
+        // Nothing has been written for wait4's 0: no child has ended.
+        Kind::Struct(_, Struct::Word) if result == 0 => None,
+        Kind::Struct(_, Struct::Word) => pointer.read().ok().map(|b| status(i32::from_le_bytes(b))),
+        Kind::Struct(_, Struct::Pair) => pointer.read().ok().map(|pair: [u8; 8]| {
             let (first, second) = (word(&pair, 0), word(&pair, 4));
             format!("[{first}, {second}]")
         }),
-        Kind::LongOut => pointer
+        Kind::Struct(_, Struct::Long) => pointer
             .read()
             .ok()
             .map(|b| format!("[{}]", u64::from_le_bytes(b))),

@@ -188,6 +188,8 @@ pub mod fs {
     pub const S_IFLNK: u32 = 0o120000;
     pub const S_IFSOCK: u32 = 0o140000;
     pub const FALLOC_FL_KEEP_SIZE: i32 = 1;
+    pub const FALLOC_FL_PUNCH_HOLE: i32 = 2;
+    pub const FALLOC_FL_ZERO_RANGE: i32 = 16;
     pub const SEEK_SET: i32 = 0;
     pub const SEEK_CUR: i32 = 1;
     pub const SEEK_END: i32 = 2;

@@ -56,6 +56,8 @@ struct Log {
     durable: u64,
     /// Whether the last record may be that of a checkpoint.
     closing: bool,
+    /// The MAC of a record that stands at the end and does not count.
+    void: Option<Mac>,
 }
 
 impl Log {
@@ -68,6 +70,7 @@ impl Log {
             far: None,
             durable: superblock.counter,
             closing: false,
+            void: None,
         }
     }
 }

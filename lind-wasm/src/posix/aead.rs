@@ -9,20 +9,17 @@ use crate::image::Image;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use rustix::io::Errno;
 use sealed::aead::{Aead, Run, Software};
-use sealed::{ChunkSize, Cipher, Layout, TAG_LEN};
+use sealed::{ChunkSize, Cipher, Layout, NONCE_LEN, OVERHEAD};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 use zeroize::Zeroizing;
 
-pub(super) const CALLS: &[Entry] = &[
-    Entry::extra(1101, "aead_seal", 5, seal),
-    Entry::extra(1102, "aead_open", 5, open),
-];
+pub(super) const CALLS: &[Entry] = &[Entry::new(1101, seal), Entry::new(1102, open)];
 
-/// What the first argument points to: cipher u8, log2 of the chunk size u8, whether the run ends
-/// the file u8, five bytes unused, index of the first chunk u64, key 32 bytes.
+/// What the first argument points to: cipher u8, log2 of the chunk size u8, six bytes unused, index
+/// of the first chunk u64, key 32 bytes.
 const REQUEST_LEN: usize = 48;
 
 /// Bytes on either side of one call, at most.
@@ -48,7 +45,6 @@ struct Job {
     aead: Software,
     layout: Layout,
     first: u64,
-    ends_file: bool,
     plaintext: Place,
     sealed: Place,
 }
@@ -90,20 +86,15 @@ impl Job {
         first.copy_from_slice(&request[8..16]);
         let mut key = Zeroizing::new([0; 32]);
         key.copy_from_slice(&request[16..]);
-        let layout = Layout::new(cipher, chunk_size);
+        let layout = Layout::new(chunk_size);
         let job = Self {
             aead: Software::from_content_key(cipher, &key),
             layout,
             first: u64::from_le_bytes(first),
-            ends_file: request[2] != 0,
             plaintext: Place::of(call, 1)?,
             sealed: Place::of(call, 3)?,
         };
-        let expected = if job.ends_file {
-            layout.sealed_len_to_end(job.plaintext.len as usize)
-        } else {
-            layout.sealed_run_len(job.plaintext.len as usize)
-        };
+        let expected = layout.sealed_len(job.plaintext.len as usize);
         if expected.ok() != Some(job.sealed.len as usize) {
             return Err(Errno::INVAL);
         }
@@ -112,7 +103,7 @@ impl Job {
 
     /// How many chunks there are.
     fn chunks(&self) -> u64 {
-        self.plaintext.len / self.layout.chunk_size() as u64 + u64::from(self.ends_file)
+        self.layout.chunks(self.plaintext.len)
     }
 
     /// Works chunk by chunk, a long run on all processors.
@@ -164,20 +155,17 @@ impl Job {
         work: &impl Fn(&Software, Run, &Part<'_>, &mut Buffers) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let size = self.layout.chunk_size();
-        let stored = size + self.layout.overhead();
-        let full = self.plaintext.len / size as u64;
+        let stored = size + OVERHEAD;
         let mut buffers = Buffers {
             plaintext: Zeroizing::new(vec![0; size]),
             sealed: vec![0; stored],
         };
         for index in chunks {
-            let is_final = index == full;
-            if is_final {
-                let len = (self.plaintext.len % size as u64) as usize;
-                buffers.plaintext.truncate(len);
-                buffers.sealed.truncate(len + self.layout.overhead());
-            }
-            let run = Run::new(self.layout, self.first.wrapping_add(index), is_final);
+            // The last one may be shorter.
+            let len = self.layout.chunk_len(index, self.plaintext.len);
+            buffers.plaintext.truncate(len);
+            buffers.sealed.truncate(len + OVERHEAD);
+            let run = Run::new(self.layout, self.first.wrapping_add(index));
             let part = Part {
                 plaintext: &self.plaintext.image,
                 plaintext_at: self.plaintext.element(index, size)?,
@@ -209,8 +197,7 @@ fn seal(call: &Call<'_>) -> Result<i32, Errno> {
         let from = &part.plaintext.memory;
         from.read(part.plaintext_at, &mut buffers.plaintext)?;
         let to = &part.sealed.memory;
-        let nonce_len = run.layout().overhead() - TAG_LEN;
-        to.read(part.sealed_at, &mut buffers.sealed[..nonce_len])?;
+        to.read(part.sealed_at, &mut buffers.sealed[..NONCE_LEN])?;
         aead.seal(run, &buffers.plaintext, &mut buffers.sealed)
             .map_err(|_| Errno::INVAL)?;
         to.write(part.sealed_at, &buffers.sealed)

@@ -12,11 +12,11 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 pub(super) const CALLS: &[Entry] = &[
-    Entry::new(213, "epoll_create", 1, epoll_create),
-    Entry::new(232, "epoll_wait", 4, epoll_wait),
-    Entry::new(233, "epoll_ctl", 4, epoll_ctl),
-    Entry::extra(281, "epoll_pwait", 6, epoll_pwait),
-    Entry::new(291, "epoll_create1", 1, epoll_create1),
+    Entry::new(213, epoll_create),
+    Entry::new(232, epoll_wait),
+    Entry::new(233, epoll_ctl),
+    Entry::new(281, epoll_pwait),
+    Entry::new(291, epoll_create1),
 ];
 
 /// Most events that can be asked for.

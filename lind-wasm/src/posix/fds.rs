@@ -12,15 +12,15 @@ use std::os::fd::{AsRawFd, IntoRawFd};
 use std::sync::Arc;
 
 pub(super) const CALLS: &[Entry] = &[
-    Entry::new(3, "close", 1, close),
-    Entry::new(16, "ioctl", 3, ioctl),
-    Entry::new(22, "pipe", 1, |call| make_pipe(call, 0)),
-    Entry::new(32, "dup", 1, dup),
-    Entry::new(33, "dup2", 2, dup2),
-    Entry::new(72, "fcntl", 4, fcntl),
-    Entry::new(73, "flock", 2, flock),
-    Entry::new(292, "dup3", 3, dup3),
-    Entry::new(293, "pipe2", 2, |call| make_pipe(call, call.uint(1))),
+    Entry::new(3, close),
+    Entry::new(16, ioctl),
+    Entry::new(22, |call| make_pipe(call, 0)),
+    Entry::new(32, dup),
+    Entry::new(33, dup2),
+    Entry::new(72, fcntl),
+    Entry::new(73, flock),
+    Entry::new(292, dup3),
+    Entry::new(293, |call| make_pipe(call, call.uint(1))),
 ];
 
 const O_CLOEXEC: u32 = 0o2_000_000;

@@ -12,33 +12,31 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::{Arc, RwLockWriteGuard};
 
 pub(super) const CALLS: &[Entry] = &[
-    Entry::new(2, "open", 3, |call| open_path(call, Dir::Cwd, 0)),
-    Entry::new(4, "stat", 2, |call| stat_path(call, Dir::Cwd, 0, 0)),
-    Entry::new(5, "fstat", 2, fstat),
-    Entry::new(6, "lstat", 2, |call| {
-        stat_path(call, Dir::Cwd, 0, AT_SYMLINK_NOFOLLOW)
-    }),
-    Entry::new(21, "access", 2, |call| access_path(call, Dir::Cwd, 0, 0)),
-    Entry::new(76, "truncate", 2, truncate),
-    Entry::new(79, "getcwd", 2, getcwd),
-    Entry::new(80, "chdir", 1, chdir),
-    Entry::new(81, "fchdir", 1, fchdir),
-    Entry::new(90, "chmod", 2, |call| chmod_path(call, Dir::Cwd, 0, 0)),
-    Entry::new(91, "fchmod", 2, fchmod),
-    Entry::new(92, "chown", 3, |call| chown_path(call, Dir::Cwd, 0, 0)),
-    Entry::extra(93, "fchown", 3, fchown),
-    Entry::new(94, "lchown", 3, |call| {
+    Entry::new(2, |call| open_path(call, Dir::Cwd, 0)),
+    Entry::new(4, |call| stat_path(call, Dir::Cwd, 0, 0)),
+    Entry::new(5, fstat),
+    Entry::new(6, |call| stat_path(call, Dir::Cwd, 0, AT_SYMLINK_NOFOLLOW)),
+    Entry::new(21, |call| access_path(call, Dir::Cwd, 0, 0)),
+    Entry::new(76, truncate),
+    Entry::new(79, getcwd),
+    Entry::new(80, chdir),
+    Entry::new(81, fchdir),
+    Entry::new(90, |call| chmod_path(call, Dir::Cwd, 0, 0)),
+    Entry::new(91, fchmod),
+    Entry::new(92, |call| chown_path(call, Dir::Cwd, 0, 0)),
+    Entry::new(93, fchown),
+    Entry::new(94, |call| {
         chown_path(call, Dir::Cwd, 0, AT_SYMLINK_NOFOLLOW)
     }),
-    Entry::new(137, "statfs", 2, statfs),
-    Entry::new(138, "fstatfs", 2, fstatfs),
-    Entry::new(257, "openat", 4, |call| open_path(call, Dir::Own(0), 1)),
-    Entry::new(260, "fchownat", 5, fchownat),
-    Entry::new(262, "newfstatat", 4, newfstatat),
-    Entry::new(268, "fchmodat", 4, fchmodat),
-    Entry::new(269, "faccessat", 4, faccessat),
-    Entry::new(280, "utimensat", 4, utimensat),
-    Entry::extra(332, "statx", 5, statx),
+    Entry::new(137, statfs),
+    Entry::new(138, fstatfs),
+    Entry::new(257, |call| open_path(call, Dir::Own(0), 1)),
+    Entry::new(260, fchownat),
+    Entry::new(262, newfstatat),
+    Entry::new(268, fchmodat),
+    Entry::new(269, faccessat),
+    Entry::new(280, utimensat),
+    Entry::new(332, statx),
 ];
 
 /// Check with the effective instead of the real ids.
@@ -88,10 +86,14 @@ fn open_flags(bits: u32) -> Result<OFlags, Errno> {
     Ok(flags | OFlags::NOCTTY) // The terminal of a cage is the runtime's.
 }
 
+/// Permission bits that a cage can give. A file that it makes must not lend its owner's or group's
+/// rights to those who run it outside: its owner may be root.
+const GRANTABLE: u32 = 0o1777;
+
 /// The mode of a new file: what the umask of the target leaves of it.
 pub(super) fn new_mode(call: &Call<'_>, mode: u32) -> u32 {
     let fs = call.target.fs.read().unwrap_or_else(|e| e.into_inner());
-    mode & 0o7777 & !fs.umask
+    mode & GRANTABLE & !fs.umask
 }
 
 fn open_path(call: &Call<'_>, dir: Dir, index: usize) -> Result<i32, Errno> {
@@ -221,7 +223,7 @@ fn chmod_path(call: &Call<'_>, dir: Dir, index: usize, flags: u32) -> Result<i32
     if check_owned(&node)? == FileType::Symlink {
         return Err(Errno::OPNOTSUPP); // A link has no mode.
     }
-    let mode = Mode::from_raw_mode(call.uint(index + 1) & 0o7777);
+    let mode = Mode::from_raw_mode(call.uint(index + 1) & GRANTABLE);
     rustix::fs::chmod(proc_path(&node), mode)?;
     Ok(0)
 }
@@ -234,7 +236,7 @@ fn fchmodat(call: &Call<'_>) -> Result<i32, Errno> {
 fn fchmod(call: &Call<'_>) -> Result<i32, Errno> {
     let file = call.file(0)?;
     check_owned(&file)?;
-    rustix::fs::fchmod(&*file, Mode::from_raw_mode(call.uint(1) & 0o7777))?;
+    rustix::fs::fchmod(&*file, Mode::from_raw_mode(call.uint(1) & GRANTABLE))?;
     Ok(0)
 }
 
@@ -433,7 +435,7 @@ mod tests {
                     continue; // The other world's root is a directory like others.
                 }
                 furnish(&twins);
-                let args = [A::Path(path), A::I(flags), A::I(0o7_777)];
+                let args = [A::Path(path), A::I(flags), A::I(0o1_777)];
                 let opened = twins.descriptor(2, &args);
                 let Ok(()) = opened else { continue };
                 let _ = twins.agree(72, &[A::Fd(open), A::I(3), A::I(0)]);
@@ -637,6 +639,24 @@ mod tests {
             }
             let found = fs::metadata(cage.path(name)).unwrap().permissions().mode();
             assert_eq!(found & 0o7777, mode, "{name}");
+        }
+    }
+
+    /// Nobody gets an owner's or a group's rights by running what a cage made.
+    #[test]
+    fn no_call_gives_away_an_owners_rights() {
+        let cage = Fixture::new();
+        let (file, here) = (cage.open("/file", 0o101), (-100i64) as u64);
+        let text = |name: &str| cage.text(name);
+        let mode = |name: &str| fs::metadata(cage.path(name)).unwrap().permissions().mode();
+        assert!(cage.call(2, &[text("/made"), 0o101, 0o6755]).is_ok());
+        assert_eq!(cage.call(133, &[text("/node"), 0o6755, 0]), Ok(0));
+        assert_eq!(cage.call(83, &[text("/dir"), 0o7755]), Ok(0));
+        assert_eq!(cage.call(90, &[text("/made"), 0o7755]), Ok(0));
+        assert_eq!(cage.call(268, &[here, text("/node"), 0o6755, 0]), Ok(0));
+        assert_eq!(cage.call(91, &[file, 0o6755]), Ok(0));
+        for name in ["file", "made", "node", "dir"] {
+            assert_eq!(mode(name) & 0o6777, 0o755, "{name}");
         }
     }
 

@@ -6,10 +6,10 @@ use crate::regions::{Backing, PAGE, Prot, SPACE_END};
 use rustix::io::Errno;
 
 pub(super) const CALLS: &[Entry] = &[
-    Entry::new(9, "mmap", 6, mmap),
-    Entry::new(10, "mprotect", 3, mprotect),
-    Entry::new(11, "munmap", 2, munmap),
-    Entry::new(12, "brk", 1, brk),
+    Entry::new(9, mmap),
+    Entry::new(10, mprotect),
+    Entry::new(11, munmap),
+    Entry::new(12, brk),
 ];
 
 const MAP_SHARED: u32 = 1;

@@ -20,10 +20,10 @@ use rustix::net::sockopt::{socket_domain, socket_type};
 use std::os::fd::AsRawFd;
 
 pub(super) const CALLS: &[Entry] = &[
-    Entry::new(44, "sendto", 6, sendto),
-    Entry::new(45, "recvfrom", 6, recvfrom),
-    Entry::new(46, "sendmsg", 3, sendmsg),
-    Entry::new(47, "recvmsg", 3, recvmsg),
+    Entry::new(44, sendto),
+    Entry::new(45, recvfrom),
+    Entry::new(46, sendmsg),
+    Entry::new(47, recvmsg),
 ];
 
 /// Most bytes of control messages, as Linux's default limit (`net.core.optmem_max`).

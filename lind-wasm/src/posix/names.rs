@@ -8,31 +8,25 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, RenameFlags};
 use rustix::io::Errno;
 
 pub(super) const CALLS: &[Entry] = &[
-    Entry::new(82, "rename", 2, |call| {
+    Entry::new(82, |call| {
         rename_paths(call, (Dir::Cwd, 0), (Dir::Cwd, 1), 0)
     }),
-    Entry::new(83, "mkdir", 2, |call| make_directory(call, Dir::Cwd, 0)),
-    Entry::new(84, "rmdir", 1, |call| remove_directory(call, Dir::Cwd, 0)),
-    Entry::new(86, "link", 2, |call| {
-        link_paths(call, (Dir::Cwd, 0), (Dir::Cwd, 1), 0)
-    }),
-    Entry::new(87, "unlink", 1, |call| remove_file(call, Dir::Cwd, 0)),
-    Entry::new(88, "symlink", 2, |call| symlink_path(call, Dir::Cwd, 1)),
-    Entry::new(89, "readlink", 3, |call| read_link(call, Dir::Cwd, 0)),
-    Entry::new(133, "mknod", 3, mknod),
-    Entry::extra(258, "mkdirat", 3, |call| {
-        make_directory(call, Dir::Target(0), 1)
-    }),
-    Entry::new(263, "unlinkat", 3, unlinkat),
-    Entry::new(264, "renameat", 4, |call| {
+    Entry::new(83, |call| make_directory(call, Dir::Cwd, 0)),
+    Entry::new(84, |call| remove_directory(call, Dir::Cwd, 0)),
+    Entry::new(86, |call| link_paths(call, (Dir::Cwd, 0), (Dir::Cwd, 1), 0)),
+    Entry::new(87, |call| remove_file(call, Dir::Cwd, 0)),
+    Entry::new(88, |call| symlink_path(call, Dir::Cwd, 1)),
+    Entry::new(89, |call| read_link(call, Dir::Cwd, 0)),
+    Entry::new(133, mknod),
+    Entry::new(258, |call| make_directory(call, Dir::Target(0), 1)),
+    Entry::new(263, unlinkat),
+    Entry::new(264, |call| {
         rename_paths(call, (Dir::Target(0), 1), (Dir::Target(2), 3), 0)
     }),
-    Entry::extra(265, "linkat", 5, linkat),
-    Entry::new(266, "symlinkat", 3, |call| {
-        symlink_path(call, Dir::Own(1), 2)
-    }),
-    Entry::new(267, "readlinkat", 4, |call| read_link(call, Dir::Own(0), 1)),
-    Entry::new(316, "renameat2", 5, renameat2),
+    Entry::new(265, linkat),
+    Entry::new(266, |call| symlink_path(call, Dir::Own(1), 2)),
+    Entry::new(267, |call| read_link(call, Dir::Own(0), 1)),
+    Entry::new(316, renameat2),
 ];
 
 fn make_directory(call: &Call<'_>, dir: Dir, index: usize) -> Result<i32, Errno> {

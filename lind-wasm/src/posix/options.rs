@@ -9,10 +9,7 @@ use crate::regions::Prot;
 use rustix::io::Errno;
 use std::os::fd::AsRawFd;
 
-pub(super) const CALLS: &[Entry] = &[
-    Entry::new(54, "setsockopt", 5, setsockopt),
-    Entry::new(55, "getsockopt", 5, getsockopt),
-];
+pub(super) const CALLS: &[Entry] = &[Entry::new(54, setsockopt), Entry::new(55, getsockopt)];
 
 /// An option that cages have. Whether it can be set, too, the kernel knows.
 struct Opt {

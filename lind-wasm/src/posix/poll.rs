@@ -10,11 +10,11 @@ use rustix::io::Errno;
 use std::os::fd::AsRawFd;
 
 pub(super) const CALLS: &[Entry] = &[
-    Entry::new(7, "poll", 3, poll),
+    Entry::new(7, poll),
     // The third argument is milliseconds, as on Lind. Cages catch no signals: the mask is moot.
-    Entry::new(271, "ppoll", 4, poll),
-    Entry::new(23, "select", 5, select),
-    Entry::extra(270, "pselect6", 6, pselect6),
+    Entry::new(271, poll),
+    Entry::new(23, select),
+    Entry::new(270, pselect6),
 ];
 
 fn poll(call: &Call<'_>) -> Result<i32, Errno> {

@@ -7,25 +7,21 @@ use crate::run;
 use rustix::io::Errno;
 
 pub(super) const CALLS: &[Entry] = &[
-    Entry::new(24, "sched_yield", 0, sched_yield),
-    Entry::new(39, "getpid", 0, |call| Ok(call.target.id.pid())),
-    Entry::new(56, "clone", 2, clone),
-    Entry::new(59, "execve", 3, execve),
-    Entry::new(60, "exit", 2, exit),
-    Entry::new(61, "wait4", 3, waitpid),
-    Entry::new(62, "kill", 2, kill),
-    Entry::extra(95, "umask", 1, umask),
-    Entry::new(102, "getuid", 0, |_| id(rustix::process::getuid().as_raw())),
-    Entry::new(104, "getgid", 0, |_| id(rustix::process::getgid().as_raw())),
-    Entry::new(107, "geteuid", 0, |_| {
-        id(rustix::process::geteuid().as_raw())
-    }),
-    Entry::new(108, "getegid", 0, |_| {
-        id(rustix::process::getegid().as_raw())
-    }),
-    Entry::new(110, "getppid", 0, getppid),
-    Entry::new(121, "getpgid", 1, |call| Ok(call.target.id.pid())),
-    Entry::new(231, "exit_group", 2, exit),
+    Entry::new(24, sched_yield),
+    Entry::new(39, |call| Ok(call.target.id.pid())),
+    Entry::new(56, clone),
+    Entry::new(59, execve),
+    Entry::new(60, exit),
+    Entry::new(61, waitpid),
+    Entry::new(62, kill),
+    Entry::new(95, umask),
+    Entry::new(102, |_| id(rustix::process::getuid().as_raw())),
+    Entry::new(104, |_| id(rustix::process::getgid().as_raw())),
+    Entry::new(107, |_| id(rustix::process::geteuid().as_raw())),
+    Entry::new(108, |_| id(rustix::process::getegid().as_raw())),
+    Entry::new(110, getppid),
+    Entry::new(121, |call| Ok(call.target.id.pid())),
+    Entry::new(231, exit),
 ];
 
 /// Arguments and environment together, in strings and in bytes (execve(2), `E2BIG`).
@@ -101,9 +97,9 @@ fn execve(call: &Call<'_>) -> Result<i32, Errno> {
     let program = call.rt.load(&cwd, &path).map_err(|error| {
         let errno = error.errno();
         if errno == Errno::NOEXEC {
-            let name = String::from_utf8_lossy(&path).into_owned();
-            call.rt
-                .complain(format_args!("{:#}", error.describe(&name)));
+            let name = String::from_utf8_lossy(&path);
+            call.target
+                .say(format!("lind-wasm: {:#}", error.describe(&name)));
         }
         errno
     })?;

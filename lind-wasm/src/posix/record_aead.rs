@@ -6,10 +6,7 @@ use rustix::io::Errno;
 use sealed::wire::aead::{MessageAead, MessageKey, Run, Software};
 use zeroize::Zeroizing;
 
-pub(super) const CALLS: &[Entry] = &[
-    Entry::extra(1103, "record_seal", 5, seal),
-    Entry::extra(1104, "record_open", 5, open),
-];
+pub(super) const CALLS: &[Entry] = &[Entry::new(1103, seal), Entry::new(1104, open)];
 
 /// What the first argument points to: bytes of the header before each message u8, three bytes
 /// unused, plaintext bytes of each message but the last u32, number of the first message u64, key

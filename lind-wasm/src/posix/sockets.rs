@@ -14,16 +14,16 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
 pub(super) const CALLS: &[Entry] = &[
-    Entry::new(41, "socket", 3, socket),
-    Entry::new(42, "connect", 3, connect),
-    Entry::new(43, "accept", 3, |call| accept(call, 0)),
-    Entry::new(48, "shutdown", 2, shutdown),
-    Entry::new(49, "bind", 3, bind),
-    Entry::new(50, "listen", 2, listen),
-    Entry::new(51, "getsockname", 3, |call| name(call, libc::getsockname)),
-    Entry::new(52, "getpeername", 3, |call| name(call, libc::getpeername)),
-    Entry::new(53, "socketpair", 4, socketpair),
-    Entry::new(288, "accept4", 4, |call| accept(call, call.int(3))),
+    Entry::new(41, socket),
+    Entry::new(42, connect),
+    Entry::new(43, |call| accept(call, 0)),
+    Entry::new(48, shutdown),
+    Entry::new(49, bind),
+    Entry::new(50, listen),
+    Entry::new(51, |call| name(call, libc::getsockname)),
+    Entry::new(52, |call| name(call, libc::getpeername)),
+    Entry::new(53, socketpair),
+    Entry::new(288, |call| accept(call, call.int(3))),
 ];
 
 /// A socket about to be made.

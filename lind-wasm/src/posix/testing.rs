@@ -9,7 +9,7 @@ use crate::net::Net;
 use crate::path::Root;
 use crate::program::Program;
 use crate::runtime::{Runtime, Settings};
-use crate::threei::{Arg, HandlerTable, Request, UNUSED};
+use crate::threei::{Arg, HandlerTable, UNUSED};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::net::{IpAddr, SocketAddr};
@@ -19,6 +19,8 @@ use std::sync::{Arc, Mutex};
 const PROGRAM: &str = r#"(module
     (import "env" "memory" (memory 8 65536 shared))
     (import "lind" "lind-get-cage-id" (func (result i64)))
+    (func (export "pass_fptr_to_wt") (param i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64)
+      (result i32) i32.const 7)
     (func (export "_start") (result i32) i32.const 0))"#;
 
 /// Where a guest's memory is not mapped.
@@ -36,17 +38,29 @@ fn key_in(folder: &Path) -> ArtifactKey {
     ArtifactKey::load(&folder.join("root")).unwrap()
 }
 
+/// Gives a cage the program to run.
+fn give_image(rt: &Runtime, cage: &Cage, program: Arc<Program>) -> Arc<Image> {
+    let new = NewImage {
+        program,
+        args: vec![b"test".to_vec()],
+        env: Vec::new(),
+    };
+    let image = rt.make_image(cage, new).unwrap();
+    cage.set_image(Some(image.clone()));
+    image
+}
+
 /// A cage without a thread, for calls made directly.
-pub(super) struct Fixture {
+pub(crate) struct Fixture {
     pub(super) dir: tempfile::TempDir,
-    pub(super) rt: Arc<Runtime>,
-    pub(super) cage: Arc<Cage>,
+    pub(crate) rt: Arc<Runtime>,
+    pub(crate) cage: Arc<Cage>,
     pub(super) image: Arc<Image>,
 }
 
 impl Fixture {
     /// A cage in an empty root, with an empty umask and no open files.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with_net(Net::All)
     }
 
@@ -78,19 +92,20 @@ impl Fixture {
             })
             .unwrap();
         let program = Arc::new(Program::load(&rt.engine, &key, &wasm, false).unwrap());
-        let new = NewImage {
-            program,
-            args: vec![b"test".to_vec()],
-            env: Vec::new(),
-        };
-        let image = rt.make_image(&cage, new).unwrap();
-        cage.set_image(Some(image.clone()));
+        let image = give_image(&rt, &cage, program);
         Self {
             dir,
             rt,
             cage,
             image,
         }
+    }
+
+    /// A cage that `maker` forked, with an image of its own.
+    pub(crate) fn fork(&self, maker: &Cage) -> Arc<Cage> {
+        let child = self.rt.enrol(maker.bequeath()).unwrap();
+        give_image(&self.rt, &child, self.image.program.clone());
+        child
     }
 
     /// A path of the host inside the root.
@@ -108,13 +123,7 @@ impl Fixture {
         for (arg, &value) in all.iter_mut().zip(args) {
             arg.value = value;
         }
-        let request = Request {
-            nr,
-            own,
-            target: own,
-            args: all,
-        };
-        super::call(&self.rt, &self.cage, self.cage.clone(), &request)
+        super::call(&self.rt, &self.cage, &self.cage, nr, &all)
     }
 
     /// Puts bytes into the cage's memory.

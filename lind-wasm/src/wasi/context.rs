@@ -42,7 +42,7 @@ impl<'a> Context<'a> {
             target: own,
             args,
         };
-        let result = host::system_call(&mut self.caller, &request).map_err(Failure::Stop)?;
+        let result = host::system_call(&mut self.caller, request).map_err(Failure::Stop)?;
         match Errno::in_result(result) {
             Some(errno) => Err(errno.into()),
             None => Ok(result as u32),

@@ -70,7 +70,10 @@ fn every_call_is_decided_on() -> anyhow::Result<()> {
             .iter()
             .find(|call| call.nr == u64::from(nr))
     };
-    for entry in lind_wasm::posix::served() {
+    for entry in calls::CALLS.iter().filter(|call| call.is_ours()) {
+        if (calls::REGISTER_HANDLER..=calls::COPY_TABLE).contains(&entry.nr) {
+            continue; // What grates are made with.
+        }
         let call = known(entry.nr)
             .with_context(|| format!("{} ({}) is not decided on", entry.name, entry.nr))?;
         anyhow::ensure!(

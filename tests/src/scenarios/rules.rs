@@ -933,7 +933,10 @@ fn bad_files() -> anyhow::Result<()> {
 
 /// The grate's table of calls covers what the runtime serves.
 fn every_call_is_decided_on() -> anyhow::Result<()> {
-    for entry in lind_wasm::posix::served() {
+    for entry in calls::CALLS.iter().filter(|call| call.is_ours()) {
+        if (calls::REGISTER_HANDLER..=calls::COPY_TABLE).contains(&entry.nr) {
+            continue; // What grates are made with.
+        }
         let mut calls = write_filter_grate::calls::CALLS.iter();
         let call = calls
             .find(|call| call.nr == u64::from(entry.nr))

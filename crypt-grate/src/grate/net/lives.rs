@@ -3,6 +3,7 @@
 
 use super::pump::end_orphan;
 use super::{Socket, below};
+use crate::grate::files;
 use crate::grate::state;
 use crate::grate::state::Opened;
 use grate_rs::constants::{SYS_FCNTL, fs};
@@ -94,6 +95,7 @@ fn end_now(fd: CageFd, socket: &Arc<Socket>) {
 /// close: descriptor.
 pub fn close(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
+    files::finish(&[fd]);
     for (fd, socket) in last_of(&[fd]) {
         let is_finished = socket.with_link(|link| {
             link.finish(fd);
@@ -110,6 +112,7 @@ pub fn close(call: &Call) -> Result<i32, Errno> {
 
 /// Does what may close descriptors; the connections that end by it are told so once it is done.
 fn closing(gone: &[CageFd], act: impl FnOnce() -> Result<i32, Errno>) -> Result<i32, Errno> {
+    files::finish(gone);
     let kept: Vec<_> = last_of(gone)
         .into_iter()
         .filter_map(|(fd, socket)| Some((copy(fd, &socket, fs::F_DUPFD)?, socket)))
@@ -162,6 +165,7 @@ pub fn exit(call: &Call) -> Result<i32, Errno> {
     let cage = call.cage_of(0);
     let of_cage = state.descriptors.of_cage(cage).into_iter();
     let gone: Vec<_> = of_cage.map(|(fd, ..)| fd).collect();
+    files::finish(&gone);
     for (fd, socket) in last_of(&gone) {
         end_now(fd, &socket);
     }

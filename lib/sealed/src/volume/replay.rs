@@ -28,6 +28,9 @@ pub struct Opened<A> {
     /// Whether it must be so. Else somebody may be changing the file right now: who is not alone
     /// with it waits for that and looks again.
     pub is_certain: bool,
+    /// Whether there are bytes in a file that is empty all the same. They are to be cut off before it is
+    /// begun: no power cut may bring old and new together.
+    pub has_remains: bool,
 }
 
 /// What comes next in a log.
@@ -133,12 +136,13 @@ impl<A: Aead> Volume<A> {
         disk: &D,
         find: impl FnOnce(&[u8]) -> Result<FileCipher<A>, Error>,
     ) -> Result<Opened<A>, Failure<D::Error>> {
+        let mut head = vec![0; FIRST];
+        let len = read_full(disk, &mut head, 0)?;
         let nothing = Opened {
             volume: None,
             is_certain: true,
+            has_remains: len > 0,
         };
-        let mut head = vec![0; FIRST];
-        let len = read_full(disk, &mut head, 0)?;
         if len == 0 {
             return Ok(nothing);
         }
@@ -164,7 +168,7 @@ impl<A: Aead> Volume<A> {
             }
         }
         let Some((superblock, mac)) = newest else {
-            if len < SECTOR_LEN + SUPERBLOCK_LEN {
+            if len < SECTOR_LEN {
                 return Err(Error::Truncated.into());
             }
             return Ok(nothing);
@@ -188,6 +192,9 @@ impl<A: Aead> Volume<A> {
         if counts < volume.log.counter {
             volume.begin_epoch(superblock, mac);
             volume.replay(disk, &mut ahead, counts, None)?;
+            if let Next::Record(_, _, mac) = volume.next_record(disk, &mut ahead)? {
+                volume.log.void = Some(mac);
+            }
             ends = false;
         }
         volume.log.durable = durable;
@@ -203,6 +210,7 @@ impl<A: Aead> Volume<A> {
         Ok(Opened {
             volume: Some(volume),
             is_certain,
+            has_remains: false,
         })
     }
 
@@ -268,6 +276,7 @@ impl<A: Aead> Volume<A> {
             match self.next_record(disk, ahead)? {
                 Next::End => return Ok(true),
                 Next::Broken => return Ok(false),
+                Next::Record(_, _, mac) if self.log.void == Some(mac) => return Ok(true),
                 Next::Record(record, len, mac) => {
                     self.apply(&record, len, mac)?;
                     if let Some(history) = &mut history {

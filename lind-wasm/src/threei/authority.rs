@@ -1,0 +1,196 @@
+//! Authority: which cages a call may name.
+//!
+//! A cage may name itself, the cages whose grate it is (those with a route that leads to it or
+//! that it registered, which a fork copies to what they fork), and while it serves a call those
+//! that the call names and the one that made it. Making a cage gives the right to register
+//! handlers on it, and no other. This is the only place where it is decided: [`judge`] looks at
+//! each call before any handler or the kernel sees it.
+
+use super::{DEREGISTER, MAX_DEPTH, Request};
+use crate::cage::{Cage, CageId};
+use crate::runtime::Runtime;
+use calls::{COPY_TABLE, GRATE_MEMORY_FLAG, REGISTER_HANDLER, UNUSED};
+use rustix::io::Errno;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::sync::Arc;
+
+/// A call under way in a handler on this thread.
+struct Frame {
+    grate: CageId,
+    /// The cages that the call was judged to name, and the one that made it.
+    named: [CageId; 8],
+}
+
+thread_local! {
+    static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a call names, all of which is the caller's to name.
+pub(super) struct Judged<'a> {
+    /// The cage whose state is acted on.
+    pub(super) target: Cow<'a, Arc<Cage>>,
+    /// Those named, and the caller.
+    named: [CageId; 8],
+}
+
+/// Looks at every cage that a call names. Afterwards each argument has a cage that the caller may
+/// name; one that the call does not have belongs to the target.
+///
+/// # Errors
+/// `EPERM` for one that is not the caller's to name; `ESRCH` for one that is not there.
+pub(super) fn judge<'a>(
+    rt: &Runtime,
+    caller: &'a Arc<Cage>,
+    request: &mut Request,
+) -> Result<Judged<'a>, Errno> {
+    let own = caller.id.raw();
+    if request.own != own {
+        // A cage speaks for itself only: the table of another one may have fewer handlers.
+        return Err(Errno::PERM);
+    }
+    // The common case first: a call of a cage for itself, which costs no count of references.
+    let target = if request.target == own {
+        Cow::Borrowed(caller)
+    } else {
+        Cow::Owned(named(rt, caller, request.target)?)
+    };
+    let entry = calls::entry(request.nr);
+    if entry.is_some_and(calls::Entry::is_of_the_thread)
+        && !(target.is_on_own_thread() && target.current_call() == request.nr)
+    {
+        return Err(Errno::PERM);
+    }
+    // What a private number's arguments are, only its handler knows: all of them count.
+    let arity = entry.map_or(6, |entry| entry.args.len());
+    let mut names = [caller.id; 8];
+    names[7] = target.id;
+    let numbers = numbers(request.nr);
+    for (index, arg) in request.args.iter_mut().enumerate().skip(numbers) {
+        if arg.cage == own && request.target == own {
+            continue;
+        }
+        let id = arg.cage & !GRATE_MEMORY_FLAG;
+        if index >= arity || id == UNUSED & !GRATE_MEMORY_FLAG || id == request.target {
+            arg.cage = request.target;
+        } else {
+            arg.cage = id;
+            names[index] = named(rt, caller, id)?.id;
+        }
+    }
+    // Numbers that are cages all the same. One that is gone is answered in 3i's own way.
+    let gone = |cage: Result<Arc<Cage>, Errno>| match cage {
+        Err(Errno::SRCH) => Ok(None),
+        other => other.map(Some),
+    };
+    let [first, second, ..] = &request.args;
+    match request.nr {
+        REGISTER_HANDLER => {
+            let target = gone(registrable(rt, caller, first.value))?;
+            if let Some(target) = target.filter(|_| second.cage != DEREGISTER) {
+                gone(handler_of(rt, caller, &target, second.cage))?;
+            }
+        }
+        COPY_TABLE => {
+            gone(registrable(rt, caller, first.value))?;
+            gone(registrable(rt, caller, first.cage))?;
+        }
+        _ => {}
+    }
+    Ok(Judged {
+        target,
+        named: names,
+    })
+}
+
+/// How many arguments at the beginning have no cage beside them, but a number with a meaning of
+/// its own.
+fn numbers(nr: u32) -> usize {
+    match nr {
+        REGISTER_HANDLER => 2,
+        COPY_TABLE => 1,
+        _ => 0,
+    }
+}
+
+/// The living cage that `caller` names.
+///
+/// # Errors
+/// As [`judge`].
+pub(super) fn named(rt: &Runtime, caller: &Arc<Cage>, id: u64) -> Result<Arc<Cage>, Errno> {
+    if id == caller.id.raw() {
+        return Ok(caller.clone());
+    }
+    let id = CageId::from_guest(id).ok_or(Errno::SRCH)?;
+    let cage = rt.cage(id).ok_or(Errno::SRCH)?;
+    let serves = || {
+        FRAMES.with_borrow(|frames| {
+            let mut served = frames.iter().filter(|frame| frame.grate == caller.id);
+            served.any(|frame| frame.named.contains(&id))
+        })
+    };
+    if serves() || cage.handlers.leads_to(caller.id) {
+        Ok(cage)
+    } else {
+        Err(Errno::PERM)
+    }
+}
+
+/// A cage on which `caller` may register handlers: itself, one that it made, one whose grate it
+/// is.
+///
+/// # Errors
+/// As [`judge`].
+pub(super) fn registrable(rt: &Runtime, caller: &Arc<Cage>, id: u64) -> Result<Arc<Cage>, Errno> {
+    let made = CageId::from_guest(id)
+        .and_then(|id| rt.cage(id))
+        .filter(|cage| cage.maker() == Some(caller.id));
+    made.map_or_else(|| named(rt, caller, id), Ok)
+}
+
+/// The cage whose handlers `caller` registers on `target`: one that it may name, or on itself,
+/// before it has become another program than its maker, its maker's.
+///
+/// # Errors
+/// As [`judge`].
+pub(super) fn handler_of(
+    rt: &Runtime,
+    caller: &Arc<Cage>,
+    target: &Arc<Cage>,
+    id: u64,
+) -> Result<Arc<Cage>, Errno> {
+    let maker = caller.maker().filter(|maker| {
+        maker.raw() == id && target.id == caller.id && caller.is_its_makers_program()
+    });
+    match maker {
+        Some(maker) => rt.cage(maker).ok_or(Errno::SRCH),
+        None => named(rt, caller, id),
+    }
+}
+
+/// Runs `serve` as a handler of `grate`, which may name for that long what the call names.
+///
+/// # Errors
+/// `ELOOP` when the thread is in too many calls already, and as `serve`.
+pub(super) fn serving(
+    grate: CageId,
+    call: &Judged<'_>,
+    serve: impl FnOnce() -> Result<i32, Errno>,
+) -> Result<i32, Errno> {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            FRAMES.with_borrow_mut(|frames| frames.pop());
+        }
+    }
+    let named = call.named;
+    FRAMES.with_borrow_mut(|frames| {
+        if frames.len() >= MAX_DEPTH {
+            return Err(Errno::LOOP);
+        }
+        frames.push(Frame { grate, named });
+        Ok(())
+    })?;
+    let _leave = Leave;
+    serve()
+}

@@ -1,0 +1,192 @@
+//! 3i: which cage's handler serves which call, and how calls get there.
+//!
+//! Every call of every cage, made through `make-syscall` or by the WASI layer, passes
+//! [`dispatch`]. The lookup uses the caller's own table alone; a number without a handler is
+//! served by [`crate::posix`].
+
+mod authority;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use table::HandlerTable;
+
+use crate::cage::Cage;
+use crate::posix;
+use crate::runtime::Runtime;
+use authority::Judged;
+use calls::{COPY_DATA, COPY_TABLE, EXIT, EXIT_GROUP, REGISTER_HANDLER};
+use rustix::io::Errno;
+use std::sync::Arc;
+use table::{Route, Way};
+
+pub use calls::UNUSED;
+
+/// An argument and the cage that it belongs to, as guests pass them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arg {
+    /// The argument.
+    pub value: u64,
+    /// The cage whose address, descriptor or the like it is.
+    pub cage: u64,
+}
+
+/// One call as a guest made it; nothing in it is checked yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// System call number.
+    pub nr: u32,
+    /// The cage that the guest says it is.
+    pub own: u64,
+    /// The cage whose process state is meant.
+    pub target: u64,
+    /// Arguments.
+    pub args: [Arg; 6],
+}
+
+/// What a guest names as handler to take a registration back.
+const DEREGISTER: u64 = 500;
+/// Result for a refused copy, as Lind defines it (not a negated errno).
+const ABORTED: i32 = 0xE001_0001_u32 as i32;
+/// Result when a cage is gone, as Lind defines it.
+const NO_SUCH_CAGE: i32 = 0xE001_0002_u32 as i32;
+/// Calls in calls that one thread may be in. Each takes native stack.
+const MAX_DEPTH: usize = 48;
+
+/// Serves one call of `caller` and answers what the guest gets: a result or a negated errno.
+pub fn dispatch(rt: &Arc<Runtime>, caller: &Arc<Cage>, mut request: Request) -> i32 {
+    match authority::judge(rt, caller, &mut request) {
+        Ok(judged) => {
+            let served = route(rt, caller, &judged, &request);
+            served.unwrap_or_else(|errno| -errno.raw_os_error())
+        }
+        // Its result is an address, which can look like any errno.
+        Err(_) if request.nr == COPY_DATA => ABORTED,
+        Err(errno) => -errno.raw_os_error(),
+    }
+}
+
+fn route(
+    rt: &Arc<Runtime>,
+    caller: &Arc<Cage>,
+    judged: &Judged<'_>,
+    request: &Request,
+) -> Result<i32, Errno> {
+    match caller.handlers.way(request.nr) {
+        Way::Handler(grate, image, handler) => authority::serving(grate, judged, || {
+            image.call_handler(rt, grate, handler, &request.args)
+        }),
+        // Fail closed: without one of its grates no call of a cage goes anywhere, least of all to
+        // the kernel. Its end is the cage's own.
+        Way::Orphaned if request.nr == COPY_DATA => Ok(ABORTED),
+        Way::Orphaned if !matches!(request.nr, EXIT | EXIT_GROUP) => Err(Errno::IO),
+        Way::Orphaned | Way::Kernel => match request.nr {
+            REGISTER_HANDLER => register(rt, caller, &request.args),
+            COPY_DATA => Ok(copy_data(rt, caller, &request.args)),
+            COPY_TABLE => copy_table(rt, caller, &request.args),
+            nr => posix::call(rt, caller, &judged.target, nr, &request.args),
+        },
+    }
+}
+
+/// A result that tells of a cage that is gone in Lind's way.
+fn or_gone(result: Result<Arc<Cage>, Errno>, gone: i32) -> Result<Result<Arc<Cage>, i32>, Errno> {
+    match result {
+        Ok(cage) if !cage.has_ended() => Ok(Ok(cage)),
+        Ok(_) | Err(Errno::SRCH) => Ok(Err(gone)),
+        Err(other) => Err(other),
+    }
+}
+
+/// 1001: a1 target cage, a1cage number, a2cage grate (or 500), a3 function-table index.
+fn register(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<i32, Errno> {
+    let target = authority::registrable(rt, caller, args[0].value);
+    let target = match or_gone(target, NO_SUCH_CAGE)? {
+        Ok(target) => target,
+        Err(gone) => return Ok(gone),
+    };
+    let nr = u32::try_from(args[0].cage).map_err(|_| Errno::INVAL)?;
+    if args[1].cage == DEREGISTER {
+        let mut routes = target.handlers.write();
+        let registrar = routes.get(nr).last().ok_or(Errno::INVAL)?.by;
+        if registrar != caller.id && !rt.is_made_by(registrar, caller.id) {
+            return Err(Errno::PERM);
+        }
+        routes.pop(nr);
+        return Ok(0);
+    }
+    let grate = authority::handler_of(rt, caller, &target, args[1].cage);
+    let grate = match or_gone(grate, NO_SUCH_CAGE)? {
+        Ok(grate) => grate,
+        Err(gone) => return Ok(gone),
+    };
+    let handler = args[2].value;
+    let image = grate.image()?;
+    if handler > u64::from(u32::MAX) || !image.can_serve() {
+        return Err(Errno::INVAL);
+    }
+    let route = Route {
+        grate: grate.id,
+        service: image.service().clone(),
+        image: Arc::downgrade(&image),
+        handler,
+        // What a child registered for its maker before it became another program is the maker's:
+        // that program must not take it back.
+        by: if target.id == caller.id {
+            grate.id
+        } else {
+            caller.id
+        },
+    };
+    target.handlers.write().push(nr, route);
+    Ok(0)
+}
+
+/// 1002: a1 source, a2 destination, a3 length, a4 type (0 bytes, 1 string with its NUL).
+fn copy_data(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> i32 {
+    let copied = (|| {
+        let memory = |arg: &Arg| authority::named(rt, caller, arg.cage)?.image();
+        let (source, destination) = (memory(&args[0])?, memory(&args[1])?);
+        let (from, to) = (args[0].value, args[1].value);
+        let len = usize::try_from(args[2].value).map_err(|_| Errno::INVAL)?;
+        match args[3].value {
+            0 => destination.memory.copy_from(to, &source.memory, from, len),
+            1 => {
+                let mut string = source.memory.read_cstr(from, len)?;
+                string.push(0);
+                destination.memory.write(to, &string)
+            }
+            _ => Err(Errno::INVAL),
+        }
+    })();
+    match copied {
+        Ok(()) => args[1].value as i32,
+        Err(_) => ABORTED,
+    }
+}
+
+/// 1003: a1 the cage whose table is copied, a1cage the cage that gets it.
+fn copy_table(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<i32, Errno> {
+    let cage = |id| authority::registrable(rt, caller, id);
+    let source = match or_gone(cage(args[0].value), ABORTED)? {
+        Ok(source) => source,
+        Err(gone) => return Ok(gone),
+    };
+    let target = match or_gone(cage(args[0].cage), NO_SUCH_CAGE)? {
+        Ok(target) => target,
+        Err(gone) => return Ok(gone),
+    };
+    if source.id == target.id {
+        return Ok(0);
+    }
+    let new = source.handlers.read().clone();
+    let mut table = target.handlers.write();
+    // What a cage above the caller put on the target must survive, or a program could shed its
+    // grate by copying a poorer table.
+    let may_drop = |old: &Route| old.by == caller.id || rt.is_made_by(old.by, caller.id);
+    if !new.keep(&table, may_drop) {
+        return Err(Errno::PERM);
+    }
+    *table = new;
+    Ok(0)
+}

@@ -1,0 +1,177 @@
+//! A cage's routes: which grate serves which of its calls.
+
+use crate::cage::CageId;
+use crate::image::{Image, Service};
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock, Weak};
+
+/// A registered handler.
+#[derive(Clone, Debug)]
+pub(super) struct Route {
+    /// The cage whose handler it is.
+    pub(super) grate: CageId,
+    /// The image that was there at the registration.
+    pub(super) image: Weak<Image>,
+    /// Whether that image still serves calls.
+    pub(super) service: Arc<Service>,
+    /// Index into its function table.
+    pub(super) handler: u64,
+    /// Who registered: only that cage, or one that made it, can take it back.
+    pub(super) by: CageId,
+}
+
+impl Route {
+    fn same(&self, other: &Self) -> bool {
+        self.grate == other.grate
+            && self.handler == other.handler
+            && Weak::ptr_eq(&self.image, &other.image)
+    }
+}
+
+/// A cage's routes: for each number those registered, the one in force last.
+#[derive(Debug, Default)]
+pub struct HandlerTable(RwLock<Routes>);
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Routes {
+    /// Numbers below [`LOW`], the ordinary system calls, found without a search.
+    low: Vec<Vec<Route>>,
+    high: BTreeMap<u32, Vec<Route>>,
+    grates: Grates,
+}
+
+/// What a table's routes have in common.
+#[derive(Clone, Debug, Default)]
+struct Grates {
+    /// The grates of the table's owner: those that a route leads to, or that registered one.
+    ids: Vec<CageId>,
+    /// The service of each image that a route leads to.
+    services: Vec<Arc<Service>>,
+}
+
+impl Grates {
+    fn note(&mut self, route: &Route) {
+        for grate in [route.grate, route.by] {
+            if !self.ids.contains(&grate) {
+                self.ids.push(grate);
+            }
+        }
+        let known = |service: &Arc<Service>| Arc::ptr_eq(service, &route.service);
+        if !self.services.iter().any(known) {
+            self.services.push(route.service.clone());
+        }
+    }
+}
+
+const LOW: u32 = 512;
+
+impl Routes {
+    pub(super) fn get(&self, nr: u32) -> &[Route] {
+        if nr < LOW {
+            self.low.get(nr as usize).map_or(&[], Vec::as_slice)
+        } else {
+            self.high.get(&nr).map_or(&[], Vec::as_slice)
+        }
+    }
+
+    fn of(&mut self, nr: u32) -> &mut Vec<Route> {
+        if nr < LOW {
+            if self.low.is_empty() {
+                self.low = vec![Vec::new(); LOW as usize];
+            }
+            &mut self.low[nr as usize]
+        } else {
+            self.high.entry(nr).or_default()
+        }
+    }
+
+    /// Puts a route in force. What the same cage registered before is replaced, not kept below.
+    pub(super) fn push(&mut self, nr: u32, route: Route) {
+        if self.of(nr).pop_if(|last| last.by == route.by).is_some() {
+            self.count_grates();
+        }
+        self.grates.note(&route);
+        self.of(nr).push(route);
+    }
+
+    /// Takes the route in force away, and the one below it comes into force.
+    pub(super) fn pop(&mut self, nr: u32) {
+        self.of(nr).pop();
+        self.count_grates();
+    }
+
+    fn count_grates(&mut self) {
+        let mut grates = Grates::default();
+        let routes = self.all().flat_map(|(_, routes)| routes);
+        routes.for_each(|route| grates.note(route));
+        self.grates = grates;
+    }
+
+    /// Whether each route of `old` that `may_drop` does not give up is among these.
+    pub(super) fn keep(&self, old: &Self, may_drop: impl Fn(&Route) -> bool) -> bool {
+        old.all().all(|(nr, routes)| {
+            routes
+                .iter()
+                .all(|route| may_drop(route) || self.get(nr).iter().any(|kept| kept.same(route)))
+        })
+    }
+
+    fn all(&self) -> impl Iterator<Item = (u32, &Vec<Route>)> {
+        let low = self
+            .low
+            .iter()
+            .enumerate()
+            .map(|(nr, routes)| (nr as u32, routes));
+        low.chain(self.high.iter().map(|(&nr, routes)| (nr, routes)))
+    }
+}
+
+/// Where a call of a cage leads.
+pub(super) enum Way {
+    /// To that handler of that grate.
+    Handler(CageId, Arc<Image>, u64),
+    /// To the kernel: no grate serves that number.
+    Kernel,
+    /// Nowhere: one of the cage's grates is gone.
+    Orphaned,
+}
+
+impl HandlerTable {
+    /// A copy, as fork makes it.
+    pub fn duplicate(&self) -> Self {
+        Self(RwLock::new(self.read().clone()))
+    }
+
+    /// Forgets all routes: what a cage that has ended needs no more.
+    pub fn clear(&self) {
+        *self.write() = Routes::default();
+    }
+
+    /// Whether `cage` is a grate of the table's owner.
+    pub(super) fn leads_to(&self, cage: CageId) -> bool {
+        self.read().grates.ids.contains(&cage)
+    }
+
+    /// Where a call of that number leads.
+    pub(super) fn way(&self, nr: u32) -> Way {
+        let routes = self.read();
+        if !routes.grates.services.iter().all(|service| service.is_up()) {
+            return Way::Orphaned;
+        }
+        match routes.get(nr).last() {
+            None => Way::Kernel,
+            Some(route) => match route.image.upgrade() {
+                Some(image) => Way::Handler(route.grate, image, route.handler),
+                None => Way::Orphaned,
+            },
+        }
+    }
+
+    pub(super) fn read(&self) -> std::sync::RwLockReadGuard<'_, Routes> {
+        self.0.read().unwrap_or_else(|e| e.into_inner())
+    }
+
+    pub(super) fn write(&self) -> std::sync::RwLockWriteGuard<'_, Routes> {
+        self.0.write().unwrap_or_else(|e| e.into_inner())
+    }
+}
