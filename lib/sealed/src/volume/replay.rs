@@ -1,5 +1,7 @@
 //! Opening a file: superblocks, then the log as far as it counts.
 
+mod salvage;
+
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,6 +15,8 @@ use crate::superblock::{MARK_LEN, SECTOR_LEN, SUPERBLOCK_LEN, Superblock, parse_
 use crate::volume::{Stored, Volume};
 use crate::{Disk, Error, Failure, FileCipher, TAG_LEN};
 use zeroize::Zeroizing;
+
+pub use salvage::{Found, Salvage};
 
 /// Bytes of the log that are read at a time.
 const PIECE: usize = 32 << 10;
