@@ -14,14 +14,15 @@ use crate::aead::{Aead, Software};
 use crate::disk::read_full;
 use crate::layout::OVERHEAD;
 use crate::mac::{MAC_LEN, Mac};
-use crate::record::{FIXED_LEN, Kind, MAX_RECORD_LEN, Record, Start};
+use crate::record::{FIXED_LEN, Kind, MAX_RECORD_LEN, Record, Start, Tag};
 use crate::superblock::{SECTOR_LEN, Superblock};
 use crate::tree::HOLE;
 use crate::volume::{Log, Stored, Volume};
 use crate::{Disk, Error, Failure, FileCipher, MAX_PHYSICAL_SIZE, NONCE_LEN};
 
-/// Places of chunks that are looked at from the end of a file whose size is not known.
-const TRIED: u64 = 1 << 20;
+/// Places of chunks at which there is something that are looked at, from the end of a file whose size
+/// is not known.
+const TRIED: usize = 1 << 18;
 
 /// At so many of them a chunk of any length is looked for.
 const TRIED_SHORT: usize = 16;
@@ -268,13 +269,17 @@ impl<A: Aead> Salvage<A> {
             }
         }
         let known = layout.chunks(size);
-        let mut shorts = 0;
-        for index in (known..places.start).rev().take(TRIED as usize) {
+        let (mut tried, mut shorts) = (0, 0);
+        for index in (known..places.start).rev() {
             let mut sealed = vec![0; layout.sealed_chunk_len()];
             let place = layout.chunk_offset(index)?;
             let len = read_full(disk, &mut sealed, place)?;
             if is_zeros(&sealed[..NONCE_LEN]) {
                 continue;
+            }
+            tried += 1;
+            if tried > TRIED {
+                break;
             }
             let mut found = self.opens(index, &sealed).then_some(layout.chunk_size());
             if found.is_none() && shorts < TRIED_SHORT {
@@ -338,10 +343,28 @@ impl<A: Aead> Salvage<A> {
                 });
             }
         }
-        Ok(match self.is_blind && self.is_guess(index) && is_hole(disk, self.layout(), index) {
-            true => Found::Unproven,
-            false => Found::Nothing,
-        })
+        Ok(
+            match self.is_blind && self.is_guess(index) && is_hole(disk, self.layout(), index) {
+                true => Found::Unproven,
+                false => Found::Nothing,
+            },
+        )
+    }
+
+    /// The tag of a chunk, if something tells which one it is.
+    pub fn tag<D: Disk + ?Sized>(&mut self, disk: &D, index: u64) -> Option<Tag> {
+        match self.volume.stored(disk, index) {
+            Ok(Stored::At { tag, .. }) => Some(tag),
+            _ => None,
+        }
+    }
+
+    /// As [`Volume::retire`].
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn retire<D: Disk + ?Sized>(&self, disk: &D) -> Result<(), D::Error> {
+        self.volume.retire(disk)
     }
 
     /// Whether nothing tells where that chunk is.
