@@ -162,7 +162,9 @@ impl<'a> Damaged<'a> {
     pub fn open(ring: &KeyRing, file: &'a File) -> Result<Self, RecoverError> {
         let disk = DamagedDisk::new(file);
         let size = disk.size().map_err(RecoverError::Read)?;
-        let (salvage, header_damaged) = if size == 0 {
+        // With this answer only what has no header opens.
+        let blank = Volume::<sealed::aead::Software>::open(&disk, |_| Err(Error::NotSealed));
+        let (salvage, header_damaged) = if blank.is_ok() {
             (None, false)
         } else {
             let (key, header_damaged) = key(ring, &disk, size)?;
@@ -402,15 +404,19 @@ fn opens_at(salvage: &Salvage, disk: &DamagedDisk<'_>, index: u64, shift: i64) -
 
 /// What tells of the contents of a file with that key.
 fn salvage(disk: &DamagedDisk<'_>, key: &FileKey) -> Result<Option<Salvage>, RecoverError> {
+    let salvage = Salvage::open(disk, FileCipher::new(key))?;
     if let Ok(opened) = Volume::open(disk, |_| Ok(FileCipher::new(key))) {
-        // One without superblocks is empty, unless there is more behind them.
         match opened.volume {
-            Some(volume) => return Ok(Some(volume.into())),
+            // Where a log may end, no matter why, there may be more behind.
+            Some(volume) if volume.counter() >= salvage.counter() => {
+                return Ok(Some(volume.into()));
+            }
+            // One without superblocks is empty, unless there is more behind them.
             None if disk.size().map_err(RecoverError::Read)? <= DATA_START => return Ok(None),
-            None => {}
+            _ => {}
         }
     }
-    Ok(Some(Salvage::open(disk, FileCipher::new(key))?))
+    Ok(Some(salvage))
 }
 
 /// The key of a file, and whether its header is damaged.
@@ -427,8 +433,8 @@ fn key(ring: &KeyRing, disk: &DamagedDisk<'_>, size: u64) -> Result<(FileKey, bo
             return Ok((key, true));
         }
         for key in guesses(ring, &head) {
-            let salvage = Salvage::open(disk, FileCipher::new(&key))?;
-            if !salvage.is_measured() || salvage.size() > 0 {
+            // With another key nothing is authentic.
+            if Salvage::open(disk, FileCipher::new(&key))?.has_anything() {
                 return Ok((key, true));
             }
         }
@@ -472,4 +478,389 @@ fn guesses(ring: &KeyRing, head: &[u8; HEADER_LEN]) -> impl Iterator<Item = File
         let keys = ring.keys().iter();
         keys.map(move |master: &MasterKey| FileKey::new(master, params, salt))
     })
+}
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use getrandom::SysRng;
+    use proptest::prelude::*;
+    use sealed::FAN_OUT;
+
+    use super::*;
+    use crate::transfer;
+
+    const PARAMS: Params = Params {
+        cipher: Cipher::XChaCha20Poly1305,
+        chunk_size: ChunkSize::MIN,
+    };
+    const CHUNK: usize = 512;
+    const SEARCH: u64 = 2000;
+    /// Bytes of plaintext in a full group.
+    const GROUP: usize = FAN_OUT as usize * CHUNK;
+    /// So long that a file is not all log.
+    const LONG: usize = 60 * CHUNK + 100;
+
+    fn ring() -> KeyRing {
+        let mut ring = KeyRing::new("other", MasterKey::from_bytes([2; 32]));
+        ring.add("k", MasterKey::from_bytes([1; 32]));
+        ring
+    }
+
+    fn plaintext(len: usize) -> Vec<u8> {
+        (0..len).map(|i| (i % 251) as u8 + 1).collect()
+    }
+
+    fn sealed(len: usize) -> Vec<u8> {
+        let mut out = io::Cursor::new(Vec::new());
+        let key = &ring().keys()[1].clone();
+        transfer::seal(key, PARAMS, plaintext(len).as_slice(), &mut out, |_| ()).unwrap();
+        out.into_inner()
+    }
+
+    /// Written by two changes, without a checkpoint: a log with two records.
+    fn logged(len: usize) -> Vec<u8> {
+        changed(&[
+            (0, &plaintext(len)[..len / 2]),
+            (len / 2, &plaintext(len)[len / 2..]),
+        ])
+    }
+
+    /// What some writes leave.
+    fn changed(writes: &[(usize, &[u8])]) -> Vec<u8> {
+        let file = tempfile::tempfile().unwrap();
+        let key = FileKey::generate(&ring().keys()[1], PARAMS, &mut SysRng).unwrap();
+        let mut volume = Volume::create(FileCipher::new(&key), &mut SysRng).unwrap();
+        let disk = FileDisk(&file);
+        for (offset, data) in writes {
+            volume
+                .write(&disk, &mut SysRng, *offset as u64, data)
+                .unwrap();
+        }
+        let mut bytes = vec![0; disk.size().unwrap() as usize];
+        disk.read_at(&mut bytes, 0).unwrap();
+        bytes
+    }
+
+    /// Where a chunk begins.
+    fn at(index: u64) -> usize {
+        PARAMS.layout().chunk_offset(index).unwrap() as usize
+    }
+
+    fn leaf(group: u64) -> usize {
+        PARAMS.layout().node_offset(0, group).unwrap() as usize
+    }
+
+    fn recover_with(bytes: &[u8], search: u64) -> Result<(Vec<u8>, Report), RecoverError> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let mut filling = Filling {
+            sink: Vec::new(),
+            fill: 0,
+        };
+        let report = recover(&ring(), &file, &mut filling, search, |_| ())?;
+        assert_eq!(filling.sink.len() as u64, report.size);
+        Ok((filling.sink, report))
+    }
+
+    fn recovered(bytes: &[u8]) -> (Vec<u8>, Report) {
+        recover_with(bytes, SEARCH).unwrap()
+    }
+
+    /// Everything that is not said to be lost is right; what is lost is filling.
+    #[track_caller]
+    fn assert_honest(original: &[u8], out: &[u8], report: &Report) {
+        for (i, &byte) in out.iter().enumerate() {
+            let lost = report.lost.iter().any(|lost| lost.contains(&(i as u64)));
+            // The plaintext has no zeros.
+            assert_eq!(byte == 0, lost, "at {i}");
+            assert!(lost || original[i] == byte, "at {i}");
+        }
+    }
+
+    fn chunks(range: Range<u64>) -> Range<u64> {
+        range.start * CHUNK as u64..range.end * CHUNK as u64
+    }
+
+    #[test]
+    fn a_whole_file_is_saved_whole() {
+        for len in [
+            0,
+            1,
+            511,
+            512,
+            513,
+            LONG,
+            GROUP - 1,
+            GROUP,
+            GROUP + 1,
+            3 * GROUP + 9,
+        ] {
+            let (out, report) = recovered(&sealed(len));
+            assert!(out == plaintext(len) && report.is_complete(), "{len}");
+            assert!(!report.header_damaged && report.shifts == 0);
+        }
+        for len in [2, 5000, LONG] {
+            let (out, report) = recovered(&logged(len));
+            assert!(out == plaintext(len) && report.is_complete(), "{len}");
+        }
+        assert_eq!(recovered(b"").1, Report::default());
+        assert_eq!(recovered(&[0; 1000]).1, Report::default());
+    }
+
+    #[test]
+    fn a_damaged_chunk_is_filled_up() {
+        let mut bytes = sealed(LONG);
+        for index in [0, 3, 4, 7] {
+            bytes[at(index) + 100] ^= 1;
+        }
+        let (out, report) = recovered(&bytes);
+        assert_eq!(report.lost, [0..512, 1536..2560, 3584..4096]);
+        assert_eq!(out.len(), LONG);
+        assert!(!report.end_is_lost && report.shifts == 0 && !report.newest_is_lost);
+        assert_honest(&plaintext(LONG), &out, &report);
+    }
+
+    #[test]
+    fn of_a_damaged_log_the_rest_is_saved() {
+        let len = 5000;
+        let whole = sealed(len);
+        // One record, marked: header, 10 tags, chunks.
+        let payload = 1536 + 32 + 24 + 160;
+        let with = |at: usize| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1;
+            let (out, report) = recovered(&bytes);
+            (out, report)
+        };
+        let (out, report) = with(payload + 3 * 552 + 100);
+        assert_eq!(report.lost, [chunks(3..4)]);
+        assert_honest(&plaintext(len), &out, &report);
+        assert!(!report.newest_is_lost);
+        // The record does not authenticate any more, but its chunks do.
+        for at in [1536 + 60, whole.len() - 1] {
+            let (out, report) = with(at);
+            assert!(report.newest_is_lost && !report.is_complete(), "{at}");
+            assert!(out == plaintext(len), "{at}");
+        }
+        // Behind a damaged record the next one is found.
+        let whole = logged(LONG);
+        for damage in [1536 + 8, 1536 + 16, 1536 + 32] {
+            let mut bytes = whole.clone();
+            bytes[damage] ^= 1;
+            let (out, report) = recovered(&bytes);
+            assert!(out.len() == LONG && report.newest_is_lost, "{damage}");
+            assert!(out[LONG / 2 + 1000..] == plaintext(LONG)[LONG / 2 + 1000..]);
+            assert_honest(&plaintext(LONG), &out, &report);
+        }
+    }
+
+    #[test]
+    fn without_superblocks_all_is_saved_that_is_there() {
+        for len in [100, 5000, LONG, 2 * GROUP + 700] {
+            for whole in [sealed(len), logged(len)] {
+                let mut bytes = whole.clone();
+                bytes[512..640].fill(0xEE);
+                let (out, report) = recovered(&bytes);
+                assert!(report.newest_is_lost && report.end_is_lost, "{len}");
+                assert!(out == plaintext(len) && report.lost.is_empty(), "{len}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_lost_end_is_told() {
+        let whole = sealed(LONG);
+        let last = at(60);
+        let mut damaged = whole.clone();
+        damaged[last + 30] ^= 1;
+        let mut cases = vec![damaged];
+        cases.extend([last, last + 1, last + 39, last + 90].map(|len| whole[..len].to_vec()));
+        for damaged in cases {
+            let (out, report) = recovered(&damaged);
+            // The superblock knows the size.
+            assert_eq!(out.len(), LONG);
+            assert_eq!(report.lost, [60 * 512..LONG as u64]);
+            assert!(!report.end_is_lost && !report.newest_is_lost);
+            assert_honest(&plaintext(LONG), &out, &report);
+        }
+        let (out, report) = recovered(&whole[..at(0)]);
+        assert!(out == [0; LONG] && report.lost == [0..LONG as u64]);
+    }
+
+    #[test]
+    fn bytes_put_in_or_taken_out_cost_a_chunk_or_two() {
+        let whole = sealed(LONG);
+        for by in [1, 7, 552, 553, 1999] {
+            for place in [at(3) + 5, at(3), at(0), at(55) + 200] {
+                let mut longer = whole.clone();
+                longer.splice(place..place, std::iter::repeat_n(9, by));
+                let mut shorter = whole.clone();
+                shorter.drain(place..(place + by).min(whole.len()));
+                for bytes in [longer, shorter] {
+                    let (out, report) = recovered(&bytes);
+                    assert_honest(&plaintext(LONG), &out, &report);
+                    let lost: u64 = report.lost.iter().map(|lost| lost.end - lost.start).sum();
+                    let most = by.div_ceil(CHUNK) + 2;
+                    assert!(lost <= (most * CHUNK) as u64, "{by} at {place}: {report:?}");
+                    assert!(report.shifts <= 1 && !report.end_is_lost);
+                    assert!(report.unproven.is_empty() && report.stale.is_empty());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_put_in_between_groups_cost_no_more() {
+        let original = plaintext(3 * GROUP + 100);
+        let whole = sealed(original.len());
+        for by in [1, 700] {
+            for place in [
+                at(250) + 9,
+                at(255) + 9,
+                leaf(1),
+                leaf(1) + 50,
+                at(256),
+                at(256) + 9,
+            ] {
+                let mut longer = whole.clone();
+                longer.splice(place..place, std::iter::repeat_n(9, by));
+                let mut shorter = whole.clone();
+                shorter.drain(place..place + by);
+                for (bytes, most) in [(longer, 1), (shorter, 3)] {
+                    let (out, report) = recovered(&bytes);
+                    assert_honest(&original, &out, &report);
+                    let lost: u64 = report.lost.iter().map(|lost| lost.end - lost.start).sum();
+                    assert!(lost <= most * CHUNK as u64, "{by} at {place}: {report:?}");
+                    assert!(report.shifts == 1 && !report.end_is_lost);
+                    assert!(report.stale.is_empty());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_nodes_are_no_loss_but_of_what_they_tell() {
+        let original = plaintext(2 * GROUP + 1000);
+        let whole = sealed(original.len());
+        let top = PARAMS.layout().node_offset(1, 0).unwrap() as usize;
+        let group = GROUP as u64;
+        let size = original.len() as u64;
+        for (damage, unproven) in [
+            (leaf(0), vec![0..group]),
+            (leaf(1) + 100, vec![group..2 * group]),
+            (leaf(2) + 16, vec![2 * group..size]),
+            (top, vec![0..size]),
+        ] {
+            let mut bytes = whole.clone();
+            bytes[damage] ^= 1;
+            let (out, report) = recovered(&bytes);
+            assert!(out == original && report.lost.is_empty(), "{damage}");
+            assert_eq!(report.unproven, unproven);
+            assert!(!report.newest_is_lost && !report.is_complete());
+        }
+        // Slots that are not in use, and what is behind the tags.
+        let mut bytes = whole.clone();
+        bytes[leaf(0) + 4096] ^= 1;
+        bytes[leaf(2) + 3 * 16] ^= 1;
+        assert!(recovered(&bytes).1.is_complete());
+    }
+
+    #[test]
+    fn what_lies_too_far_from_its_place_is_lost() {
+        let mut bytes = sealed(LONG);
+        let place = at(3);
+        bytes.splice(place..place, std::iter::repeat_n(9, SEARCH as usize + 600));
+        let (out, report) = recover_with(&bytes, SEARCH).unwrap();
+        assert_honest(&plaintext(LONG), &out, &report);
+        assert_eq!(report.lost, [3 * 512..LONG as u64]);
+        let (_, report) = recover_with(&bytes, SEARCH + 600).unwrap();
+        assert!(report.is_complete() && report.shifts == 1);
+    }
+
+    #[test]
+    fn a_header_is_mended_or_done_without() {
+        for len in [3000, LONG] {
+            let whole = sealed(len);
+            let lossless = |bytes: &[u8]| {
+                let (out, report) = recovered(bytes);
+                assert!(out == plaintext(len) && report.is_complete() && report.header_damaged);
+            };
+            for bit in (0..HEADER_LEN * 8).step_by(5) {
+                let mut bytes = whole.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                lossless(&bytes);
+            }
+            // All but the salt.
+            let mut bytes = whole.clone();
+            bytes[..SALT_AT].fill(0xEE);
+            bytes[SALT_AT + SALT_LEN..HEADER_LEN].fill(0xEE);
+            lossless(&bytes);
+        }
+        let whole = sealed(LONG);
+        // Of the salt, two bits.
+        let mut bytes = whole.clone();
+        bytes[40] ^= 3;
+        assert!(matches!(
+            recover_with(&bytes, SEARCH),
+            Err(RecoverError::Header(Error::HeaderCorrupt))
+        ));
+        for len in [1, 50, 95] {
+            assert!(matches!(
+                recover_with(&whole[..len], SEARCH),
+                Err(RecoverError::Header(Error::Truncated))
+            ));
+        }
+        assert!(matches!(
+            recover_with(&[7; 5000], SEARCH),
+            Err(RecoverError::Header(Error::NotSealed))
+        ));
+    }
+
+    #[test]
+    fn another_key_is_told_from_a_damaged_header() {
+        let mut bytes = io::Cursor::new(Vec::new());
+        let key = MasterKey::from_bytes([9; 32]);
+        transfer::seal(&key, PARAMS, &[1; 2000][..], &mut bytes, |_| ()).unwrap();
+        assert!(matches!(
+            recover_with(bytes.get_ref(), SEARCH),
+            Err(RecoverError::Key(UnknownKey { file, .. })) if file == key.id()
+        ));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn whatever_is_done_to_a_file_nothing_wrong_is_given_out(
+            len in 0..LONG,
+            is_logged in any::<bool>(),
+            edits in prop::collection::vec((0..4_u8, any::<prop::sample::Index>(), 0..900_usize), 0..4),
+        ) {
+            let mut bytes = if is_logged { logged(len) } else { sealed(len) };
+            for (kind, place, size) in edits {
+                if bytes.len() <= HEADER_LEN {
+                    break;
+                }
+                let place = HEADER_LEN + place.index(bytes.len() - HEADER_LEN + 1);
+                let place = place.min(bytes.len());
+                let end = (place + size).min(bytes.len());
+                match kind {
+                    0 => bytes[place..end].fill(7),
+                    1 => drop(bytes.drain(place..end)),
+                    2 => drop(bytes.splice(place..place, std::iter::repeat_n(7, size))),
+                    _ => bytes.truncate(place),
+                }
+            }
+            let (out, report) = recovered(&bytes);
+            let original = plaintext(len);
+            for (i, &byte) in out.iter().enumerate() {
+                let lost = report.lost.iter().any(|lost| lost.contains(&(i as u64)));
+                prop_assert!(lost || original.get(i) == Some(&byte) || byte == 0 && report.newest_is_lost);
+            }
+            if report.is_complete() {
+                // Of a log without a mark any end may be the one that a power cut left.
+                prop_assert!(out == original || is_logged && original.starts_with(&out) || out.is_empty());
+            }
+        }
+    }
 }

@@ -15,7 +15,7 @@ use crate::disk::read_full;
 use crate::layout::OVERHEAD;
 use crate::mac::{MAC_LEN, Mac};
 use crate::record::{FIXED_LEN, Kind, MAX_RECORD_LEN, Record, Start, Tag};
-use crate::superblock::{SECTOR_LEN, Superblock};
+use crate::superblock::{MARK_LEN, SECTOR_LEN, Superblock, parse_mark};
 use crate::tree::HOLE;
 use crate::volume::{Log, Stored, Volume};
 use crate::{Disk, Error, Failure, FileCipher, MAX_PHYSICAL_SIZE, NONCE_LEN};
@@ -24,8 +24,8 @@ use crate::{Disk, Error, Failure, FileCipher, MAX_PHYSICAL_SIZE, NONCE_LEN};
 /// is not known.
 const TRIED: usize = 1 << 18;
 
-/// At so many of them a chunk of any length is looked for.
-const TRIED_SHORT: usize = 16;
+/// Bytes that are authenticated in search of a chunk of any length.
+const TRIED_BYTES: usize = 32 << 20;
 
 /// What was found of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +46,8 @@ pub struct Salvage<A = Software> {
     volume: Volume<A>,
     /// Where else versions of chunks are, the newest last, with their lengths.
     versions: BTreeMap<u64, Vec<(u64, usize)>>,
-    /// Without a superblock there is no tree, and no size.
-    is_blind: bool,
+    /// Chunks that superblock or log tell of; of those behind nothing is known but what is there.
+    known: u64,
     is_doubtful: bool,
 }
 
@@ -55,9 +55,9 @@ pub struct Salvage<A = Software> {
 impl<A> From<Volume<A>> for Salvage<A> {
     fn from(volume: Volume<A>) -> Self {
         Self {
+            known: u64::MAX,
             volume,
             versions: BTreeMap::new(),
-            is_blind: false,
             is_doubtful: false,
         }
     }
@@ -99,11 +99,20 @@ impl<A: Aead> Salvage<A> {
         let mut salvage = Self {
             volume: Volume::of(cipher, superblock, mac),
             versions: BTreeMap::new(),
-            is_blind: newest.is_none(),
-            is_doubtful: broken.is_some() || !(is_first || has_both),
+            known: u64::MAX,
+            is_doubtful: newest.is_none() || broken.is_some() || !(is_first || has_both),
         };
+        let mut ends = newest.is_some();
         if newest.is_some() {
-            salvage.walk(disk)?;
+            let mut mark = [0; MARK_LEN];
+            read_full(disk, &mut mark, Superblock::mark_offset(superblock.epoch))?;
+            let key = salvage.volume.cipher.mac_key().clone();
+            ends = salvage.walk(disk)?;
+            if parse_mark(&mark, &key, superblock.epoch, &mac)
+                .is_some_and(|durable| durable > salvage.volume.log.counter)
+            {
+                (ends, salvage.is_doubtful) = (false, true);
+            }
         }
         // The log of a superblock that is damaged, which goes on where the other one's ends.
         let slots = match (newest, broken) {
@@ -120,11 +129,10 @@ impl<A: Aead> Salvage<A> {
             };
             let chain = *sectors[slot as usize][112..].first_chunk().unwrap_or(&mac);
             salvage.volume.log = Log::new(&lost, chain);
-            salvage.walk(disk)?;
+            ends &= salvage.walk(disk)?;
         }
-        if salvage.is_blind {
-            salvage.is_doubtful = true;
-            salvage.measure(disk)?;
+        if !ends {
+            salvage.measure(disk, newest.is_none())?;
         }
         Ok(salvage)
     }
@@ -162,7 +170,17 @@ impl<A: Aead> Salvage<A> {
 
     /// Whether nothing tells the size but what is there.
     pub fn is_measured(&self) -> bool {
-        self.is_blind
+        self.known < u64::MAX
+    }
+
+    /// How many changes there were in the file's life, as far as they are known.
+    pub fn counter(&self) -> u64 {
+        self.volume.counter()
+    }
+
+    /// Whether there is anything authentic at all.
+    pub fn has_anything(&self) -> bool {
+        !self.is_measured() || self.size() > 0
     }
 
     /// Whether a superblock or parts of the log are lost, so that anything may have been changed since.
@@ -170,8 +188,9 @@ impl<A: Aead> Salvage<A> {
         self.is_doubtful
     }
 
-    /// Takes records from where the log is at, over gaps where some are damaged.
-    fn walk<D: Disk + ?Sized>(&mut self, disk: &D) -> Result<(), Failure<D::Error>> {
+    /// Takes records from where the log is at, over gaps where some are damaged. Answers whether the
+    /// last one is authentic, as far as can be seen.
+    fn walk<D: Disk + ?Sized>(&mut self, disk: &D) -> Result<bool, Failure<D::Error>> {
         let mut ahead = Ahead {
             start: 0,
             bytes: Vec::new(),
@@ -180,7 +199,7 @@ impl<A: Aead> Salvage<A> {
         let end = disk.size().map_err(Failure::Disk)?;
         loop {
             if let Next::Record(record, len, mac) = self.volume.next_record(disk, &mut ahead)? {
-                self.keep(&record)?;
+                self.keep(disk, &record)?;
                 self.volume.apply(&record, len, mac)?;
                 continue;
             }
@@ -188,17 +207,20 @@ impl<A: Aead> Salvage<A> {
             let at = self.volume.log.at;
             let most = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
             let bytes = ahead.get(disk, at, most.min(MAX_RECORD_LEN))?;
-            if let Some(start) = bytes.first_chunk().and_then(Start::parse)
-                && let Some(record) = bytes
-                    .get(..start.len - MAC_LEN)
-                    .and_then(|bytes| Record::parse(bytes, self.volume.layout()))
-            {
-                self.keep(&record)?;
+            let record = bytes
+                .first_chunk()
+                .and_then(Start::parse)
+                .and_then(|start| bytes.get(..start.len - MAC_LEN))
+                .and_then(|bytes| Record::parse(bytes, self.volume.layout()));
+            let was_written = match &record {
+                Some(record) => self.keep(disk, record)?,
+                None => false,
+            };
+            self.is_doubtful |= was_written;
+            if !self.skip(disk, at, &mut ahead)? {
+                return Ok(!was_written);
             }
-            match self.skip(disk, at, &mut ahead)? {
-                true => self.is_doubtful = true,
-                false => return Ok(()),
-            }
+            self.is_doubtful = true;
         }
     }
 
@@ -236,24 +258,37 @@ impl<A: Aead> Salvage<A> {
         Ok(false)
     }
 
-    /// Keeps where a record has chunks.
-    fn keep(&mut self, record: &Record) -> Result<(), Error> {
+    /// Keeps where a record has chunks, as far as they are authentic. Answers whether any are.
+    fn keep<D: Disk + ?Sized>(&mut self, disk: &D, record: &Record) -> Result<bool, Error> {
         let layout = *self.layout();
         let mut payload = self.volume.log.at + record.head_len() as u64;
+        let mut has_any = false;
         for part in record.parts.iter().filter(|part| part.kind == Kind::InLog) {
             for (index, len, _) in part.chunks(&layout) {
-                self.versions.entry(index).or_default().push((payload, len));
-                payload += (len + OVERHEAD) as u64;
+                let mut sealed = vec![0; len + OVERHEAD];
+                if read_full(disk, &mut sealed, payload).is_ok() && self.opens(index, &sealed) {
+                    self.versions.entry(index).or_default().push((payload, len));
+                    has_any = true;
+                }
+                payload += sealed.len() as u64;
             }
         }
-        Ok(())
+        Ok(has_any)
     }
 
     /// Finds out how long a file is of which nothing else tells it.
-    fn measure<D: Disk + ?Sized>(&mut self, disk: &D) -> Result<(), Failure<D::Error>> {
+    fn measure<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        is_blind: bool,
+    ) -> Result<(), Failure<D::Error>> {
         let layout = *self.layout();
         let end = disk.size().map_err(Failure::Disk)?;
         let mut size = self.volume.size;
+        self.known = match is_blind {
+            true => 0,
+            false => layout.chunks(size),
+        };
         for (index, versions) in &self.versions {
             let longest = versions.iter().map(|(_, len)| *len).max();
             let start = layout.chunk_start(*index)?;
@@ -269,7 +304,7 @@ impl<A: Aead> Salvage<A> {
             }
         }
         let known = layout.chunks(size);
-        let (mut tried, mut shorts) = (0, 0);
+        let (mut tried, mut left) = (0, TRIED_BYTES);
         for index in (known..places.start).rev() {
             let mut sealed = vec![0; layout.sealed_chunk_len()];
             let place = layout.chunk_offset(index)?;
@@ -282,11 +317,14 @@ impl<A: Aead> Salvage<A> {
                 break;
             }
             let mut found = self.opens(index, &sealed).then_some(layout.chunk_size());
-            if found.is_none() && shorts < TRIED_SHORT {
-                shorts += 1;
+            if found.is_none() {
+                // The one with which the file ends, or any.
                 let most = len.saturating_sub(OVERHEAD).min(layout.chunk_size() - 1);
-                let mut lens = (1..=most).rev();
-                found = lens.find(|len| self.opens(index, &sealed[..len + OVERHEAD]));
+                found = (1..=most).rev().find(|&len| {
+                    let next = left.checked_sub(len);
+                    left = next.unwrap_or_default();
+                    next.is_some() && self.opens(index, &sealed[..len + OVERHEAD])
+                });
             }
             if let Some(len) = found {
                 size = size.max(layout.chunk_start(index)? + len as u64);
@@ -318,7 +356,11 @@ impl<A: Aead> Salvage<A> {
             return Err(Error::BufferSize);
         }
         let found = self.volume.stored(disk, index);
-        let is_known = found.is_ok() && !self.is_guess(index);
+        // A hole may have been filled by a record that is lost.
+        let is_filled = self.is_doubtful
+            && matches!(found, Ok(Stored::Hole))
+            && self.versions.contains_key(&index);
+        let is_known = found.is_ok() && !self.is_guess(index) && !is_filled;
         if is_known && self.volume.read(disk, index, out).is_ok() {
             return Ok(match self.is_doubtful {
                 true => Found::Unproven,
@@ -344,7 +386,7 @@ impl<A: Aead> Salvage<A> {
             }
         }
         Ok(
-            match self.is_blind && self.is_guess(index) && is_hole(disk, self.layout(), index) {
+            match self.is_guess(index) && is_hole(disk, self.layout(), index) {
                 true => Found::Unproven,
                 false => Found::Nothing,
             },
@@ -369,18 +411,22 @@ impl<A: Aead> Salvage<A> {
 
     /// Whether nothing tells where that chunk is.
     fn is_guess(&self, index: u64) -> bool {
-        self.is_blind && !self.volume.changed.contains_key(&index)
+        index >= self.known && !self.volume.changed.contains_key(&index)
     }
 
     /// The next chunk from `index` on that is not known to be a hole.
     pub fn next<D: Disk + ?Sized>(&mut self, disk: &D, index: u64) -> u64 {
         let end = self.layout().chunks(self.size());
-        if self.is_blind {
+        if index >= self.known {
             return index.min(end);
         }
-        self.volume
-            .next(disk, index, end, false)
-            .unwrap_or(index.min(end))
+        let next = self.volume.next(disk, index, end.min(self.known), false);
+        let filled = match self.is_doubtful {
+            true => self.versions.range(index..).next(),
+            false => None,
+        };
+        let filled = filled.map_or(u64::MAX, |(index, _)| *index);
+        next.unwrap_or(index).min(filled).min(end)
     }
 }
 
