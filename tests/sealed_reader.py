@@ -341,6 +341,7 @@ class SealedFile:
                     self.changed[index] = stored
                     if self.is_missing(index, durable):
                         missing.add(index)
+        self.counter = counter
         if counter < durable:
             record = counter + 1 - self.superblock.counter
             raise Refused("LogCorrupt", f"record {record} of the log is damaged or was put back")
@@ -516,23 +517,29 @@ class SealedFile:
 
 
 def open_sealed(disk, master):
-    """Section 9: the plaintext of a whole file, in pieces as `SealedFile.pieces` has them."""
+    """Section 9, steps 1 to 8; None for an empty file of which nothing tells."""
     head = head_of(disk)
     if not any(disk.read(0, SECTOR_LEN)):
         if any(disk.read(SUPERBLOCK_AT[1], SECTOR_LEN)):
             raise Refused("HeaderCorrupt", "the header is damaged or was altered")
-        return
+        return None
     header = read_header(head, master)
     found = [read_superblock(disk, header.tree_key, slot) for slot in (0, 1)]
     newest = max(filter(None, found), default=None)
-    if newest:
-        yield from SealedFile(disk, header, newest).pieces()
-    elif disk.length < SUPERBLOCK_AT[0] + SUPERBLOCK_LEN:
-        raise Refused("Truncated", "cut short before the superblock")
+    if newest is None and disk.length < SECTOR_LEN:
+        raise Refused("Truncated", "cut short behind the header")
+    return SealedFile(disk, header, newest) if newest else None
+
+
+def pieces_of(disk, master):
+    """The plaintext of a whole file, as `SealedFile.pieces` has it."""
+    file = open_sealed(disk, master)
+    if file:
+        yield from file.pieces()
 
 
 def runs_of(pieces):
-    """What `open_sealed` gives, with neighbours of the same kind put together."""
+    """What `pieces_of` gives, with neighbours of the same kind put together."""
     runs = []
     for piece in pieces:
         if runs and type(runs[-1]) is type(piece):
@@ -567,7 +574,7 @@ def shown(run):
 def check_good(vector, disk):
     """What is wrong with our reading of a file that must open; None if nothing."""
     master = bytes.fromhex(vector["key"])
-    got = {"runs": [shown(run) for run in runs_of(open_sealed(disk, master))]}
+    got = {"runs": [shown(run) for run in runs_of(pieces_of(disk, master))]}
     if vector["header"]:
         header = read_header(head_of(disk), master)
         got["header"] = {
@@ -579,6 +586,8 @@ def check_good(vector, disk):
             "content_key": header.content_key.hex(),
             "tree_key": header.tree_key.hex(),
         }
+    file = open_sealed(disk, master)
+    got["counter"] = file.counter if file else 0
     wrong = [field for field, value in got.items() if vector[field] != value]
     return f"differs in {', '.join(wrong)}" if wrong else None
 
@@ -586,7 +595,7 @@ def check_good(vector, disk):
 def check_refused(vector, disk):
     """What is wrong with our reading of a file that must be refused; None if nothing."""
     try:
-        for _ in open_sealed(disk, bytes.fromhex(vector["key"])):
+        for _ in pieces_of(disk, bytes.fromhex(vector["key"])):
             pass
     except Refused as refused:
         if refused.kind == vector["error"]:
@@ -660,7 +669,7 @@ def main():
             subject = options.file
             with open(options.file, "rb") as file:
                 disk = Disk(file)
-                write_whole(options.output, open_sealed(disk, key_for(head_of(disk), keys)))
+                write_whole(options.output, pieces_of(disk, key_for(head_of(disk), keys)))
     except Refused as refused:
         sys.exit(f"{subject}: {refused}")
     except (OSError, ValueError) as error:

@@ -2,12 +2,14 @@
 //! promise. The fuzz targets in `fuzz/` include this file; `hostile.rs` runs it briefly in every
 //! `cargo test`.
 
+use std::cell::RefCell;
 use std::convert::Infallible;
+use std::sync::LazyLock;
 
 use rand_core::{TryCryptoRng, TryRng};
 use sealed::{
-    ChunkSize, Cipher, Entry, Error, FileCipher, FileKey, GROUP_CHUNKS, HEADER_LEN, Header, Layout,
-    MasterKey, Opener, Params, ROOT_OFFSET, Restore, Root, Stamp, TABLE_LEN,
+    ChunkSize, Cipher, Disk, Error, Failure, FileCipher, FileKey, HEADER_LEN, Header, Layout,
+    MasterKey, OVERHEAD, Params, ReadOnly, Volume,
 };
 
 /// Nonces that count up: unique, which is all that sealing for a test needs.
@@ -75,21 +77,23 @@ pub fn header(data: &[u8]) {
 pub fn layout(mut data: &[u8]) {
     let layout: Layout = take_params(&mut data).layout();
     let (a, b) = (take_u64(&mut data), take_u64(&mut data));
-    if let Ok(plaintext) = layout.plaintext_size(a) {
-        assert!(a == 0 || layout.physical_size(plaintext) == Ok(a));
-    }
-    if let Ok(physical) = layout.physical_size(a) {
-        assert_eq!(layout.plaintext_size(physical), Ok(a));
-    }
-    if let Ok(chunks) = layout.chunks_of(a, b) {
-        assert_eq!(chunks.is_empty(), b == 0);
+    if let Ok(end) = layout.data_end(a) {
+        let chunks = layout.chunks(a);
+        let last = chunks.saturating_sub(1);
+        assert!(chunks == 0 || layout.chunk_offset(last).is_ok_and(|offset| offset < end));
+        assert_eq!(layout.chunk_len(chunks, a), 0);
     }
     if let Ok(offset) = layout.chunk_offset(a) {
-        let table = layout
-            .table_offset(a / GROUP_CHUNKS)
+        let leaf = layout
+            .node_offset(0, a / sealed::FAN_OUT)
             .expect("it lies before");
-        let before = (a % GROUP_CHUNKS) as usize * layout.sealed_chunk_len();
-        assert_eq!(offset - table, (TABLE_LEN + before) as u64);
+        let before = (a % sealed::FAN_OUT) as usize * layout.sealed_chunk_len();
+        assert_eq!(offset - leaf, (2 * sealed::SLOT_LEN + before) as u64);
+    }
+    let level = (b % 9) as u8;
+    let _ = layout.node_offset(level, a);
+    if let Ok(len) = layout.opened_len(b as usize) {
+        assert_eq!(layout.sealed_len(len), Ok(b as usize));
     }
     let together = layout.together(a, b);
     assert!(together <= b && (together > 0) == (b > 0));
@@ -98,150 +102,183 @@ pub fn layout(mut data: &[u8]) {
 /// Any bytes as a run of chunks: they do not open, and nothing is left in the buffer.
 pub fn chunk_run(mut data: &[u8]) {
     let params = take_params(&mut data);
-    let ends_file = take_byte(&mut data) & 1 == 1;
     let first = take_u64(&mut data);
     let file = FileCipher::new(&FileKey::new(&master(), params, [0; 32]));
-    let layout = file.layout();
-
-    let len = if ends_file {
-        layout.opened_len_to_end(data.len())
-    } else {
-        layout.opened_run_len(data.len())
-    };
-    let mut plaintext = vec![0xFF; len.unwrap_or(77)];
-    let outcome = if ends_file {
-        file.open_to_end(first, data, &mut plaintext)
-    } else {
-        file.open_run(first, data, &mut plaintext)
-    };
-    match outcome {
-        Ok(()) => assert!(data.is_empty() && !ends_file),
+    let len = file.layout().opened_len(data.len()).unwrap_or(77);
+    let mut plaintext = vec![0xFF; len];
+    match file.open_chunks(first, data, &mut plaintext) {
+        Ok(()) => assert!(data.is_empty()),
         Err(_) => assert!(plaintext.iter().all(|&byte| byte == 0)),
     }
 }
 
-/// Any bytes as a journal behind a live mark: what opens is the file, at most cut or with a chunk
-/// put back, and never anything else.
-pub fn journal(mut data: &[u8]) {
-    let master = master();
-    let file = FileCipher::new(&FileKey::new(&master, take_params(&mut data), [2; 32]));
-    let mut sealed = sealed_file(&file, b"abc");
-    let journal = &mut sealed[HEADER_LEN..][..file.layout().journal_len()];
-    let live = file.encode_entry(&Entry {
-        root: Root::default(),
-        stamp: Stamp::default(),
-        restore: Some(Restore::Empty),
-    });
-    let given = data.len().min(journal.len() - Root::LEN);
-    journal[Root::LEN..][..given].copy_from_slice(&data[..given]);
-    journal[80..96].copy_from_slice(&live[80..]);
-    // Only the kind of an entry that needs no chunk can be hit without the key.
-    let empties = journal[24] == 1;
+/// A file in memory.
+#[derive(Clone, Default)]
+struct Memory(RefCell<Vec<u8>>);
 
-    let mut opener = Opener::new(&master);
-    let mut out = Vec::new();
-    opener
-        .push(&sealed, &mut out)
-        .and_then(|()| opener.finish(&mut out))
-        .expect("a void entry is no entry");
-    assert_eq!(out, if empties { &b""[..] } else { b"abc" });
-}
+impl Disk for Memory {
+    type Error = ReadOnly;
 
-/// A whole file.
-fn sealed_file(file: &FileCipher, plaintext: &[u8]) -> Vec<u8> {
-    let mut tree = file.new_tree();
-    let image = file
-        .seal_image(&mut tree, 0, plaintext, &mut Counter(0))
-        .expect("small");
-    let mut sealed = file.header().encode().to_vec();
-    sealed.resize(file.layout().data_start() as usize, 0);
-    sealed.extend_from_slice(&tree.table(0));
-    sealed.resize(file.layout().data_start() as usize + TABLE_LEN, 0);
-    sealed.extend_from_slice(&image);
-    let root = tree.root(plaintext.len() as u64);
-    sealed[ROOT_OFFSET as usize..][..Root::LEN].copy_from_slice(root.as_bytes());
-    sealed
-}
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, ReadOnly> {
+        self.0.borrow().as_slice().read_at(buf, offset)
+    }
 
-/// Any bytes as what follows an authentic header, and as a whole file: the stream gives nothing.
-pub fn whole_file(mut data: &[u8]) {
-    let master = master();
-    let piece = usize::from(take_byte(&mut data)) * 8 + 1;
-    let authentic = FileKey::new(&master, take_params(&mut data), [1; 32]);
-    for start in [&authentic.header().encode()[..], &[]] {
-        let mut opener = Opener::new(&master);
-        let mut out = Vec::new();
-        let outcome = start
-            .chunks(piece)
-            .chain(data.chunks(piece))
-            .try_for_each(|part| opener.push(part, &mut out))
-            .and_then(|()| opener.finish(&mut out));
-        assert!(outcome.is_err() || (start.is_empty() && data.is_empty()));
-        assert!(out.is_empty());
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), ReadOnly> {
+        // What a file that was altered makes the log go to may be anywhere.
+        let end = usize::try_from(offset)
+            .ok()
+            .and_then(|offset| offset.checked_add(buf.len()))
+            .filter(|&end| end < 1 << 24)
+            .ok_or(ReadOnly)?;
+        let mut bytes = self.0.borrow_mut();
+        let len = bytes.len().max(end);
+        bytes.resize(len, 0);
+        bytes[end - buf.len()..end].copy_from_slice(buf);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), ReadOnly> {
+        Ok(())
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), ReadOnly> {
+        self.0.borrow_mut().resize(size as usize, 0);
+        Ok(())
+    }
+
+    fn size(&self) -> Result<u64, ReadOnly> {
+        Ok(self.0.borrow().len() as u64)
     }
 }
 
-/// An authentic file, cut up and altered as the bytes say: it opens only if nothing changed.
+fn open(sealed: &[u8]) -> Result<Option<Volume>, Error> {
+    Volume::open(sealed, |head| FileCipher::open(&master(), head))
+        .map(|opened| opened.volume)
+        .map_err(|failure| match failure {
+            Failure::Sealed(error) => error,
+            Failure::Disk(ReadOnly) => panic!("memory can be read"),
+        })
+}
+
+/// All of a file, or the first error.
+fn content(sealed: &[u8]) -> Result<Vec<u8>, Error> {
+    let Some(mut volume) = open(sealed)? else {
+        return Ok(Vec::new());
+    };
+    let mut plaintext = vec![0; volume.size() as usize];
+    let mut done = 0;
+    while done < plaintext.len() {
+        let first = volume.layout().chunk_index(done as u64);
+        match volume.read(sealed, first, &mut plaintext[done..]) {
+            Ok(read) => done += read,
+            Err(Failure::Sealed(error)) => return Err(error),
+            Err(Failure::Disk(ReadOnly)) => panic!("memory can be read"),
+        }
+    }
+    Ok(plaintext)
+}
+
+/// Any bytes as a file: without the key nobody makes one that opens.
+pub fn whole_file(data: &[u8]) {
+    match content(data) {
+        Ok(content) => {
+            let head = &data[..data.len().min(512)];
+            assert!(content.is_empty() && head.iter().all(|&byte| byte == 0));
+        }
+        Err(error) => assert!(!data.is_empty(), "{error}"),
+    }
+}
+
+/// A file with all its states: the last one has a checkpoint below it, and a log.
+type History = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn history() -> &'static History {
+    static HISTORY: LazyLock<History> = LazyLock::new(|| {
+        let params = Params {
+            cipher: Cipher::default(),
+            chunk_size: ChunkSize::MIN,
+        };
+        let mut rng = Counter(0);
+        let disk = Memory::default();
+        let key = FileKey::new(&master(), params, [2; 32]);
+        let mut volume = Volume::create(FileCipher::new(&key), &mut rng).expect("random bytes");
+        let mut states = vec![(Vec::new(), Vec::new())];
+        let plaintext: Vec<u8> = (0..1300).map(|i| (i ^ (i >> 8)) as u8).collect();
+        for step in 0..6 {
+            let done = match step {
+                0 => volume.write(&disk, &mut rng, 0, &plaintext),
+                1 => volume.write(&disk, &mut rng, 600, b"changed"),
+                2 | 4 => volume.checkpoint(&disk, &mut rng),
+                3 => volume.set_len(&disk, &mut rng, 900),
+                _ => volume.write(&disk, &mut rng, 880, &plaintext[..500]),
+            };
+            done.expect("memory takes it");
+            let bytes = disk.0.borrow().clone();
+            states.push((content(&bytes).expect("nothing is wrong"), bytes));
+        }
+        states
+    });
+    &HISTORY
+}
+
+/// Any bytes over the log of a file, from anywhere on: what opens is one of its states.
+pub fn log(mut data: &[u8]) {
+    let (_, newest) = history().last().expect("states");
+    let mut altered = newest.clone();
+    let at = 1536 + usize::from(take_byte(&mut data)) * 8;
+    let end = (at + data.len()).min(altered.len());
+    altered[at..end].copy_from_slice(&data[..end - at]);
+    is_a_state(&altered);
+}
+
+fn is_a_state(altered: &[u8]) {
+    if let Ok(found) = content(altered) {
+        assert!(history().iter().any(|(state, _)| *state == found));
+    }
+}
+
+/// A file with a few edits, each of them any: what opens is one of its states; and what is written then
+/// is written into that one.
 pub fn edits(mut data: &[u8]) {
-    let master = master();
-    let mut params = take_params(&mut data);
-    params.chunk_size = ChunkSize::MIN;
-    let plaintext: Vec<u8> = (0..usize::from(take_byte(&mut data)) * 8)
-        .map(|i| (i ^ (i >> 8)) as u8)
-        .collect();
-
-    let file = FileCipher::new(&FileKey::new(&master, params, [2; 32]));
-    let layout = file.layout();
-    let original = sealed_file(&file, &plaintext);
-
-    let mut altered = original.clone();
-    while !data.is_empty() {
-        let edit = take_byte(&mut data);
-        let at = usize::from(u16::from_le_bytes([
-            take_byte(&mut data),
-            take_byte(&mut data),
-        ]));
-        let at = at % (altered.len() + 1);
-        let chunk = (at + layout.sealed_chunk_len()).min(altered.len());
-        match edit % 5 {
-            0 if at < altered.len() => altered[at] ^= edit | 1,
+    let states = history();
+    let (_, newest) = states.last().expect("states");
+    let mut altered = newest.clone();
+    let parts = [0, 512, 1024, 1536, 65536, 66048, 66560, 131_072, 139_264];
+    while data.len() >= 5 {
+        let (edit, part) = (take_byte(&mut data), take_byte(&mut data));
+        let within = usize::from(take_byte(&mut data)) | usize::from(take_byte(&mut data)) << 8;
+        let at = parts[usize::from(part) % parts.len()] + within % 2048;
+        let value = take_byte(&mut data);
+        if at >= altered.len() {
+            continue;
+        }
+        let end = (at + 512 + OVERHEAD).min(altered.len());
+        match edit % 6 {
+            0 => altered[at] ^= value | 1,
             1 => altered.truncate(at),
-            2 => altered.extend_from_within(at..chunk),
-            3 => drop(altered.drain(at..chunk)),
+            2 => altered.extend_from_within(at..end),
+            3 => altered[at..end].fill(0),
+            4 => drop(altered.drain(at..end)),
             _ => {
-                let moved: Vec<u8> = altered.drain(at..chunk).collect();
-                let to = usize::from(edit) * 64 % (altered.len() + 1);
-                altered.splice(to..to, moved);
+                // From another state.
+                let (_, older) = &states[usize::from(value) % states.len()];
+                let from = older.get(at..end.min(older.len())).unwrap_or_default();
+                altered[at..at + from.len()].copy_from_slice(from);
             }
         }
     }
-
-    let mut opener = Opener::new(&master);
-    let mut out = Vec::new();
-    let outcome = opener
-        .push(&altered, &mut out)
-        .and_then(|()| opener.finish(&mut out));
-    // Nothing but the root is read from a journal that is not live, and none can be made live
-    // without the key; nothing but tags of the table, for there is one group.
-    let table = layout.data_start() as usize;
-    let tags = table + 16..table + 16 + 16 * (plaintext.len() / layout.chunk_size() + 1);
-    let read = |bytes: &[u8]| -> Option<Vec<u8>> {
-        Some(
-            [
-                bytes.get(..HEADER_LEN + Root::LEN)?,
-                bytes.get(tags.clone())?,
-                bytes.get(table + TABLE_LEN..)?,
-            ]
-            .concat(),
-        )
-    };
-    if read(&altered) == read(&original) {
-        assert_eq!(outcome, Ok(()));
-        assert_eq!(out, plaintext);
-    } else if altered.is_empty() {
-        assert!(outcome.is_ok() && out.is_empty());
-    } else {
-        assert!(outcome.is_err());
-        assert!(plaintext.starts_with(&out));
+    is_a_state(&altered);
+    let disk = Memory(RefCell::new(altered.clone()));
+    if let Ok(Some(mut volume)) = open(&altered)
+        && volume.write(&disk, &mut Counter(1 << 40), 3, b"!").is_ok()
+        && let Ok(found) = content(&disk.0.borrow())
+    {
+        let is_changed = |(state, _): &(Vec<u8>, Vec<u8>)| {
+            let mut state = state.clone();
+            state.resize(state.len().max(4), 0);
+            state[3] = b'!';
+            state == found
+        };
+        assert!(states.iter().any(is_changed));
     }
 }

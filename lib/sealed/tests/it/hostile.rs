@@ -34,7 +34,7 @@ proptest! {
 
     #[test]
     fn chunk_run_of_fitting_length(chunks in 0usize..4, extra in 0usize..3, mut data in bytes(11)) {
-        data.resize(10 + chunks * 552 + extra * 40, 0x77);
+        data.resize(9 + chunks * 552 + extra * 41, 0x77);
         data[0] &= 1;
         entry::chunk_run(&data);
     }
@@ -45,12 +45,12 @@ proptest! {
     }
 
     #[test]
-    fn journal(data in bytes(3000)) {
-        entry::journal(&data);
+    fn log(data in bytes(600)) {
+        entry::log(&data);
     }
 
     #[test]
-    fn edits(data in bytes(16)) {
+    fn edits(data in bytes(30)) {
         entry::edits(&data);
     }
 }
