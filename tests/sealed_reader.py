@@ -520,7 +520,7 @@ def open_sealed(disk, master):
     """Section 9, steps 1 to 8; None for an empty file of which nothing tells."""
     head = head_of(disk)
     if not any(disk.read(0, SECTOR_LEN)):
-        if any(disk.read(SUPERBLOCK_AT[1], SECTOR_LEN)):
+        if any(disk.read(SUPERBLOCK_AT[1], SECTOR_LEN)) or any(disk.read(MARK_AT[0], MARK_LEN)):
             raise Refused("HeaderCorrupt", "the header is damaged or was altered")
         return None
     header = read_header(head, master)

@@ -164,7 +164,10 @@ impl<'a> Damaged<'a> {
         let size = disk.size().map_err(RecoverError::Read)?;
         // With this answer only what has no header opens.
         let blank = Volume::<sealed::aead::Software>::open(&disk, |_| Err(Error::NotSealed));
-        let (salvage, header_damaged) = if blank.is_ok() {
+        let mut head = vec![0; DATA_START as usize];
+        disk.read_raw(&mut head, 0);
+        let is_blank = blank.is_ok() && head.iter().all(|&byte| byte == 0);
+        let (salvage, header_damaged) = if is_blank {
             (None, false)
         } else {
             let (key, header_damaged) = key(ring, &disk, size)?;

@@ -156,7 +156,9 @@ impl<A: Aead> Volume<A> {
             read_full(disk, &mut other, HEAD_LEN)?;
         }
         if is_zeros(&head[..SECTOR_LEN]) {
-            if !is_zeros(&other[..SECTOR_LEN]) {
+            // Behind a checkpoint or a mark the header has reached the disk.
+            let mark = Superblock::mark_offset(0) as usize;
+            if !is_zeros(&other[..SECTOR_LEN]) || !is_zeros(&head[mark..mark + MARK_LEN]) {
                 return Err(Error::HeaderCorrupt.into());
             }
             return Ok(nothing);

@@ -387,6 +387,9 @@ fn histories(cipher: Cipher) -> Series {
     torn.put(512, &[0; 1024]);
     torn.resize(1536);
     all.good("header alone", &torn, &[]);
+    let headless = first.clone();
+    headless.put(0, &[0; 512]);
+    all.good("the first sector lost", &headless, &[]);
     torn.resize(512);
     all.good("its first sector alone", &torn, &[]);
     // The record has the MAC, but not the chunk.
@@ -620,6 +623,11 @@ fn bad_headers() -> Series {
             with(7, b'\r'),
         ),
         ("zeros below a superblock", "HeaderCorrupt", damaged_head),
+        ("zeros below a mark", "HeaderCorrupt", {
+            let altered = disk.clone();
+            altered.put(0, &[0; 512]);
+            altered
+        }),
         ("version 0", "UnsupportedVersion", with(8, 0)),
         ("version 1", "UnsupportedVersion", with(8, 1)),
         ("version 3", "UnsupportedVersion", with(8, 3)),
