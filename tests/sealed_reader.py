@@ -528,6 +528,9 @@ def open_sealed(disk, master):
     newest = max(filter(None, found), default=None)
     if newest is None and disk.length < SECTOR_LEN:
         raise Refused("Truncated", "cut short behind the header")
+    epochs = [superblock.epoch if superblock else None for superblock in found]
+    if newest and epochs != [0, None] and (None in epochs or abs(epochs[0] - epochs[1]) != 1):
+        raise Refused("SuperblockCorrupt", "a superblock was taken away or put back")
     return SealedFile(disk, header, newest) if newest else None
 
 

@@ -165,14 +165,10 @@ impl<A: Aead> Volume<A> {
         }
         let cipher = find(&head[..len])?;
         let slots = [&head[SECTOR_LEN..], &other[..]];
-        let mut newest: Option<(Superblock, Mac)> = None;
-        for (slot, sector) in (0..).zip(slots) {
-            if let Some(found) = superblock_of(&cipher, slot, sector)?
-                && newest.is_none_or(|(known, _)| known.epoch < found.0.epoch)
-            {
-                newest = Some(found);
-            }
-        }
+        let newest = newest_of([
+            superblock_of(&cipher, 0, slots[0])?,
+            superblock_of(&cipher, 1, slots[1])?,
+        ])?;
         let Some((superblock, mac)) = newest else {
             if len < SECTOR_LEN {
                 return Err(Error::Truncated.into());
@@ -427,6 +423,24 @@ impl<A: Aead> Volume<A> {
         }
         self.size = size;
     }
+}
+
+/// Which superblock counts. No power cut leaves others than those of two epochs one after the other, or
+/// the first one alone.
+fn newest_of(found: [Option<(Superblock, Mac)>; 2]) -> Result<Option<(Superblock, Mac)>, Error> {
+    let epoch = |slot: usize| found[slot].map(|(superblock, _)| superblock.epoch);
+    let [first, second] = [epoch(0), epoch(1)];
+    let slot = match (first, second) {
+        (None, None) => return Ok(None),
+        (Some(first), Some(second)) if first.abs_diff(second) == 1 => usize::from(second > first),
+        (Some(0), None) => 0,
+        // The one that is not there, or the older one.
+        _ => {
+            let slot = u64::from(second < first);
+            return Err(Error::SuperblockCorrupt { slot });
+        }
+    };
+    Ok(found[slot])
 }
 
 /// The superblock of a slot, with its MAC; `None` where none was ever written.

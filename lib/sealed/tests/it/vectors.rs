@@ -753,6 +753,7 @@ fn bad_logs(cipher: Cipher) -> Series {
 
     let mut work = begin(0x700);
     work.write(0, &sample(SOME));
+    let first_epoch = work.state();
     work.checkpoint();
     let second = work.state();
     work.write(5, b"x");
@@ -764,6 +765,17 @@ fn bad_logs(cipher: Cipher) -> Series {
     broken.put(512, &second.get(65536, 128));
     all.bad(
         "a superblock in the other's place",
+        "SuperblockCorrupt",
+        &broken,
+    );
+    let broken = altered(&work.disk, &|disk| disk.put(512, &[0; 512]));
+    all.bad("the newest superblock gone", "SuperblockCorrupt", &broken);
+    let broken = altered(&work.disk, &|disk| disk.put(65536, &[0; 512]));
+    all.bad("the older superblock gone", "SuperblockCorrupt", &broken);
+    work.checkpoint();
+    let broken = altered(&work.disk, &|disk| disk.take(&first_epoch, 512, 512));
+    all.bad(
+        "a superblock of three epochs before",
         "SuperblockCorrupt",
         &broken,
     );
