@@ -323,16 +323,17 @@ mod tests {
 
     #[test]
     fn the_cost_is_read() {
-        assert_eq!(cost("m=8,t=2,p=1").ok(), Cost::new(8, 2, 1).ok());
+        assert_eq!(cost("m=8192,t=4,p=1").ok(), Cost::new(8192, 4, 1).ok());
         for wrong in [
             "",
             "8,2,1",
-            "m=8",
-            "m=8,t=2",
-            "t=2,m=8,p=1",
-            "m=8,t=2,p=1,",
-            "m=8,t=2,p=-1",
-            "m=7,t=1,p=1",
+            "m=8192",
+            "m=8192,t=4",
+            "t=4,m=8192,p=1",
+            "m=8192,t=4,p=1,",
+            "m=8192,t=4,p=-1",
+            "m=8191,t=5,p=1",
+            "m=8192,t=3,p=1",
         ] {
             assert!(cost(wrong).is_err(), "{wrong}");
         }
