@@ -3,6 +3,10 @@
 # Looked up when needed, after setup may have installed it.
 CARGO = $(shell scripts/setup.sh --cargo)
 
+# Said before a step that takes minutes the first time.
+say = @echo 'make: $(1)'
+first = @[ -e $(1) ] || echo 'make: $(2)'
+
 .PHONY: help setup build run test test-long list bench clean
 
 help:
@@ -20,7 +24,10 @@ setup:
 	@scripts/setup.sh
 
 build: setup
+	$(call first,target/release/lind-wasm,the first build takes some ten minutes on two processors)
+	$(call say,building the runtime and the keys command)
 	$(CARGO) build --release
+	$(call say,building the grates and programs)
 	$(CARGO) xtask guests
 
 run: build
@@ -36,10 +43,14 @@ test: build
 else
 test: setup
 	@scripts/setup.sh --tests
+	$(call first,target/release/lind-wasm,building all and the tests takes some twelve minutes on two processors)
+	$(call say,building the runtime and the keys command and the tests)
 	$(CARGO) test --release --no-run
+	$(call say,building the grates and programs)
 	$(CARGO) xtask guests
+	$(call say,running the tests; the longest are the end-to-end tests)
 	$(CARGO) test --release
-	$(CARGO) test --release --package crypt-grate --lib --test model --test kill
+	$(CARGO) test --release --package crypt-grate --lib --test model --test kill --test power
 	$(CARGO) test --release --package write-filter-grate --lib
 endif
 
@@ -47,6 +58,7 @@ endif
 test-long: build
 	@scripts/setup.sh --tests
 	$(CARGO) test --release --package crypt-grate --test model --test kill
+	POWER_CUTS=1000000 $(CARGO) test --release --package crypt-grate --test power
 	E2E_KILLS=500 $(CARGO) test --release --package e2e --test e2e -- 'random kills'
 	E2E_KILLS=500 $(CARGO) test --release --package e2e --test e2e -- 'killed and started again'
 	E2E_MODEL_SEEDS=1000 $(CARGO) test --release --package e2e --test e2e -- 'random file calls'
@@ -56,6 +68,7 @@ list: setup
 	@$(CARGO) --quiet xtask list
 
 rust/%: setup
+	$(call first,target/release/lind-wasm,the first build takes some minutes for the runtime alone)
 	$(CARGO) build --release --package lind-wasm
 	$(CARGO) xtask guests $*
 

@@ -9,6 +9,9 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+# Where Debian puts its tools. The tests of this script put a place of their own here.
+system=${SETUP_SYSTEM:-/usr}
+
 # Oldest Rust that takes the workspace: 1.95.
 recent() {
     "$@" --version 2>/dev/null | awk '
@@ -28,27 +31,32 @@ has_sources() {
 host_cargo() {
     if recent cargo && recent rustc; then
         echo cargo
-    elif recent /usr/bin/cargo && recent /usr/bin/rustc; then
-        echo env RUSTC=/usr/bin/rustc /usr/bin/cargo
+    elif recent "$system/bin/cargo" && recent "$system/bin/rustc"; then
+        echo env "RUSTC=$system/bin/rustc" "RUSTDOC=$system/bin/rustdoc" "$system/bin/cargo"
     else
         return 1
     fi
 }
 
-# Sets `nightly` where rustup has one. A compiler that can build std for WebAssembly, as xtask looks for it.
+# A compiler that can build std for WebAssembly, as xtask looks for it: Debian's, else rustup's,
+# which `nightly` is set to then. One that lacks the sources is no use, nor is what lies beside it.
 guest_compiler() {
     nightly=
-    if recent /usr/bin/cargo && recent /usr/bin/rustc && has_sources /usr/bin/rustc; then
+    if recent "$system/bin/cargo" && recent "$system/bin/rustc" && has_sources "$system/bin/rustc"; then
         return 0
     fi
     nightly=$(env -u RUSTUP_TOOLCHAIN rustup which --toolchain nightly rustc 2>/dev/null) &&
-        recent "$nightly" && has_sources "$nightly"
+        recent "$nightly" && has_sources "$nightly" && return 0
+    nightly=
+    return 1
 }
 
 # Any version of LLVM's; rustup's compilers have one beside them.
 wasm_linker() {
     has wasm-ld && return 0
-    ls "${nightly%/bin/rustc}"/lib/rustlib/*/bin/gcc-ld/wasm-ld >/dev/null 2>&1 && return 0
+    if [ -n "$nightly" ]; then
+        ls "${nightly%/bin/rustc}"/lib/rustlib/*/bin/gcc-ld/wasm-ld >/dev/null 2>&1 && return 0
+    fi
     for version in 23 22 21 20 19 18; do
         has "wasm-ld-$version" && return 0
     done
@@ -62,7 +70,12 @@ look() {
     host_cargo >/dev/null || lack "rustc-web cargo-web" "Rust 1.95 or newer (rustup.rs)"
     guest_compiler || lack "rustc-web cargo-web rust-web-src" \
         "a Rust compiler with library sources: rustup toolchain install nightly --component rust-src"
-    wasm_linker || lack lld-19 "lld for WebAssembly (wasm-ld), version 18 or newer"
+    case $packages in
+    # Once it is installed, it goes before rustup's.
+    *rustc-web*) nightly= ;;
+    esac
+    wasm_linker || lack lld-19 \
+        "lld for WebAssembly (wasm-ld), version 18 or newer; rustup's compilers bring theirs"
     has wasm-opt || lack binaryen "binaryen (wasm-opt)"
     has cc || lack "gcc libc6-dev" "a C compiler (cc), which links the host's programs"
     has python3 || lack python3 "python3"
@@ -80,8 +93,8 @@ reader_python() {
 
 look_for_tests() {
     has clang-19 || lack clang-19 "clang 19"
-    [ -d /usr/include/wasm32-wasi ] || lack wasi-libc "wasi-libc"
-    [ -e /usr/lib/llvm-19/lib/clang/19/lib/wasi/libclang_rt.builtins-wasm32.a ] ||
+    [ -d "$system/include/wasm32-wasi" ] || lack wasi-libc "wasi-libc"
+    [ -e "$system/lib/llvm-19/lib/clang/19/lib/wasi/libclang_rt.builtins-wasm32.a" ] ||
         lack libclang-rt-19-dev-wasm32 "clang's runtime for wasm32-wasi"
     if ! reader_python; then
         python3 -c 'import venv, ensurepip' 2>/dev/null || lack python3-venv "Python's venv module"
@@ -94,7 +107,10 @@ install_python_packages() {
     echo "setup: making target/python for $(tr '\n' ' ' <tests/requirements.txt)"
     mkdir -p target
     python3 -m venv target/python &&
-        target/python/bin/pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+        target/python/bin/pip install --quiet --disable-pip-version-check \
+            -r tests/requirements.txt && return 0
+    echo "setup: pip could not install what tests/requirements.txt names; the tests need it" >&2
+    return 1
 }
 
 lack() {
@@ -114,61 +130,113 @@ if [ "${1:-}" = --cargo ]; then
     exit 1
 fi
 
-mode=${1:-}
-if [ "$mode" = --bench ] && ! has gocryptfs && has apt-get && [ "$(id -u)" = 0 ]; then
-    echo "setup: installing gocryptfs fuse3, to compare with"
-    { apt-get update -qq && apt-get install -qq -y --no-install-recommends gocryptfs fuse3; } \
-        >/dev/null 2>&1 || echo "setup: without gocryptfs: it could not be installed"
-fi
+# What apt-get said so far.
+said=
 
-if [ "$mode" = --bench ] && ! has stunnel && has apt-get && [ "$(id -u)" = 0 ]; then
-    echo "setup: installing stunnel, to compare with"
-    { apt-get update -qq && apt-get install -qq -y --no-install-recommends stunnel4; } \
-        >/dev/null 2>&1 || echo "setup: without stunnel: it could not be installed"
-fi
-
-if [ "$mode" = --bench ] && ! [ -x target/bench-python/bin/secrethider-redact ]; then
-    echo "setup: installing secrethider, to compare with"
-    { python3 -m venv target/bench-python && target/bench-python/bin/pip install -q secrethider; } \
-        >/dev/null 2>&1 || echo "setup: without secrethider: it could not be installed"
-fi
-
-finish() {
-    [ "$mode" != --tests ] || install_python_packages
-    exit
+# apt-get, once another one that is at work is done, or five to ten minutes have passed. For dpkg's
+# lock apt-get waits itself; of those on its lists and archives it complains at once.
+apt() {
+    tries=60
+    until output=$(LC_ALL=C DEBIAN_FRONTEND=noninteractive apt-get -qq -y \
+        -o DPkg::Lock::Timeout=5 -o Acquire::Retries=3 "$@" 2>&1 </dev/null); do
+        case $output in
+        *"Could not get lock"* | *"Unable to acquire the dpkg"*) ;;
+        *) tries=0 ;;
+        esac
+        if [ "$tries" = 0 ]; then
+            said="$said
+$output"
+            return 1
+        fi
+        [ "$tries" != 60 ] || echo "setup: another apt is at work; waiting until it is done"
+        tries=$((tries - 1))
+        sleep 5
+    done
 }
-look
-[ -z "$packages" ] && finish
 
-if ! has apt-get || [ "$(id -u)" != 0 ]; then
-    echo "setup: the build needs, and this machine lacks:$elsewhere" >&2
-    if has apt-get; then
-        echo "setup: on Debian, as root: apt-get install $packages" >&2
-    fi
-    exit 1
-fi
-
-echo "setup: installing $packages"
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
 install() {
-    # shellcheck disable=SC2086 # a list of words
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages
+    apt install --no-install-recommends "$@"
 }
-# The lists of packages are fetched only where the present ones don't do: where they name files that
-# are gone, or releases that are too old.
-fetch_and_install() {
-    apt-get update -qq && install
+
+is_untried() {
+    for package in $packages; do
+        case " $tried " in
+        *" $package "*) ;;
+        *) return 0 ;;
+        esac
+    done
+    return 1
 }
-for attempt in install fetch_and_install; do
-    "$attempt" >>"$log" 2>&1 && failed= || failed=1
-    look
-    [ -n "$packages" ] || break
-done
+
+# Installs until nothing is missing, or nothing helps: one package can make another one needed. The
+# lists of packages are fetched only where the present ones don't do: where they name files that are
+# gone, or releases that are too old.
+install_all() {
+    tried=
+    fetched=0
+    while [ -n "$packages" ]; do
+        if ! is_untried; then
+            [ "$fetched" -lt 2 ] || return 1
+            fetched=$((fetched + 1))
+            tried=
+            echo "setup: fetching the lists of packages"
+            apt update || true
+        fi
+        tried="$tried $packages"
+        echo "setup: installing $packages (this can take minutes)"
+        # shellcheck disable=SC2086 # a list of words
+        if ! install $packages && [ "$fetched" = 2 ]; then
+            # One that can't be had keeps back no other.
+            for package in $packages; do
+                install "$package" || true
+            done
+        fi
+        look
+    done
+}
+
+can_install() {
+    has apt-get && [ "$(id -u)" = 0 ]
+}
+
+# What the benchmarks compare with. They do without.
+look_for_rivals() {
+    if ! has gocryptfs && can_install; then
+        echo "setup: installing gocryptfs fuse3, to compare with"
+        { apt update && install gocryptfs fuse3; } ||
+            echo "setup: without gocryptfs: it could not be installed"
+    fi
+    if ! has stunnel && can_install; then
+        echo "setup: installing stunnel4, to compare with"
+        { apt update && install stunnel4; } ||
+            echo "setup: without stunnel: it could not be installed"
+    fi
+    if ! [ -x target/bench-python/bin/secrethider-redact ]; then
+        echo "setup: installing secrethider, to compare with"
+        { python3 -m venv target/bench-python &&
+            target/bench-python/bin/pip install -q secrethider; } >/dev/null 2>&1 ||
+            echo "setup: without secrethider: it could not be installed"
+    fi
+}
+
+mode=${1:-}
+look
 if [ -n "$packages" ]; then
-    [ -z "$failed" ] || cat "$log" >&2
-    echo "setup: apt-get could not install $packages; what is needed:$elsewhere" >&2
-    exit 1
+    if ! can_install; then
+        echo "setup: the build needs, and this machine lacks:$elsewhere" >&2
+        if has apt-get; then
+            echo "setup: on Debian, as root: apt-get install $packages" >&2
+        fi
+        exit 1
+    fi
+    if ! install_all; then
+        [ -z "$said" ] || echo "setup: apt-get said:$said" >&2
+        echo "setup: apt-get could not install $packages; what is needed:$elsewhere" >&2
+        exit 1
+    fi
+    echo "setup: done"
 fi
-echo "setup: done"
-finish
+case $mode in
+--tests) install_python_packages ;;
+--bench) look_for_rivals ;;
+esac

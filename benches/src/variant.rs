@@ -74,10 +74,10 @@ pub fn prepare<'a>(install: &'a Install, dir: &Path) -> Result<(Vec<Variant<'a>>
             Some("xchacha20poly1305"),
         )?,
         cage(
-            "crypt-grate, AES-256-GCM",
+            "crypt-grate, XAES-256-GCM",
             Role::Sealed,
             "aes",
-            Some("aes-256-gcm"),
+            Some("xaes-256-gcm"),
         )?,
     ];
     let left_out = match Mount::new(dir) {

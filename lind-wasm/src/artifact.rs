@@ -3,9 +3,11 @@
 //! ```text
 //! offset  size  field
 //! 0       8     magic "LINDCWSM"
-//! 8       4     version (1), little endian
+//! 8       4     version (2), little endian
 //! 12      32    HMAC-SHA256, keyed with this user's artifact key, over bytes 0..12 and 44..
-//! 44      ..    what the engine serialised
+//! 44      4     number of data segments, little endian
+//! 48      ..    each segment: its length in 4 bytes, little endian, then its bytes
+//! ..      ..    what the engine serialised
 //! ```
 //!
 //! Native code can do anything, so the key lies outside every lindfs, readable by its user alone,
@@ -21,7 +23,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 const MAGIC: &[u8; 8] = b"LINDCWSM";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const TAG_AT: usize = 12;
 const BODY_AT: usize = TAG_AT + 32;
 
@@ -76,8 +78,8 @@ impl ArtifactKey {
         Ok(Self(Zeroizing::new(key)))
     }
 
-    #[cfg(test)]
-    fn from_bytes(bytes: [u8; 32]) -> Self {
+    /// A key that is kept elsewhere than in the usual file.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(Zeroizing::new(bytes))
     }
 
@@ -89,7 +91,7 @@ impl ArtifactKey {
         mac
     }
 
-    /// Wraps what the engine serialised.
+    /// Wraps what is behind the tag.
     pub fn seal(&self, body: &[u8]) -> Vec<u8> {
         let mut artifact = Vec::with_capacity(BODY_AT + body.len());
         artifact.extend_from_slice(MAGIC);
@@ -100,7 +102,7 @@ impl ArtifactKey {
         artifact
     }
 
-    /// Checks an artifact and answers the part that the engine serialised.
+    /// Checks an artifact and answers what was sealed.
     ///
     /// # Errors
     /// When it is cut short, of another version, or not made with this key.

@@ -1,85 +1,70 @@
 //! Cages: one isolated program each, with what a process has.
 
 use crate::fds::FdTable;
+pub use crate::ids::{CageId, WaitStatus};
 use crate::image::Image;
+use crate::limits::{Account, Charge, Resource};
 use crate::program::Program;
-use crate::threei::HandlerTable;
+use crate::routes::HandlerTable;
 use rustix::io::Errno;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
-
-/// A cage's number, which is its pid. Starts at 1, never used twice in a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CageId(u32);
-
-impl CageId {
-    /// The first cage, which the command line starts.
-    pub const FIRST: CageId = CageId(1);
-    /// The largest number that still is a positive pid.
-    const MAX: u32 = i32::MAX as u32;
-
-    /// The id that a guest named, if it can be one.
-    pub fn from_guest(value: u64) -> Option<Self> {
-        (1..=u64::from(Self::MAX))
-            .contains(&value)
-            .then_some(CageId(value as u32))
-    }
-
-    /// As a pid.
-    pub fn pid(self) -> i32 {
-        self.0 as i32
-    }
-
-    /// As guests write it in an argcage.
-    pub fn raw(self) -> u64 {
-        u64::from(self.0)
-    }
-}
-
-impl fmt::Display for CageId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// How a cage ended, as `waitpid` encodes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WaitStatus(pub i32);
-
-impl WaitStatus {
-    /// A trap, as Lind reports it: like an exit with status 1.
-    pub const TRAPPED: WaitStatus = WaitStatus(0x100);
-
-    /// A call of `exit_group`.
-    pub fn exited(code: i32) -> Self {
-        WaitStatus((code & 0xff) << 8)
-    }
-
-    /// Death by a signal.
-    pub fn killed(signal: i32) -> Self {
-        WaitStatus(signal & 0x7f)
-    }
-
-    /// What a shell would show: the exit code, or 128 and the signal.
-    pub fn shell_code(self) -> i32 {
-        match self.0 & 0x7f {
-            0 => (self.0 >> 8) & 0xff,
-            signal => 128 + signal,
-        }
-    }
-}
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 
 /// What a system call left for the cage's own thread to do once the call returns to it.
 #[derive(Debug)]
 pub enum Pending {
-    /// Become two: the child exists, but has no memory yet.
-    Fork(Arc<Cage>),
+    /// Become two.
+    Fork(Unborn),
     /// Run another program.
     Exec(Box<NewImage>),
     /// End.
     Exit(WaitStatus),
+}
+
+/// A forked child that exists but has no memory yet. Whatever becomes of its fork, it does not
+/// outlive it: unless it was [born](Unborn::born), it ends when this is dropped.
+pub struct Unborn {
+    child: Arc<Cage>,
+    end: Option<End>,
+}
+
+/// Ends a child that was not born.
+type End = Box<dyn FnOnce(&Arc<Cage>) + Send + Sync>;
+
+impl Unborn {
+    /// A child, and what ends it.
+    pub fn new(child: Arc<Cage>, end: impl FnOnce(&Arc<Cage>) + Send + Sync + 'static) -> Self {
+        Self {
+            child,
+            end: Some(Box::new(end)),
+        }
+    }
+
+    /// The child.
+    pub fn cage(&self) -> &Arc<Cage> {
+        &self.child
+    }
+
+    /// It has a thread of its own now.
+    pub fn born(mut self) {
+        self.end = None;
+    }
+}
+
+impl fmt::Debug for Unborn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unborn").field(&self.child).finish()
+    }
+}
+
+impl Drop for Unborn {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            end(&self.child);
+        }
+    }
 }
 
 /// What exec hands to the cage's thread.
@@ -102,10 +87,20 @@ pub struct FsContext {
     pub umask: u32,
 }
 
+/// The mode bits that new files of the first cage lack. From here on the host's own mask is empty,
+/// so that each cage's is the only one that counts.
+pub fn take_over_umask() -> u32 {
+    static INHERITED: OnceLock<u32> = OnceLock::new();
+    *INHERITED.get_or_init(|| rustix::process::umask(rustix::fs::Mode::empty()).bits())
+}
+
 /// One isolated program.
 pub struct Cage {
     /// Its number.
     pub id: CageId,
+    /// What it may have of the host.
+    pub account: Arc<Account>,
+    handler_charge: Mutex<Charge>,
     /// Cages that made it, the nearest first.
     ancestors: Vec<CageId>,
     /// Whether it runs the program that its maker ran when it was forked.
@@ -123,7 +118,7 @@ pub struct Cage {
     attention: AtomicBool,
     /// What is to be said about it, with text that a program chose in it.
     said: Mutex<Option<String>>,
-    /// The signal that ends it, or 0.
+    /// One more than the wait status that it is to end with, or 0.
     doom: AtomicI32,
     /// The system call that its main instance is in, to know whether a fork can unwind it.
     current_call: AtomicU32,
@@ -142,6 +137,8 @@ impl fmt::Debug for Cage {
 
 /// What a new cage starts with.
 pub struct Inheritance {
+    /// What it may have of the host.
+    pub account: Arc<Account>,
     /// Ancestors, the nearest first.
     pub ancestors: Vec<CageId>,
     /// The handler table.
@@ -156,7 +153,9 @@ impl Cage {
     /// A cage without a program.
     pub fn new(id: u32, with: Inheritance) -> Self {
         Self {
-            id: CageId(id),
+            id: CageId::new(id),
+            handler_charge: Mutex::new(Charge::new(&with.account, Resource::Handlers)),
+            account: with.account,
             is_fork: AtomicBool::new(!with.ancestors.is_empty()),
             ancestors: with.ancestors,
             handlers: with.handlers,
@@ -177,10 +176,12 @@ impl Cage {
     pub fn bequeath(&self) -> Inheritance {
         let mut ancestors = vec![self.id];
         ancestors.extend_from_slice(&self.ancestors);
+        let account = self.account.child();
         Inheritance {
             ancestors,
             handlers: self.handlers.duplicate(),
-            fds: self.fds().clone(),
+            fds: self.fds().inherit(account.clone()),
+            account,
             fs: self.fs.read().unwrap_or_else(|e| e.into_inner()).clone(),
         }
     }
@@ -188,6 +189,16 @@ impl Cage {
     /// Whether `other` made this cage, or is it.
     pub fn answers_to(&self, other: CageId) -> bool {
         self.id == other || self.ancestors.contains(&other)
+    }
+
+    /// Accounts for so many handlers in its table.
+    ///
+    /// # Errors
+    /// `ENOMEM` when they are too many; then the account stays as it is.
+    pub fn charge_handlers(&self, count: usize) -> Result<(), Errno> {
+        let mut charge = self.handler_charge.lock();
+        let charge = charge.as_mut().unwrap_or_else(|e| e.get_mut());
+        charge.resize(count as u64)
     }
 
     /// The cage that forked it.
@@ -233,10 +244,33 @@ impl Cage {
         }
     }
 
-    /// Leaves something for the cage's thread to do after the current call.
-    pub fn set_pending(&self, pending: Pending) {
-        *self.pending.lock().unwrap_or_else(|e| e.into_inner()) = Some(pending);
+    /// Leaves something for the cage's thread to do after the current call. One thing is all that
+    /// a call can lead to; the end comes before all else.
+    ///
+    /// # Errors
+    /// `EAGAIN` when there is something left to do already, as when a grate forwards a call twice.
+    pub fn set_pending(&self, pending: Pending) -> Result<(), Errno> {
+        let mut slot = self.pending.lock().unwrap_or_else(|e| e.into_inner());
+        let before = match (&*slot, &pending) {
+            (None, _) | (Some(Pending::Fork(_) | Pending::Exec(_)), Pending::Exit(_)) => {
+                slot.replace(pending)
+            }
+            (Some(Pending::Exit(_)), Pending::Exit(_)) => None,
+            _ => return Err(Errno::AGAIN),
+        };
         self.attention.store(true, Ordering::Release);
+        drop(slot);
+        // A child that is not to be ends here, which takes locks of its own.
+        drop(before);
+        Ok(())
+    }
+
+    /// Whether the current call led to something already.
+    pub fn has_pending(&self) -> bool {
+        self.pending
+            .lock()
+            .unwrap_or_else(|e| e.into_inner())
+            .is_some()
     }
 
     /// Leaves a line to be written to the cage's standard error, as its own write: text that a
@@ -268,19 +302,19 @@ impl Cage {
         pending
     }
 
-    /// Condemns the cage: it ends with `signal` at its next step. The first signal stays.
-    pub fn condemn(&self, signal: i32) {
+    /// Condemns the cage: it ends with `status` at its next step. The first status stays.
+    pub fn condemn(&self, status: WaitStatus) {
         let _ = self
             .doom
-            .compare_exchange(0, signal, Ordering::AcqRel, Ordering::Acquire);
+            .compare_exchange(0, status.0 + 1, Ordering::AcqRel, Ordering::Acquire);
         self.attention.store(true, Ordering::Release);
     }
 
-    /// The signal that the cage was condemned with.
-    pub fn doom(&self) -> Option<i32> {
+    /// The status that the cage was condemned to end with.
+    pub fn doom(&self) -> Option<WaitStatus> {
         match self.doom.load(Ordering::Acquire) {
             0 => None,
-            signal => Some(signal),
+            status => Some(WaitStatus(status - 1)),
         }
     }
 
@@ -309,13 +343,13 @@ impl Cage {
         // SAFETY: pthread_self has no preconditions.
         let own = unsafe { libc::pthread_self() };
         *self.thread.lock().unwrap_or_else(|e| e.into_inner()) = Some(own);
-        THREAD_CAGE.set(self.id.0);
+        THREAD_CAGE.set(self.id.pid());
         Occupied(self.clone())
     }
 
     /// Whether the calling thread is this cage's.
     pub fn is_on_own_thread(&self) -> bool {
-        THREAD_CAGE.get() == self.id.0
+        THREAD_CAGE.get() == self.id.pid()
     }
 
     /// Interrupts a blocking kernel call of the cage's thread.
@@ -329,7 +363,7 @@ impl Cage {
 }
 
 thread_local! {
-    static THREAD_CAGE: std::cell::Cell<u32> = const { std::cell::Cell::new(0) };
+    static THREAD_CAGE: std::cell::Cell<i32> = const { std::cell::Cell::new(0) };
 }
 
 /// Keeps a thread bound to its cage.

@@ -15,6 +15,9 @@ pub fn new() -> anyhow::Result<Engine> {
         .shared_memory(true)
         .wasm_threads(true)
         .wasm_simd(true)
+        // As `module` has checked them.
+        .wasm_multi_memory(false)
+        .wasm_memory64(false)
         // A killed cage stops at its next loop head or function entry.
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK)

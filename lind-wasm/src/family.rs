@@ -1,6 +1,6 @@
 //! Who is whose child, who has ended, and waiting for it.
 
-use crate::cage::{Cage, CageId, WaitStatus};
+use crate::ids::{CageId, WaitStatus};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex};
@@ -24,15 +24,24 @@ impl Family {
         self.members.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    /// A cage has begun.
-    pub fn add(&self, id: CageId, parent: Option<CageId>) {
-        self.members().insert(
+    /// A cage has begun, if there are not `most` already, those counted that have ended and were
+    /// not waited for.
+    ///
+    /// # Errors
+    /// `EAGAIN`.
+    pub fn add(&self, id: CageId, parent: Option<CageId>, most: usize) -> Result<(), Errno> {
+        let mut members = self.members();
+        if members.len() >= most {
+            return Err(Errno::AGAIN);
+        }
+        members.insert(
             id,
             Member {
                 parent,
                 ended: None,
             },
         );
+        Ok(())
     }
 
     /// A cage that never got to run is forgotten.
@@ -74,22 +83,24 @@ impl Family {
     }
 
     /// Waits for a child of `parent` to end: `pid` above 0 that child, else any. Answers `None`
-    /// when `no_hang` is set and none has ended yet.
+    /// when `no_hang` is set and none has ended yet. `is_doomed` says whether the parent must not
+    /// wait any longer; [`Family::wake`] has it asked.
     ///
     /// # Errors
     /// `ECHILD` when there is no such child; `EINTR` when the waiting cage was condemned.
     pub fn wait(
         &self,
-        parent: &Cage,
+        parent: CageId,
         pid: i32,
         no_hang: bool,
+        is_doomed: impl Fn() -> bool,
     ) -> Result<Option<(CageId, WaitStatus)>, Errno> {
         let mut members = self.members();
         loop {
             let mut children = members
                 .iter()
                 .filter(|(id, member)| {
-                    member.parent == Some(parent.id) && (pid <= 0 || id.pid() == pid)
+                    member.parent == Some(parent) && (pid <= 0 || id.pid() == pid)
                 })
                 .peekable();
             if children.peek().is_none() {
@@ -103,7 +114,7 @@ impl Family {
             if no_hang {
                 return Ok(None);
             }
-            if parent.doom().is_some() {
+            if is_doomed() {
                 return Err(Errno::INTR);
             }
             members = self
@@ -140,9 +151,10 @@ mod tests {
     #[test]
     fn the_first_cages_status_survives_those_that_end_later() {
         let family = Family::default();
-        family.add(id(1), None);
-        family.add(id(2), Some(id(1)));
-        family.add(id(3), Some(id(2)));
+        family.add(id(1), None, 1).unwrap();
+        family.add(id(2), Some(id(1)), 3).unwrap();
+        family.add(id(3), Some(id(2)), 3).unwrap();
+        assert_eq!(family.add(id(4), Some(id(3)), 3), Err(Errno::AGAIN));
         assert_eq!(family.parent(id(3)), id(2));
         family.end(id(2), WaitStatus::exited(4));
         family.end(id(1), WaitStatus::exited(9));

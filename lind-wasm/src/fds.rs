@@ -1,6 +1,7 @@
 //! A cage's table of open files.
 
-use rustix::fd::OwnedFd;
+use crate::limits::Account;
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
 use std::sync::Arc;
 
@@ -18,18 +19,50 @@ pub struct Descriptor {
 }
 
 /// The table: index is the descriptor's number.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct FdTable {
     slots: Vec<Option<Descriptor>>,
+    account: Arc<Account>,
 }
 
 impl FdTable {
+    /// An empty table of the cage that has the account.
+    pub fn new(account: Arc<Account>) -> Self {
+        Self {
+            slots: Vec::new(),
+            account,
+        }
+    }
+
+    /// A copy for a forked cage.
+    pub fn inherit(&self, account: Arc<Account>) -> Self {
+        Self {
+            slots: self.slots.clone(),
+            account,
+        }
+    }
+
+    /// Whether there is room for another descriptor.
+    ///
+    /// # Errors
+    /// `EMFILE` when the cage has all that it can have; `ENFILE` when the run has.
+    pub fn check_room(&self) -> Result<(), Errno> {
+        self.lowest_free(0)?;
+        self.account.check_file_room()
+    }
+
+    fn lowest_free(&self, least: usize) -> Result<usize, Errno> {
+        (least..self.account.files())
+            .find(|&fd| self.slots.get(fd).is_none_or(Option::is_none))
+            .ok_or(Errno::MFILE)
+    }
+
     /// The host's standard streams as 0, 1 and 2, those of them that are open.
     ///
     /// # Errors
     /// When the host has no descriptors left.
-    pub fn with_standard_streams() -> Result<Self, Errno> {
-        let mut table = Self::default();
+    pub fn with_standard_streams(account: Arc<Account>) -> Result<Self, Errno> {
+        let mut table = Self::new(account);
         let streams = [
             rustix::stdio::stdin(),
             rustix::stdio::stdout(),
@@ -72,15 +105,14 @@ impl FdTable {
     /// Puts a file at the lowest free number from `least` on.
     ///
     /// # Errors
-    /// `EMFILE` when there is none; `EINVAL` when `least` is out of range.
+    /// `EMFILE` when there is none; `ENFILE` when the run has too many; `EINVAL` when `least` is
+    /// out of range.
     pub fn insert(&mut self, least: i32, file: Arc<OwnedFd>, cloexec: bool) -> Result<i32, Errno> {
         let least = usize::try_from(least).map_err(|_| Errno::INVAL)?;
-        if least >= MAX_FDS {
+        if least >= self.account.files() {
             return Err(Errno::INVAL);
         }
-        let fd = (least..MAX_FDS)
-            .find(|&fd| self.slots.get(fd).is_none_or(Option::is_none))
-            .ok_or(Errno::MFILE)? as i32;
+        let fd = self.lowest_free(least)? as i32;
         self.set(fd, file, cloexec)?;
         Ok(fd)
     }
@@ -88,7 +120,7 @@ impl FdTable {
     /// Puts a file at a number; answers what was there.
     ///
     /// # Errors
-    /// `EBADF` when the number is out of range.
+    /// `EBADF` when the number is out of range; `ENFILE` when the run has too many.
     pub fn set(
         &mut self,
         fd: i32,
@@ -96,9 +128,10 @@ impl FdTable {
         cloexec: bool,
     ) -> Result<Option<Descriptor>, Errno> {
         let fd = usize::try_from(fd).map_err(|_| Errno::BADF)?;
-        if fd >= MAX_FDS {
+        if fd >= self.account.files() {
             return Err(Errno::BADF);
         }
+        self.account.check_file(file.as_raw_fd())?;
         if self.slots.len() <= fd {
             self.slots.resize(fd + 1, None);
         }
@@ -134,6 +167,11 @@ impl FdTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{Ledger, Limits};
+
+    fn table() -> FdTable {
+        FdTable::new(Account::new(Ledger::new(Limits::default())))
+    }
 
     fn file() -> Arc<OwnedFd> {
         Arc::new(rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).unwrap())
@@ -141,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_lowest_free_number_is_given() {
-        let mut table = FdTable::default();
+        let mut table = table();
         assert_eq!(table.insert(0, file(), false), Ok(0));
         assert_eq!(table.insert(0, file(), true), Ok(1));
         assert_eq!(table.insert(5, file(), false), Ok(5));
@@ -154,7 +192,7 @@ mod tests {
 
     #[test]
     fn numbers_out_of_range_are_errors() {
-        let mut table = FdTable::default();
+        let mut table = table();
         for fd in [-1, i32::MIN, i32::MAX, MAX_FDS as i32] {
             assert_eq!(table.get(fd).unwrap_err(), Errno::BADF);
             assert_eq!(table.remove(fd).unwrap_err(), Errno::BADF);

@@ -3,25 +3,40 @@
 //! A **cage** is an isolated WebAssembly program with what a process has; a **grate** is a cage
 //! that serves system calls of others. See `docs/runtime.md`.
 
+mod arguments;
 pub mod artifact;
+mod bulk;
 pub mod cage;
+mod compile;
 pub mod engine;
+mod errno;
 pub mod family;
 pub mod fds;
 pub mod host;
+pub mod ids;
 pub mod image;
+mod instructions;
+pub mod limits;
+pub mod line;
 pub mod memory;
 pub mod module;
 pub mod net;
+pub mod parking;
 pub mod path;
 pub mod posix;
 pub mod program;
 pub mod regions;
+pub mod request;
+pub mod routes;
 pub mod run;
 pub mod runtime;
+pub mod shared;
+pub mod state;
+pub mod syscall;
 pub mod threei;
 pub mod unix_names;
 pub mod wasi;
+mod workers;
 
 /// Exit status for a failure of the runtime itself.
 pub const EXIT_RUNTIME: i32 = 70;

@@ -3,10 +3,11 @@
 use anyhow::Context;
 use clap::Parser;
 use lind_wasm::artifact::ArtifactKey;
+use lind_wasm::limits::{self, Limits};
 use lind_wasm::net::{self, Net};
 use lind_wasm::path::Root;
 use lind_wasm::runtime::{Runtime, Settings};
-use lind_wasm::{EXIT_FILE, EXIT_USAGE, cage, engine, program};
+use lind_wasm::{EXIT_FILE, EXIT_USAGE, cage, engine, posix, program, run};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -66,6 +67,10 @@ struct Options {
         trailing_var_arg = true
     )]
     program: Vec<OsString>,
+
+    // Last, as its heading would be that of what follows.
+    #[command(flatten)]
+    limits: Limits,
 }
 
 fn main() {
@@ -73,20 +78,20 @@ fn main() {
         let _ = error.print();
         std::process::exit(if error.use_stderr() { EXIT_USAGE } else { 0 })
     });
-    let code = run(options).unwrap_or_else(|error| {
+    let code = start(options).unwrap_or_else(|error| {
         eprintln!("lind-wasm: {error:#}");
         EXIT_FILE
     });
     std::process::exit(code);
 }
 
-fn run(options: Options) -> anyhow::Result<i32> {
+fn start(options: Options) -> anyhow::Result<i32> {
     if let Some(file) = options.precompile {
         precompile(&options.root, &file)?;
         return Ok(0);
     }
     cage::install_kick_handler();
-    raise_descriptor_limit();
+    limits::raise_file_limit();
     let key = ArtifactKey::load(&options.root)?;
     let listeners = options.listen.into_iter().map(net::listen);
     let listeners: Vec<OwnedFd> = listeners.collect::<anyhow::Result<_>>()?;
@@ -96,11 +101,13 @@ fn run(options: Options) -> anyhow::Result<i32> {
         env.push(format!("{LISTEN_FDS}={}", listeners.len()).into_bytes());
     }
     let runtime = Runtime::new(Settings {
+        kernel: posix::call,
         root: Root::open(&options.root)?,
         key,
         env,
         strict: options.strict_lind,
         net: options.net,
+        limits: options.limits,
         listeners,
     })?;
     let args = options
@@ -108,16 +115,7 @@ fn run(options: Options) -> anyhow::Result<i32> {
         .into_iter()
         .map(OsString::into_vec)
         .collect();
-    Ok(runtime.run(args)?.shell_code())
-}
-
-/// All cages' files are files of this one process, whose usual limit is that of a single one.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // Where that is refused, the limit stays as it is.
-    let _ = setrlimit(Resource::Nofile, limit);
+    Ok(run::run(&runtime, args)?.shell_code())
 }
 
 fn environment(named: Vec<OsString>) -> Vec<Vec<u8>> {

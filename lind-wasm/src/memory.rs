@@ -3,18 +3,17 @@
 //! Every address from a guest passes through [`GuestMemory`], which answers with bytes, with a
 //! [`Span`] to hand to the kernel, or with `EFAULT`.
 
-use crate::regions::{Backing, PAGE, Prot, Region, Regions, SPACE_END};
+use crate::limits::{Account, Charge, Resource};
+use crate::regions::{Backing, PAGE, Prot, Region, Regions, SPACE_END, WASM_PAGE, WASM_PAGES_MAX};
+use crate::shared::SharedPages;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use std::cell::UnsafeCell;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use wasmtime::{Engine, MemoryType, SharedMemory};
 
-/// Pages of wasm memory in a full 32-bit address space.
-pub const WASM_PAGES_MAX: u64 = 65536;
-const WASM_PAGE: u64 = 65536;
 /// Bytes of scratch space, which lies right above the 32-bit address space.
 const SCRATCH_LEN: usize = 256 * 1024;
 /// Lowest address that `brk` must leave for `mmap`, as on Lind.
@@ -24,16 +23,21 @@ const BRK_LIMIT: u64 = 1 << 31;
 #[derive(Debug)]
 enum Plan {
     /// A program that grows its memory by itself (WASI): all of its current size is accessible.
-    Linear,
+    Linear(Mutex<Charge>),
     /// A Lind program: the whole space exists from the start, `mmap` and `brk` open parts of it.
     Mapped(RwLock<Mapped>),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Mapped {
     regions: Regions,
     brk_start: u64,
     brk: u64,
+    /// What the regions take of the cage's account.
+    areas: Charge,
+    bytes: Charge,
+    /// The host's pages are not known to be as `regions` would say.
+    lost: bool,
 }
 
 /// The memory of one image of a cage, shared by its main instance and its workers.
@@ -85,7 +89,15 @@ impl Span<'_> {
 impl GuestMemory {
     /// The memory of a Lind program: `min_pages` wasm pages mapped at address 0, the rest of the
     /// 4 GiB inaccessible until `mmap` or `brk` opens it.
-    pub fn mapped(engine: &Engine, min_pages: u64, base: u64) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When the host has no room, or the account a limit for it.
+    pub fn mapped(
+        engine: &Engine,
+        min_pages: u64,
+        base: u64,
+        account: &Arc<Account>,
+    ) -> anyhow::Result<Self> {
         let shared = SharedMemory::new(
             engine,
             MemoryType::shared(WASM_PAGES_MAX as u32, WASM_PAGES_MAX as u32),
@@ -93,29 +105,44 @@ impl GuestMemory {
         let initial = min_pages * WASM_PAGE;
         let mut regions = Regions::default();
         if initial > 0 {
-            regions.map(Region {
-                start: 0,
-                end: initial,
-                prot: Prot::READ | Prot::WRITE,
-                backing: Backing::Private,
-            });
+            regions.map(Region::new(0..initial, Prot::all(), Backing::Private));
         }
         let memory = Self {
             shared,
             base,
             plan: Plan::Mapped(RwLock::new(Mapped {
-                regions,
+                regions: Regions::default(),
                 brk_start: initial,
                 brk: initial,
+                areas: Charge::new(account, Resource::Mappings),
+                bytes: Charge::new(account, Resource::Memory),
+                lost: false,
             })),
             scratch: Mutex::new(None),
         };
-        memory.protect_host(initial..SPACE_END, Prot::empty())?;
+        let mut mapped = write(memory.mapped_plan()?);
+        memory.change(&mut mapped, regions, || {
+            // All pages are made alike, those that the engine has made too: the kernel counts
+            // neighbours of different kinds as two areas.
+            memory.discard_host(0..SPACE_END)?;
+            memory.protect_host(0..initial, Prot::all())
+        })?;
+        drop(mapped);
         Ok(memory)
     }
 
     /// The memory of a program that grows it by itself, with its declared limits in wasm pages.
-    pub fn linear(engine: &Engine, min_pages: u64, max_pages: u64) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// As [`GuestMemory::mapped`].
+    pub fn linear(
+        engine: &Engine,
+        min_pages: u64,
+        max_pages: u64,
+        account: &Arc<Account>,
+    ) -> anyhow::Result<Self> {
+        let mut charge = Charge::new(account, Resource::Memory);
+        charge.resize(min_pages * WASM_PAGE)?;
         let shared = SharedMemory::new(
             engine,
             MemoryType::shared(u32::try_from(min_pages)?, u32::try_from(max_pages)?),
@@ -123,7 +150,7 @@ impl GuestMemory {
         Ok(Self {
             shared,
             base: 0,
-            plan: Plan::Linear,
+            plan: Plan::Linear(Mutex::new(charge)),
             scratch: Mutex::new(Some(vec![0; SCRATCH_LEN / 8].into_boxed_slice())),
         })
     }
@@ -156,7 +183,7 @@ impl GuestMemory {
     pub fn lend<T>(&self, bytes: &[u8], work: impl FnOnce(u64) -> T) -> Result<T, Errno> {
         let len = bytes.len() as u64;
         match &self.plan {
-            Plan::Linear => {
+            Plan::Linear(_) => {
                 let at = Self::scratch(0);
                 self.write(at, bytes)?;
                 Ok(work(at))
@@ -168,6 +195,14 @@ impl GuestMemory {
                 self.unmap(start, len)?;
                 result
             }
+        }
+    }
+
+    /// The offset that the program's own addresses end at.
+    pub fn end(&self) -> u64 {
+        match &self.plan {
+            Plan::Mapped(_) => SPACE_END,
+            Plan::Linear(_) => self.shared.data_size() as u64,
         }
     }
 
@@ -193,7 +228,7 @@ impl GuestMemory {
             return self.scratch_prefix(offset - SPACE_END, len);
         }
         let accessible = match &self.plan {
-            Plan::Linear => (self.shared.data_size() as u64).saturating_sub(offset),
+            Plan::Linear(_) => (self.shared.data_size() as u64).saturating_sub(offset),
             Plan::Mapped(mapped) => read(mapped).regions.accessible_prefix(offset, len, need),
         }
         .min(len);
@@ -244,7 +279,7 @@ impl GuestMemory {
     fn pin(&self) -> Pinned<'_> {
         match &self.plan {
             Plan::Mapped(mapped) => Some(read(mapped)),
-            Plan::Linear => None,
+            Plan::Linear(_) => None,
         }
     }
 
@@ -303,6 +338,72 @@ impl GuestMemory {
         // SAFETY: as in `read`, with the direction reversed.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
         Ok(())
+    }
+
+    /// Sets `len` bytes.
+    ///
+    /// # Errors
+    /// `EFAULT`; then nothing was written.
+    pub fn fill(&self, addr: u64, byte: u8, len: usize) -> Result<(), Errno> {
+        let pinned = self.pin();
+        let to = self.pinned_host(&pinned, addr, len as u64, Prot::WRITE)?;
+        // SAFETY: that many bytes at `to` are writable while `pinned` is held.
+        unsafe { std::ptr::write_bytes(to, byte, len) }
+        Ok(())
+    }
+
+    /// Reads an aligned `u32` as an atomic load does.
+    ///
+    /// # Errors
+    /// `EFAULT`, also when `addr` is not aligned.
+    pub fn load_u32(&self, addr: u64) -> Result<u32, Errno> {
+        let pinned = self.pin();
+        let at = self.pinned_host(&pinned, addr, 4, Prot::READ)?;
+        if !(at as usize).is_multiple_of(4) {
+            return Err(Errno::FAULT);
+        }
+        // SAFETY: four aligned bytes, readable while `pinned` is held. The guest's own stores to
+        // them are atomic as well, or races of its own.
+        let value = unsafe { AtomicU32::from_ptr(at.cast()) }.load(Ordering::SeqCst);
+        Ok(u32::from_le(value))
+    }
+
+    /// As [`GuestMemory::load_u32`], of eight bytes.
+    ///
+    /// # Errors
+    /// As [`GuestMemory::load_u32`].
+    pub fn load_u64(&self, addr: u64) -> Result<u64, Errno> {
+        let pinned = self.pin();
+        let at = self.pinned_host(&pinned, addr, 8, Prot::READ)?;
+        if !(at as usize).is_multiple_of(8) {
+            return Err(Errno::FAULT);
+        }
+        // SAFETY: as in `load_u32`.
+        let value = unsafe { AtomicU64::from_ptr(at.cast()) }.load(Ordering::SeqCst);
+        Ok(u64::from_le(value))
+    }
+
+    /// `memory.grow` of a program that grows its memory by itself: the number of wasm pages before.
+    ///
+    /// # Errors
+    /// `ENOMEM`, always for a Lind program, which has all pages from the start.
+    pub fn grow(&self, pages: u32) -> Result<u32, Errno> {
+        match &self.plan {
+            Plan::Mapped(_) if pages == 0 => Ok(WASM_PAGES_MAX as u32),
+            Plan::Mapped(_) => Err(Errno::NOMEM),
+            Plan::Linear(charge) => {
+                let mut charge = charge.lock().unwrap_or_else(|e| e.into_inner());
+                let before = charge.amount();
+                charge.resize(before + u64::from(pages) * WASM_PAGE)?;
+                match self.shared.grow(pages.into()) {
+                    Ok(pages) => Ok(pages as u32), // At most 65536.
+                    Err(_) => {
+                        charge.resize(before)?;
+                        Err(Errno::NOMEM)
+                    }
+                }
+            }
+        }
     }
 
     /// Copies `len` bytes from another memory's `from` into this one's `to`; the two may be the
@@ -404,7 +505,7 @@ impl GuestMemory {
     fn mapped_plan(&self) -> Result<&RwLock<Mapped>, Errno> {
         match &self.plan {
             Plan::Mapped(mapped) => Ok(mapped),
-            Plan::Linear => Err(Errno::NOMEM),
+            Plan::Linear(_) => Err(Errno::NOMEM),
         }
     }
 
@@ -447,12 +548,53 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// Changes what is mapped: `next` is the book afterwards, `act` makes the host's pages follow.
+    /// What the book would grow by is charged before, what it shrinks by given back after.
+    ///
+    /// # Errors
+    /// `ENOMEM` when that is too much. Where the host fails half-way, book and pages would say
+    /// different things: then the book is emptied, so that no host code touches the memory any
+    /// more, and the cage has to end ([`GuestMemory::is_lost`]).
+    fn change(
+        &self,
+        mapped: &mut Mapped,
+        next: Regions,
+        act: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        if mapped.lost {
+            return Err(Errno::NOMEM);
+        }
+        let (regions, bytes) = next.usage();
+        let before = (mapped.areas.amount(), mapped.bytes.amount());
+        mapped.areas.resize(before.0.max(regions))?;
+        if let Err(errno) = mapped.bytes.resize(before.1.max(bytes)) {
+            mapped.areas.resize(before.0)?;
+            return Err(errno);
+        }
+        if let Err(errno) = act() {
+            mapped.lost = true;
+            mapped.regions = Regions::default();
+            return Err(errno);
+        }
+        mapped.regions = next;
+        mapped.areas.resize(regions)?;
+        mapped.bytes.resize(bytes)
+    }
+
+    /// Whether the host failed to do what the cage asked of its memory: the cage can't go on.
+    pub fn is_lost(&self) -> bool {
+        match &self.plan {
+            Plan::Mapped(mapped) => read(mapped).lost,
+            Plan::Linear(_) => false,
+        }
+    }
+
     /// Maps `len` bytes (mmap(2) with the checks of flags already done).
     ///
     /// `fixed` replaces what lies at that address. Answers the guest offset of the mapping.
     ///
     /// # Errors
-    /// `ENOMEM` when no range is free; `EINVAL` for a bad fixed address.
+    /// `ENOMEM` when no range is free, or a limit reached; `EINVAL` for a bad fixed address.
     pub fn map(
         &self,
         fixed: Option<u64>,
@@ -479,55 +621,63 @@ impl GuestMemory {
                 .ok_or(Errno::NOMEM)?,
         };
         let range = start..start + len;
-        self.discard_host(range.clone())?;
-        if let Backing::Shared(object, offset) = &backing {
-            self.map_object(range.clone(), object, *offset)?;
-        }
-        self.protect_host(range.clone(), prot)?;
-        mapped.regions.map(Region {
-            start: range.start,
-            end: range.end,
-            prot,
-            backing,
-        });
+        let mut next = mapped.regions.clone();
+        next.map(Region::new(range.clone(), prot, backing.clone()));
+        self.change(&mut mapped, next, || {
+            self.discard_host(range.clone())?;
+            if let Backing::Shared(pages, offset) = &backing {
+                self.map_object(range.clone(), pages, *offset)?;
+            }
+            self.protect_host(range, prot)
+        })?;
         Ok(start)
     }
 
-    fn map_object(&self, range: Range<u64>, object: &OwnedFd, offset: u64) -> Result<(), Errno> {
-        // SAFETY: as in `discard_host`. The object is a memfd of this runtime that is never
-        // truncated, so no access to it raises SIGBUS.
+    fn map_object(&self, range: Range<u64>, pages: &SharedPages, offset: u64) -> Result<(), Errno> {
+        // SAFETY: as in `discard_host`. The object is a memfd of this runtime that is never cut
+        // short, so no access to it raises SIGBUS.
         unsafe {
             rustix::mm::mmap(
                 self.host(range.start).cast(),
                 (range.end - range.start) as usize,
                 ProtFlags::READ | ProtFlags::WRITE,
                 MapFlags::SHARED | MapFlags::FIXED,
-                object,
-                offset,
-            )?;
+                pages.file(),
+                pages.start() + offset,
+            )
         }
-        Ok(())
+        .map(drop)
+        .inspect_err(|_| {
+            // The kernel may have taken away what was there, and nothing else of the process may
+            // come to lie in a cage's address space.
+            if self.discard_host(range).is_err() {
+                eprintln!("lind-wasm: the host has no memory left to keep a cage's closed");
+                std::process::exit(crate::EXIT_RUNTIME);
+            }
+        })
     }
 
     /// Unmaps pages (munmap(2)); a hole in the range is fine.
     ///
     /// # Errors
-    /// `EINVAL` for an unaligned address or an empty range.
+    /// `EINVAL` for an unaligned address or an empty range; `ENOMEM` when it would leave more
+    /// regions than the cage may have.
     pub fn unmap(&self, start: u64, len: u64) -> Result<(), Errno> {
         let range = page_range(start, len)?;
         if range.is_empty() {
             return Err(Errno::INVAL);
         }
         let mut mapped = write(self.mapped_plan()?);
-        self.discard_host(range.clone())?;
-        mapped.regions.unmap(range);
-        Ok(())
+        let mut next = mapped.regions.clone();
+        next.unmap(range.clone());
+        self.change(&mut mapped, next, || self.discard_host(range))
     }
 
     /// Changes the access of mapped pages (mprotect(2)).
     ///
     /// # Errors
-    /// `EINVAL` for an unaligned address; `ENOMEM` when a page of the range is not mapped.
+    /// `EINVAL` for an unaligned address; `ENOMEM` when a page of the range is not mapped, or a
+    /// limit is reached.
     pub fn protect(&self, start: u64, len: u64, prot: Prot) -> Result<(), Errno> {
         let range = page_range(start, len)?;
         if range.is_empty() {
@@ -537,86 +687,92 @@ impl GuestMemory {
         if !mapped.regions.is_mapped(range.clone()) {
             return Err(Errno::NOMEM);
         }
-        self.protect_host(range.clone(), prot)?;
-        mapped.regions.protect(range, prot);
-        Ok(())
+        let mut next = mapped.regions.clone();
+        next.protect(range.clone(), prot);
+        self.change(&mut mapped, next, || self.protect_host(range, prot))
     }
 
     /// Moves the program break (brk(2) as the kernel has it): answers the new break, which is the
-    /// old one when `wanted` is out of range.
+    /// old one when `wanted` is out of range, or a limit is reached.
     ///
     /// # Errors
     /// `ENOMEM` for a memory that the program grows by itself.
     pub fn brk(&self, wanted: u64) -> Result<u64, Errno> {
         let mut mapped = write(self.mapped_plan()?);
+        let old = mapped.brk;
         let Some(wanted) = wanted.checked_next_multiple_of(PAGE) else {
-            return Ok(mapped.brk);
+            return Ok(old);
         };
-        if wanted < mapped.brk_start || wanted > BRK_LIMIT {
-            return Ok(mapped.brk);
+        if wanted < mapped.brk_start || wanted > BRK_LIMIT || wanted == old {
+            return Ok(old);
         }
-        if wanted > mapped.brk {
-            let grown = mapped.brk..wanted;
-            if !mapped.regions.is_free(grown.clone()) {
-                return Ok(mapped.brk);
+        let mut next = mapped.regions.clone();
+        let changed = if wanted > old {
+            let grown = old..wanted;
+            if !next.is_free(grown.clone()) {
+                return Ok(old);
             }
-            self.discard_host(grown.clone())?;
-            self.protect_host(grown.clone(), Prot::READ | Prot::WRITE)?;
-            mapped.regions.map(Region {
-                start: grown.start,
-                end: grown.end,
-                prot: Prot::READ | Prot::WRITE,
-                backing: Backing::Private,
-            });
+            next.map(Region::new(grown.clone(), Prot::all(), Backing::Private));
+            self.change(&mut mapped, next, || {
+                self.discard_host(grown.clone())?;
+                self.protect_host(grown, Prot::all())
+            })
         } else {
-            let shrunk = wanted..mapped.brk;
-            self.discard_host(shrunk.clone())?;
-            mapped.regions.unmap(shrunk);
+            next.unmap(wanted..old);
+            self.change(&mut mapped, next, || self.discard_host(wanted..old))
+        };
+        if changed.is_err() {
+            return Ok(old);
         }
         mapped.brk = wanted;
         Ok(wanted)
     }
 
-    /// A copy for a forked child: private pages copied, shared ones shared, worker stacks left out.
+    /// A copy for a forked child: private pages copied, shared ones shared, worker stacks left
+    /// out. It is charged to `account`.
     ///
     /// # Errors
-    /// When the host has no memory left, or the program grows its memory by itself.
-    pub fn fork(&self, engine: &Engine, base: u64) -> anyhow::Result<Self> {
-        let source = self.mapped_plan()?;
-        let mapped = read(source);
-        let child = Self::mapped(engine, 0, base)?;
+    /// When the host has no memory left, a limit is reached, or the program grows its memory by
+    /// itself.
+    pub fn fork(&self, engine: &Engine, base: u64, account: &Arc<Account>) -> anyhow::Result<Self> {
+        // Held to the end: nobody changes what is mapped while pages are copied.
+        let mapped = read(self.mapped_plan()?);
+        let child = Self::mapped(engine, 0, base, account)?;
         let mut regions = Regions::default();
         for region in mapped.regions.iter() {
-            let range = region.start..region.end;
-            match &region.backing {
-                Backing::WorkerStack => continue,
-                Backing::Shared(object, offset) => {
-                    child.map_object(range.clone(), object, *offset)?;
-                }
-                Backing::Private => {
-                    child.protect_host(range.clone(), Prot::READ | Prot::WRITE)?;
-                    self.copy_pages(&child, range.clone(), region.prot);
-                }
+            if !matches!(region.backing, Backing::WorkerStack) {
+                regions.map(region.clone());
             }
-            child.protect_host(range, region.prot)?;
-            regions.map(region.clone());
         }
-        if let Plan::Mapped(plan) = &child.plan {
-            *write(plan) = Mapped {
-                regions,
-                ..mapped.clone()
-            };
-        }
+        let copied = regions.clone();
+        let mut own = write(child.mapped_plan()?);
+        child.change(&mut own, regions, || {
+            for region in copied.iter() {
+                let range = region.start..region.end;
+                match &region.backing {
+                    Backing::Shared(pages, offset) => {
+                        child.map_object(range.clone(), pages, *offset)?;
+                    }
+                    Backing::Private | Backing::WorkerStack => {
+                        child.protect_host(range.clone(), Prot::all())?;
+                        self.copy_pages(&child, range.clone(), region.prot)?;
+                    }
+                }
+                child.protect_host(range, region.prot)?;
+            }
+            Ok(())
+        })?;
+        own.brk_start = mapped.brk_start;
+        own.brk = mapped.brk;
+        drop(own);
         Ok(child)
     }
 
     /// Copies the pages of a private region to the same place in `child`, which is zero there.
-    fn copy_pages(&self, child: &Self, range: Range<u64>, prot: Prot) {
+    fn copy_pages(&self, child: &Self, range: Range<u64>, prot: Prot) -> Result<(), Errno> {
         if !prot.contains(Prot::READ) {
             // Its bytes can come back with a later mprotect; make them readable for the copy.
-            if self.protect_host(range.clone(), Prot::READ).is_err() {
-                return;
-            }
+            self.protect_host(range.clone(), Prot::READ)?;
         }
         for page in range.clone().step_by(PAGE as usize) {
             // SAFETY: `page` is a whole readable page of this memory (the caller holds the lock
@@ -632,8 +788,9 @@ impl GuestMemory {
             }
         }
         if !prot.contains(Prot::READ) {
-            let _ = self.protect_host(range, prot);
+            self.protect_host(range, prot)?;
         }
+        Ok(())
     }
 }
 
@@ -654,16 +811,6 @@ fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
 
 fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(|e| e.into_inner())
-}
-
-/// Keeps an anonymous shared object for `MAP_SHARED` memory of `len` bytes.
-///
-/// # Errors
-/// Whatever memfd_create(2) or ftruncate(2) answer.
-pub fn shared_object(len: u64) -> Result<Arc<OwnedFd>, Errno> {
-    let object = rustix::fs::memfd_create("cage-shared", rustix::fs::MemfdFlags::CLOEXEC)?;
-    rustix::fs::ftruncate(&object, len)?;
-    Ok(Arc::new(object))
 }
 
 // SAFETY: the raw scratch bytes are only handed out as `Span`s; the box behind the mutex is never

@@ -1,126 +1,239 @@
 //! Turns a program's bytes into a module of one known shape.
 //!
-//! Whatever a program declares, the compiled module imports exactly one shared memory with the
-//! limit raised to 4 GiB (a module built for Lind says less and relies on Lind ignoring it), and
-//! exports its mutable globals, which a fork has to carry over.
+//! Whatever a program declares, the compiled module
+//!
+//! - imports exactly one shared memory with the limit raised to 4 GiB (a module built for Lind
+//!   says less and relies on Lind ignoring it);
+//! - exports its mutable globals, which a fork has to carry over;
+//! - has no data segments and no start function: [`START`] does what they did, and the runtime
+//!   decides when (a forked child must not be given its data anew);
+//! - has none of the instructions by which the engine's own code would touch guest memory
+//!   (`memory.copy`, `fill`, `init`, `grow`, `atomic.wait`, `atomic.notify`). Pages of a cage come
+//!   and go, and a fault in the engine's code is the end of the process, not a trap. They become
+//!   calls: to [`bulk`](crate::bulk), wasm code whose faults are traps, or to functions of this
+//!   runtime ([`Host`]), which look at what is mapped and keep it so meanwhile.
 
-use anyhow::{Context, bail, ensure};
-use wasm_encoder::reencode::{Reencode, RoundtripReencoder};
+use crate::bulk;
+use crate::limits::Limits;
+use anyhow::{bail, ensure};
+use std::convert::Infallible;
+use wasm_encoder::reencode::{Error, Reencode};
 use wasm_encoder::{
-    EntityType, ExportKind, ExportSection, ImportSection, MemoryType, Module, RawSection,
+    CodeSection, ElementSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
+    GlobalSection, ImportSection, Instruction, MemoryType, Module, TableSection, TypeSection,
+    ValType,
 };
-use wasmparser::{Encoding, Parser, Payload, TypeRef};
+use wasmparser::{DataKind, Encoding, Operator, Parser, Payload, TypeRef, WasmFeatures};
 
+/// What the names start with that a program may not use.
+const RESERVED: &str = "lind:";
 /// Module name of the memory import in a normalised module.
 pub const MEMORY_MODULE: &str = "lind:memory";
 /// Field name of the memory import in a normalised module.
 pub const MEMORY_FIELD: &str = "memory";
+/// Module name of the functions that stand for instructions.
+pub const HOST_MODULE: &str = "lind:host";
 /// What the export names of mutable globals start with; their index follows.
 pub const GLOBAL_PREFIX: &str = "lind:global:";
+/// Export that an instance begins with, of type (i32) -> (): fills in the data where the argument
+/// is not 0, then runs what the program has for a start function.
+pub const START: &str = "lind:start";
+
+/// What programs may be made of. No second memory and none of 64 bits: addresses of calls are
+/// offsets into the one.
+const FEATURES: WasmFeatures = WasmFeatures::WASM2
+    .union(WasmFeatures::EXTENDED_CONST)
+    .union(WasmFeatures::RELAXED_SIMD)
+    .union(WasmFeatures::TAIL_CALL)
+    .union(WasmFeatures::THREADS);
+
+/// Functions of the runtime that stand for instructions, in the order of their imports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// `memory.copy` of many bytes, or out of bounds.
+    Copy,
+    /// `memory.fill` of many bytes, or out of bounds.
+    Fill,
+    /// `memory.init`: destination, source, length, segment.
+    Init,
+    /// `data.drop`: segment.
+    Drop,
+    /// `memory.grow`.
+    Grow,
+    /// `memory.atomic.notify`: address, count, offset.
+    Notify,
+    /// `memory.atomic.wait32`: address, expected, timeout, offset.
+    Wait32,
+    /// `memory.atomic.wait64`, the same.
+    Wait64,
+}
+
+/// Name, parameters and results of an import.
+type Signature = (Host, &'static str, &'static [ValType], &'static [ValType]);
+
+const I32: ValType = ValType::I32;
+const I64: ValType = ValType::I64;
+
+const HOST: &[Signature] = &[
+    (Host::Copy, "copy", &[I32, I32, I32], &[]),
+    (Host::Fill, "fill", &[I32, I32, I32], &[]),
+    (Host::Init, "init", &[I32, I32, I32, I32], &[]),
+    (Host::Drop, "drop", &[I32], &[]),
+    (Host::Grow, "grow", &[I32], &[I32]),
+    (Host::Notify, "notify", &[I32, I32, I64], &[I32]),
+    (Host::Wait32, "wait32", &[I32, I32, I64, I64], &[I32]),
+    (Host::Wait64, "wait64", &[I32, I64, I64, I64], &[I32]),
+];
+
+impl Host {
+    /// The name of its import.
+    pub(crate) fn name(self) -> &'static str {
+        HOST[self as usize].1
+    }
+}
+
+/// A module of the known shape, and what was taken out of it.
+#[derive(Debug)]
+pub struct Normalised {
+    /// For the engine.
+    pub wasm: Vec<u8>,
+    /// Bytes of its data segments, by their index.
+    pub segments: Vec<Vec<u8>>,
+}
+
+/// What the largest module is that gets compiled. Compiling takes time and memory by the size of
+/// the code, more than in proportion to that of a single function.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// Bytes.
+    pub bytes: usize,
+    /// Functions.
+    pub functions: u32,
+    /// Bytes of one function.
+    pub function_bytes: usize,
+}
+
+impl Size {
+    /// For programs that the user compiles: what the engine itself takes.
+    pub const ANY: Size = Size {
+        bytes: usize::MAX,
+        functions: u32::MAX,
+        function_bytes: usize::MAX,
+    };
+
+    /// For programs that a cage brings along.
+    pub fn of_cage(limits: &Limits) -> Self {
+        let most = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        Size {
+            bytes: most(limits.max_module),
+            functions: MAX_FUNCTIONS,
+            function_bytes: most(limits.max_function),
+        }
+    }
+}
+
+/// Functions of a module that a cage brings along.
+const MAX_FUNCTIONS: u32 = 200_000;
+
+/// Data segments that a module may have: they become code.
+const MAX_SEGMENTS: usize = 10_000;
 
 /// Rewrites a wasm module as described above.
 ///
 /// # Errors
-/// One line that says what is wrong: not a module, or a shape that can't run as a cage.
-pub fn normalise(wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
-    let facts = Facts::read(wasm)?;
-    let mut module = Module::new();
-    let mut wrote_imports = false;
-    let mut wrote_exports = false;
+/// One line that says what is wrong: not a module, too large, or a shape that can't run as a cage.
+pub fn normalise(wasm: &[u8], most: Size) -> anyhow::Result<Normalised> {
+    ensure!(
+        wasm.len() <= most.bytes,
+        "it has {} bytes, and a module may have {}",
+        wasm.len(),
+        most.bytes
+    );
+    let facts = Facts::read(wasm, most)?;
+    wasmparser::Validator::new_with_features(FEATURES)
+        .validate_all(wasm)
+        .map_err(|error| anyhow::anyhow!("it is not a valid module: {error}"))?;
+    let mut parts = Parts::new(facts);
     for payload in Parser::new(0).parse_all(wasm) {
-        let payload = payload?;
-        let Some((id, range)) = payload.as_section() else {
-            continue;
-        };
-        // Sections 2 (imports) and 7 (exports) are made even where the program has none; they
-        // come right before the first section that has to follow them.
-        if !wrote_imports && order(id) > order(IMPORTS) {
-            wrote_imports = true;
-            facts.imports(&mut module, None)?;
-        }
-        if !wrote_exports && order(id) > order(EXPORTS) {
-            wrote_exports = true;
-            facts.exports(&mut module, None)?;
-        }
-        match payload {
-            Payload::ImportSection(reader) => {
-                wrote_imports = true;
-                facts.imports(&mut module, Some(reader))?;
-            }
-            Payload::ExportSection(reader) => {
-                wrote_exports = true;
-                facts.exports(&mut module, Some(reader))?;
-            }
-            // The one memory is imported now.
-            Payload::MemorySection(_) => {}
-            _ => {
-                module.section(&RawSection {
-                    id,
-                    data: wasm.get(range).context("truncated section")?,
-                });
-            }
-        }
+        parts.take(payload?)?;
     }
-    if !wrote_imports {
-        facts.imports(&mut module, None)?;
-    }
-    if !wrote_exports {
-        facts.exports(&mut module, None)?;
-    }
-    Ok(module.finish())
-}
-
-const IMPORTS: u8 = 2;
-const EXPORTS: u8 = 7;
-
-/// Position of a section in the order that the specification demands. Custom sections (0) may
-/// stand anywhere and force nothing.
-fn order(id: u8) -> u8 {
-    match id {
-        13 => 6, // tags stand between memories and globals
-        id if id >= 6 => id + 1,
-        id => id,
-    }
+    parts.finish()
 }
 
 /// What has to be known about a module before it can be rewritten.
+#[derive(Default)]
 struct Facts {
     /// Limits of its one memory in wasm pages.
     min_pages: u64,
     max_pages: u64,
+    /// Functions that it imports, and has of its own.
+    imported_functions: u32,
+    functions: u32,
+    types: u32,
     /// Indices of its own mutable globals.
     mutable_globals: Vec<u32>,
 }
 
 impl Facts {
-    fn read(wasm: &[u8]) -> anyhow::Result<Self> {
+    fn read(wasm: &[u8], most: Size) -> anyhow::Result<Self> {
+        let mut facts = Self::default();
         let mut memories: Vec<wasmparser::MemoryType> = Vec::new();
         let mut imported_globals = 0;
-        let mut mutable_globals = Vec::new();
         for payload in Parser::new(0).parse_all(wasm) {
             match payload? {
                 Payload::Version { encoding, .. } => ensure!(
                     encoding == Encoding::Module,
                     "it is a WebAssembly component; only core modules run as cages"
                 ),
+                Payload::TypeSection(reader) => {
+                    for group in reader {
+                        facts.types += group?.types().len() as u32;
+                    }
+                }
                 Payload::ImportSection(reader) => {
                     for import in reader.into_imports() {
-                        match import?.ty {
+                        let import = import?;
+                        ensure!(
+                            !import.module.starts_with(RESERVED),
+                            "its import {:?} has a reserved name",
+                            import.module
+                        );
+                        match import.ty {
                             TypeRef::Memory(memory) => memories.push(memory),
                             TypeRef::Global(_) => imported_globals += 1,
+                            TypeRef::Func(_) => facts.imported_functions += 1,
                             _ => {}
                         }
                     }
                 }
+                Payload::FunctionSection(reader) => {
+                    facts.functions = reader.count();
+                    ensure!(
+                        facts.functions <= most.functions,
+                        "it has {} functions, and a module may have {}",
+                        facts.functions,
+                        most.functions
+                    );
+                }
+                Payload::CodeSectionEntry(body) => ensure!(
+                    body.range().len() <= most.function_bytes,
+                    "one of its functions has {} bytes, and a function may have {}",
+                    body.range().len(),
+                    most.function_bytes
+                ),
                 Payload::MemorySection(reader) => {
                     for memory in reader {
                         memories.push(memory?);
                     }
                 }
+                Payload::DataSection(reader) => ensure!(
+                    reader.count() as usize <= MAX_SEGMENTS,
+                    "it has more than {MAX_SEGMENTS} data segments"
+                ),
                 Payload::GlobalSection(reader) => {
                     for (index, global) in reader.into_iter().enumerate() {
                         if global?.ty.mutable {
-                            mutable_globals.push(imported_globals + index as u32);
+                            facts.mutable_globals.push(imported_globals + index as u32);
                         }
                     }
                 }
@@ -136,79 +249,295 @@ impl Facts {
             !memory.memory64 && memory.page_size_log2.is_none(),
             "its memory is not a 32-bit one"
         );
-        let most = crate::memory::WASM_PAGES_MAX;
+        let most = crate::regions::WASM_PAGES_MAX;
         ensure!(memory.initial <= most, "its memory is larger than 4 GiB");
-        Ok(Self {
-            min_pages: memory.initial,
-            max_pages: if memory.shared {
-                most
-            } else {
-                memory.maximum.unwrap_or(most).min(most)
-            },
-            mutable_globals,
+        facts.min_pages = memory.initial;
+        facts.max_pages = if memory.shared {
+            most
+        } else {
+            memory.maximum.unwrap_or(most).min(most)
+        };
+        Ok(facts)
+    }
+
+    /// Index of an imported function of the runtime.
+    fn host(&self, function: Host) -> u32 {
+        self.imported_functions + function as u32
+    }
+
+    /// Index of the first function that is added behind the program's own.
+    fn first_added(&self) -> u32 {
+        self.imported_functions + HOST.len() as u32 + self.functions
+    }
+}
+
+/// Functions that are added behind the program's own, in this order.
+#[derive(Clone, Copy)]
+enum Added {
+    Copy,
+    Fill,
+    Start,
+}
+
+impl Reencode for Facts {
+    type Error = Infallible;
+
+    /// The runtime's functions stand between those that the program imports and its own.
+    fn function_index(&mut self, index: u32) -> Result<u32, Error> {
+        Ok(if index < self.imported_functions {
+            index
+        } else {
+            index + HOST.len() as u32
         })
     }
 
-    fn imports(
-        &self,
-        module: &mut Module,
-        from: Option<wasmparser::ImportSectionReader<'_>>,
-    ) -> anyhow::Result<()> {
-        let mut section = ImportSection::new();
-        if let Some(reader) = from {
-            for import in reader.into_imports() {
-                let import = import?;
-                if let TypeRef::Memory(_) = import.ty {
-                    continue;
+    fn parse_function_body(
+        &mut self,
+        code: &mut CodeSection,
+        body: wasmparser::FunctionBody<'_>,
+    ) -> Result<(), Error> {
+        let mut function = self.new_function_with_parsed_locals(&body)?;
+        let mut operators = body.get_operators_reader()?;
+        while !operators.eof() {
+            let operator = operators.read()?;
+            match self.replacement(&operator) {
+                Some((operand, callee)) => {
+                    if let Some(operand) = operand {
+                        function.instruction(&operand);
+                    }
+                    function.instruction(&Instruction::Call(callee));
                 }
-                let ty = RoundtripReencoder.entity_type(import.ty)?;
-                section.import(import.module, import.name, ty);
+                None => {
+                    function.instruction(&self.instruction(operator)?);
+                }
             }
         }
-        // Last is fine: there is one memory, hence its index is 0 wherever the import stands.
-        section.import(
+        code.function(&function);
+        Ok(())
+    }
+}
+
+impl Facts {
+    /// What stands for an instruction that must not be left to the engine: an operand more, if it
+    /// takes one, and the function that is called.
+    fn replacement(&self, operator: &Operator<'_>) -> Option<(Option<Instruction<'static>>, u32)> {
+        let segment = |index: u32| Some(Instruction::I32Const(index as i32));
+        let offset =
+            |memarg: &wasmparser::MemArg| Some(Instruction::I64Const(memarg.offset as i64));
+        Some(match operator {
+            Operator::MemoryCopy { .. } => (None, self.first_added() + Added::Copy as u32),
+            Operator::MemoryFill { .. } => (None, self.first_added() + Added::Fill as u32),
+            Operator::MemoryInit { data_index, .. } => {
+                (segment(*data_index), self.host(Host::Init))
+            }
+            Operator::DataDrop { data_index } => (segment(*data_index), self.host(Host::Drop)),
+            Operator::MemoryGrow { .. } => (None, self.host(Host::Grow)),
+            Operator::MemoryAtomicNotify { memarg } => (offset(memarg), self.host(Host::Notify)),
+            Operator::MemoryAtomicWait32 { memarg } => (offset(memarg), self.host(Host::Wait32)),
+            Operator::MemoryAtomicWait64 { memarg } => (offset(memarg), self.host(Host::Wait64)),
+            _ => return None,
+        })
+    }
+}
+
+/// The sections of the module that is made.
+struct Parts {
+    facts: Facts,
+    types: TypeSection,
+    imports: ImportSection,
+    functions: FunctionSection,
+    tables: TableSection,
+    globals: GlobalSection,
+    exports: ExportSection,
+    elements: ElementSection,
+    code: CodeSection,
+    /// The program's start function, by its new index.
+    start: Option<u32>,
+    segments: Vec<Vec<u8>>,
+    /// Puts active segments in their places.
+    fill: Vec<Instruction<'static>>,
+    /// Indices of active segments.
+    active: Vec<u32>,
+}
+
+impl Parts {
+    fn new(facts: Facts) -> Self {
+        Self {
+            facts,
+            types: TypeSection::new(),
+            imports: ImportSection::new(),
+            functions: FunctionSection::new(),
+            tables: TableSection::new(),
+            globals: GlobalSection::new(),
+            exports: ExportSection::new(),
+            elements: ElementSection::new(),
+            code: CodeSection::new(),
+            start: None,
+            segments: Vec::new(),
+            fill: Vec::new(),
+            active: Vec::new(),
+        }
+    }
+
+    /// Takes over a section. Custom ones are left out: nothing reads them.
+    fn take(&mut self, payload: Payload<'_>) -> anyhow::Result<()> {
+        let facts = &mut self.facts;
+        match payload {
+            Payload::TypeSection(reader) => facts.parse_type_section(&mut self.types, reader)?,
+            Payload::ImportSection(reader) => {
+                for import in reader.into_imports() {
+                    let import = import?;
+                    if !matches!(import.ty, TypeRef::Memory(_)) {
+                        let ty = facts.entity_type(import.ty)?;
+                        self.imports.import(import.module, import.name, ty);
+                    }
+                }
+            }
+            Payload::FunctionSection(reader) => {
+                facts.parse_function_section(&mut self.functions, reader)?;
+            }
+            Payload::TableSection(reader) => facts.parse_table_section(&mut self.tables, reader)?,
+            Payload::GlobalSection(reader) => {
+                facts.parse_global_section(&mut self.globals, reader)?;
+            }
+            Payload::ExportSection(reader) => {
+                for export in reader {
+                    let export = export?;
+                    ensure!(
+                        !export.name.starts_with(RESERVED),
+                        "its export {:?} has a reserved name",
+                        export.name
+                    );
+                    facts.parse_export(&mut self.exports, export)?;
+                }
+            }
+            Payload::StartSection { func, .. } => self.start = Some(facts.function_index(func)?),
+            Payload::ElementSection(reader) => {
+                facts.parse_element_section(&mut self.elements, reader)?;
+            }
+            Payload::CodeSectionEntry(body) => facts.parse_function_body(&mut self.code, body)?,
+            Payload::DataSection(reader) => {
+                for segment in reader {
+                    self.segment(segment?)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn segment(&mut self, segment: wasmparser::Data<'_>) -> anyhow::Result<()> {
+        let index = self.segments.len() as u32;
+        if let DataKind::Active { offset_expr, .. } = segment.kind {
+            let mut operators = offset_expr.get_operators_reader();
+            while !operators.is_end_then_eof() {
+                self.fill.push(match operators.read()? {
+                    Operator::I32Const { value } => Instruction::I32Const(value),
+                    Operator::I32Add => Instruction::I32Add,
+                    Operator::I32Sub => Instruction::I32Sub,
+                    Operator::I32Mul => Instruction::I32Mul,
+                    Operator::GlobalGet { global_index } => Instruction::GlobalGet(global_index),
+                    _ => bail!("the place of a data segment is no constant"),
+                });
+            }
+            self.fill.extend([
+                Instruction::I32Const(0),
+                Instruction::I32Const(segment.data.len() as i32),
+                Instruction::I32Const(index as i32),
+                Instruction::Call(self.facts.host(Host::Init)),
+            ]);
+            self.active.push(index);
+        }
+        self.segments.push(segment.data.to_vec());
+        Ok(())
+    }
+
+    fn finish(mut self) -> anyhow::Result<Normalised> {
+        let facts = &self.facts;
+        let mut next_type = facts.types;
+        for (_, name, params, results) in HOST {
+            self.types
+                .ty()
+                .function(params.iter().copied(), results.iter().copied());
+            self.imports
+                .import(HOST_MODULE, name, EntityType::Function(next_type));
+            next_type += 1;
+        }
+        // There is one memory, hence its index is 0 wherever the import stands.
+        self.imports.import(
             MEMORY_MODULE,
             MEMORY_FIELD,
             EntityType::Memory(MemoryType {
-                minimum: self.min_pages,
-                maximum: Some(self.max_pages.max(self.min_pages)),
+                minimum: facts.min_pages,
+                maximum: Some(facts.max_pages.max(facts.min_pages)),
                 memory64: false,
                 shared: true,
                 page_size_log2: None,
             }),
         );
-        module.section(&section);
-        Ok(())
+        for index in &facts.mutable_globals {
+            let name = format!("{GLOBAL_PREFIX}{index}");
+            self.exports.export(&name, ExportKind::Global, *index);
+        }
+        self.exports.export(
+            START,
+            ExportKind::Func,
+            facts.first_added() + Added::Start as u32,
+        );
+        let start = start_function(facts, &self.fill, &self.active, self.start);
+        // In the order of `Added`.
+        for (params, body) in [
+            (3, bulk::copy(facts.host(Host::Copy))),
+            (3, bulk::fill(facts.host(Host::Fill))),
+            (1, start),
+        ] {
+            self.types.ty().function([I32].repeat(params), []);
+            self.functions.function(next_type);
+            self.code.function(&body);
+            next_type += 1;
+        }
+        let mut module = Module::new();
+        module
+            .section(&self.types)
+            .section(&self.imports)
+            .section(&self.functions)
+            .section(&self.tables)
+            .section(&self.globals)
+            .section(&self.exports)
+            .section(&self.elements)
+            .section(&self.code);
+        Ok(Normalised {
+            wasm: module.finish(),
+            segments: self.segments,
+        })
     }
+}
 
-    fn exports(
-        &self,
-        module: &mut Module,
-        from: Option<wasmparser::ExportSectionReader<'_>>,
-    ) -> anyhow::Result<()> {
-        let mut section = ExportSection::new();
-        if let Some(reader) = from {
-            for export in reader {
-                let export = export?;
-                ensure!(
-                    !export.name.starts_with(GLOBAL_PREFIX),
-                    "its export {:?} has a reserved name",
-                    export.name
-                );
-                let kind = RoundtripReencoder.export_kind(export.kind)?;
-                section.export(export.name, kind, export.index);
-            }
-        }
-        for index in &self.mutable_globals {
-            section.export(
-                &format!("{GLOBAL_PREFIX}{index}"),
-                ExportKind::Global,
-                *index,
-            );
-        }
-        module.section(&section);
-        Ok(())
+/// See [`START`]. An active segment counts as dropped once it is in its place.
+fn start_function(
+    facts: &Facts,
+    fill: &[Instruction<'_>],
+    active: &[u32],
+    start: Option<u32>,
+) -> Function {
+    let mut function = Function::new([]);
+    function
+        .instruction(&Instruction::LocalGet(0))
+        .instruction(&Instruction::If(wasm_encoder::BlockType::Empty));
+    for instruction in fill {
+        function.instruction(instruction);
     }
+    function.instruction(&Instruction::End);
+    for index in active {
+        function
+            .instruction(&Instruction::I32Const(*index as i32))
+            .instruction(&Instruction::Call(facts.host(Host::Drop)));
+    }
+    if let Some(start) = start {
+        function.instruction(&Instruction::Call(start));
+    }
+    function.instruction(&Instruction::End);
+    function
 }
 
 #[cfg(test)]
@@ -216,7 +545,7 @@ mod tests {
     use super::*;
 
     fn normalised(text: &str) -> anyhow::Result<wasmtime::Module> {
-        let bytes = normalise(&wat::parse_str(text)?)?;
+        let bytes = normalise(&wat::parse_str(text)?, Size::ANY)?.wasm;
         Ok(wasmtime::Module::new(&crate::engine::new()?, bytes)?)
     }
 
@@ -264,13 +593,17 @@ mod tests {
                 r#"(module (memory 1) (func (export "lind:global:0")))"#,
                 "reserved",
             ),
+            (
+                r#"(module (import "lind:host" "copy" (func)) (memory 1))"#,
+                "reserved",
+            ),
             ("(component)", "component"),
         ] {
-            let error = normalise(&wat::parse_str(text).unwrap()).unwrap_err();
+            let error = normalise(&wat::parse_str(text).unwrap(), Size::ANY).unwrap_err();
             assert!(error.to_string().contains(reason), "{text}: {error}");
         }
-        assert!(normalise(b"\0asm").is_err());
-        assert!(normalise(b"").is_err());
+        assert!(normalise(b"\0asm", Size::ANY).is_err());
+        assert!(normalise(b"", Size::ANY).is_err());
     }
 
     proptest::proptest! {
@@ -292,9 +625,9 @@ mod tests {
                 bytes[at % len] = byte;
             }
             bytes.truncate(bytes.len() - cut.min(bytes.len()) * usize::from(cut < 60));
-            if let Ok(normalised) = normalise(&bytes) {
+            if let Ok(normalised) = normalise(&bytes, Size::ANY) {
                 // What comes out is for the engine to judge, which must not panic either.
-                let _ = wasmparser::validate(&normalised);
+                let _ = wasmparser::validate(&normalised.wasm);
             }
         }
     }

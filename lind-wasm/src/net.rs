@@ -86,7 +86,7 @@ fn bind_to_loopback(socket: &OwnedFd) -> Result<(), Errno> {
     };
     match result {
         0 => Ok(()),
-        _ => Err(crate::posix::last_error()),
+        _ => Err(crate::errno::last_error()),
     }
 }
 

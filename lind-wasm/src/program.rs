@@ -1,9 +1,12 @@
 //! Loaded programs: compiled modules with what the runtime has to know of them.
 
-use crate::artifact::{self, ArtifactKey};
-use crate::{memory, module};
+use crate::artifact::ArtifactKey;
+use crate::module::Size;
+use crate::regions::WASM_PAGES_MAX;
+use crate::{line, module};
 use anyhow::{Context, bail, ensure};
-use wasmtime::{Engine, ExternType, Module, ValType};
+use rustix::io::Errno;
+use wasmtime::{Engine, ExternType, Module, Mutability, ValType};
 
 /// Which host interface a program was built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,8 @@ pub struct Program {
     pub module: Module,
     /// Its host interface.
     pub kind: Kind,
+    /// Bytes of its data segments, by their index.
+    pub segments: Vec<Vec<u8>>,
     /// Limits of its memory in wasm pages.
     pub min_pages: u64,
     /// Most wasm pages it may grow to.
@@ -28,30 +33,43 @@ pub struct Program {
 }
 
 impl Program {
-    /// Loads a `.wasm` (compiled here) or a `.cwasm` (checked first).
+    /// Loads a `.cwasm`, once its tag is checked.
     ///
     /// # Errors
     /// One line that says why these bytes can't run; nothing in it names the file.
-    pub fn load(
+    pub fn open(
         engine: &Engine,
         key: &ArtifactKey,
         bytes: &[u8],
         strict: bool,
     ) -> anyhow::Result<Self> {
-        let module = if artifact::is_artifact(bytes) {
-            let body = key.open(bytes)?;
-            // SAFETY: the tag says that these very bytes came out of `precompile` run by this
-            // user, that is, out of the engine's own serialisation.
-            unsafe { Module::deserialize(engine, body) }
-                .map_err(|_| anyhow::anyhow!("it was made by another build of lind-wasm or on another machine; precompile it again"))?
-        } else {
-            ensure!(is_wasm(bytes), "it is not a WebAssembly module");
-            compile(engine, bytes)?
-        };
-        Self::inspect(module, strict)
+        const OTHER: &str = "it was made by another build of lind-wasm or on another machine; \
+                             precompile it again";
+        let (segments, body) = segments(key.open(bytes)?).context(OTHER)?;
+        // SAFETY: the tag says that these very bytes came out of `precompile` run by this user,
+        // that is, out of the engine's own serialisation.
+        let module =
+            unsafe { Module::deserialize(engine, body) }.map_err(|_| anyhow::anyhow!(OTHER))?;
+        Self::inspect(module, segments, strict)
     }
 
-    fn inspect(module: Module, strict: bool) -> anyhow::Result<Self> {
+    /// Compiles a `.wasm`.
+    ///
+    /// # Errors
+    /// As [`Program::open`].
+    pub fn compile(engine: &Engine, wasm: &[u8], strict: bool, most: Size) -> anyhow::Result<Self> {
+        let (module, segments) = compile(engine, wasm, most)?;
+        Self::inspect(module, segments, strict)
+    }
+
+    /// Bytes of code and data that it takes in memory.
+    pub fn size(&self) -> u64 {
+        let code = self.module.image_range();
+        let segments: usize = self.segments.iter().map(Vec::len).sum();
+        (code.end as usize - code.start as usize + segments) as u64
+    }
+
+    fn inspect(module: Module, segments: Vec<Vec<u8>>, strict: bool) -> anyhow::Result<Self> {
         let memory = module
             .imports()
             .find_map(|import| match import.ty() {
@@ -68,17 +86,34 @@ impl Program {
         let program = Self {
             kind,
             min_pages: memory.minimum(),
-            max_pages: memory.maximum().unwrap_or(memory::WASM_PAGES_MAX),
+            max_pages: memory.maximum().unwrap_or(WASM_PAGES_MAX),
             module,
+            segments,
         };
-        ensure!(
-            program.module.get_export("_start").is_some(),
-            "it has no `_start`: build it as a command, not as a library"
-        );
+        match program.module.get_export("_start") {
+            Some(ExternType::Func(ty)) if ty.params().len() == 0 => {}
+            Some(_) => bail!("its `_start` is not a function without parameters"),
+            None => bail!("it has no `_start`: build it as a command, not as a library"),
+        }
         if strict {
             program.check_strict()?;
         }
         Ok(program)
+    }
+
+    /// Whether it exports a function of exactly that type.
+    pub fn has_func(&self, name: &str, params: &[ValType], results: &[ValType]) -> bool {
+        match self.module.get_export(name) {
+            Some(ExternType::Func(ty)) => same(ty.params(), params) && same(ty.results(), results),
+            _ => false,
+        }
+    }
+
+    /// Whether it exports an `i32` global, and one that can change if it must.
+    pub fn has_global(&self, name: &str, must_change: bool) -> bool {
+        matches!(self.module.get_export(name), Some(ExternType::Global(ty))
+            if ValType::eq(ty.content(), &ValType::I32)
+                && (!must_change || ty.mutability() == Mutability::Var))
     }
 
     /// What the public Lind runtime insists on.
@@ -101,15 +136,10 @@ impl Program {
                 "it lacks the exported i32 global `{name}` that Lind needs"
             );
         }
-        match self.module.get_export("_start") {
-            Some(ExternType::Func(ty))
-                if ty.params().len() == 0
-                    && ty
-                        .results()
-                        .map(|r| ValType::eq(&r, &ValType::I32))
-                        .eq([true]) => {}
-            _ => bail!("its `_start` is not of type () -> i32, which Lind needs"),
-        }
+        ensure!(
+            self.has_func("_start", &[], &[ValType::I32]),
+            "its `_start` is not of type () -> i32, which Lind needs"
+        );
         for name in [
             "asyncify_start_unwind",
             "asyncify_stop_unwind",
@@ -125,13 +155,70 @@ impl Program {
     }
 }
 
+/// Whether these are the same types; the engine's know no `==`.
+fn same(have: impl ExactSizeIterator<Item = ValType>, want: &[ValType]) -> bool {
+    have.len() == want.len() && have.zip(want).all(|(have, want)| ValType::eq(&have, want))
+}
+
 /// Whether these bytes start like a WebAssembly binary.
-pub fn is_wasm(bytes: &[u8]) -> bool {
+fn is_wasm(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\0asm")
 }
 
-fn compile(engine: &Engine, wasm: &[u8]) -> anyhow::Result<Module> {
-    Ok(Module::new(engine, module::normalise(wasm)?)?)
+fn compile(engine: &Engine, wasm: &[u8], most: Size) -> anyhow::Result<(Module, Vec<Vec<u8>>)> {
+    ensure!(is_wasm(wasm), "it is not a WebAssembly module");
+    let compiled = || {
+        let normalised = module::normalise(wasm, most)?;
+        Ok((Module::new(engine, normalised.wasm)?, normalised.segments))
+    };
+    // What is wrong with a module is told with names that it brings.
+    compiled().map_err(|why: anyhow::Error| anyhow::anyhow!(line::plain(&format!("{why:#}"))))
+}
+
+/// Takes the data segments off the front of an artifact's body.
+fn segments(mut body: &[u8]) -> Option<(Vec<Vec<u8>>, &[u8])> {
+    let count = u32::from_le_bytes(*body.split_off(..4)?.first_chunk()?);
+    let mut segments = Vec::new();
+    for _ in 0..count {
+        let len = u32::from_le_bytes(*body.split_off(..4)?.first_chunk()?);
+        segments.push(body.split_off(..len as usize)?.to_vec());
+    }
+    Some((segments, body))
+}
+
+/// Why a program could not be loaded.
+#[derive(Debug)]
+pub enum LoadError {
+    /// The file can't be read.
+    File(Errno),
+    /// The file is no program that can run.
+    Program(anyhow::Error),
+    /// There is too much being compiled.
+    Busy,
+}
+
+impl LoadError {
+    /// As exec answers it.
+    pub fn errno(&self) -> Errno {
+        match self {
+            LoadError::File(errno) => *errno,
+            LoadError::Program(_) => Errno::NOEXEC,
+            LoadError::Busy => Errno::AGAIN,
+        }
+    }
+
+    /// In a line for a person.
+    pub fn describe(&self, name: &str) -> anyhow::Error {
+        match self {
+            LoadError::File(Errno::NOENT) => anyhow::anyhow!(
+                "{name}: no such program (a name without a slash is looked up in the current \
+                 directory, /grates and /bin of the root)"
+            ),
+            LoadError::File(errno) => anyhow::anyhow!("{name}: {errno}"),
+            LoadError::Program(why) => anyhow::anyhow!("{name}: {why}"),
+            LoadError::Busy => anyhow::anyhow!("{name}: too much is being compiled"),
+        }
+    }
 }
 
 /// Compiles a `.wasm` to the bytes of a `.cwasm`.
@@ -139,6 +226,12 @@ fn compile(engine: &Engine, wasm: &[u8]) -> anyhow::Result<Module> {
 /// # Errors
 /// When it is not a module that can run as a cage.
 pub fn precompile(engine: &Engine, key: &ArtifactKey, wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
-    ensure!(is_wasm(wasm), "it is not a WebAssembly module");
-    Ok(key.seal(&compile(engine, wasm)?.serialize()?))
+    let (module, segments) = compile(engine, wasm, Size::ANY)?;
+    let mut body = (segments.len() as u32).to_le_bytes().to_vec();
+    for segment in segments {
+        body.extend_from_slice(&(segment.len() as u32).to_le_bytes());
+        body.extend_from_slice(&segment);
+    }
+    body.extend_from_slice(&module.serialize()?);
+    Ok(key.seal(&body))
 }

@@ -1,15 +1,19 @@
 //! Which parts of a cage's 4 GiB address space are mapped, and how. Pure bookkeeping: the memory
 //! module makes the host's pages follow it.
 
+use crate::shared::SharedPages;
 use bitflags::bitflags;
 use std::ops::Range;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// Size of a page of the cage's address space in bytes, as `mmap` and `brk` see it.
 pub const PAGE: u64 = 4096;
 /// The first address past a 32-bit address space.
 pub const SPACE_END: u64 = 1 << 32;
+/// Size of a page of WebAssembly's in bytes.
+pub const WASM_PAGE: u64 = 65536;
+/// Pages of WebAssembly's in that space.
+pub const WASM_PAGES_MAX: u64 = SPACE_END / WASM_PAGE;
 
 bitflags! {
     /// Access that a page grants, or that a call needs; the values are `PROT_*` of mmap(2).
@@ -28,7 +32,7 @@ pub enum Backing {
     /// The cage's own pages: a child gets a copy.
     Private,
     /// `MAP_SHARED`: a child maps the same object at the same offset.
-    Shared(Arc<OwnedFd>, u64),
+    Shared(Arc<SharedPages>, u64),
     /// Stack of a grate worker: no child has use for it.
     WorkerStack,
 }
@@ -44,9 +48,23 @@ pub struct Region {
     pub prot: Prot,
     /// What lies behind it.
     pub backing: Backing,
+    /// Its pages are or were writable, and may take memory of the host.
+    pub charged: bool,
 }
 
 impl Region {
+    /// A region that is mapped anew.
+    pub fn new(range: Range<u64>, prot: Prot, backing: Backing) -> Self {
+        Self {
+            start: range.start,
+            end: range.end,
+            prot,
+            // Shared pages are charged to who made them.
+            charged: prot.contains(Prot::WRITE) && !matches!(backing, Backing::Shared(..)),
+            backing,
+        }
+    }
+
     /// The part of this region that lies in `part`, its backing moved along.
     fn cut(&self, part: Range<u64>) -> Region {
         let backing = match &self.backing {
@@ -60,6 +78,7 @@ impl Region {
             end: part.end,
             prot: self.prot,
             backing,
+            charged: self.charged,
         }
     }
 }
@@ -112,12 +131,21 @@ impl Regions {
         self.list = kept;
     }
 
-    /// Maps `region`, replacing whatever was there.
+    /// How many regions there are, and how many bytes of them are charged.
+    pub fn usage(&self) -> (u64, u64) {
+        let charged = self.list.iter().filter(|region| region.charged);
+        let bytes = charged.map(|region| region.end - region.start).sum();
+        (self.list.len() as u64, bytes)
+    }
+
+    /// Maps `region`, which is new, replacing whatever was there.
     pub fn map(&mut self, region: Region) {
         self.unmap(region.start..region.end);
         let at = self.first_after(region.start);
-        // Growing a heap page by page must not make the list grow with it.
-        if at > 0 && matches!(region.backing, Backing::Private) {
+        // Growing a heap page by page must not make the list grow with it. Nothing else is joined:
+        // the kernel joins fresh pages to those before them, but others not always, and there
+        // must not be more areas than the list knows of.
+        if at > 0 && matches!(region.backing, Backing::Private) && region.prot == Prot::all() {
             let before = &mut self.list[at - 1];
             if before.end == region.start
                 && before.prot == region.prot
@@ -145,15 +173,27 @@ impl Regions {
 
     /// Changes the access of `range`, all of which must be mapped.
     pub fn protect(&mut self, range: Range<u64>, prot: Prot) {
-        let parts: Vec<Region> = self
-            .list
-            .iter()
-            .filter(|region| region.start < range.end && region.end > range.start)
-            .map(|region| region.cut(region.start.max(range.start)..region.end.min(range.end)))
-            .collect();
-        for part in parts {
-            self.map(Region { prot, ..part });
+        let mut parts = Vec::with_capacity(self.list.len() + 2);
+        for region in self.list.drain(..) {
+            let (start, end) = (region.start.max(range.start), region.end.min(range.end));
+            if start >= end {
+                parts.push(region);
+                continue;
+            }
+            if region.start < start {
+                parts.push(region.cut(region.start..start));
+            }
+            let part = region.cut(start..end);
+            let changed = Region::new(start..end, prot, part.backing);
+            parts.push(Region {
+                charged: part.charged || changed.charged,
+                ..changed
+            });
+            if region.end > end {
+                parts.push(region.cut(end..region.end));
+            }
         }
+        self.list = parts;
     }
 
     /// The highest free range of `len` bytes within `within`.
@@ -184,12 +224,7 @@ mod tests {
     const RW: Prot = Prot::READ.union(Prot::WRITE);
 
     fn region(start: u64, end: u64, prot: Prot) -> Region {
-        Region {
-            start: start * PAGE,
-            end: end * PAGE,
-            prot,
-            backing: Backing::Private,
-        }
+        Region::new(start * PAGE..end * PAGE, prot, Backing::Private)
     }
 
     #[test]
@@ -207,6 +242,19 @@ mod tests {
         );
         assert_eq!(regions.accessible_prefix(5 * PAGE, 1, Prot::READ), 0);
         assert_eq!(regions.accessible_prefix(10, 20, RW), 20);
+    }
+
+    #[test]
+    fn what_was_writable_once_stays_charged() {
+        let mut regions = Regions::default();
+        regions.map(region(0, 4, Prot::empty()));
+        assert_eq!(regions.usage(), (1, 0));
+        regions.protect(PAGE..2 * PAGE, RW);
+        assert_eq!(regions.usage(), (3, PAGE));
+        regions.protect(0..4 * PAGE, Prot::READ);
+        assert_eq!(regions.usage(), (3, PAGE));
+        regions.unmap(0..2 * PAGE);
+        assert_eq!(regions.usage(), (1, 0));
     }
 
     #[test]

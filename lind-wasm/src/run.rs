@@ -1,11 +1,15 @@
 //! A cage's thread: runs its program, forks it, replaces it, reports its end.
 
 use crate::cage::{Cage, NewImage, Pending, WaitStatus};
-use crate::host::{self, Asyncify, HostState, Stop};
-use crate::image::{Image, first_line};
+use crate::image::Image;
+use crate::line::first_line;
 use crate::module::GLOBAL_PREFIX;
+use crate::request::{Arg, Request, UNUSED};
 use crate::runtime::Runtime;
-use crate::threei::{self, Arg, Request, UNUSED};
+use crate::state::{Asyncify, HostState, Linkers, Stop, instantiate, new_store};
+use crate::threei;
+use crate::workers::Workers;
+use crate::{host, syscall};
 use calls::EXIT_GROUP;
 use rustix::io::Errno;
 use std::panic::AssertUnwindSafe;
@@ -17,7 +21,7 @@ use wasmtime::{ExternType, Instance, Store, Trap, Val};
 const THREAD_STACK: usize = 256 << 20;
 
 /// What a cage's thread begins with.
-pub struct Start {
+struct Start {
     image: Arc<Image>,
     /// A forked child's mutable globals; it goes on in the middle of its parent's fork.
     forked: Option<Vec<(String, Val)>>,
@@ -25,7 +29,7 @@ pub struct Start {
 
 impl Start {
     /// A program from its beginning.
-    pub fn fresh(image: Arc<Image>) -> Self {
+    fn fresh(image: Arc<Image>) -> Self {
         Self {
             image,
             forked: None,
@@ -33,29 +37,54 @@ impl Start {
     }
 }
 
+/// Runs a program as the first cage, until it and all cages that it made have ended.
+///
+/// # Errors
+/// One line when the program can't be started.
+pub fn run(rt: &Arc<Runtime>, args: Vec<Vec<u8>>) -> anyhow::Result<WaitStatus> {
+    let linkers = host::linkers(&rt.engine)?;
+    let (cage, image) = rt.first_cage(args)?;
+    spawn(rt, &linkers, cage, Start::fresh(image))?;
+    Ok(rt.family.wait_for_all())
+}
+
 /// Starts a cage's thread.
 ///
 /// # Errors
 /// When the host has no thread to give.
-pub fn spawn(rt: &Arc<Runtime>, cage: Arc<Cage>, start: Start) -> std::io::Result<()> {
-    let rt = rt.clone();
+fn spawn(
+    rt: &Arc<Runtime>,
+    linkers: &Arc<Linkers>,
+    cage: Arc<Cage>,
+    start: Start,
+) -> std::io::Result<()> {
+    let (rt, linkers) = (rt.clone(), linkers.clone());
     std::thread::Builder::new()
         .name(format!("cage {}", cage.id))
         .stack_size(THREAD_STACK)
         .spawn(move || {
             let status = {
                 let _occupied = cage.occupy_thread();
-                let lived = std::panic::catch_unwind(AssertUnwindSafe(|| live(&rt, &cage, start)));
+                let lived = std::panic::catch_unwind(AssertUnwindSafe(|| {
+                    live(&rt, &linkers, &cage, start)
+                }));
                 lived.unwrap_or(WaitStatus::TRAPPED)
             };
+            // Also where the end was reported before it came.
+            drop(cage.take_pending());
             rt.end(&cage, status);
         })?;
     Ok(())
 }
 
-fn live(rt: &Arc<Runtime>, cage: &Arc<Cage>, mut start: Start) -> WaitStatus {
+fn live(
+    rt: &Arc<Runtime>,
+    linkers: &Arc<Linkers>,
+    cage: &Arc<Cage>,
+    mut start: Start,
+) -> WaitStatus {
     loop {
-        let next = match run_image(rt, cage, start) {
+        let next = match run_image(rt, linkers, cage, start) {
             Ok(next) => next,
             Err(error) => match error.downcast::<Stop>() {
                 Ok(stop) => stop,
@@ -67,7 +96,6 @@ fn live(rt: &Arc<Runtime>, cage: &Arc<Cage>, mut start: Start) -> WaitStatus {
         };
         match next {
             Stop::Exit(status) => return status,
-            Stop::Killed(signal) => return WaitStatus::killed(signal),
             Stop::Panicked => return WaitStatus::TRAPPED,
             Stop::Exec(new) => match replace_image(rt, cage, *new) {
                 Ok(image) => start = Start::fresh(image),
@@ -91,7 +119,7 @@ fn tell(rt: &Arc<Runtime>, cage: &Arc<Cage>, error: &wasmtime::Error) {
         rt.complain(format_args!("{line}"));
     } else {
         cage.say(format!("lind-wasm: {line}"));
-        host::deliver(rt, cage);
+        syscall::deliver(rt, cage);
     }
 }
 
@@ -104,12 +132,18 @@ fn replace_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, new: NewImage) -> anyhow::
 }
 
 /// Runs a program until it ends or is replaced; forks on the way.
-fn run_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, start: Start) -> wasmtime::Result<Stop> {
+fn run_image(
+    rt: &Arc<Runtime>,
+    linkers: &Arc<Linkers>,
+    cage: &Arc<Cage>,
+    start: Start,
+) -> wasmtime::Result<Stop> {
     let image = start.image;
-    let state = HostState::new(rt.clone(), cage.clone(), image.clone(), true);
-    let mut store = rt.new_store(state);
-    let template = image.template(rt, &store)?;
-    let instance = template.instantiate(&mut store)?;
+    let (run, imports, own) = (rt.clone(), linkers.clone(), cage.clone());
+    let mut store = new_store(HostState::new(run, imports, own, image.clone(), true));
+    let template = linkers.template(&store, &image)?;
+    image.staff(Box::new(Workers::new(store.data(), template.clone())));
+    let instance = instantiate(&template, &mut store, start.forked.is_none())?;
     let asyncify = find_asyncify(&mut store, &instance);
     store.data_mut().asyncify.clone_from(&asyncify);
     let main = instance
@@ -126,6 +160,7 @@ fn run_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, start: Start) -> wasmtime::Res
     }
     loop {
         let returned = main.call(&mut store, &[], &mut results);
+        // From here on the child ends when this frame does, unless it is born.
         let Some((child, result)) = store.data_mut().unwinding.take() else {
             returned?;
             let code = results.first().and_then(Val::i32).unwrap_or(0);
@@ -135,19 +170,23 @@ fn run_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, start: Start) -> wasmtime::Res
             (Ok(()), Some(asyncify)) => asyncify,
             _ => {
                 // The stack could not be saved: neither of the two can go on.
-                rt.end(&child, WaitStatus::TRAPPED);
                 returned?;
                 return Ok(Stop::Exit(WaitStatus::TRAPPED));
             }
         };
-        asyncify.stop_unwind.call(&mut store, ())?;
-        let result = match start_child(rt, &mut store, &instance, &image, &child) {
-            Ok(()) => result,
+        Asyncify::call(&mut store, &asyncify.stop_unwind, ())?;
+        let result = match start_child(rt, &mut store, &instance, &image, child.cage()) {
+            Ok(()) => {
+                child.born();
+                result
+            }
             Err(error) => {
-                rt.complain(format_args!("{}: fork: {error}", describe(rt, cage)));
-                rt.end(&child, WaitStatus::TRAPPED);
-                rt.family.remove(child.id);
-                -Errno::AGAIN.raw_os_error()
+                drop(child);
+                -match error.downcast_ref() {
+                    Some(&Errno::NOMEM) => Errno::NOMEM,
+                    _ => Errno::AGAIN,
+                }
+                .raw_os_error()
             }
         };
         rewind(&mut store, asyncify, result)?;
@@ -207,25 +246,10 @@ fn find_asyncify(store: &mut Store<HostState>, instance: &Instance) -> Option<As
     })
 }
 
-/// Whether a program exports what a fork needs.
-pub fn can_fork(image: &Image) -> bool {
-    [
-        "asyncify_start_unwind",
-        "asyncify_stop_unwind",
-        "asyncify_start_rewind",
-        "asyncify_stop_rewind",
-        "__stack_pointer",
-        "__stack_low",
-    ]
-    .iter()
-    .all(|name| image.program.module.get_export(name).is_some())
-}
-
 fn rewind(store: &mut Store<HostState>, asyncify: &Asyncify, result: i32) -> wasmtime::Result<()> {
     store.data_mut().rewind = Some(result);
-    asyncify
-        .start_rewind
-        .call(&mut *store, asyncify.stack_low as i32)
+    let buffer = asyncify.stack_low as i32;
+    Asyncify::call(&mut *store, &asyncify.start_rewind, buffer)
 }
 
 /// Gives a forked child its copy of the memory and globals, and a thread.
@@ -245,16 +269,20 @@ fn start_child(
             globals.push((export.name().to_owned(), global.get(&mut *store)));
         }
     }
-    let memory = image.memory.fork(&rt.engine, rt.base_of(child.id))?;
+    let base = rt.base_of(child.id);
+    let memory = image.memory.fork(&rt.engine, base, &child.account)?;
     let copy = Arc::new(Image::new(
         image.program.clone(),
         memory,
         image.args.clone(),
         image.env.clone(),
-    ));
+        &child.account,
+    )?);
     child.set_image(Some(copy.clone()));
+    let linkers = store.data().linkers.clone();
     spawn(
         rt,
+        &linkers,
         child.clone(),
         Start {
             image: copy,

@@ -1,26 +1,29 @@
 //! One run: the cages there are, and what they share.
 
-use crate::artifact::ArtifactKey;
-use crate::cage::{Cage, CageId, FsContext, Inheritance, NewImage, WaitStatus};
+use crate::artifact::{self, ArtifactKey};
+use crate::cage::{self, Cage, CageId, FsContext, Inheritance, NewImage, WaitStatus};
+use crate::compile;
 use crate::family::Family;
 use crate::fds::FdTable;
-use crate::host::{self, HostLinker, HostState};
 use crate::image::Image;
+use crate::limits::{Account, Ledger, Limits};
 use crate::memory::GuestMemory;
+use crate::module::Size;
 use crate::net::Net;
 use crate::path::Root;
-use crate::program::{Kind, Program};
-use crate::run::{self, Start};
-use crate::threei::HandlerTable;
+use crate::program::{Kind, LoadError, Program};
+use crate::request::Arg;
+use crate::routes::HandlerTable;
+use crate::shared::SharedStore;
 use crate::unix_names::UnixNames;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
-use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime::Engine;
 
 /// What every cage sees in place of offset 0 in strict mode; cages lie this far apart, so that
 /// each has a base of its own. Page aligned, but not 4 GiB aligned, as on Lind.
@@ -42,8 +45,15 @@ pub struct Runtime {
     pub strict: bool,
     /// What cages reach by IPv4 and IPv6.
     pub net: Net,
+    /// What serves the calls that no grate has taken.
+    pub kernel: Kernel,
     /// Names of UNIX sockets.
     pub unix_names: UnixNames,
+    /// Memory that cages share.
+    pub shared: SharedStore,
+    ledger: Arc<Ledger>,
+    /// Compilations that took too long and go on nevertheless.
+    abandoned: Arc<AtomicUsize>,
     /// Parents and children.
     pub family: Family,
     /// What a program starts with whose parent names no environment.
@@ -53,8 +63,6 @@ pub struct Runtime {
     words: OnceLock<Vec<Vec<u8>>>,
     /// Of the first cage.
     umask: u32,
-    lind: HostLinker,
-    wasi: HostLinker,
     cages: RwLock<HashMap<CageId, Arc<Cage>>>,
     next_id: AtomicU32,
     /// Sockets that the first cage gets, until it has them.
@@ -68,6 +76,10 @@ impl fmt::Debug for Runtime {
     }
 }
 
+/// Serves a call that no grate has taken: its caller, its target, its number and its arguments,
+/// all judged by 3i.
+pub type Kernel = fn(&Arc<Runtime>, &Arc<Cage>, &Arc<Cage>, u32, &[Arg; 6]) -> Result<i32, Errno>;
+
 /// Settings of a run.
 pub struct Settings {
     /// The cages' root directory.
@@ -80,6 +92,10 @@ pub struct Settings {
     pub strict: bool,
     /// See [`Runtime::net`].
     pub net: Net,
+    /// See [`Runtime::kernel`].
+    pub kernel: Kernel,
+    /// What cages may have of the host.
+    pub limits: Limits,
     /// Sockets that the first program finds as descriptors 3, 4, ...
     pub listeners: Vec<OwnedFd>,
 }
@@ -92,17 +108,19 @@ impl Runtime {
     pub fn new(settings: Settings) -> anyhow::Result<Arc<Self>> {
         let engine = crate::engine::new()?;
         Ok(Arc::new(Self {
-            lind: host::lind(&engine)?,
-            wasi: host::wasi(&engine)?,
+            kernel: settings.kernel,
             engine,
             root: settings.root,
             strict: settings.strict,
             net: settings.net,
             unix_names: UnixNames::new()?,
+            shared: SharedStore::default(),
+            ledger: Ledger::new(settings.limits),
+            abandoned: Arc::default(),
             env: settings.env,
             key: settings.key,
             words: OnceLock::new(),
-            umask: crate::posix::take_over_umask(),
+            umask: cage::take_over_umask(),
             family: Family::default(),
             cages: RwLock::default(),
             next_id: AtomicU32::new(CageId::FIRST.pid() as u32),
@@ -111,23 +129,25 @@ impl Runtime {
         }))
     }
 
-    /// Runs a program as the first cage, until it and all cages it made have ended.
+    /// Loads what the command line names, and makes the first cage, which is to run it.
     ///
     /// # Errors
     /// One line when the program can't be started.
-    pub fn run(self: &Arc<Self>, args: Vec<Vec<u8>>) -> anyhow::Result<WaitStatus> {
+    pub fn first_cage(&self, args: Vec<Vec<u8>>) -> anyhow::Result<(Arc<Cage>, Arc<Image>)> {
         self.words.get_or_init(|| args.clone());
         let name = args.first().map_or(&b""[..], Vec::as_slice);
         let cwd = self.root.top();
         let shown = String::from_utf8_lossy(name).into_owned();
         let program = self.load(&cwd, name).map_err(|e| e.describe(&shown))?;
-        let mut fds = FdTable::with_standard_streams()?;
+        let account = Account::new(self.ledger.clone());
+        let mut fds = FdTable::with_standard_streams(account.clone())?;
         let listeners =
             std::mem::take(&mut *self.listeners.lock().unwrap_or_else(|e| e.into_inner()));
         for (fd, socket) in (FIRST_LISTENER..).zip(listeners) {
             fds.set(fd, Arc::new(socket), false)?;
         }
         let cage = self.enrol(Inheritance {
+            account,
             ancestors: Vec::new(),
             handlers: HandlerTable::default(),
             fds,
@@ -136,18 +156,17 @@ impl Runtime {
                 umask: self.umask,
             },
         })?;
-        self.family.add(cage.id, None);
-        let image = self.make_image(
-            &cage,
-            NewImage {
-                program,
-                args,
-                env: self.env.clone(),
-            },
-        )?;
+        self.family.add(cage.id, None, 1)?;
+        let new = NewImage {
+            program,
+            args,
+            env: self.env.clone(),
+        };
+        let image = self
+            .make_image(&cage, new)
+            .map_err(|why| anyhow::anyhow!("{shown}: no room for its memory: {why}"))?;
         cage.set_image(Some(image.clone()));
-        run::spawn(self, cage, Start::fresh(image))?;
-        Ok(self.family.wait_for_all())
+        Ok((cage, image))
     }
 
     /// Makes a cage and lists it.
@@ -204,9 +223,17 @@ impl Runtime {
         name: &[u8],
     ) -> Result<Arc<Program>, LoadError> {
         let bytes = self.root.read_program(cwd, name).map_err(LoadError::File)?;
-        Program::load(&self.engine, &self.key, &bytes, self.strict)
-            .map(Arc::new)
-            .map_err(LoadError::Program)
+        if artifact::is_artifact(&bytes) {
+            let program = Program::open(&self.engine, &self.key, &bytes, self.strict);
+            return program.map(Arc::new).map_err(LoadError::Program);
+        }
+        let (engine, strict, limits) = (self.engine.clone(), self.strict, &self.ledger.limits);
+        let most = Size::of_cage(limits);
+        compile::within(limits.compile_time(), &self.abandoned, move || {
+            Program::compile(&engine, &bytes, strict, most)
+        })?
+        .map(Arc::new)
+        .map_err(LoadError::Program)
     }
 
     /// Gives a program memory in a cage.
@@ -217,11 +244,16 @@ impl Runtime {
         let program = new.program;
         let memory = match program.kind {
             Kind::Lind => {
-                GuestMemory::mapped(&self.engine, program.min_pages, self.base_of(cage.id))?
+                let base = self.base_of(cage.id);
+                GuestMemory::mapped(&self.engine, program.min_pages, base, &cage.account)?
             }
-            Kind::Wasi => GuestMemory::linear(&self.engine, program.min_pages, program.max_pages)?,
+            Kind::Wasi => {
+                let (least, most) = (program.min_pages, program.max_pages);
+                GuestMemory::linear(&self.engine, least, most, &cage.account)?
+            }
         };
-        Ok(Arc::new(Image::new(program, memory, new.args, new.env)))
+        let image = Image::new(program, memory, new.args, new.env, &cage.account)?;
+        Ok(Arc::new(image))
     }
 
     /// What `lind-get-memory-base` answers in a cage.
@@ -233,30 +265,14 @@ impl Runtime {
         }
     }
 
-    /// The host functions for programs of a kind.
-    pub fn linker(&self, kind: Kind) -> &HostLinker {
-        match kind {
-            Kind::Lind => &self.lind,
-            Kind::Wasi => &self.wasi,
-        }
-    }
-
-    /// A store whose code stops when its cage is condemned.
-    pub fn new_store(&self, state: HostState) -> Store<HostState> {
-        let mut store = Store::new(&self.engine, state);
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|context| match context.data().doomed() {
-            Some(stop) => Err(stop.into()),
-            None => Ok(UpdateDeadline::Continue(1)),
-        });
-        store
-    }
-
-    /// Ends a cage by a signal. It may be in the middle of anything.
-    pub fn kill(self: &Arc<Self>, cage: &Arc<Cage>, signal: i32) {
-        cage.condemn(signal);
+    /// Ends a cage from outside. It may be in the middle of anything.
+    pub fn kill(self: &Arc<Self>, cage: &Arc<Cage>, status: WaitStatus) {
+        cage.condemn(status);
         self.engine.increment_epoch();
         self.family.wake();
+        if let Ok(image) = cage.image() {
+            image.parking.rouse();
+        }
         cage.kick();
         if cage.is_on_own_thread() {
             return; // It ends when this call returns.
@@ -269,7 +285,7 @@ impl Runtime {
                 std::thread::sleep(Duration::from_millis(5));
                 cage.kick();
             }
-            rt.end(&cage, WaitStatus::killed(signal));
+            rt.end(&cage, status);
         });
         if let Err(error) = nurse {
             self.complain(format_args!("cannot start a thread to end a cage: {error}"));
@@ -284,9 +300,12 @@ impl Runtime {
         // First of all it serves no call any more: its end must not be seen, as the other end of
         // a pipe or by waiting, while it still does.
         cage.set_image(None);
+        // A fork that it was at comes to nothing.
+        drop(cage.take_pending());
         // Who waits for the cage may look at the other end of a pipe next.
         cage.fds().clear();
         cage.handlers.clear();
+        let _ = cage.charge_handlers(0);
         self.cages
             .write()
             .unwrap_or_else(|e| e.into_inner())
@@ -317,36 +336,5 @@ impl Runtime {
         let described = self.describe(cage.id, cage.image().ok().as_deref());
         eprintln!("lind-wasm: strict Lind mode: {described}: {what}");
         std::process::exit(crate::EXIT_RUNTIME)
-    }
-}
-
-/// Why a program could not be loaded.
-#[derive(Debug)]
-pub enum LoadError {
-    /// The file can't be read.
-    File(Errno),
-    /// The file is no program that can run.
-    Program(anyhow::Error),
-}
-
-impl LoadError {
-    /// As exec answers it.
-    pub fn errno(&self) -> Errno {
-        match self {
-            LoadError::File(errno) => *errno,
-            LoadError::Program(_) => Errno::NOEXEC,
-        }
-    }
-
-    /// In a line for a person.
-    pub fn describe(&self, name: &str) -> anyhow::Error {
-        match self {
-            LoadError::File(Errno::NOENT) => anyhow::anyhow!(
-                "{name}: no such program (a name without a slash is looked up in the current \
-                 directory, /grates and /bin of the root)"
-            ),
-            LoadError::File(errno) => anyhow::anyhow!("{name}: {errno}"),
-            LoadError::Program(why) => anyhow::anyhow!("{name}: {why}"),
-        }
     }
 }

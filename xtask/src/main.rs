@@ -81,11 +81,19 @@ fn repository() -> anyhow::Result<&'static Path> {
 fn build(root: &Path, names: &[String]) -> anyhow::Result<()> {
     let guests = guests::select(root, names)?;
     let tools = toolchain::find()?;
-    let linked = compile::compile(root, &tools, &guests)?;
-    for program in linked
-        .iter()
-        .filter(|program| !place::is_current(root, program))
-    {
+    println!(
+        "xtask: compiling {} packages for WebAssembly, and std for them the first time",
+        guests.len()
+    );
+    let mut stale = compile::compile(root, &tools, &guests)?;
+    stale.retain(|program| !place::is_current(root, program));
+    if !stale.is_empty() {
+        println!(
+            "xtask: instrumenting {} programs and compiling them to native code",
+            stale.len()
+        );
+    }
+    for program in &stale {
         let wasm = finish::finish(&tools, program)?;
         place::place(root, program, &wasm)?;
     }

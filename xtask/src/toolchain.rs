@@ -36,6 +36,8 @@ impl fmt::Display for Tools {
     }
 }
 
+/// Names another place for Debian's tools than `/usr`, as it does for `scripts/setup.sh`: for tests.
+const SYSTEM: &str = "SETUP_SYSTEM";
 /// Oldest compiler that takes the workspace.
 const RUST: (u32, u32) = (1, 95);
 /// LLVM versions whose linker is tried by name.
@@ -77,11 +79,8 @@ pub fn find() -> anyhow::Result<Tools> {
 
 /// `cargo` and `rustc` that belong together.
 fn compiler() -> Option<(PathBuf, PathBuf)> {
-    let system = (
-        PathBuf::from("/usr/bin/cargo"),
-        PathBuf::from("/usr/bin/rustc"),
-    );
-    std::iter::once(system)
+    let system = PathBuf::from(std::env::var_os(SYSTEM).unwrap_or_else(|| "/usr".into()));
+    std::iter::once((system.join("bin/cargo"), system.join("bin/rustc")))
         .chain(rustup_nightly())
         .find(|(cargo, rustc)| cargo.exists() && is_recent(rustc) && has_sources(rustc))
 }

@@ -1,13 +1,13 @@
 //! Descriptors, sizes, and the life of a cage.
 
-use super::kernel::{File, Flock, int, pass, value};
+use super::kernel::{self, File, Flock, int, pass, value};
 use super::net;
 use super::open::PathArg;
 use super::state;
 use super::state::{OpenFile, Opened, State, lock};
 use crypt_grate::locks;
 use crypt_grate::sealed_file::{Content, Error};
-use grate_rs::constants::{error, fs};
+use grate_rs::constants::{SYS_FTRUNCATE, error, fs};
 use grate_rs::{CageFd, Call, Errno, own_buffer};
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ macro_rules! follow {
     };
 }
 
-follow!(dup clone_cage);
+follow!(dup);
 
 /// fcntl: descriptor, command, number, address.
 pub fn fcntl(call: &Call) -> Result<i32, Errno> {
@@ -32,17 +32,20 @@ pub fn fcntl(call: &Call) -> Result<i32, Errno> {
     match call.int(1) {
         fs::F_GETFL => {
             let flags = pass(call, 0)?;
-            let Some(open) = state.open_file(from) else {
-                return Ok(flags);
-            };
-            Ok((flags & !(fs::O_ACCMODE | fs::O_APPEND)) | open.flags())
+            Ok(match state.descriptors.get(from) {
+                Some(Opened::File(open)) => (flags & !OpenFile::FLAGS) | open.flags(),
+                Some(Opened::Plain {
+                    hides_nofollow: true,
+                }) => flags & !fs::O_NOFOLLOW,
+                _ => flags,
+            })
         }
         fs::F_SETFL => {
-            let Some(open) = state.open_file(from) else {
+            let (_held, Some(open)) = state.hold_file(from)? else {
                 return pass(call, 0);
             };
             // O_APPEND would move the writes of whole chunks; it is kept here alone.
-            let mut args = *call.args();
+            let mut args = call.args();
             args[2] = int(call.cage_of(2), call.int(2) & !fs::O_APPEND);
             let result = call.forward_with(from.cage, &args)?;
             open.set_append(call.int(2));
@@ -53,6 +56,7 @@ pub fn fcntl(call: &Call) -> Result<i32, Errno> {
         | fs::F_SETLKW
         | fs::F_OFD_GETLK
         | fs::F_OFD_SETLK
+        // Not held: it may wait for long.
         | fs::F_OFD_SETLKW => match state.open_file(from) {
             Some(open) => record_lock(call, state, from, &open),
             None => pass(call, 0),
@@ -64,7 +68,8 @@ pub fn fcntl(call: &Call) -> Result<i32, Errno> {
 /// Record locks: their ranges count from the plaintext offset and size, which the kernel does not
 /// know, and must leave the lock of the grates alone.
 fn record_lock(call: &Call, state: &State, fd: CageFd, open: &OpenFile) -> Result<i32, Errno> {
-    let mut lock_ = Flock::from_bytes(&call.pointer(3).read()?);
+    let asked = Flock::from_bytes(&call.take(3)?);
+    let mut lock_ = asked;
     let base = match i32::from(lock_.whence) {
         fs::SEEK_SET => 0,
         fs::SEEK_CUR => *lock(&open.offset) as i64,
@@ -80,7 +85,7 @@ fn record_lock(call: &Call, state: &State, fd: CageFd, open: &OpenFile) -> Resul
         ..lock_
     };
     let mut bytes = lock_.to_bytes();
-    let mut args = *call.args();
+    let mut args = call.args();
     args[3] = own_buffer(bytes.as_mut_ptr());
     let result = call.forward_with(fd.cage, &args)?;
     if matches!(call.int(1), fs::F_GETLK | fs::F_OFD_GETLK) {
@@ -92,10 +97,10 @@ fn record_lock(call: &Call, state: &State, fd: CageFd, open: &OpenFile) -> Resul
             // Nothing but the kind is changed then.
             found = Flock {
                 kind: fs::F_UNLCK,
-                ..Flock::from_bytes(&call.pointer(3).read()?)
+                ..asked
             };
         }
-        call.pointer(3).write(&found.to_bytes())?;
+        call.place(3).write(&found.to_bytes())?;
     }
     Ok(result)
 }
@@ -116,7 +121,11 @@ fn set_len(state: &State, fd: CageFd, open: &OpenFile, len: i64) -> Result<i32, 
 pub fn ftruncate(call: &Call) -> Result<i32, Errno> {
     let state = state();
     let fd = CageFd::of(call, 0);
-    match state.open_file(fd) {
+    if call.long(1) < 0 {
+        return Err(Errno(error::EINVAL));
+    }
+    let (_held, open) = state.hold_file(fd)?;
+    match open {
         Some(open) => set_len(state, fd, &open, call.long(1)),
         None => pass(call, 0),
     }
@@ -125,18 +134,36 @@ pub fn ftruncate(call: &Call) -> Result<i32, Errno> {
 /// truncate: path, length.
 pub fn truncate(call: &Call) -> Result<i32, Errno> {
     let state = state();
-    let caller = call.cage_of(1);
-    let path = PathArg::plain(call, 0);
     let len = u64::try_from(call.long(1)).map_err(|_| Errno(error::EINVAL))?;
-    let stat = path.stat(caller, true)?;
-    state.check_key(stat.inode())?;
-    if !stat.is_regular() || !path.is_protected(state, caller, true) {
-        return pass(call, 1);
+    let path = PathArg::take(call, 0, None, true)?;
+    let stat = path.stat()?;
+    if stat.is_directory() {
+        return Err(Errno(error::EISDIR));
     }
-    let own = path.open(fs::O_RDWR)?;
+    if !stat.is_regular() {
+        return Err(Errno(error::EINVAL));
+    }
+    state.check_key(stat.inode())?;
+    let is_protected = path.is_protected(state);
+    let mode = if is_protected {
+        fs::O_RDWR
+    } else {
+        fs::O_WRONLY
+    };
+    let own = path.open(mode | fs::O_NONBLOCK)?;
     // What was opened is what counts, should the name have changed hands.
     let stat = own.0.stat()?;
     state.check_key(stat.inode())?;
+    if !stat.is_regular() {
+        return Err(Errno(error::EINVAL));
+    }
+    if !is_protected {
+        return kernel::call(
+            SYS_FTRUNCATE,
+            own.0.cage,
+            &[own.0.arg(), value(own.0.cage, len)],
+        );
+    }
     let what = "truncate";
     let file = state.file(stat.inode());
     let mut file = lock(&file);
@@ -204,7 +231,7 @@ pub fn finish(gone: &[CageFd]) {
 pub fn fallocate(call: &Call) -> Result<i32, Errno> {
     let state = state();
     let fd = CageFd::of(call, 0);
-    let Some(open) = state.open_file(fd) else {
+    let (_held, Some(open)) = state.hold_file(fd)? else {
         return pass(call, 0);
     };
     if !open.writable() {
@@ -248,11 +275,9 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
 /// copy_file_range: descriptor, offset, descriptor, offset, length, flags. Programs fall back to
 /// read and write.
 pub fn copy_file_range(call: &Call) -> Result<i32, Errno> {
-    let sealed = |index: usize| {
-        let fd = CageFd::of(call, index);
-        state().open_file(fd).is_some()
-    };
-    if sealed(0) || sealed(2) {
+    let (_from, from) = state().hold_file(CageFd::of(call, 0))?;
+    let (_to, to) = state().hold_file(CageFd::of(call, 2))?;
+    if from.is_some() || to.is_some() {
         return Err(Errno(error::EXDEV));
     }
     pass(call, 0)
@@ -273,10 +298,10 @@ pub fn ioctl(call: &Call) -> Result<i32, Errno> {
             let offset = *lock(&open.offset);
             let size = state.size(fd, &open)?;
             let left = size.saturating_sub(offset).min(i32::MAX as u64) as i32;
-            call.pointer(2).write(&left.to_le_bytes())?;
+            call.place(2).write(&left.to_le_bytes())?;
             Ok(0)
         }
-        _ => state.descriptors.ioctl(call),
+        _ => pass(call, 0),
     }
 }
 
@@ -286,7 +311,7 @@ pub fn fadvise(call: &Call) -> Result<i32, Errno> {
     if state().open_file(fd).is_none() {
         return pass(call, 0);
     }
-    let mut args = *call.args();
+    let mut args = call.args();
     args[1] = value(fd.cage, 0);
     args[2] = value(fd.cage, 0);
     call.forward_with(fd.cage, &args)
@@ -301,7 +326,7 @@ pub fn sync_file_range(call: &Call) -> Result<i32, Errno> {
     if call.long(1) < 0 || call.long(2) < 0 {
         return Err(Errno(error::EINVAL));
     }
-    let mut args = *call.args();
+    let mut args = call.args();
     args[1] = value(fd.cage, 0);
     args[2] = value(fd.cage, 0);
     call.forward_with(fd.cage, &args)

@@ -2,10 +2,9 @@
 
 use crypt_grate::storage::{Errno as StorageErrno, LockMode, Storage};
 use grate_rs::constants::{
-    SYS_FALLOCATE, SYS_FCNTL, SYS_FSYNC, SYS_FTRUNCATE, SYS_OPEN, SYS_OPENAT, SYS_PREAD,
-    SYS_PWRITE, error, fs,
+    SYS_FALLOCATE, SYS_FCNTL, SYS_FSYNC, SYS_FTRUNCATE, SYS_OPEN, SYS_PREAD, SYS_PWRITE, error, fs,
 };
-pub use grate_rs::kernel::{Inode, SIZE_AT, STAT_LEN, Stat, call, int, pass, stat_with, value};
+pub use grate_rs::kernel::{Inode, OwnFd, SIZE_AT, STAT_LEN, Stat, call, int, pass, value};
 use grate_rs::{Arg, CageFd, Errno, getcageid, own_buffer};
 use std::ops::Range;
 
@@ -193,27 +192,13 @@ impl Storage for File {
     }
 }
 
-/// An open file in the grate's own table, closed when dropped.
-#[derive(Debug)]
-pub struct OwnFd(pub CageFd);
-
-impl Drop for OwnFd {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
-/// Opens a path for the grate itself: one of a cage, from the directory that the cage names or is
-/// in, or one in the grate's own memory.
+/// Opens a path in the grate's own memory for the grate itself.
 ///
 /// # Errors
 /// As open(2).
-pub fn open_for_grate(directory: Option<Arg>, path: Arg, flags: i32) -> Result<OwnFd, Errno> {
+pub fn open_for_grate(path: Arg, flags: i32) -> Result<OwnFd, Errno> {
     let own = getcageid();
-    let rest = [path, int(own, flags | fs::O_CLOEXEC), int(own, 0)];
-    let fd = match directory {
-        Some(directory) => call(SYS_OPENAT, own, &[directory, rest[0], rest[1], rest[2]])?,
-        None => call(SYS_OPEN, own, &rest)?,
-    };
+    let args = [path, int(own, flags | fs::O_CLOEXEC), int(own, 0)];
+    let fd = call(SYS_OPEN, own, &args)?;
     Ok(OwnFd(CageFd { cage: own, fd }))
 }

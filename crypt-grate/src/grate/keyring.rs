@@ -3,6 +3,7 @@
 use super::kernel::{self, File, Inode, int, value};
 use crypt_grate::storage::read_up_to;
 use grate_rs::constants::{SYS_IOCTL, SYS_READ, error, fs};
+use grate_rs::places::own_trail;
 use grate_rs::{CageFd, Errno, getcageid, own_buffer};
 use keys::key_file::{self, KeyFile};
 use keys::wrapped::WrappedKey;
@@ -13,26 +14,42 @@ use zeroize::Zeroizing;
 
 const STANDARD_INPUT: i32 = 0;
 
+/// The keys, and what programs are kept from because of them.
+pub struct KeyFiles {
+    /// The keys.
+    pub ring: KeyRing,
+    /// The files themselves.
+    pub inodes: Vec<Inode>,
+    /// All that their names lead through, directories and symlinks: who moved one of these could
+    /// put another key in the place of this one.
+    pub trail: Vec<Inode>,
+}
+
 /// Reads the key files, in order. The first key seals.
 ///
 /// # Errors
 /// A line that names the file and says what to do.
-pub fn read(paths: &[String], passphrase_fd: Option<i32>) -> Result<(KeyRing, Vec<Inode>), String> {
+pub fn read(paths: &[String], passphrase_fd: Option<i32>) -> Result<KeyFiles, String> {
     let mut reader = Reader {
         ring: None,
         inodes: Vec::new(),
+        trail: Vec::new(),
         passphrase_fd,
     };
     for path in paths {
         reader.add(path, true)?;
     }
-    let ring = reader.ring.ok_or("no key: name a key file with --key")?;
-    Ok((ring, reader.inodes))
+    Ok(KeyFiles {
+        ring: reader.ring.ok_or("no key: name a key file with --key")?,
+        inodes: reader.inodes,
+        trail: reader.trail,
+    })
 }
 
 struct Reader {
     ring: Option<KeyRing>,
     inodes: Vec<Inode>,
+    trail: Vec<Inode>,
     passphrase_fd: Option<i32>,
 }
 
@@ -40,6 +57,8 @@ impl Reader {
     fn add(&mut self, path: &str, may_be_ring: bool) -> Result<(), String> {
         let (contents, inode) = contents(path)?;
         self.inodes.push(inode);
+        let trail = own_trail(path).map_err(|errno| format!("{path}: {}", described(errno)))?;
+        self.trail.extend(trail);
         let unusable = |why| {
             format!("{path}: {why}; restore it from a copy, or make a new one with `keys gen`")
         };
@@ -100,8 +119,7 @@ fn contents(path: &str) -> Result<(Zeroizing<Vec<u8>>, Inode), String> {
         _ => format!("{path}: {}", described(errno)),
     };
     let name = CString::new(path).map_err(|_| format!("{path:?}: not a file name"))?;
-    let file =
-        kernel::open_for_grate(None, own_buffer(name.as_ptr()), fs::O_RDONLY).map_err(describe)?;
+    let file = kernel::open_for_grate(own_buffer(name.as_ptr()), fs::O_RDONLY).map_err(describe)?;
     let stat = file.0.stat().map_err(describe)?;
     if !stat.is_regular() {
         return Err(format!("{path}: not a regular file"));

@@ -15,12 +15,17 @@ const PAGE: i64 = 4096;
 /// file, and a shared one that is only read, is memory filled with the plaintext at that moment,
 /// which POSIX leaves open for the one, and is what the runtime does for plain files too.
 pub fn mmap(call: &Call) -> Result<i32, Errno> {
-    let fd = CageFd::of(call, 4);
     let cage = call.cage_of(1);
-    let anonymous = call.int(3) & mman::MAP_ANONYMOUS != 0;
-    let open = match state().open_file(fd) {
-        Some(open) if !anonymous => open,
-        _ => return call.forward(cage),
+    if call.int(3) & mman::MAP_ANONYMOUS != 0 {
+        return call.forward(cage);
+    }
+    // The descriptor is looked up in the table of the cage that the call is made for.
+    let fd = CageFd {
+        cage,
+        fd: call.int(4),
+    };
+    let (_held, Some(open)) = state().hold_file(fd)? else {
+        return call.forward(cage);
     };
     if cage_libc::sys::base() != 0 {
         // Where a mapping lies in the grate's view of the cage is told by our own runtime alone.
@@ -48,7 +53,7 @@ pub fn mmap(call: &Call) -> Result<i32, Errno> {
         };
         return Err(Errno(refusal));
     }
-    let mut args = *call.args();
+    let mut args = call.args();
     args[2] = int(cage, writes);
     args[3] = int(
         cage,

@@ -1,6 +1,7 @@
 //! The grate: options, what it keeps of each cage, and one handler a call.
 
 mod files;
+mod found;
 mod kernel;
 mod keyring;
 mod mapping;

@@ -1,56 +1,69 @@
 //! open and openat.
 
-use super::kernel::{self, File, Inode, Stat, int, pass};
+use super::kernel::{self, File, Inode, Stat, int};
 use super::options::Plaintext;
 use super::state;
 use super::state::{OpenFile, Opened, State, lock};
 use crypt_grate::sealed_file::{Content, Error};
-use grate_rs::constants::{SYS_FCNTL, SYS_LSTAT, SYS_NEWFSTATAT, SYS_STAT, error, fs};
-use grate_rs::paths;
-use grate_rs::{Arg, CageFd, Call, Errno, GuestPtr};
+use grate_rs::constants::{SYS_FCNTL, SYS_FTRUNCATE, error, fs};
+use grate_rs::places::{Place, TakenPath};
+use grate_rs::{CageFd, Call, Errno, getcageid};
 use std::sync::Arc;
 
 const EACCES: Errno = Errno(error::EACCES);
 
-/// A path argument with what it is relative to.
-#[derive(Clone, Copy, Debug)]
+/// A path argument, copied once. Where paths decide what is sealed, the place that it names is
+/// found once too: what is judged is what is opened.
+#[derive(Debug)]
 pub struct PathArg {
-    /// The directory's descriptor, for the `*at` calls.
-    pub directory: Option<Arg>,
-    /// The path.
-    pub path: Arg,
+    path: TakenPath,
+    /// Not needed where everything is sealed; what can't be looked up has none.
+    place: Option<Place>,
+    follow: bool,
 }
 
 impl PathArg {
-    /// The path of a call without a directory.
-    pub fn plain(call: &Call, index: usize) -> Self {
-        Self {
-            directory: None,
-            path: call.arg(index),
-        }
-    }
-
-    /// The path of an `*at` call; its directory is the argument before.
-    pub fn at(call: &Call, index: usize) -> Self {
-        Self {
-            directory: Some(call.arg(index - 1)),
-            path: call.arg(index),
-        }
-    }
-
-    /// stat(2) or lstat(2) of it, for `target`.
+    /// The path in argument `index`, of an `*at` call from the directory in argument `directory`;
+    /// `follow` says whether a symlink in its last part is followed.
     ///
     /// # Errors
-    /// As stat.
-    pub fn stat(&self, target: u64, follow: bool) -> Result<Stat, Errno> {
-        match (self.directory, follow) {
-            (None, true) => kernel::stat_with(SYS_STAT, target, &[self.path], 1),
-            (None, false) => kernel::stat_with(SYS_LSTAT, target, &[self.path], 1),
-            (Some(directory), _) => {
-                let flags = if follow { 0 } else { fs::AT_SYMLINK_NOFOLLOW };
-                let args = [directory, self.path, int(target, flags)];
-                kernel::stat_with(SYS_NEWFSTATAT, target, &args, 2)
-            }
+    /// EFAULT, ENAMETOOLONG.
+    pub fn take(
+        call: &Call,
+        index: usize,
+        directory: Option<usize>,
+        follow: bool,
+    ) -> Result<Self, Errno> {
+        Ok(Self::of(call.take_path(index, directory)?, follow))
+    }
+
+    /// As [`PathArg::take`], of a path that is taken.
+    pub fn of(path: TakenPath, follow: bool) -> Self {
+        let mut argument = Self {
+            path,
+            place: None,
+            follow,
+        };
+        argument.look_up();
+        argument
+    }
+
+    fn look_up(&mut self) {
+        if !state().subtrees.is_everything() {
+            // A slash at the end leads through a symlink, whatever else is asked for.
+            let follow = self.follow || self.path.text().ends_with(b"/");
+            self.place = self.path.place(follow).ok();
+        }
+    }
+
+    /// What it names now.
+    ///
+    /// # Errors
+    /// As stat(2).
+    pub fn stat(&self) -> Result<Stat, Errno> {
+        match &self.place {
+            Some(place) => place.stat(),
+            None => self.path.stat(self.follow),
         }
     }
 
@@ -59,154 +72,189 @@ impl PathArg {
     /// # Errors
     /// As open(2).
     pub fn open(&self, flags: i32) -> Result<kernel::OwnFd, Errno> {
-        kernel::open_for_grate(self.directory, self.path, flags)
+        let flags = flags | fs::O_CLOEXEC | if self.follow { 0 } else { fs::O_NOFOLLOW };
+        self.open_for(getcageid(), flags, 0).map(kernel::OwnFd)
     }
 
-    /// The path's text.
-    fn text(&self) -> Result<Vec<u8>, Errno> {
-        GuestPtr {
-            addr: self.path.value,
-            cage: self.path.cage,
+    /// Opens it for a cage.
+    fn open_for(&self, cage: u64, flags: i32, mode: u64) -> Result<CageFd, Errno> {
+        match &self.place {
+            Some(place) => place.open(cage, flags, mode),
+            None => self.path.open(cage, flags, mode),
         }
-        .read_cstr(paths::PATH_MAX)
-    }
-
-    /// Its absolute path without symlinks; `None` where it starts at a directory that was not
-    /// seen opened.
-    ///
-    /// # Errors
-    /// As the look-up.
-    pub fn resolve(
-        &self,
-        state: &State,
-        caller: u64,
-        follow: bool,
-    ) -> Result<Option<Vec<u8>>, Errno> {
-        let path = self.text()?;
-        let from: Vec<u8> = match self.directory {
-            _ if path.starts_with(b"/") => Vec::new(),
-            Some(directory) if directory.value as i32 != fs::AT_FDCWD => {
-                let fd = CageFd {
-                    cage: directory.cage,
-                    fd: directory.value as i32,
-                };
-                match state.directory(fd) {
-                    Some(known) => known.to_vec(),
-                    None => return Ok(None),
-                }
-            }
-            _ => paths::current_directory(caller)?,
-        };
-        paths::resolve(caller, &from, &path, follow).map(Some)
     }
 
     /// Whether what it names is to be sealed. What can't be told is: where the look-up fails, so
     /// will the call, with its own error.
-    pub fn is_protected(&self, state: &State, caller: u64, follow: bool) -> bool {
-        state.subtrees.is_everything()
-            || self
-                .resolve(state, caller, follow)
-                .ok()
-                .flatten()
-                .is_none_or(|path| state.subtrees.contains(&path))
+    pub fn is_protected(&self, state: &State) -> bool {
+        let path = self.place.as_ref().map(Place::path);
+        match path {
+            Some(Ok(path)) => state.subtrees.contains(&path),
+            Some(Err(_)) | None => true,
+        }
     }
 }
 
 /// open: path, flags, mode.
 pub fn open(call: &Call) -> Result<i32, Errno> {
-    open_with(call, PathArg::plain(call, 0), 1)
+    open_with(call, 0, None)
 }
 
 /// openat: directory, path, flags, mode.
 pub fn openat(call: &Call) -> Result<i32, Errno> {
-    open_with(call, PathArg::at(call, 1), 2)
+    open_with(call, 1, Some(0))
 }
 
-fn open_with(call: &Call, path: PathArg, flags_at: usize) -> Result<i32, Errno> {
-    let state = state();
+/// How often it is tried anew when a name has come to mean something else in between.
+const ATTEMPTS: usize = 8;
+
+fn open_with(call: &Call, path_at: usize, directory: Option<usize>) -> Result<i32, Errno> {
+    let flags_at = path_at + 1;
     let cage = call.cage_of(flags_at);
     let flags = call.int(flags_at);
-    let is_temporary = flags & fs::O_TMPFILE == fs::O_TMPFILE;
     let exclusive = fs::O_CREAT | fs::O_EXCL;
     let follow = flags & fs::O_NOFOLLOW == 0 && flags & exclusive != exclusive;
-    let changes = flags & fs::O_ACCMODE != fs::O_RDONLY || flags & fs::O_TRUNC != 0;
     if flags & fs::O_PATH == 0 && flags & fs::O_DIRECT != 0 {
         // Chunks don't lie on the disk as O_DIRECT would have them.
         return Err(Errno(error::EINVAL));
     }
-    let protected = path.is_protected(state, cage, follow);
-    // What is there decides how it may be opened: a pipe opened for reading too would be another
-    // thing, and the key must not be truncated on the way.
-    let mut below = flags;
-    if changes
-        && !is_temporary
-        && let Ok(stat) = path.stat(cage, follow)
-    {
-        state.check_key(stat.inode())?;
-        if !stat.is_regular() {
-            return pass(call, flags_at);
+    let opening = Opening {
+        cage,
+        flags,
+        mode: call.size(flags_at + 1),
+    };
+    let mut path = PathArg::take(call, path_at, directory, follow)?;
+    for _ in 0..ATTEMPTS {
+        match opening.attempt(state(), &path) {
+            // A symlink stands where none was a moment ago.
+            Err(Errno(error::ELOOP)) if follow && path.place.is_some() => {}
+            Err(EAGAIN_NAME) => {}
+            Ok(fd) => return Ok(fd.fd),
+            Err(errno) => return Err(errno),
         }
+        path.look_up();
     }
-    let as_file =
-        protected && flags & fs::O_PATH == 0 && (is_temporary || flags & fs::O_DIRECTORY == 0);
-    if as_file {
-        below &= !(fs::O_APPEND | fs::O_TRUNC);
-        if changes {
-            // Completing a chunk needs what is there already.
-            below = (below & !fs::O_ACCMODE) | fs::O_RDWR;
-        }
-    }
-    let mut args = *call.args();
-    args[flags_at] = int(cage, below);
-    let fd = call.forward_with(cage, &args)?;
-    let opened = CageFd { cage, fd };
-    let admitted = opened
-        .stat()
-        .and_then(|stat| admit(state, path, opened, stat, flags, as_file));
-    if let Err(errno) = admitted {
-        opened.close();
-        return Err(errno);
-    }
-    if below & fs::O_APPEND != flags & fs::O_APPEND && state.open_file(opened).is_none() {
-        // Not a sealed file after all: it has the flag that was taken away for one.
-        let kept = flags & (fs::O_APPEND | fs::O_NONBLOCK);
-        let args = [int(cage, fd), int(cage, fs::F_SETFL), int(cage, kept)];
-        kernel::call(SYS_FCNTL, cage, &args)?;
-    }
-    Ok(fd)
+    Err(Errno(error::EAGAIN))
 }
 
-/// Decides what a descriptor just opened is to the grate, and notes it.
-fn admit(
-    state: &State,
-    path: PathArg,
-    fd: CageFd,
-    stat: Stat,
+/// That a name has come to mean something else. No call answers it.
+const EAGAIN_NAME: Errno = Errno(i32::MAX);
+
+/// What a call that opens asks for.
+struct Opening {
+    cage: u64,
     flags: i32,
-    as_file: bool,
-) -> Result<(), Errno> {
-    state.check_key(stat.inode())?;
-    let cloexec = flags & fs::O_CLOEXEC != 0;
-    if stat.is_directory() && !state.subtrees.is_everything() {
-        let cage = fd.cage;
-        let resolved = path.resolve(state, cage, flags & fs::O_NOFOLLOW == 0)?;
-        let directory = resolved.map(|path| Opened::Directory(path.into()));
-        state.descriptors.note(fd, directory, cloexec);
-        return Ok(());
+    mode: u64,
+}
+
+impl Opening {
+    fn changes(&self) -> bool {
+        self.flags & fs::O_ACCMODE != fs::O_RDONLY || self.truncates()
     }
-    let open = if as_file && stat.is_regular() {
-        open_sealed(state, path, fd, stat.inode(), flags)?
-    } else {
-        None
-    };
-    state.descriptors.note(fd, open.map(Opened::File), cloexec);
-    Ok(())
+
+    fn truncates(&self) -> bool {
+        self.flags & fs::O_TRUNC != 0
+    }
+
+    fn attempt(&self, state: &State, path: &PathArg) -> Result<CageFd, Errno> {
+        let (cage, flags) = (self.cage, self.flags);
+        let is_temporary = flags & fs::O_TMPFILE == fs::O_TMPFILE;
+        let as_file = flags & fs::O_PATH == 0
+            && (is_temporary || flags & fs::O_DIRECTORY == 0)
+            && path.is_protected(state);
+        // What is there decides how it may be opened: a pipe opened for reading too would be
+        // another thing.
+        let mut is_file = as_file;
+        if self.changes()
+            && !is_temporary
+            && flags & fs::O_PATH == 0
+            && let Ok(stat) = path.stat()
+        {
+            state.check_key(stat.inode())?;
+            is_file &= stat.is_regular();
+        }
+        // What is opened is known afterwards, and nothing is lost before.
+        let mut below = flags;
+        if flags & fs::O_PATH == 0 {
+            below &= !fs::O_TRUNC;
+        }
+        if is_file {
+            below &= !fs::O_APPEND;
+            if self.changes() {
+                // Completing a chunk needs what is there already.
+                below = (below & !fs::O_ACCMODE) | fs::O_RDWR;
+            }
+        }
+        let opened = path.open_for(cage, below, self.mode)?;
+        let settled = opened.stat().and_then(|stat| {
+            if as_file != is_file && stat.is_regular() {
+                return Err(EAGAIN_NAME);
+            }
+            self.admit(state, path, opened, stat, as_file)
+        });
+        settled.inspect_err(|_| opened.close())?;
+        if below & fs::O_APPEND != flags & fs::O_APPEND && state.open_file(opened).is_none() {
+            // Not a sealed file after all: it has the flag that was taken away for one.
+            let kept = flags & (fs::O_APPEND | fs::O_NONBLOCK);
+            let args = [opened.arg(), int(cage, fs::F_SETFL), int(cage, kept)];
+            kernel::call(SYS_FCNTL, cage, &args)?;
+        }
+        Ok(opened)
+    }
+
+    /// Decides what a descriptor just opened is to the grate, and notes it.
+    fn admit(
+        &self,
+        state: &State,
+        path: &PathArg,
+        fd: CageFd,
+        stat: Stat,
+        as_file: bool,
+    ) -> Result<(), Errno> {
+        state.check_key(stat.inode())?;
+        let open = if as_file && stat.is_regular() {
+            open_sealed(state, path, fd, stat.inode(), self.flags)?
+        } else {
+            None
+        };
+        if open.is_none() && self.truncates() && self.flags & fs::O_PATH == 0 {
+            self.cut(path, fd, stat)?;
+        }
+        let plain = Opened::Plain {
+            hides_nofollow: path.place.is_some() && self.flags & fs::O_NOFOLLOW == 0,
+        };
+        let opened = open.map_or(plain, Opened::File);
+        state.descriptors.note(fd, Some(opened));
+        Ok(())
+    }
+
+    /// Empties a file that stays in the clear, as O_TRUNC would have.
+    fn cut(&self, path: &PathArg, fd: CageFd, stat: Stat) -> Result<(), Errno> {
+        if stat.is_directory() {
+            return Err(Errno(error::EISDIR));
+        }
+        if !stat.is_regular() || stat.size == 0 {
+            return Ok(());
+        }
+        let cut = |fd: CageFd| {
+            let args = [fd.arg(), kernel::value(fd.cage, 0)];
+            kernel::call(SYS_FTRUNCATE, fd.cage, &args).map(drop)
+        };
+        if self.flags & fs::O_ACCMODE != fs::O_RDONLY {
+            return cut(fd);
+        }
+        let own = path.open(fs::O_WRONLY | fs::O_NONBLOCK)?;
+        if own.0.stat()?.inode() != stat.inode() {
+            return Err(EAGAIN_NAME);
+        }
+        cut(own.0)
+    }
 }
 
 /// The sealed file behind a descriptor; `None` for a plain one that may be read.
 fn open_sealed(
     state: &State,
-    path: PathArg,
+    path: &PathArg,
     fd: CageFd,
     inode: Inode,
     flags: i32,
@@ -253,6 +301,6 @@ fn open_sealed(
 }
 
 /// A path for a message.
-fn shown(path: PathArg) -> String {
-    String::from_utf8_lossy(&path.text().unwrap_or_default()).into_owned()
+fn shown(path: &PathArg) -> String {
+    path.path.to_string()
 }

@@ -1,7 +1,8 @@
 //! What the grate keeps: the key, open files by cage and descriptor, sealed files by inode.
 
+use super::found;
 use super::kernel::{self, Inode};
-use super::keyring;
+use super::keyring::{self, KeyFiles};
 use super::native;
 use super::net::epoll::Epoll;
 use super::net::{Network, Socket};
@@ -10,7 +11,7 @@ use super::options::{Options, Plaintext};
 use super::policy::Subtrees;
 use crypt_grate::sealed_file::{Error, Keys, SealedFile, Sealing};
 use grate_rs::constants::{error, fs};
-use grate_rs::{CageFd, Descriptors, Errno};
+use grate_rs::{CageFd, Descriptors, Errno, Held};
 use keys::KeyRing;
 use sealed::Params;
 use std::collections::HashMap;
@@ -22,6 +23,8 @@ pub struct State {
     keys: KeyRing,
     /// The inodes of the key files.
     key_inodes: Vec<Inode>,
+    /// Those of all that the names of the key files lead through.
+    key_trail: Vec<Inode>,
     /// What new files are made with.
     pub params: Params,
     /// What is sealed.
@@ -36,7 +39,7 @@ pub struct State {
     pub program: OnceLock<u64>,
     /// Whether any socket was ever sealed.
     has_sockets: AtomicBool,
-    /// Open sealed files and sockets, and directories where paths matter, by descriptor.
+    /// What is known of descriptors. What is not known is found out, see [`State::hold`].
     pub descriptors: Descriptors<Opened>,
     files: Mutex<HashMap<Inode, Weak<Mutex<SealedFile>>>>,
 }
@@ -46,13 +49,17 @@ pub struct State {
 pub enum Opened {
     /// A sealed file.
     File(Arc<OpenFile>),
-    /// A directory at that path, from which others may be opened. Only kept where paths decide
-    /// what is sealed.
-    Directory(Arc<[u8]>),
     /// A socket whose bytes are sealed.
     Socket(Arc<Socket>),
     /// An epoll instance, which may wait for such sockets.
     Epoll(Arc<Epoll>),
+    /// None of the grate's business: calls on it pass.
+    Plain {
+        /// Whether the grate has opened it with O_NOFOLLOW, and the program has not.
+        hides_nofollow: bool,
+    },
+    /// Nothing is read or written through it.
+    Closed,
 }
 
 /// An open file description on a sealed file.
@@ -60,10 +67,17 @@ pub enum Opened {
 pub struct OpenFile {
     /// State of the inode.
     pub file: Arc<Mutex<SealedFile>>,
-    /// Access mode and O_APPEND as the program set them; what lies below differs.
+    /// Access mode, O_APPEND and O_NOFOLLOW as the program set them; what lies below differs.
     flags: AtomicI32,
     /// The file offset, in plaintext.
     pub offset: Mutex<u64>,
+}
+
+impl Opened {
+    /// What passes and was opened as the program wanted it.
+    pub const PLAIN: Self = Self::Plain {
+        hides_nofollow: false,
+    };
 }
 
 impl OpenFile {
@@ -71,21 +85,24 @@ impl OpenFile {
     pub fn new(file: Arc<Mutex<SealedFile>>, flags: i32) -> Self {
         Self {
             file,
-            flags: AtomicI32::new(flags & (fs::O_ACCMODE | fs::O_APPEND)),
+            flags: AtomicI32::new(flags & Self::FLAGS),
             offset: Mutex::new(0),
         }
     }
 
-    /// Access mode and O_APPEND.
+    /// What [`OpenFile::flags`] answers, of all flags.
+    pub const FLAGS: i32 = fs::O_ACCMODE | fs::O_APPEND | fs::O_NOFOLLOW;
+
+    /// Access mode, O_APPEND and O_NOFOLLOW.
     pub fn flags(&self) -> i32 {
         self.flags.load(Ordering::Acquire)
     }
 
     /// Sets or clears O_APPEND.
     pub fn set_append(&self, flags: i32) {
-        let access = self.flags() & fs::O_ACCMODE;
+        let others = self.flags() & !fs::O_APPEND;
         self.flags
-            .store(access | (flags & fs::O_APPEND), Ordering::Release);
+            .store(others | (flags & fs::O_APPEND), Ordering::Release);
     }
 
     /// Whether reads are allowed.
@@ -119,13 +136,18 @@ impl State {
     /// # Errors
     /// A line that names the file and says what to do.
     pub fn new(options: &Options) -> Result<Self, String> {
-        let (keys, key_inodes) = keyring::read(&options.key, options.passphrase_fd)?;
+        let KeyFiles {
+            ring: keys,
+            inodes: key_inodes,
+            trail: key_trail,
+        } = keyring::read(&options.key, options.passphrase_fd)?;
         Ok(Self {
             network: Network::new(options, &keys),
             program: OnceLock::new(),
             has_sockets: AtomicBool::new(false),
             keys,
             key_inodes,
+            key_trail,
             params: options.params(),
             subtrees: Subtrees::new(&options.encrypt)?,
             plaintext: options.plaintext,
@@ -159,6 +181,20 @@ impl State {
             return Ok(());
         }
         self.explain(format_args!("the key file is closed to the program"));
+        Err(Errno(error::EACCES))
+    }
+
+    /// As [`State::check_key`], for calls that give a name another meaning: nothing that leads to
+    /// the key may be moved either.
+    ///
+    /// # Errors
+    /// EACCES.
+    pub fn check_trail(&self, inode: Inode) -> Result<(), Errno> {
+        self.check_key(inode)?;
+        if !self.key_trail.contains(&inode) {
+            return Ok(());
+        }
+        self.explain(format_args!("what leads to the key file stays where it is"));
         Err(Errno(error::EACCES))
     }
 
@@ -243,19 +279,47 @@ impl State {
         lock(&self.files).get(&inode).and_then(Weak::upgrade)
     }
 
-    /// The open sealed file behind a descriptor; `None` for what passes untouched.
-    pub fn open_file(&self, fd: CageFd) -> Option<Arc<OpenFile>> {
-        match self.descriptors.get(fd)? {
-            Opened::File(open) => Some(open),
-            Opened::Directory(_) | Opened::Socket(_) | Opened::Epoll(_) => None,
+    /// Keeps a descriptor what it is for a call on it, and says what that is. One that nobody
+    /// knows, however it came to be, is found out about first.
+    ///
+    /// # Errors
+    /// EBADF where there is none; EACCES for a file that can't be told to be the program's to
+    /// write; EBUSY where the number is being closed or replaced at the same time.
+    pub fn hold(&self, fd: CageFd) -> Result<Held<'_, Opened>, Errno> {
+        let mut held = self.descriptors.hold(fd)?;
+        if held.what().is_none() {
+            held.learn(found::find_out(self, fd)?);
+        }
+        match held.what() {
+            None => Err(Errno(error::EBADF)),
+            Some(Opened::Closed) => Err(Errno(error::EACCES)),
+            Some(_) => Ok(held),
         }
     }
 
-    /// The path of a directory that a descriptor refers to, if it was seen opened.
-    pub fn directory(&self, fd: CageFd) -> Option<Arc<[u8]>> {
+    /// The sealed file behind a descriptor, which stays that for as long as the first is kept;
+    /// `None` for what passes, and for sockets.
+    ///
+    /// # Errors
+    /// As [`State::hold`].
+    pub fn hold_file(
+        &self,
+        fd: CageFd,
+    ) -> Result<(Held<'_, Opened>, Option<Arc<OpenFile>>), Errno> {
+        let held = self.hold(fd)?;
+        let open = match held.what() {
+            Some(Opened::File(open)) => Some(Arc::clone(open)),
+            _ => None,
+        };
+        Ok((held, open))
+    }
+
+    /// The open sealed file behind a descriptor, as far as is known: for calls that show something
+    /// and change nothing.
+    pub fn open_file(&self, fd: CageFd) -> Option<Arc<OpenFile>> {
         match self.descriptors.get(fd)? {
-            Opened::Directory(path) => Some(path),
-            Opened::File(_) | Opened::Socket(_) | Opened::Epoll(_) => None,
+            Opened::File(open) => Some(open),
+            _ => None,
         }
     }
 }

@@ -3,10 +3,10 @@
 use super::kernel::pass;
 use super::net;
 use super::state;
-use super::state::{OpenFile, State, lock};
+use super::state::{OpenFile, Opened, State, lock};
 use crypt_grate::scratch;
 use grate_rs::constants::{SYS_LLSEEK, error, fs};
-use grate_rs::{CageFd, Call, Errno, GuestPtr};
+use grate_rs::{CageFd, Call, Errno, GuestPtr, Held, Vectors};
 use std::sync::Arc;
 
 const EBADF: Errno = Errno(error::EBADF);
@@ -18,9 +18,6 @@ const ENXIO: Errno = Errno(error::ENXIO);
 const PIECE: usize = 1 << 20;
 /// Most bytes one call moves, as Linux's `MAX_RW_COUNT`.
 const MAX_RW: u64 = 0x7fff_f000;
-
-/// Where the data of a call lies in the cage.
-type Vectors = Vec<(GuestPtr, u64)>;
 
 fn length(value: u64) -> Result<u64, Errno> {
     if value > i64::MAX as u64 {
@@ -34,106 +31,135 @@ struct Transfer {
     state: &'static State,
     fd: CageFd,
     open: Arc<OpenFile>,
+    /// The descriptor leads to the file for as long as this is there.
+    _held: Held<'static, Opened>,
 }
 
-/// The transfer that a call asks for; `None` where the descriptor is none of ours.
-fn transfer(call: &Call) -> Option<Transfer> {
+/// What a call on data is about.
+enum Data {
+    /// A sealed file.
+    File(Transfer),
+    /// A socket.
+    Socket(Arc<net::Socket>),
+    /// What passes.
+    Plain(Held<'static, Opened>),
+}
+
+fn data(call: &Call) -> Result<Data, Errno> {
     let state = state();
     let fd = CageFd::of(call, 0);
-    let open = state.open_file(fd)?;
-    Some(Transfer { state, fd, open })
+    let held = state.hold(fd)?;
+    Ok(match held.what() {
+        Some(Opened::File(open)) => Data::File(Transfer {
+            state,
+            fd,
+            open: Arc::clone(open),
+            _held: held,
+        }),
+        Some(Opened::Socket(socket)) => Data::Socket(Arc::clone(socket)),
+        _ => Data::Plain(held),
+    })
+}
+
+/// Passes what may wait for long on, and harms nothing whatever the number leads to by then.
+fn pass_reading(call: &Call, held: Held<'_, Opened>) -> Result<i32, Errno> {
+    drop(held);
+    pass(call, 0)
+}
+
+/// Passes a call on while the descriptor stays what it is.
+fn pass_held(call: &Call, _held: Held<'_, Opened>) -> Result<i32, Errno> {
+    pass(call, 0)
 }
 
 /// What a call's buffer arguments say.
 fn one_buffer(call: &Call) -> Result<Vectors, Errno> {
-    Ok(vec![(call.pointer(1), length(call.size(2))?)])
+    let len = length(call.size(2))?;
+    Ok(call.take_buffer(1, len))
 }
 
 fn many_buffers(call: &Call) -> Result<Vectors, Errno> {
-    call.pointer(1).read_iovecs(call.int(2))
+    call.take_vectors(1, call.int(2))
 }
 
 fn position(call: &Call) -> Result<u64, Errno> {
     u64::try_from(call.long(3)).map_err(|_| EINVAL)
 }
 
-/// What a call is on a socket.
-type OnSocket = fn(&Call, &Arc<net::Socket>, Result<Vectors, Errno>) -> Result<i32, Errno>;
+fn read_with(call: &Call, take: fn(&Call) -> Result<Vectors, Errno>) -> Result<i32, Errno> {
+    match data(call)? {
+        Data::File(transfer) => transfer.read_on(take(call)),
+        Data::Socket(socket) => net::read(call, &socket, take),
+        Data::Plain(held) => pass_reading(call, held),
+    }
+}
 
-/// What a socket does with a call, if that is what the descriptor is.
-fn socket_or_pass(
-    call: &Call,
-    act: OnSocket,
-    vectors: fn(&Call) -> Result<Vectors, Errno>,
-) -> Result<i32, Errno> {
-    match state().socket(CageFd::of(call, 0)) {
-        Some(socket) => act(call, &socket, vectors(call)),
-        None => pass(call, 0),
+fn read_at_with(call: &Call, take: fn(&Call) -> Result<Vectors, Errno>) -> Result<i32, Errno> {
+    // The kernel looks at the place before the descriptor.
+    let place = position(call)?;
+    match data(call)? {
+        Data::File(transfer) => transfer.read_at(place, take(call)),
+        Data::Socket(_) => pass(call, 0),
+        Data::Plain(held) => pass_reading(call, held),
+    }
+}
+
+fn write_with(call: &Call, take: fn(&Call) -> Result<Vectors, Errno>) -> Result<i32, Errno> {
+    match data(call)? {
+        Data::File(transfer) => transfer.write_on(take(call)),
+        Data::Socket(socket) => net::write(call, &socket, take),
+        Data::Plain(held) => pass_held(call, held),
+    }
+}
+
+fn write_at_with(call: &Call, take: fn(&Call) -> Result<Vectors, Errno>) -> Result<i32, Errno> {
+    let place = position(call)?;
+    match data(call)? {
+        Data::File(transfer) => transfer.write_at(place, take(call)),
+        // The kernel knows no place in a socket.
+        Data::Socket(_) => Err(Errno(error::ESPIPE)),
+        Data::Plain(held) => pass_held(call, held),
     }
 }
 
 /// read: descriptor, buffer, length.
 pub fn read(call: &Call) -> Result<i32, Errno> {
-    match transfer(call) {
-        Some(transfer) => transfer.read_on(one_buffer(call)),
-        None => socket_or_pass(call, net::read, one_buffer),
-    }
+    read_with(call, one_buffer)
 }
 
 /// readv: descriptor, vectors, count.
 pub fn readv(call: &Call) -> Result<i32, Errno> {
-    match transfer(call) {
-        Some(transfer) => transfer.read_on(many_buffers(call)),
-        None => socket_or_pass(call, net::read, many_buffers),
-    }
+    read_with(call, many_buffers)
 }
 
 /// pread: descriptor, buffer, length, offset.
 pub fn pread(call: &Call) -> Result<i32, Errno> {
-    match transfer(call) {
-        Some(transfer) => transfer.read_at(position(call), one_buffer(call)),
-        None => pass(call, 0),
-    }
+    read_at_with(call, one_buffer)
 }
 
 /// preadv: descriptor, vectors, count, offset.
 pub fn preadv(call: &Call) -> Result<i32, Errno> {
-    match transfer(call) {
-        Some(transfer) => transfer.read_at(position(call), many_buffers(call)),
-        None => pass(call, 0),
-    }
+    read_at_with(call, many_buffers)
 }
 
 /// write: descriptor, buffer, length.
 pub fn write(call: &Call) -> Result<i32, Errno> {
-    match transfer(call) {
-        Some(transfer) => transfer.write_on(one_buffer(call)),
-        None => socket_or_pass(call, net::write, one_buffer),
-    }
+    write_with(call, one_buffer)
 }
 
 /// writev: descriptor, vectors, count.
 pub fn writev(call: &Call) -> Result<i32, Errno> {
-    match transfer(call) {
-        Some(transfer) => transfer.write_on(many_buffers(call)),
-        None => socket_or_pass(call, net::write, many_buffers),
-    }
+    write_with(call, many_buffers)
 }
 
 /// pwrite: descriptor, buffer, length, offset.
 pub fn pwrite(call: &Call) -> Result<i32, Errno> {
-    match transfer(call) {
-        Some(transfer) => transfer.write_at(position(call), one_buffer(call)),
-        None => pass(call, 0),
-    }
+    write_at_with(call, one_buffer)
 }
 
 /// pwritev: descriptor, vectors, count, offset.
 pub fn pwritev(call: &Call) -> Result<i32, Errno> {
-    match transfer(call) {
-        Some(transfer) => transfer.write_at(position(call), many_buffers(call)),
-        None => pass(call, 0),
-    }
+    write_at_with(call, many_buffers)
 }
 
 impl Transfer {
@@ -147,12 +173,7 @@ impl Transfer {
         Ok(read)
     }
 
-    fn read_at(
-        &self,
-        offset: Result<u64, Errno>,
-        vectors: Result<Vectors, Errno>,
-    ) -> Result<i32, Errno> {
-        let offset = offset?;
+    fn read_at(&self, offset: u64, vectors: Result<Vectors, Errno>) -> Result<i32, Errno> {
         if !self.open.readable() {
             return Err(EBADF);
         }
@@ -169,12 +190,7 @@ impl Transfer {
         Ok(written)
     }
 
-    fn write_at(
-        &self,
-        offset: Result<u64, Errno>,
-        vectors: Result<Vectors, Errno>,
-    ) -> Result<i32, Errno> {
-        let offset = offset?;
+    fn write_at(&self, offset: u64, vectors: Result<Vectors, Errno>) -> Result<i32, Errno> {
         if !self.open.writable() {
             return Err(EBADF);
         }
@@ -320,7 +336,8 @@ pub fn take(
 
 /// lseek and llseek: descriptor, offset, whence, and for llseek a place for the result.
 pub fn lseek(call: &Call) -> Result<i32, Errno> {
-    let Some(Transfer { state, fd, open }) = transfer(call) else {
+    let (state, fd) = (state(), CageFd::of(call, 0));
+    let (_held, Some(open)) = state.hold_file(fd)? else {
         return pass(call, 0);
     };
     let wanted = call.long(1);
@@ -363,7 +380,7 @@ pub fn lseek(call: &Call) -> Result<i32, Errno> {
         return Err(EINVAL);
     }
     if u64::from(call.nr) == SYS_LLSEEK {
-        call.pointer(3).write(&place.to_le_bytes())?;
+        call.place(3).write(&place.to_le_bytes())?;
         *offset = place;
         return Ok(0);
     }

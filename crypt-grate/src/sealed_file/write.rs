@@ -114,6 +114,9 @@ impl SealedFile {
         if !std::mem::take(&mut self.is_changed) {
             return Ok(());
         }
+        if !self.volume.as_ref().is_some_and(Volume::is_long) {
+            return Ok(());
+        }
         let writer = self.writer(storage, with)?;
         if let Some(volume) = &mut writer.file.volume {
             volume.compact(&OnDisk(storage), writer.with.rng)?;

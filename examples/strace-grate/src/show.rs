@@ -16,7 +16,7 @@ const ELEMENTS: usize = 16;
 pub fn going_in(call: &Call, entry: &Entry, index: usize, limit: usize) -> Option<String> {
     let kind = *entry.args.get(index)?;
     let (value, int) = (call.size(index), call.int(index));
-    let pointer = call.pointer(index);
+    let pointer = call.place(index);
     let next = call.size((index + 1).min(5));
     Some(match kind {
         Kind::Fd | Kind::Int | Kind::Pid => int.to_string(),
@@ -73,7 +73,7 @@ pub fn coming_out(
     result: Result<i32, Errno>,
     limit: usize,
 ) -> String {
-    let pointer = call.pointer(index);
+    let pointer = call.place(index);
     let kind = entry.args.get(index);
     let (Ok(result), Some(kind), false) = (result, kind, pointer.is_null()) else {
         return address(pointer.addr);

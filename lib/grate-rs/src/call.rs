@@ -2,17 +2,28 @@
 
 use crate::constants::lind::GRATE_MEMORY_FLAG;
 use cage_libc::sys::{self, Arg, Errno};
+use std::cell::{Cell, RefCell};
 
 /// EFAULT, which a cage gets for an address that is not its own.
 const EFAULT: Errno = Errno(14);
 const ENAMETOOLONG: Errno = Errno(36);
 
+/// Where a buffer lies in a cage, and how long it is.
+pub type Vectors = Vec<(GuestPtr, u64)>;
+
 /// One intercepted call.
-#[derive(Clone, Copy, Debug)]
+///
+/// A program's memory can change between any two looks at it: another cage may share it. So what
+/// is judged is taken: the methods named `take` copy it once, and put the copy into the call in
+/// its place, so that the call goes on with what was judged. An argument that is taken apart, such
+/// as an array of vectors, has no address any more that could be passed on.
+#[derive(Debug)]
 pub struct Call {
     /// Its number.
     pub nr: u32,
-    args: [Arg; 6],
+    came: [Arg; 6],
+    goes: [Cell<Arg>; 6],
+    copies: RefCell<Vec<Box<[u8]>>>,
 }
 
 /// An address in the memory of a cage.
@@ -35,63 +46,127 @@ pub fn own_buffer<T: ?Sized>(pointer: *const T) -> Arg {
 impl Call {
     /// A call from what the runtime passes.
     pub fn new(nr: u32, raw: [u64; 12]) -> Self {
-        let arg = |index: usize| Arg {
+        let came = std::array::from_fn(|index| Arg {
             value: raw[2 * index],
             cage: raw[2 * index + 1] & !GRATE_MEMORY_FLAG,
-        };
+        });
         Self {
             nr,
-            args: [arg(0), arg(1), arg(2), arg(3), arg(4), arg(5)],
+            came,
+            goes: came.map(Cell::new),
+            copies: RefCell::default(),
         }
     }
 
-    /// All arguments, to change some and pass them on.
-    pub fn args(&self) -> &[Arg; 6] {
-        &self.args
+    /// All arguments as they go on, to change some.
+    pub fn args(&self) -> [Arg; 6] {
+        std::array::from_fn(|index| self.goes[index].get())
     }
 
-    /// An argument (from 0) with its cage.
+    /// An argument (from 0) as it goes on, with its cage.
     pub fn arg(&self, index: usize) -> Arg {
-        self.args[index]
+        self.goes[index].get()
     }
 
     /// An argument of C type `int`.
     pub fn int(&self, index: usize) -> i32 {
-        self.args[index].value as i32
+        self.came[index].value as i32
     }
 
     /// An argument of 64 bits.
     pub fn long(&self, index: usize) -> i64 {
-        self.args[index].value as i64
+        self.came[index].value as i64
     }
 
     /// An argument of type `size_t`.
     pub fn size(&self, index: usize) -> u64 {
-        self.args[index].value
+        self.came[index].value
     }
 
-    /// An address argument.
-    pub fn pointer(&self, index: usize) -> GuestPtr {
+    /// Whether an address argument is null.
+    pub fn is_null(&self, index: usize) -> bool {
+        self.came[index].value == 0
+    }
+
+    /// Where an argument points: to write results there, or to show what is there. What is
+    /// decided on is taken.
+    pub fn place(&self, index: usize) -> GuestPtr {
+        self.nested(index, self.came[index].value)
+    }
+
+    /// An address that stands in what argument `index` points to.
+    pub fn nested(&self, index: usize, addr: u64) -> GuestPtr {
         GuestPtr {
-            addr: self.args[index].value,
-            cage: self.args[index].cage,
+            addr,
+            cage: self.came[index].cage,
         }
     }
 
     /// The cage that an argument by value (a descriptor, a flag) belongs to: the caller. The cage
     /// of an address may be another, where a grate in between passes a buffer of its own.
     pub fn cage_of(&self, index: usize) -> u64 {
-        self.args[index].cage
+        self.came[index].cage
     }
 
-    /// Passes the call on unchanged.
+    /// Copies what an argument points to; the call goes on with the copy.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn take<const N: usize>(&self, index: usize) -> Result<[u8; N], Errno> {
+        let bytes = self.place(index).read()?;
+        self.replace(index, &bytes);
+        Ok(bytes)
+    }
+
+    /// As [`Call::take`], for what is `len` bytes long.
+    ///
+    /// # Errors
+    /// EFAULT.
+    pub fn take_bytes(&self, index: usize, len: usize) -> Result<Vec<u8>, Errno> {
+        let mut bytes = vec![0; len];
+        self.place(index).read_into(&mut bytes)?;
+        self.replace(index, &bytes);
+        Ok(bytes)
+    }
+
+    /// As [`Call::take`], for a string of fewer than `max` bytes, without its NUL.
+    ///
+    /// # Errors
+    /// EFAULT, ENAMETOOLONG.
+    pub(crate) fn take_string(&self, index: usize, max: usize) -> Result<Vec<u8>, Errno> {
+        self.place(index).read_cstr(max)
+    }
+
+    /// Has the call go on with these bytes in place of what an argument points to.
+    pub(crate) fn replace(&self, index: usize, bytes: &[u8]) {
+        let copy: Box<[u8]> = bytes.into();
+        self.goes[index].set(own_buffer(copy.as_ptr()));
+        self.copies.borrow_mut().push(copy);
+    }
+
+    /// Takes a buffer argument: its bytes are read piece by piece, and not passed on.
+    pub fn take_buffer(&self, index: usize, len: u64) -> Vectors {
+        self.goes[index].set(NOWHERE);
+        vec![(self.place(index), len)]
+    }
+
+    /// Takes an array of iovecs: their bytes are read piece by piece, and not passed on.
+    ///
+    /// # Errors
+    /// EFAULT; EINVAL for a count out of range or lengths that add up to too much.
+    pub fn take_vectors(&self, index: usize, count: i32) -> Result<Vectors, Errno> {
+        self.goes[index].set(NOWHERE);
+        self.place(index).read_iovecs(count)
+    }
+
+    /// Passes the call on: as it came, but for what was taken.
     ///
     /// `caller` is the cage whose state is meant: that of a by-value argument.
     ///
     /// # Errors
     /// What the call answered.
     pub fn forward(&self, caller: u64) -> Result<i32, Errno> {
-        self.forward_with(caller, &self.args)
+        self.forward_with(caller, &self.args())
     }
 
     /// Passes the call on with other arguments.
@@ -101,7 +176,30 @@ impl Call {
     pub fn forward_with(&self, caller: u64, args: &[Arg; 6]) -> Result<i32, Errno> {
         forward(self.nr, caller, args)
     }
+
+    /// Passes the call on with a buffer of the grate in argument `index`, and answers what the
+    /// call put there.
+    ///
+    /// # Errors
+    /// What the call answered.
+    pub fn forward_into<const N: usize>(
+        &self,
+        caller: u64,
+        index: usize,
+    ) -> Result<(i32, [u8; N]), Errno> {
+        let mut bytes = [0; N];
+        let mut args = self.args();
+        args[index] = own_buffer(bytes.as_mut_ptr());
+        let result = self.forward_with(caller, &args)?;
+        Ok((result, bytes))
+    }
 }
+
+/// The argument of who forwards what was taken apart: good for nothing, and so EFAULT.
+const NOWHERE: Arg = Arg {
+    value: 1 << 62,
+    cage: sys::UNUSED,
+};
 
 /// Makes a call for another cage, as the grate: what serves the grate's own calls serves it.
 ///

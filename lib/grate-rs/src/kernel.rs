@@ -132,7 +132,17 @@ impl CageFd {
     }
 }
 
-/// Passes a call on as it came, for the cage that argument `index` belongs to.
+/// An open file in the grate's own table, closed when dropped.
+#[derive(Debug)]
+pub struct OwnFd(pub CageFd);
+
+impl Drop for OwnFd {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// Passes a call on, for the cage that argument `index` belongs to.
 ///
 /// # Errors
 /// What it answered.

@@ -32,13 +32,14 @@ mod descriptors;
 pub mod ffi;
 pub mod kernel;
 pub mod paths;
+pub mod places;
 mod threei;
 mod worker;
 
 pub use builder::{GrateBuilder, GrateTeardownCallback, Pause, PauseCallback, PreExecCallback};
 pub use cage_libc::sys::{Arg, Errno};
-pub use call::{Call, GuestPtr, forward, own_buffer};
-pub use descriptors::{CageFd, Descriptors};
+pub use call::{Call, GuestPtr, Vectors, forward, own_buffer};
+pub use descriptors::{CageFd, Descriptors, Held};
 pub use threei::{
     GrateError, SyscallHandler, copy_data_between_cages, copy_handler_table_to_cage, getcageid,
     is_thread_clone, make_threei_call, mmap_shared, register_handler,

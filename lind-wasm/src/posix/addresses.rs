@@ -3,8 +3,9 @@
 //! The kernel checks their form, as it does for any process. Here it is decided where they may
 //! lead: IPv4 and IPv6 by [`crate::net`], paths of UNIX sockets by look-ups inside the root.
 
+use super::Call;
 use super::lookup::{Dir, Lookup};
-use super::{Call, last_error};
+use crate::errno::last_error;
 use crate::memory::GuestMemory;
 use crate::net::{self, Net};
 use crate::unix_names::KernelPath;

@@ -1,9 +1,9 @@
 //! Descriptors: making, copying and closing them, and their flags and locks.
 
-use super::io::{answer, last_error};
+use super::io::answer;
 use super::{Call, Entry, abi};
 use crate::cage::Cage;
-use crate::fds::MAX_FDS;
+use crate::errno::last_error;
 use rustix::fd::OwnedFd;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -29,14 +29,9 @@ const FD_CLOEXEC: i32 = 1;
 /// Whether a cage can have another descriptor.
 ///
 /// # Errors
-/// `EMFILE` when it has all that it can have.
+/// `EMFILE` when it has all that it can have; `ENFILE` when the run has.
 pub(super) fn check_room(cage: &Cage) -> Result<(), Errno> {
-    let fds = cage.fds();
-    if (0..MAX_FDS as i32).any(|fd| fds.get(fd).is_err()) {
-        Ok(())
-    } else {
-        Err(Errno::MFILE)
-    }
+    cage.fds().check_room()
 }
 
 fn close(call: &Call<'_>) -> Result<i32, Errno> {

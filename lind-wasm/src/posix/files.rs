@@ -99,7 +99,7 @@ pub(super) fn new_mode(call: &Call<'_>, mode: u32) -> u32 {
 fn open_path(call: &Call<'_>, dir: Dir, index: usize) -> Result<i32, Errno> {
     let flags = open_flags(call.uint(index + 1))?;
     let lookup = Lookup::new(call, dir, index)?;
-    fds::check_room(&call.target)?; // Before a file is made or cut.
+    fds::check_room(call.target)?; // Before a file is made or cut.
     let mode = new_mode(call, call.uint(index + 2));
     let file = lookup.open(flags, mode)?;
     call.target

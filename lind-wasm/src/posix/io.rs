@@ -5,6 +5,7 @@
 //! all that it checks before.
 
 use super::{Call, Entry, abi};
+use crate::errno::last_error;
 use crate::memory::GuestMemory;
 use crate::regions::Prot;
 use rustix::fd::OwnedFd;
@@ -44,11 +45,6 @@ pub(super) const OUT_OF_REACH: (usize, usize) = (1, 4095);
 const TOO_LONG: u64 = 1 << 47;
 /// An address that the kernel refuses without a look at what there would be to copy.
 const IMPOSSIBLE: usize = usize::MAX;
-
-/// Why the last host call of this thread failed.
-pub(crate) fn last_error() -> Errno {
-    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
-}
 
 /// The result of a host call that counts bytes.
 pub(super) fn moved(result: isize) -> Result<i32, Errno> {

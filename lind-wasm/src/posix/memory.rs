@@ -1,7 +1,8 @@
 //! mmap and its kin, on the cage's own 32-bit address space.
 
 use super::{Call, Entry};
-use crate::memory::shared_object;
+use crate::cage::WaitStatus;
+use crate::image::Image;
 use crate::regions::{Backing, PAGE, Prot, SPACE_END};
 use rustix::io::Errno;
 
@@ -35,6 +36,18 @@ fn prot(bits: u32) -> Result<Prot, Errno> {
     Ok(prot)
 }
 
+/// Ends a cage whose memory is no more what it asked for.
+fn settle<T>(call: &Call<'_>, image: &Image, result: Result<T, Errno>) -> Result<T, Errno> {
+    if image.memory.is_lost() {
+        call.rt.complain(format_args!(
+            "cage {}: the host could not change its memory as asked; it is ended",
+            call.target.id
+        ));
+        call.rt.kill(call.target, WaitStatus::killed(libc::SIGKILL));
+    }
+    result
+}
+
 /// Address and result are guest offsets, without the base (see lind-get-memory-base).
 fn mmap(call: &Call<'_>) -> Result<i32, Errno> {
     let (addr, len, flags) = (call.raw(0), call.raw(1), call.uint(3));
@@ -57,11 +70,14 @@ fn mmap(call: &Call<'_>) -> Result<i32, Errno> {
     }
     if flags & MAP_ANONYMOUS != 0 {
         let backing = if shared {
-            Backing::Shared(shared_object(len.next_multiple_of(PAGE))?, 0)
+            let len = len.next_multiple_of(PAGE);
+            let pages = call.rt.shared.allocate(&call.target.account, len)?;
+            Backing::Shared(pages, 0)
         } else {
             Backing::Private
         };
-        return Ok(image.memory.map(fixed, len, prot, backing)? as i32);
+        let mapped = image.memory.map(fixed, len, prot, backing);
+        return Ok(settle(call, &image, mapped)? as i32);
     }
     let file = call.target_file(4)?;
     let offset = call.offset(5);
@@ -74,15 +90,16 @@ fn mmap(call: &Call<'_>) -> Result<i32, Errno> {
     }
     // The file's bytes are read once, which POSIX allows of a private mapping: a file that shrinks
     // later can't take the process down with SIGBUS.
-    let start = image
+    let mapped = image
         .memory
-        .map(fixed, len, Prot::READ | Prot::WRITE, Backing::Private)?;
+        .map(fixed, len, Prot::READ | Prot::WRITE, Backing::Private);
+    let start = settle(call, &image, mapped)?;
     let at = image.memory.base() + start;
     if let Err(errno) = super::io::fill_from_file(&file, &image.memory, at, len, offset as u64) {
-        image.memory.unmap(start, len)?;
+        settle(call, &image, image.memory.unmap(start, len))?;
         return Err(errno);
     }
-    image.memory.protect(start, len, prot)?;
+    settle(call, &image, image.memory.protect(start, len, prot))?;
     Ok(start as i32)
 }
 
@@ -94,16 +111,17 @@ fn offset(call: &Call<'_>, base: u64) -> Result<u64, Errno> {
 fn mprotect(call: &Call<'_>) -> Result<i32, Errno> {
     let image = call.target.image()?;
     let start = offset(call, image.memory.base())?;
-    image
+    let protected = image
         .memory
-        .protect(start, call.raw(1), prot(call.uint(2))?)?;
+        .protect(start, call.raw(1), prot(call.uint(2))?);
+    settle(call, &image, protected)?;
     Ok(0)
 }
 
 fn munmap(call: &Call<'_>) -> Result<i32, Errno> {
     let image = call.target.image()?;
     let start = offset(call, image.memory.base())?;
-    image.memory.unmap(start, call.raw(1))?;
+    settle(call, &image, image.memory.unmap(start, call.raw(1)))?;
     Ok(0)
 }
 
@@ -111,5 +129,6 @@ fn munmap(call: &Call<'_>) -> Result<i32, Errno> {
 fn brk(call: &Call<'_>) -> Result<i32, Errno> {
     let image = call.target.image()?;
     // As an int: Lind's libc asks for the current break with 0.
-    Ok(image.memory.brk(u64::from(call.uint(0)))? as i32)
+    let moved = image.memory.brk(u64::from(call.uint(0)));
+    Ok(settle(call, &image, moved)? as i32)
 }

@@ -21,15 +21,13 @@ mod sockets;
 pub(crate) mod testing;
 mod time;
 
-pub(crate) use io::last_error;
-
 use crate::cage::{Cage, CageId};
 use crate::image::Image;
+use crate::request::{Arg, UNUSED};
 use crate::runtime::Runtime;
-use crate::threei::{Arg, UNUSED};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock};
 
 /// One served call. [`calls`] says what it is.
 #[derive(Debug)]
@@ -85,13 +83,6 @@ pub struct Call<'a> {
     /// The cage whose state is acted on.
     pub target: &'a Arc<Cage>,
     args: &'a [Arg; 6],
-}
-
-/// The mode bits that new files of the first cage lack. From here on the host's own mask is empty,
-/// so that each cage's is the only one that counts.
-pub fn take_over_umask() -> u32 {
-    static INHERITED: OnceLock<u32> = OnceLock::new();
-    *INHERITED.get_or_init(|| rustix::process::umask(rustix::fs::Mode::empty()).bits())
 }
 
 /// Serves a call that no grate has taken.

@@ -1,9 +1,8 @@
 //! Making, replacing, ending and waiting for cages.
 
 use super::{Call, Entry};
-use crate::cage::{CageId, NewImage, Pending, WaitStatus};
+use crate::cage::{CageId, NewImage, Pending, Unborn, WaitStatus};
 use crate::memory::GuestMemory;
-use crate::run;
 use rustix::io::Errno;
 
 pub(super) const CALLS: &[Entry] = &[
@@ -61,23 +60,29 @@ fn clone(call: &Call<'_>) -> Result<i32, Errno> {
     if flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0 {
         return Err(Errno::NOSYS); // Threads are not served.
     }
-    if !run::can_fork(&image) {
+    if !image.can_fork() {
         return Err(Errno::NOSYS);
     }
     // The call to be unwound must be a fork of that very cage, at the bottom of this thread.
     if !target.is_on_own_thread() || target.current_call() != 56 {
         return Err(Errno::PERM);
     }
-    if let Some(Pending::Fork(earlier)) = target.take_pending() {
-        // A grate forwarded the same call twice: one fork is all that the stack can do.
-        target.set_pending(Pending::Fork(earlier));
-        return Err(Errno::AGAIN);
+    if target.has_pending() {
+        return Err(Errno::AGAIN); // One fork is all that the stack can do.
     }
     let child = call.rt.enrol(target.bequeath())?;
-    call.rt.family.add(child.id, Some(target.id));
-    let id = child.id.pid();
-    target.set_pending(Pending::Fork(child));
-    Ok(id)
+    let rt = call.rt.clone();
+    let unborn = Unborn::new(child.clone(), move |child| {
+        rt.end(child, WaitStatus::TRAPPED);
+        rt.family.remove(child.id);
+    });
+    let most = child.account.cages();
+    call.rt.family.add(child.id, Some(target.id), most)?;
+    child
+        .charge_handlers(child.handlers.count())
+        .map_err(|_| Errno::AGAIN)?;
+    target.set_pending(Pending::Fork(unborn))?;
+    Ok(child.id.pid())
 }
 
 /// execve: paths and arrays as the kernel has them, the arrays of u64 addresses.
@@ -97,7 +102,7 @@ fn execve(call: &Call<'_>) -> Result<i32, Errno> {
     let program = call.rt.load(&cwd, &path).map_err(|error| {
         let errno = error.errno();
         if errno == Errno::NOEXEC {
-            let name = String::from_utf8_lossy(&path);
+            let name = crate::line::plain(&String::from_utf8_lossy(&path));
             call.target
                 .say(format!("lind-wasm: {:#}", error.describe(&name)));
         }
@@ -109,9 +114,9 @@ fn execve(call: &Call<'_>) -> Result<i32, Errno> {
         Some(first) => *first = path,
         None => args.push(path),
     }
-    call.target.fds().close_on_exec();
     call.target
-        .set_pending(Pending::Exec(Box::new(NewImage { program, args, env })));
+        .set_pending(Pending::Exec(Box::new(NewImage { program, args, env })))?;
+    call.target.fds().close_on_exec();
     Ok(0)
 }
 
@@ -143,7 +148,7 @@ fn strings(call: &Call<'_>, index: usize) -> Result<Vec<Vec<u8>>, Errno> {
 /// exit and exit_group are one: a cage has one thread of its own.
 fn exit(call: &Call<'_>) -> Result<i32, Errno> {
     call.target
-        .set_pending(Pending::Exit(WaitStatus::exited(call.int(0))));
+        .set_pending(Pending::Exit(WaitStatus::exited(call.int(0))))?;
     Ok(0)
 }
 
@@ -164,7 +169,9 @@ fn waitpid(call: &Call<'_>) -> Result<i32, Errno> {
     let ended = call
         .rt
         .family
-        .wait(&call.target, call.int(0), options & WNOHANG != 0)?;
+        .wait(call.target.id, call.int(0), options & WNOHANG != 0, || {
+            call.target.doom().is_some()
+        })?;
     let Some((child, status)) = ended else {
         return Ok(0);
     };
@@ -199,7 +206,7 @@ fn kill(call: &Call<'_>) -> Result<i32, Errno> {
     match signal {
         // Nothing to do: a probe, and the signals that are ignored or would stop.
         0 | SIGCHLD | SIGCONT..=SIGTTOU | SIGURG | SIGWINCH => {}
-        _ => call.rt.kill(&victim, signal),
+        _ => call.rt.kill(&victim, WaitStatus::killed(signal)),
     }
     Ok(0)
 }

@@ -120,7 +120,7 @@ fn socket(call: &Call<'_>) -> Result<i32, Errno> {
 
 fn socketpair(call: &Call<'_>) -> Result<i32, Errno> {
     let new = New::of(call)?;
-    check_room(&call.target)?;
+    check_room(call.target)?;
     let place = pair_place(call)?;
     call.image_of(3)?.memory.exact(place, 8, Prot::WRITE)?;
     new.check()?;
@@ -192,7 +192,7 @@ fn accept(call: &Call<'_>, flags: i32) -> Result<i32, Errno> {
     if unknown == 0 {
         socket_type(&socket)?;
         // Before a connection is taken that there is no number for.
-        check_room(&call.target)?;
+        check_room(call.target)?;
     }
     let mut peer = Address::none();
     let mut len = ROOM as libc::socklen_t;

@@ -5,11 +5,14 @@ use crate::artifact::ArtifactKey;
 use crate::cage::{Cage, FsContext, Inheritance, NewImage};
 use crate::fds::FdTable;
 use crate::image::Image;
+use crate::limits::{Account, Ledger, Limits};
+use crate::module::Size;
 use crate::net::Net;
 use crate::path::Root;
 use crate::program::Program;
+use crate::request::{Arg, UNUSED};
+use crate::routes::HandlerTable;
 use crate::runtime::{Runtime, Settings};
-use crate::threei::{Arg, HandlerTable, UNUSED};
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::net::{IpAddr, SocketAddr};
@@ -69,29 +72,32 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("root")).unwrap();
         std::fs::write(dir.path().join("secret"), "outside").unwrap();
-        let key = key_in(dir.path());
         let wasm = wat::parse_str(PROGRAM).unwrap();
         let rt = Runtime::new(Settings {
             root: Root::open(&dir.path().join("root")).unwrap(),
             key: key_in(dir.path()),
             env: Vec::new(),
+            kernel: super::call,
             strict: false,
             net,
+            limits: Limits::default(),
             listeners: Vec::new(),
         })
         .unwrap();
+        let account = Account::new(Ledger::new(Limits::default()));
         let cage = rt
             .enrol(Inheritance {
+                account: account.clone(),
                 ancestors: Vec::new(),
                 handlers: HandlerTable::default(),
-                fds: FdTable::default(),
+                fds: FdTable::new(account),
                 fs: FsContext {
                     cwd: rt.root.top(),
                     umask: 0,
                 },
             })
             .unwrap();
-        let program = Arc::new(Program::load(&rt.engine, &key, &wasm, false).unwrap());
+        let program = Arc::new(Program::compile(&rt.engine, &wasm, false, Size::ANY).unwrap());
         let image = give_image(&rt, &cage, program);
         Self {
             dir,
@@ -418,7 +424,7 @@ impl Twins {
         // SAFETY: the arguments are numbers, buffers that `its` holds, and an address in the first
         // page, which is never mapped.
         let host = match unsafe { libc::syscall(i64::from(nr), a, b, c, d, e, f) } {
-            -1 => Err(super::io::last_error()),
+            -1 => Err(crate::errno::last_error()),
             value => Ok(value as i32),
         };
         // SAFETY: a buffer that `its` holds.

@@ -6,8 +6,9 @@
 //! handlers on it, and no other. This is the only place where it is decided: [`judge`] looks at
 //! each call before any handler or the kernel sees it.
 
-use super::{DEREGISTER, MAX_DEPTH, Request};
+use super::{DEREGISTER, MAX_DEPTH};
 use crate::cage::{Cage, CageId};
+use crate::request::Request;
 use crate::runtime::Runtime;
 use calls::{COPY_TABLE, GRATE_MEMORY_FLAG, REGISTER_HANDLER, UNUSED};
 use rustix::io::Errno;

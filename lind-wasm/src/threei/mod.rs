@@ -2,47 +2,20 @@
 //!
 //! Every call of every cage, made through `make-syscall` or by the WASI layer, passes
 //! [`dispatch`]. The lookup uses the caller's own table alone; a number without a handler is
-//! served by [`crate::posix`].
+//! served by the kernel ([`Runtime::kernel`]).
 
 mod authority;
-mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::HandlerTable;
-
 use crate::cage::Cage;
-use crate::posix;
+use crate::request::{Arg, Request};
+use crate::routes::{Route, Way};
 use crate::runtime::Runtime;
 use authority::Judged;
 use calls::{COPY_DATA, COPY_TABLE, EXIT, EXIT_GROUP, REGISTER_HANDLER};
 use rustix::io::Errno;
 use std::sync::Arc;
-use table::{Route, Way};
-
-pub use calls::UNUSED;
-
-/// An argument and the cage that it belongs to, as guests pass them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arg {
-    /// The argument.
-    pub value: u64,
-    /// The cage whose address, descriptor or the like it is.
-    pub cage: u64,
-}
-
-/// One call as a guest made it; nothing in it is checked yet.
-#[derive(Clone, Copy, Debug)]
-pub struct Request {
-    /// System call number.
-    pub nr: u32,
-    /// The cage that the guest says it is.
-    pub own: u64,
-    /// The cage whose process state is meant.
-    pub target: u64,
-    /// Arguments.
-    pub args: [Arg; 6],
-}
 
 /// What a guest names as handler to take a registration back.
 const DEREGISTER: u64 = 500;
@@ -73,9 +46,9 @@ fn route(
     request: &Request,
 ) -> Result<i32, Errno> {
     match caller.handlers.way(request.nr) {
-        Way::Handler(grate, image, handler) => authority::serving(grate, judged, || {
-            image.call_handler(rt, grate, handler, &request.args)
-        }),
+        Way::Handler(grate, image, handler) => {
+            authority::serving(grate, judged, || image.call_handler(handler, &request.args))
+        }
         // Fail closed: without one of its grates no call of a cage goes anywhere, least of all to
         // the kernel. Its end is the cage's own.
         Way::Orphaned if request.nr == COPY_DATA => Ok(ABORTED),
@@ -84,7 +57,7 @@ fn route(
             REGISTER_HANDLER => register(rt, caller, &request.args),
             COPY_DATA => Ok(copy_data(rt, caller, &request.args)),
             COPY_TABLE => copy_table(rt, caller, &request.args),
-            nr => posix::call(rt, caller, &judged.target, nr, &request.args),
+            nr => (rt.kernel)(rt, caller, &judged.target, nr, &request.args),
         },
     }
 }
@@ -113,6 +86,7 @@ fn register(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<i3
             return Err(Errno::PERM);
         }
         routes.pop(nr);
+        target.charge_handlers(routes.count())?;
         return Ok(0);
     }
     let grate = authority::handler_of(rt, caller, &target, args[1].cage);
@@ -138,7 +112,10 @@ fn register(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<i3
             caller.id
         },
     };
-    target.handlers.write().push(nr, route);
+    let mut routes = target.handlers.write();
+    target.charge_handlers(routes.count() + 1)?;
+    routes.push(nr, route);
+    target.charge_handlers(routes.count())?;
     Ok(0)
 }
 
@@ -187,6 +164,7 @@ fn copy_table(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<
     if !new.keep(&table, may_drop) {
         return Err(Errno::PERM);
     }
+    target.charge_handlers(new.count())?;
     *table = new;
     Ok(0)
 }

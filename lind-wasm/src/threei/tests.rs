@@ -4,6 +4,7 @@
 use super::*;
 use crate::cage::{Cage, CageId, WaitStatus};
 use crate::posix::testing::Fixture;
+use crate::request::UNUSED;
 use calls::{CALLS, GRATE_MEMORY_FLAG};
 
 const GETPID: u32 = 39;

@@ -1,11 +1,12 @@
 //! One call of a WASI function: the program's memory, the scratch space, and system calls.
 
 use super::abi::{Errno, Failure, Outcome, Stat, nr};
-use crate::host::{self, HostState};
 use crate::memory::GuestMemory;
 use crate::path::PATH_MAX;
 use crate::regions::Prot;
-use crate::threei::{Arg, Request, UNUSED};
+use crate::request::{Arg, Request, UNUSED};
+use crate::state::HostState;
+use crate::syscall::system_call;
 use wasmtime::Caller;
 
 /// A call under way.
@@ -42,7 +43,7 @@ impl<'a> Context<'a> {
             target: own,
             args,
         };
-        let result = host::system_call(&mut self.caller, request).map_err(Failure::Stop)?;
+        let result = system_call(&mut self.caller, request).map_err(Failure::Stop)?;
         match Errno::in_result(result) {
             Some(errno) => Err(errno.into()),
             None => Ok(result as u32),

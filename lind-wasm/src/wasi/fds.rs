@@ -8,6 +8,7 @@
 
 use super::abi::{Errno, Failure, FileType, Outcome, fdflags, linux, nr, rights};
 use super::context::Context;
+use crate::state::Preopen;
 
 const ROOT_NAME: &[u8] = b"/";
 /// Standard streams are below this, and never the root.
@@ -16,18 +17,7 @@ const FIRST_FILE: i32 = 3;
 /// directories passes over it.
 const NO_DIRECTORY: u8 = 1;
 
-/// The preopened root.
-#[derive(Debug, Default)]
-pub enum Preopen {
-    /// No call has needed it.
-    #[default]
-    Pending,
-    /// Open, as this descriptor of the cage.
-    Open(i32),
-    /// Closed by the program, or never to be had. The numbers stay as they were exchanged.
-    Gone(i32),
-}
-
+/// How its number relates to the cage's.
 impl Preopen {
     /// The cage's number for WASI's, and the other way round, where WASI's number of the root is
     /// `number`.
@@ -48,7 +38,7 @@ impl Preopen {
 
 impl Context<'_> {
     fn preopen(&mut self) -> &mut Preopen {
-        &mut self.caller.data_mut().wasi.preopen
+        &mut self.caller.data_mut().preopen
     }
 
     /// WASI's number of the preopened root.

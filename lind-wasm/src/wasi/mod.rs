@@ -16,15 +16,9 @@ mod poll;
 mod process;
 mod sockets;
 
-use crate::host::HostState;
+use crate::state::HostState;
 use context::Context;
 use wasmtime::{Caller, Linker};
-
-/// What the layer remembers of an instance.
-#[derive(Debug, Default)]
-pub struct State {
-    preopen: fds::Preopen,
-}
 
 const MODULE: &str = "wasi_snapshot_preview1";
 

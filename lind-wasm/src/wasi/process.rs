@@ -2,8 +2,9 @@
 
 use super::abi::{Errno, Failure, Outcome, nr};
 use super::context::Context;
+use crate::arguments::{strings_get, strings_sizes};
 use crate::cage::WaitStatus;
-use crate::host::{self, HostState, Stop};
+use crate::state::{HostState, Stop};
 use wasmtime::Caller;
 
 /// Most random bytes that one system call is asked for.
@@ -21,45 +22,25 @@ fn checked(status: i32) -> Outcome<()> {
 /// The arguments.
 pub fn args_get(cx: &mut Context<'_>, list: u32, bytes: u32) -> Outcome<()> {
     let args = &cx.caller.data().image.args;
-    checked(host::strings_get(
-        &cx.caller,
-        args,
-        list as i32,
-        bytes as i32,
-    ))
+    checked(strings_get(&cx.caller, args, list as i32, bytes as i32))
 }
 
 /// How many arguments, and their bytes.
 pub fn args_sizes_get(cx: &mut Context<'_>, count: u32, size: u32) -> Outcome<()> {
     let args = &cx.caller.data().image.args;
-    checked(host::strings_sizes(
-        &cx.caller,
-        args,
-        count as i32,
-        size as i32,
-    ))
+    checked(strings_sizes(&cx.caller, args, count as i32, size as i32))
 }
 
 /// The environment.
 pub fn environ_get(cx: &mut Context<'_>, list: u32, bytes: u32) -> Outcome<()> {
     let env = &cx.caller.data().image.env;
-    checked(host::strings_get(
-        &cx.caller,
-        env,
-        list as i32,
-        bytes as i32,
-    ))
+    checked(strings_get(&cx.caller, env, list as i32, bytes as i32))
 }
 
 /// How many variables, and their bytes.
 pub fn environ_sizes_get(cx: &mut Context<'_>, count: u32, size: u32) -> Outcome<()> {
     let env = &cx.caller.data().image.env;
-    checked(host::strings_sizes(
-        &cx.caller,
-        env,
-        count as i32,
-        size as i32,
-    ))
+    checked(strings_sizes(&cx.caller, env, count as i32, size as i32))
 }
 
 /// Ends the program.

@@ -1,5 +1,8 @@
 //! Runs programs written as WebAssembly text under the built `lind-wasm`.
 
+#![allow(dead_code, reason = "each test uses some of it")]
+
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -66,6 +69,37 @@ impl Fixture {
     /// How a started run went, once it has ended.
     pub fn ended(child: Child) -> Ran {
         Self::ran(&child.wait_with_output().unwrap())
+    }
+
+    /// Runs `lind-wasm` with these arguments; also the most memory that it had, in KiB.
+    pub fn run_measured(&self, args: &[&str]) -> (Ran, i64) {
+        let mut child = self.start(args);
+        let (mut out, mut err) = (String::new(), String::new());
+        // Little is printed: none of the two fills its pipe.
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut out)
+            .unwrap();
+        child
+            .stderr
+            .take()
+            .unwrap()
+            .read_to_string(&mut err)
+            .unwrap();
+        let (mut status, pid) = (0, child.id() as libc::pid_t);
+        // SAFETY: a zeroed rusage is a valid one; both pointers are to this frame.
+        let usage = unsafe {
+            let mut usage: libc::rusage = std::mem::zeroed();
+            assert_eq!(libc::wait4(pid, &mut status, 0, &mut usage), pid);
+            usage
+        };
+        let code = match libc::WIFEXITED(status) {
+            true => libc::WEXITSTATUS(status),
+            false => -1,
+        };
+        (Ran { code, out, err }, usage.ru_maxrss)
     }
 
     /// Runs `lind-wasm` with these arguments.
@@ -148,3 +182,84 @@ pub fn connect(address: SocketAddr) -> TcpStream {
         std::thread::sleep(Duration::from_millis(5));
     }
 }
+
+/// As [`lind_program`], of a program that can fork: `$fork` answers as fork does, and the caller
+/// returns from `_start` at once when `$saving` is not 0 after it. The program then begins anew in
+/// both cages, and comes to the same `$fork` by what its globals say.
+pub fn forking_program(more: &str, body: &str) -> String {
+    let more = format!(
+        r#"(global $saving (mut i32) (i32.const 0))
+  (func $fork (result i32)
+    (call $call (i32.const 56) (i64.const 0) (i64.const 0xdeadbeefdeadbeef) (i64.const 0xdeadbeefdeadbeef)))
+  ;; waitpid(pid): the status
+  (func $wait (param $pid i32) (result i32)
+    (drop (call $call (i32.const 61) (i64.extend_i32_s (local.get $pid)) (call $at (i32.const 512)) (i64.const 0)))
+    (i32.load (i32.const 512)))
+  {more}"#
+    );
+    lind_program(&more, body)
+        .replace(
+            r#"(func (export "asyncify_start_unwind") (param i32))"#,
+            r#"(func (export "asyncify_start_unwind") (param i32) (global.set $saving (i32.const 1)))"#,
+        )
+        .replace(
+            r#"(func (export "asyncify_stop_unwind"))"#,
+            r#"(func (export "asyncify_stop_unwind") (global.set $saving (i32.const 0)))"#,
+        )
+}
+
+/// A grate and its program in one: the first cage forks the second, registers handler 1 for each
+/// number of `numbers` on it, and waits for its end, whose status becomes its own. `handler` is
+/// what the handler does, with the caller in `$c1` and its arguments in `$a1`, ...; `program` is
+/// what the second cage does then, which makes no fork unless its globals say so.
+pub fn grate_and_program(numbers: &[u32], more: &str, handler: &str, program: &str) -> String {
+    let register: String = numbers
+        .iter()
+        .map(|nr| (nr, 1))
+        .chain([(&READY, 0)])
+        .map(|(nr, handler)| {
+            format!(
+                "(call $expect (i32.const 90) (call $as (call $id) (call $id) (i32.const 1001) (local.get $child) (i64.const {nr}) (i64.const 0) (call $id) (i64.const {handler}) (call $id) (i64.const 0)) (i32.const 0))\n"
+            )
+        })
+        .collect();
+    let more = format!(
+        r#"(table 2 funcref)
+  (func (export "pass_fptr_to_wt")
+    (param $handler i64) (param $grate i64) (param $a1 i64) (param $c1 i64) (param $a2 i64) (param $c2 i64)
+    (param $a3 i64) (param $c3 i64) (param $a4 i64) (param $c4 i64) (param $a5 i64) (param $c5 i64)
+    (param $a6 i64) (param $c6 i64) (result i32)
+    (if (i64.eqz (local.get $handler)) (then (return (i32.const 0))))
+    (call $handle (local.get $a1) (local.get $c1) (local.get $a2) (local.get $a3)))
+  (func $handle (param $a1 i64) (param $c1 i64) (param $a2 i64) (param $a3 i64) (result i32)
+    {handler})
+  (global $second (mut i32) (i32.const 0))
+  {more}"#
+    );
+    let body = format!(
+        r#"(local $pid i32) (local $child i64) (local $r i32)
+    (if (i32.eqz (global.get $second)) (then
+      (local.set $pid (call $fork))
+      (if (global.get $saving) (then (return (i32.const 0))))
+      (call $expect (i32.const 91) (i32.lt_s (local.get $pid) (i32.const 0)) (i32.const 0))
+      (if (local.get $pid) (then
+        (local.set $child (i64.extend_i32_s (local.get $pid)))
+        {register}
+        (local.set $r (call $wait (local.get $pid)))
+        (if (i32.and (local.get $r) (i32.const 0x7f))
+          (then (call $exit (i32.add (i32.const 128) (i32.and (local.get $r) (i32.const 0x7f))))))
+        (call $exit (i32.shr_u (local.get $r) (i32.const 8)))))
+      (global.set $second (i32.const 1))))
+    (if (i32.eq (global.get $second) (i32.const 1)) (then
+      ;; The last number that is registered is served: so are the others.
+      (loop $not_yet
+        (br_if $not_yet (i32.eq (i32.const -38)
+          (call $call (i32.const {READY}) (i64.const 0) (i64.const 0) (i64.const 0)))))
+      (global.set $second (i32.const 2))))
+    {program}"#
+    );
+    forking_program(&more, &body)
+}
+
+/// A number that no kernel serves, for [`grate_and_program`].
+const READY: u32 = 1150;

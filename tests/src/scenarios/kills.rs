@@ -50,13 +50,13 @@ const SETTINGS: &[Setting] = &[
     },
     Setting {
         group: "crypt-grate",
-        name: "aes-256-gcm, chunks of 512",
+        name: "xaes-256-gcm, chunks of 512",
         grates: &[
             "crypt-grate.cwasm",
             "--key",
             "/k.bin",
             "--cipher",
-            "aes-256-gcm",
+            "xaes-256-gcm",
             "--chunk-size",
             "512",
         ],

@@ -1,6 +1,7 @@
 //! Tests that look at more than one run, or at what lies on the disk.
 
 pub mod crypt;
+pub mod guards;
 pub mod http;
 pub mod kills;
 pub mod model;
@@ -28,6 +29,7 @@ fn trial(name: String, test: impl FnOnce() -> anyhow::Result<()> + Send + 'stati
 pub fn trials() -> Vec<Trial> {
     [
         crypt::trials(),
+        guards::trials(),
         http::trials(),
         kills::trials(),
         model::trials(),

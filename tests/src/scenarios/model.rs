@@ -14,13 +14,13 @@ const SEEDS: u64 = 150;
 const SETTINGS: &[(&str, &[&str])] = &[
     ("defaults", &["crypt-grate.cwasm", "--key", "/k.bin"]),
     (
-        "aes-256-gcm, chunks of 512",
+        "xaes-256-gcm, chunks of 512",
         &[
             "crypt-grate.cwasm",
             "--key",
             "/k.bin",
             "--cipher",
-            "aes-256-gcm",
+            "xaes-256-gcm",
             "--chunk-size",
             "512",
         ],

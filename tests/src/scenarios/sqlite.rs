@@ -29,13 +29,13 @@ const GRATES: &[(&str, &[&str])] = &[
         &["crypt-grate.cwasm", "--key", "/k.bin"],
     ),
     (
-        "crypt-grate/SQLite, aes-256-gcm, chunks of 512",
+        "crypt-grate/SQLite, xaes-256-gcm, chunks of 512",
         &[
             "crypt-grate.cwasm",
             "--key",
             "/k.bin",
             "--cipher",
-            "aes-256-gcm",
+            "xaes-256-gcm",
             "--chunk-size",
             "512",
         ],

@@ -20,7 +20,7 @@ macro_rules! follow {
     };
 }
 
-follow!(dup ioctl clone_cage);
+follow!(dup);
 
 /// fcntl: descriptor, command, number. The flags are those that the program opened with.
 pub fn fcntl(call: &Call) -> Result<i32, Errno> {
@@ -49,12 +49,7 @@ pub fn fcntl(call: &Call) -> Result<i32, Errno> {
 /// close: descriptor.
 pub fn close(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    if let Some(redaction) = &filter().redaction {
-        // What is known is open, so nothing can keep it from being closed.
-        let last = redaction.last_of(&[fd], || filter().known.note(fd, None, false));
-        last.iter().for_each(|(fd, outlet)| outlet.finish(*fd));
-    }
-    filter().known.close(call)
+    closing(|| vec![fd], || filter().known.close(call))
 }
 
 /// Copies of descriptors that a call may close, to write what is held when it has.
@@ -69,7 +64,11 @@ impl Farewell {
         let last = redaction.last_of(gone, || {}).into_iter();
         let copies = last.filter_map(|(fd, outlet)| {
             let args = [fd.arg(), int(fd.cage, fs::F_DUPFD), int(fd.cage, 64)];
-            let copy = kernel::call(SYS_FCNTL, fd.cage, &args).ok()?;
+            let Ok(copy) = kernel::call(SYS_FCNTL, fd.cage, &args) else {
+                // No number is free: what may be half a secret goes now, and masked.
+                outlet.flush(fd);
+                return None;
+            };
             Some((CageFd { fd: copy, ..fd }, outlet))
         });
         Self(copies.collect())
@@ -122,47 +121,71 @@ pub fn dup3(call: &Call) -> Result<i32, Errno> {
 
 /// execve: descriptors marked so are closed.
 pub fn execve(call: &Call) -> Result<i32, Errno> {
-    let closed = || {
-        let of_cage = filter().known.of_cage(call.cage_of(0)).into_iter();
-        of_cage
-            .filter_map(|(fd, _, cloexec)| cloexec.then_some(fd))
-            .collect()
-    };
+    let closed = || filter().known.closed_by_exec(call.cage_of(0));
     closing(closed, || filter().known.execve(call))
 }
 
-/// exit and exit_group: status.
+/// exit: status. On Lind it ends a thread, and exit_group the cage; here both end the cage.
 pub fn exit(call: &Call) -> Result<i32, Errno> {
-    let cage = call.cage_of(0);
-    if let Some(redaction) = &filter().redaction {
-        let gone = descriptors_of(cage);
-        let last = redaction.last_of(&gone, || filter().known.forget_cage(cage));
-        last.iter().for_each(|(fd, outlet)| outlet.finish(*fd));
-        if filter().program.get() == Some(&cage) {
-            redaction.announce_end();
-        }
+    if cage_libc::sys::base() != 0 {
+        return call.forward(call.cage_of(0));
     }
-    filter().known.exit(call)
+    exit_group(call)
 }
 
-/// wait4: a child that was killed went past `exit`.
+/// exit_group: status.
+pub fn exit_group(call: &Call) -> Result<i32, Errno> {
+    let filter = filter();
+    let cage = call.cage_of(0);
+    let Some(redaction) = &filter.redaction else {
+        return filter.known.exit(call);
+    };
+    let mut held = Vec::new();
+    // Not before nothing more can be written: an end is an end, whatever comes of this call.
+    let last = redaction.last_of(&descriptors_of(cage), || held = filter.known.end_cage(cage));
+    for (fd, outlet) in last {
+        if held.contains(&fd) {
+            // Somebody else is still writing.
+            outlet.flush(fd);
+        } else {
+            outlet.finish(fd);
+        }
+    }
+    if filter.program.get() == Some(&cage) {
+        redaction.announce_end();
+    }
+    call.forward(cage)
+}
+
+/// clone: the child has the descriptors of its parent.
+pub fn clone_cage(call: &Call) -> Result<i32, Errno> {
+    let table = &filter().known;
+    table.departed().into_iter().for_each(forget);
+    table.clone_cage(call)
+}
+
+/// wait4: who was waited for is gone, and may have been killed.
 pub fn wait4(call: &Call) -> Result<i32, Errno> {
     let child = call.forward(call.cage_of(0))?;
     if child > 0 {
-        let cage = child as u64;
-        let forget = || filter().known.forget_cage(cage);
-        match &filter().redaction {
-            Some(redaction) => {
-                let last = redaction.last_of(&descriptors_of(cage), forget);
-                last.iter().for_each(|(_, outlet)| outlet.finish_alone());
-            }
-            None => forget(),
-        }
+        forget(child as u64);
     }
     Ok(child)
 }
 
+/// Forgets a cage that is gone. What it has left goes out where there is a way.
+fn forget(cage: u64) {
+    let forget = || filter().known.forget_cage(cage);
+    match &filter().redaction {
+        Some(redaction) => {
+            let last = redaction.last_of(&descriptors_of(cage), forget);
+            last.iter().for_each(|(_, outlet)| outlet.finish_alone());
+        }
+        None => forget(),
+    }
+}
+
 fn descriptors_of(cage: u64) -> Vec<CageFd> {
     let all = filter().known.of_cage(cage).into_iter();
-    all.map(|(fd, ..)| fd).collect()
+    all.map(|(fd, _)| fd).collect()
 }

@@ -22,20 +22,29 @@ use grate_rs::{CageFd, Descriptors, Errno, GrateBuilder};
 use options::Extensions;
 use redact::{Event, Stream};
 use redaction::{Redaction, Source, Spot, Way};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 /// Descriptors that the program may have been started with.
 const INHERITED: std::ops::Range<i32> = 0..64;
 
-/// What is known of a descriptor that may be written.
-#[derive(Clone, Debug, Default)]
+/// What is known of a descriptor.
+#[derive(Clone, Debug)]
 struct Known {
+    /// Whether it may be written: it is no regular file, or one under a permitted name.
+    is_permitted: bool,
     /// Its file was opened with O_NOFOLLOW by the grate, where the program had not asked for it.
     hides_nofollow: bool,
     /// How what is written to it is redacted, if anything is.
     way: Option<Way>,
-    /// The absolute path, of a directory that paths may start at.
-    directory: Option<Arc<[u8]>>,
+}
+
+impl Known {
+    /// What may be written as it is.
+    const PERMITTED: Self = Self {
+        is_permitted: true,
+        hides_nofollow: false,
+        way: None,
+    };
 }
 
 /// What all handlers share.
@@ -43,12 +52,16 @@ struct FilterState {
     extensions: Extensions,
     /// Paths that may not be written.
     deny_write: Vec<GlobMatcher>,
+    /// The directories that all such paths lead through, one for each glob.
+    denied_below: Vec<Vec<u8>>,
     /// Files of the grate's own, which the program can't open, remove or replace.
     closed: Vec<Inode>,
-    /// Descriptors that may be written although they may be regular files: the standard streams
-    /// that the program was given, files opened for writing under a permitted name, and copies.
-    /// What is not in it is judged by what it is (see [`write`]), so that a descriptor that came by
-    /// an unknown way can't write to a regular file.
+    /// All that their names lead through, which has to stay where it is.
+    trail: Vec<Inode>,
+    /// What is known of descriptors: whether they may be written, as the standard streams that the
+    /// program was given, files opened for writing under a permitted name, and copies may. What
+    /// nothing is known of is judged by what it is (see [`write`]), so that a descriptor that came
+    /// by an unknown way can't write to a regular file.
     known: Descriptors<Known>,
     redaction: Option<Redaction>,
     /// The program that the grate was started for.
@@ -84,6 +97,22 @@ impl FilterState {
     /// Whether the program is to be kept from a file.
     fn is_closed(&self, stat: &Stat) -> bool {
         self.closed.contains(&stat.inode())
+    }
+
+    /// Whether a name must keep its meaning, for it is one of the grate's own or leads to one.
+    fn is_needed(&self, stat: &Stat) -> bool {
+        self.is_closed(stat) || self.trail.contains(&stat.inode())
+    }
+
+    /// Whether a name may not come to mean another file, or none: it may not be written, or it
+    /// leads to such names.
+    fn denies_moving(&self, path: &[u8]) -> bool {
+        let leads = |below: &Vec<u8>| {
+            below
+                .strip_prefix(path)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+        };
+        self.denies_writing(Some(path)) || self.denied_below.iter().any(leads)
     }
 
     /// Whether the path of a file decides what may be done to it.
@@ -123,19 +152,18 @@ impl FilterState {
         }
     }
 
-    /// Notes a new descriptor that is not a regular file's.
-    fn note_outlet(&self, fd: CageFd, stat: &Stat, standard: Option<Standard>, cloexec: bool) {
-        if let Some(redaction) = &self.redaction {
-            let (own, spot) = standard
-                .map(|standard| (standard.own, standard.spot))
-                .unzip();
-            let outlet = redaction.outlet(fd, stat, own, spot.flatten());
-            let known = Known {
-                way: Some(Way::Out(outlet)),
-                ..Known::default()
-            };
-            self.known.note(fd, Some(known), cloexec);
-        }
+    /// What is known of a descriptor that is not a regular file's, if anything has to be.
+    fn outlet(&self, fd: CageFd, stat: &Stat, standard: Option<Standard>) -> Option<Known> {
+        let redaction = self.redaction.as_ref()?;
+        let (own, spot) = standard
+            .map(|standard| (standard.own, standard.spot))
+            .unzip();
+        let outlet = redaction.outlet(fd, stat, own, spot.flatten());
+        Some(Known {
+            is_permitted: true,
+            hides_nofollow: false,
+            way: Some(Way::Out(outlet)),
+        })
     }
 
     /// Looks at what the program is started with. Standard input comes last: a terminal is known
@@ -150,6 +178,11 @@ impl FilterState {
             if !at.is_writable().unwrap_or(true) {
                 continue;
             }
+            if self.is_closed(&stat) {
+                // It is the grate's own, wherever the user has sent the streams.
+                at.close();
+                continue;
+            }
             let standard = (fd <= 2).then(|| Standard {
                 own: redaction::own_standard(fd),
                 spot: match fd {
@@ -160,10 +193,10 @@ impl FilterState {
             });
             let is_standard = standard.is_some();
             if (is_standard || !stat.is_regular()) && self.redaction.is_some() {
-                self.note_outlet(at, &stat, standard, false);
+                self.known.note(at, self.outlet(at, &stat, standard));
             } else if is_standard {
                 // Where the user has sent the standard streams is the user's choice.
-                self.known.note(at, Some(Known::default()), false);
+                self.known.note(at, Some(Known::PERMITTED));
             }
         }
     }
@@ -180,14 +213,16 @@ struct Standard {
 /// Runs the grate.
 pub fn main() {
     let options = options::parse();
-    let (redaction, closed) = options.redaction().unwrap_or_else(|error| {
+    let (redaction, own) = options.redaction().unwrap_or_else(|error| {
         eprintln!("write-filter-grate: {error}");
         std::process::exit(1)
     });
     let filter = FILTER.get_or_init(|| FilterState {
         extensions: options.extensions(),
         deny_write: options.deny_write.clone(),
-        closed,
+        denied_below: options.denied_below(),
+        closed: own.inodes,
+        trail: own.trail,
         known: Descriptors::default(),
         redaction,
         program: OnceLock::new(),

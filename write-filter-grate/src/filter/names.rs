@@ -1,199 +1,97 @@
 //! Names: which file a path argument leads to, and what it is called.
 
 use super::filter;
-use grate_rs::constants::{
-    SYS_LSTAT, SYS_NEWFSTATAT, SYS_OPEN, SYS_OPENAT, SYS_READLINK, SYS_READLINKAT, SYS_STAT, error,
-    fs,
-};
-use grate_rs::kernel::{self, Stat, int, value};
-use grate_rs::paths::{self, MOST_LINKS, PATH_MAX, current_directory};
-use grate_rs::{Arg, CageFd, Call, Errno, own_buffer};
-use std::ffi::CString;
+use grate_rs::constants::{error, fs};
+use grate_rs::kernel::Stat;
+use grate_rs::places::{Place, TakenPath};
+use grate_rs::{CageFd, Call, Errno};
 
-/// The last part of a path, without slashes behind it.
-pub fn last_part(path: &[u8]) -> &[u8] {
-    let path = trimmed(path);
-    match path.iter().rposition(|&byte| byte == b'/') {
-        Some(slash) => &path[slash + 1..],
-        None => path,
-    }
-}
-
-fn trimmed(path: &[u8]) -> &[u8] {
-    let end = path.iter().rposition(|&byte| byte != b'/');
-    &path[..end.map_or(0, |at| at + 1)]
-}
-
-/// A path argument, read once: what is judged is what is opened.
+/// A path argument, read once, and the place that it names: what is judged is what is acted on.
 #[derive(Debug)]
 pub struct Name {
-    /// The cage it is looked up for: where an inner grate passes a path on in a call of its own,
-    /// that is not the cage that the call is made for.
-    owner: u64,
-    /// The directory's descriptor, for the `*at` calls.
-    directory: Option<Arg>,
-    path: CString,
+    path: TakenPath,
+    place: Place,
+    is_permitted: bool,
 }
 
 impl Name {
-    /// Reads the path in argument `index`; `directory` is the argument it is relative to.
+    /// Takes the path in argument `index`, from the directory in argument `directory`. Where it is
+    /// to be followed, all names met on the way have to be permitted.
     ///
     /// # Errors
-    /// EFAULT, ENAMETOOLONG, and as getcwd(2).
-    pub fn read(call: &Call, directory: Option<Arg>, index: usize) -> Result<Self, Errno> {
-        let path = call.pointer(index).read_cstr(PATH_MAX)?;
-        let directory = directory.filter(|fd| fd.value as i32 != fs::AT_FDCWD);
-        let owner = directory.unwrap_or(call.arg(index)).cage;
-        let is_absolute = path.starts_with(b"/");
-        let path = if directory.is_some() || is_absolute || path.is_empty() {
-            path
-        } else {
-            // In this grate's memory a relative path would start where the grate is.
-            [current_directory(owner)?, b"/".to_vec(), path].concat()
-        };
+    /// EFAULT, ENAMETOOLONG, and as the look-up.
+    pub fn take(
+        call: &Call,
+        index: usize,
+        directory: Option<usize>,
+        follows: bool,
+    ) -> Result<Self, Errno> {
+        Self::of(call.take_path(index, directory)?, follows)
+    }
+
+    /// As [`Name::take`], of a path that is taken.
+    ///
+    /// # Errors
+    /// As the look-up.
+    pub fn of(path: TakenPath, follows: bool) -> Result<Self, Errno> {
+        let mut place = path.place(false)?;
+        let permitted = |place: &Place| filter().extensions.permit(place.bare_name());
+        let mut is_permitted = permitted(&place);
+        if follows {
+            place = place.follow(|place| is_permitted &= permitted(place))?;
+        }
         Ok(Self {
-            owner,
-            directory,
-            path: c_string(path)?,
+            path,
+            place,
+            is_permitted,
         })
     }
 
-    /// Follows symlinks in the last part as long as all names met are permitted. What then
-    /// remains is the file's own name. Answers whether it is permitted.
-    ///
-    /// # Errors
-    /// ELOOP, ENAMETOOLONG.
-    pub fn follow(&mut self) -> Result<bool, Errno> {
-        for _ in 0..=MOST_LINKS {
-            if !self.is_permitted() {
-                return Ok(false);
-            }
-            let Some(target) = self.link()? else {
-                return Ok(true);
-            };
-            self.path = if target.starts_with(b"/") {
-                c_string(target)?
-            } else {
-                let path = trimmed(self.path.as_bytes());
-                let parent = path.len() - last_part(path).len();
-                c_string([&path[..parent], &target].concat())?
-            };
-        }
-        Err(Errno(error::ELOOP))
-    }
-
-    /// Whether the last part of the path is permitted.
+    /// Whether the file's own name is permitted, and those of the symlinks that led to it.
     pub fn is_permitted(&self) -> bool {
-        filter().extensions.permit(self.path.as_bytes())
+        self.is_permitted
     }
 
-    /// What it says, where it is a symlink.
-    fn link(&self) -> Result<Option<Vec<u8>>, Errno> {
-        let mut target = vec![0; PATH_MAX];
-        let buffer = own_buffer(target.as_mut_ptr());
-        let len = value(self.owner, PATH_MAX as u64);
-        let result = match self.directory {
-            Some(directory) => kernel::call(
-                SYS_READLINKAT,
-                self.owner,
-                &[directory, self.path(), buffer, len],
-            ),
-            None => kernel::call(SYS_READLINK, self.owner, &[self.path(), buffer, len]),
-        };
-        match result {
-            Ok(len) => {
-                target.truncate(len as usize);
-                Ok(Some(target))
-            }
-            // Not a symlink, or nothing that can be opened either.
-            Err(_) => Ok(None),
-        }
+    /// The place.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
-    fn path(&self) -> Arg {
-        own_buffer(self.path.as_ptr())
-    }
-
-    /// Its absolute path without symlinks; `follow` says whether one in the last part is followed.
-    /// `None` where it starts at a directory that was not seen opened.
+    /// Its absolute path without symlinks.
     ///
     /// # Errors
-    /// ELOOP, ENAMETOOLONG.
-    pub fn resolve(&self, follow: bool) -> Result<Option<Vec<u8>>, Errno> {
-        let from = match self.directory {
-            // The path is absolute.
-            None => None,
-            Some(fd) => {
-                let fd = CageFd {
-                    cage: fd.cage,
-                    fd: fd.value as i32,
-                };
-                match filter().known.get(fd).and_then(|known| known.directory) {
-                    Some(path) => Some(path),
-                    None => return Ok(None),
-                }
-            }
-        };
-        let from = from.as_deref().unwrap_or_default();
-        paths::resolve(self.owner, from, self.path.as_bytes(), follow).map(Some)
+    /// ENAMETOOLONG; ENOENT where the directory is in no place any more.
+    pub fn path(&self) -> Result<Vec<u8>, Errno> {
+        self.place.path()
     }
 
-    /// What it says.
+    /// What the program called it.
     pub fn text(&self) -> &[u8] {
-        self.path.as_bytes()
+        self.path.text()
     }
 
-    /// stat(2) of what it names.
+    /// What is there.
     ///
     /// # Errors
-    /// As stat.
+    /// As lstat(2).
     pub fn stat(&self) -> Result<Stat, Errno> {
-        self.stat_with(SYS_STAT, 0)
+        self.place.stat()
     }
 
-    /// lstat(2) of what it names.
+    /// Opens it for `cage`: the caller or the grate itself. It is not followed any more.
     ///
     /// # Errors
-    /// As lstat.
-    pub fn lstat(&self) -> Result<Stat, Errno> {
-        self.stat_with(SYS_LSTAT, fs::AT_SYMLINK_NOFOLLOW)
-    }
-
-    fn stat_with(&self, nr: u64, flags: i32) -> Result<Stat, Errno> {
-        match self.directory {
-            Some(directory) => {
-                let args = [directory, self.path(), int(self.owner, flags)];
-                kernel::stat_with(SYS_NEWFSTATAT, self.owner, &args, 2)
-            }
-            None => kernel::stat_with(nr, self.owner, &[self.path()], 1),
-        }
-    }
-
-    /// Opens it for `cage`: the caller or the grate itself.
-    ///
-    /// # Errors
-    /// As open(2).
-    pub fn open(&self, cage: u64, flags: i32, mode: u64) -> Result<i32, Errno> {
-        let (flags, mode) = (int(cage, flags), value(cage, mode));
-        match self.directory {
-            Some(directory) => {
-                kernel::call(SYS_OPENAT, cage, &[directory, self.path(), flags, mode])
-            }
-            None => kernel::call(SYS_OPEN, cage, &[self.path(), flags, mode]),
+    /// As open(2); EAGAIN where a symlink has taken the name.
+    pub fn open(&self, cage: u64, flags: i32, mode: u64) -> Result<CageFd, Errno> {
+        match self.place.open(cage, flags, mode) {
+            Err(Errno(error::ELOOP)) if flags & fs::O_NOFOLLOW == 0 => Err(Errno(error::EAGAIN)),
+            other => other,
         }
     }
 }
 
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        String::from_utf8_lossy(self.path.as_bytes()).fmt(f)
+        self.path.fmt(f)
     }
-}
-
-/// A path as the kernel takes it.
-pub fn c_string(path: Vec<u8>) -> Result<CString, Errno> {
-    if path.len() >= PATH_MAX {
-        return Err(Errno(error::ENAMETOOLONG));
-    }
-    CString::new(path).map_err(|_| Errno(error::EINVAL))
 }

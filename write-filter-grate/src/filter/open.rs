@@ -4,96 +4,69 @@ use super::names::Name;
 use super::redaction::{Applying, Way};
 use super::regular::Opening;
 use super::{Known, filter};
-use grate_rs::constants::{error, fs};
-use grate_rs::kernel::int;
-use grate_rs::{Arg, CageFd, Call, Errno, getcageid};
+use grate_rs::constants::{SYS_FTRUNCATE, error, fs};
+use grate_rs::kernel::{self, Stat, value};
+use grate_rs::places::TakenPath;
+use grate_rs::{CageFd, Call, Errno, getcageid};
 use std::sync::Arc;
 
 const EACCES: Errno = Errno(error::EACCES);
+const EAGAIN: Errno = Errno(error::EAGAIN);
+const ENOENT: Errno = Errno(error::ENOENT);
 
 /// open: path, flags, mode.
 pub fn open(call: &Call) -> Result<i32, Errno> {
-    open_with(call, None, 0)
+    open_with(call, 0, None)
 }
 
 /// openat: directory, path, flags, mode.
 pub fn openat(call: &Call) -> Result<i32, Errno> {
-    open_with(call, Some(call.arg(0)), 1)
+    open_with(call, 1, Some(0))
 }
 
-fn open_with(call: &Call, directory: Option<Arg>, path_at: usize) -> Result<i32, Errno> {
+fn open_with(call: &Call, path_at: usize, directory: Option<usize>) -> Result<i32, Errno> {
     let flags_at = path_at + 1;
     let (cage, flags) = (call.cage_of(flags_at), call.int(flags_at));
+    let mode = call.size(flags_at + 1);
     let truncates = flags & fs::O_TRUNC != 0;
     let changes = flags & fs::O_ACCMODE != fs::O_RDONLY || truncates || flags & fs::O_CREAT != 0;
     // A temporary file has no name that could be permitted.
     if !changes || flags & fs::O_PATH != 0 || flags & fs::O_TMPFILE == fs::O_TMPFILE {
-        let fd = noted(call, cage, flags_at, flags)?;
-        note_directory(call, directory, path_at, CageFd { cage, fd });
-        return Ok(fd);
+        let fd = CageFd {
+            cage,
+            fd: call.forward(cage)?,
+        };
+        return noted(fd, flags, false);
     }
-    let mut name = Name::read(call, directory, path_at)?;
+    let path = call.take_path(path_at, directory)?;
+    let exclusive = fs::O_CREAT | fs::O_EXCL;
+    // A slash at the end leads through a symlink, whatever else is asked for.
+    let follows = (flags & fs::O_NOFOLLOW == 0 && flags & exclusive != exclusive)
+        || path.text().ends_with(b"/");
+    if path.place(false).is_err_and(|errno| errno == ENOENT) {
+        return open_lent(&path, cage, flags);
+    }
+    let target = Target::of(Name::of(path, follows)?)?;
+    let name = &target.name;
     if name.stat().is_ok_and(|stat| filter().is_closed(&stat)) {
         return Err(EACCES);
     }
-    let exclusive = fs::O_CREAT | fs::O_EXCL;
-    let follows = flags & fs::O_NOFOLLOW == 0 && flags & exclusive != exclusive;
-    let permitted = if follows {
-        name.follow()?
-    } else {
-        name.is_permitted()
-    };
-    let target = Target::of(name, follows)?;
     if filter().denies_writing(target.path.as_deref()) {
-        return Err(filter().refuse(cage, format_args!("open of {} for writing", target.name)));
+        return Err(filter().refuse(cage, format_args!("open of {name} for writing")));
     }
     if flags & fs::O_ACCMODE == fs::O_RDONLY && !truncates {
-        return noted(call, cage, flags_at, flags);
+        return noted(name.open(cage, flags, mode)?, flags, true);
     }
-    if permitted {
-        let applying = target.applying();
-        let append_only = target.wants_appending(applying.as_ref());
-        if append_only && (flags & fs::O_APPEND == 0 || truncates) {
-            let what = format_args!("open of {} not just to add to it", target.name);
-            return Err(filter().refuse(cage, what));
-        }
-        // Not through a symlink that took the name's place since it was judged.
-        let fd = target
-            .name
-            .open(cage, flags | fs::O_NOFOLLOW, call.arg(flags_at + 1).value)?;
-        let cloexec = flags & fs::O_CLOEXEC != 0;
-        let fd = CageFd { cage, fd };
-        let way = match target.way(fd, flags, applying.as_ref(), append_only) {
-            Ok(way) => way,
-            Err(errno) => {
-                fd.close();
-                return Err(errno);
-            }
-        };
-        if let (Some(Way::File(file)), true) = (&way, truncates) {
-            file.file().note_emptied();
-        }
-        let known = Known {
-            hides_nofollow: flags & fs::O_NOFOLLOW == 0,
-            way,
-            directory: None,
-        };
-        filter().known.note(fd, Some(known), cloexec);
-        return Ok(fd.fd);
-    }
-    let name = target.name;
-    if !truncates {
-        return noted(call, cage, flags_at, flags);
+    if name.is_permitted() {
+        return target.open_permitted(cage, flags, mode);
     }
     // A new file has nothing to lose. What is there is opened as it is first, for the kernel's
     // own errors come before the refusal.
-    let existed = name.stat().is_ok();
-    let fd = CageFd {
-        cage,
-        fd: noted(call, cage, flags_at, flags & !fs::O_TRUNC)?,
-    };
+    let existed = truncates && name.stat().is_ok();
+    let fd = name.open(cage, flags & !fs::O_TRUNC, mode)?;
+    noted(fd, flags, true)?;
     match fd.stat() {
-        Ok(stat) if stat.is_regular() && (existed || stat.size > 0) => {
+        Ok(stat) if truncates && stat.is_regular() && (existed || stat.size > 0) => {
             fd.close();
             Err(filter().refuse(cage, format_args!("truncating open of {name}")))
         }
@@ -101,21 +74,56 @@ fn open_with(call: &Call, directory: Option<Arg>, path_at: usize) -> Result<i32,
     }
 }
 
+/// Opens a path whose directory is not there: it may be a device that the runtime lends, and is
+/// nothing else.
+fn open_lent(path: &TakenPath, cage: u64, flags: i32) -> Result<i32, Errno> {
+    let fd = path.open(cage, flags & !(fs::O_CREAT | fs::O_TRUNC), 0)?;
+    if fd
+        .stat()
+        .is_ok_and(|stat| !stat.is_regular() && !stat.is_directory())
+    {
+        return noted(fd, flags, false);
+    }
+    fd.close();
+    Err(ENOENT)
+}
+
 /// A file that is about to be opened for writing.
 struct Target {
     name: Name,
-    /// Its absolute path without symlinks, if that matters and can be known.
+    /// Its absolute path without symlinks, if that matters.
     path: Option<Arc<[u8]>>,
 }
 
 impl Target {
-    fn of(name: Name, follows: bool) -> Result<Self, Errno> {
-        let path = if filter().needs_paths() {
-            name.resolve(follows)?.map(Arc::from)
-        } else {
-            None
+    fn of(name: Name) -> Result<Self, Errno> {
+        let path = match filter().needs_paths() {
+            true => Some(Arc::from(name.path()?)),
+            false => None,
         };
         Ok(Self { name, path })
+    }
+
+    fn open_permitted(&self, cage: u64, flags: i32, mode: u64) -> Result<i32, Errno> {
+        let truncates = flags & fs::O_TRUNC != 0;
+        let applying = self.applying();
+        let append_only = self.wants_appending(applying.as_ref());
+        if append_only && (flags & fs::O_APPEND == 0 || truncates) {
+            let what = format_args!("open of {} not just to add to it", self.name);
+            return Err(filter().refuse(cage, what));
+        }
+        // Nothing is lost before it is known what was opened.
+        let fd = self.name.open(cage, flags & !fs::O_TRUNC, mode)?;
+        let way = self
+            .way(fd, flags, applying.as_ref(), append_only)
+            .inspect_err(|_| fd.close())?;
+        let known = Known {
+            is_permitted: true,
+            hides_nofollow: flags & fs::O_NOFOLLOW == 0,
+            way,
+        };
+        filter().known.note(fd, Some(known));
+        Ok(fd.fd)
     }
 
     /// The rules for it as a regular file.
@@ -126,12 +134,7 @@ impl Target {
 
     /// Whether it may be written at its end only.
     fn wants_appending(&self, applying: Option<&Applying>) -> bool {
-        filter()
-            .redaction
-            .as_ref()
-            .zip(applying)
-            .is_some_and(|(redaction, applying)| redaction.is_append_only(applying))
-            && self.name.stat().map_or(true, |stat| stat.is_regular())
+        is_append_only(applying) && self.name.stat().map_or(true, |stat| stat.is_regular())
     }
 
     /// How what is written to the open file is redacted.
@@ -150,82 +153,114 @@ impl Target {
         if filter().is_closed(&stat) {
             return Err(EACCES);
         }
-        if filter().judges_paths()
-            && let Some(path) = &self.path
-        {
-            let is_same = self.name.resolve(false)?.as_deref() == Some(path)
-                && self.name.lstat()?.inode() == stat.inode();
-            if !is_same {
-                return Err(Errno(error::EAGAIN));
+        if stat.is_regular() && is_append_only(applying) && !append_only {
+            return Err(EAGAIN);
+        }
+        let way = self.way_of(fd, &stat, flags, applying, append_only)?;
+        if flags & fs::O_TRUNC != 0 {
+            self.cut(fd, &stat, flags)?;
+            if let Some(Way::File(file)) = &way {
+                file.file().note_emptied();
             }
         }
+        Ok(way)
+    }
+
+    fn way_of(
+        &self,
+        fd: CageFd,
+        stat: &Stat,
+        flags: i32,
+        applying: Option<&Applying>,
+        append_only: bool,
+    ) -> Result<Option<Way>, Errno> {
         let (Some(redaction), Some(applying)) = (&filter().redaction, applying) else {
             return Ok(None);
         };
         if !stat.is_regular() {
-            return Ok(Some(Way::Out(redaction.outlet(fd, &stat, None, None))));
+            return Ok(Some(Way::Out(redaction.outlet(fd, stat, None, None))));
         }
         let path = || match &self.path {
             Some(path) => Arc::clone(path),
             None => Arc::from(self.name.text()),
         };
-        let own = |mode: i32| {
-            let cage = getcageid();
-            let flags = mode | fs::O_NOFOLLOW | fs::O_NONBLOCK | fs::O_CLOEXEC;
-            let fd = self.name.open(cage, flags, 0)?;
-            let own = CageFd { cage, fd };
-            // Another file may have taken the name since.
-            if own.stat().is_ok_and(|other| other.inode() == stat.inode()) {
-                return Ok(own);
-            }
-            own.close();
-            Err(Errno(error::EAGAIN))
-        };
         if append_only {
-            let own = || own(fs::O_WRONLY | fs::O_APPEND);
-            let outlet = redaction.appended(fd, &stat, path(), applying, own)?;
+            let own = || self.own(stat, fs::O_WRONLY | fs::O_APPEND);
+            let outlet = redaction.appended(fd, stat, path(), applying, own)?;
             return Ok(Some(Way::Out(outlet)));
         }
-        let own = || own(fs::O_RDWR);
+        let own = || self.own(stat, fs::O_RDWR);
         let file = redaction.file(stat.inode(), path(), applying, own)?;
         Ok(file.map(|file| Way::File(Arc::new(Opening::new(file, flags)))))
     }
-}
 
-/// Notes a directory that was opened: paths may start there.
-fn note_directory(call: &Call, directory: Option<Arg>, path_at: usize, fd: CageFd) {
-    if !filter().needs_paths() || !fd.stat().is_ok_and(|stat| stat.is_directory()) {
-        return;
+    /// A descriptor of the grate's own for the file that was opened.
+    fn own(&self, stat: &Stat, mode: i32) -> Result<CageFd, Errno> {
+        let flags = mode | fs::O_NONBLOCK | fs::O_CLOEXEC;
+        let own = self.name.open(getcageid(), flags, 0)?;
+        // Another file may have taken the name since.
+        if own.stat().is_ok_and(|other| other.inode() == stat.inode()) {
+            return Ok(own);
+        }
+        own.close();
+        Err(EAGAIN)
     }
-    let path = Name::read(call, directory, path_at).and_then(|name| name.resolve(true));
-    if let Ok(Some(path)) = path {
-        let known = Known {
-            directory: Some(path.into()),
-            ..Known::default()
+
+    /// Empties the file, as O_TRUNC would have.
+    fn cut(&self, fd: CageFd, stat: &Stat, flags: i32) -> Result<(), Errno> {
+        if stat.is_directory() {
+            return Err(Errno(error::EISDIR));
+        }
+        if !stat.is_regular() || stat.size == 0 {
+            return Ok(());
+        }
+        let cut = |fd: CageFd| {
+            let args = [fd.arg(), value(fd.cage, 0)];
+            kernel::call(SYS_FTRUNCATE, fd.cage, &args).map(drop)
         };
-        let cloexec = call.int(path_at + 1) & fs::O_CLOEXEC != 0;
-        filter().known.note(fd, Some(known), cloexec);
+        if flags & fs::O_ACCMODE != fs::O_RDONLY {
+            return cut(fd);
+        }
+        let own = self.own(stat, fs::O_WRONLY)?;
+        let result = cut(own);
+        own.close();
+        result
     }
 }
 
-/// Passes an open on with these flags, and notes that its descriptor has no permission.
-fn noted(call: &Call, cage: u64, flags_at: usize, flags: i32) -> Result<i32, Errno> {
-    let mut args = *call.args();
-    args[flags_at] = int(cage, flags);
-    let fd = call.forward_with(cage, &args)?;
-    let fd = CageFd { cage, fd };
-    filter().known.note(fd, None, false);
-    let writes = flags & fs::O_ACCMODE != fs::O_RDONLY;
-    if !writes && filter().closed.is_empty() {
+fn is_append_only(applying: Option<&Applying>) -> bool {
+    let redaction = filter().redaction.as_ref().zip(applying);
+    redaction.is_some_and(|(redaction, applying)| redaction.is_append_only(applying))
+}
+
+/// Notes that a descriptor just opened has no permission, and answers it. `by_place` says whether
+/// it was opened by its place, and not as the program has it.
+fn noted(fd: CageFd, flags: i32, by_place: bool) -> Result<i32, Errno> {
+    let filter = filter();
+    filter.known.note(fd, None);
+    let hides_nofollow = by_place && flags & fs::O_NOFOLLOW == 0;
+    let writes = flags & fs::O_ACCMODE != fs::O_RDONLY && flags & fs::O_PATH == 0;
+    if !writes && !hides_nofollow && filter.closed.is_empty() {
         return Ok(fd.fd);
     }
     let stat = fd.stat()?;
-    if filter().is_closed(&stat) {
+    if filter.is_closed(&stat) {
         fd.close();
         return Err(EACCES);
     }
-    if writes && !stat.is_regular() {
-        filter().note_outlet(fd, &stat, None, flags & fs::O_CLOEXEC != 0);
-    }
+    let known = match stat.is_regular() {
+        false if writes => filter.outlet(fd, &stat, None),
+        _ => None,
+    };
+    let known = known.or(hides_nofollow.then_some(Known {
+        is_permitted: !stat.is_regular(),
+        hides_nofollow,
+        way: None,
+    }));
+    let known = known.map(|known| Known {
+        hides_nofollow,
+        ..known
+    });
+    filter.known.note(fd, known);
     Ok(fd.fd)
 }

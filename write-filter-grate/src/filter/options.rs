@@ -6,6 +6,7 @@ use clap::Parser;
 use clap::builder::TypedValueParser;
 use globset::GlobMatcher;
 use grate_rs::kernel::Inode;
+use grate_rs::places::own_trail;
 use grate_rs::{CageFd, getcageid};
 use redact::{Action, Builtin, DEFAULT_MAX_HOLD, HashKey, Pattern, RuleSet};
 use std::fs::File;
@@ -32,7 +33,7 @@ pub struct Options {
     #[arg(long, value_name = "EXT", value_parser = extension)]
     pub allow_ext: Vec<String>,
 
-    /// Refuse to write, make, truncate, rename or link files at paths that match (repeatable)
+    /// Refuse to write, make, truncate, rename, link or remove files at paths that match (repeatable)
     #[arg(long, value_name = "GLOB", value_parser = glob)]
     pub deny_write: Vec<GlobMatcher>,
 
@@ -117,16 +118,40 @@ impl Options {
         })
     }
 
+    /// The directories that the paths of --deny-write lead through, as far as they are spelled out.
+    pub fn denied_below(&self) -> Vec<Vec<u8>> {
+        let spelled = |glob: &GlobMatcher| {
+            let mut path = String::new();
+            let mut parts = glob
+                .glob()
+                .glob()
+                .split('/')
+                .filter(|part| !part.is_empty());
+            let mut next = parts.next();
+            // The last part is the file's own.
+            while let (Some(part), Some(after)) = (next, parts.next()) {
+                if part.contains(['*', '?', '[', ']', '{', '}', '\\']) {
+                    break;
+                }
+                path = format!("{path}/{part}");
+                next = Some(after);
+            }
+            path.into_bytes()
+        };
+        let all = self.deny_write.iter().map(spelled);
+        all.filter(|path| !path.is_empty()).collect()
+    }
+
     fn has_rules(&self) -> bool {
         !(self.rules.is_empty() && self.redact.is_empty() && self.secret_file.is_empty())
     }
 
-    /// What is redacted, if anything is; and the files that the program is to be kept from.
+    /// What is redacted, if anything is; and what the program is to be kept from.
     ///
     /// # Errors
     /// A line that names the file and says what to do.
-    pub fn redaction(&self) -> Result<(Option<Redaction>, Vec<Inode>), String> {
-        let mut closed = Vec::new();
+    pub fn redaction(&self) -> Result<(Option<Redaction>, OwnFiles), String> {
+        let mut closed = OwnFiles::default();
         if !self.has_rules() {
             return match self.report {
                 None => Ok((None, closed)),
@@ -174,13 +199,31 @@ impl Options {
         let report = match &self.report {
             Some(path) => {
                 let (report, inode) = Report::open(path)?;
-                closed.push(inode);
+                closed.add(path, inode)?;
                 Some(report)
             }
             None => None,
         };
         let hold = Duration::from_millis(self.hold_ms);
         Ok((Some(Redaction::new(rules.build(), hold, report)), closed))
+    }
+}
+
+/// Files of the grate's own.
+#[derive(Debug, Default)]
+pub struct OwnFiles {
+    /// The files themselves.
+    pub inodes: Vec<Inode>,
+    /// All that their names lead through: directories and symlinks.
+    pub trail: Vec<Inode>,
+}
+
+impl OwnFiles {
+    fn add(&mut self, path: &str, inode: Inode) -> Result<(), String> {
+        self.inodes.push(inode);
+        let trail = own_trail(path).map_err(|errno| format!("{path}: error {}", errno.0))?;
+        self.trail.extend(trail);
+        Ok(())
     }
 }
 
@@ -192,11 +235,7 @@ enum Privacy {
 }
 
 /// Reads a file of the grate's own, which the program is kept from.
-fn read(
-    path: &str,
-    privacy: Privacy,
-    closed: &mut Vec<Inode>,
-) -> Result<Zeroizing<Vec<u8>>, String> {
+fn read(path: &str, privacy: Privacy, closed: &mut OwnFiles) -> Result<Zeroizing<Vec<u8>>, String> {
     let failed = |error: &dyn std::fmt::Display| {
         format!("{path}: cannot be read: {error}; name a file inside the root that can be")
     };
@@ -214,7 +253,7 @@ fn read(
     let mut bytes = Zeroizing::new(Vec::with_capacity(stat.size as usize));
     file.read_to_end(&mut bytes)
         .map_err(|error| failed(&error))?;
-    closed.push(stat.inode());
+    closed.add(path, stat.inode())?;
     Ok(bytes)
 }
 
@@ -223,9 +262,8 @@ fn read(
 pub struct Extensions(Vec<String>);
 
 impl Extensions {
-    /// Whether the last part of a path has one of them.
-    pub fn permit(&self, path: &[u8]) -> bool {
-        let name = super::names::last_part(path);
+    /// Whether a name has one of them.
+    pub fn permit(&self, name: &[u8]) -> bool {
         self.0.iter().any(|end| name.ends_with(end.as_bytes()))
     }
 }

@@ -2,76 +2,75 @@
 
 use super::filter;
 use super::redaction::Way;
-use grate_rs::constants::{fs, net};
+use grate_rs::constants::net;
 use grate_rs::kernel::pass;
-use grate_rs::{CageFd, Call, Errno};
+use grate_rs::{CageFd, Call, Errno, own_buffer};
 
 /// Notes a new descriptor, if anything is redacted.
-fn note(cage: u64, fd: i32, cloexec: bool) {
-    let fd = CageFd { cage, fd };
-    if filter().redaction.is_some()
+fn note(cage: u64, fd: i32) {
+    let (fd, filter) = (CageFd { cage, fd }, filter());
+    if filter.redaction.is_some()
         && let Ok(stat) = fd.stat()
     {
-        filter().note_outlet(fd, &stat, None, cloexec);
+        filter.known.note(fd, filter.outlet(fd, &stat, None));
     }
 }
 
-/// Notes both descriptors that a call has stored.
-fn note_pair(call: &Call, place: usize, cage: u64, cloexec: bool) -> Result<(), Errno> {
-    let pair: [u8; 8] = call.pointer(place).read()?;
-    let fd = |at: usize| i32::from_le_bytes([pair[at], pair[at + 1], pair[at + 2], pair[at + 3]]);
-    note(cage, fd(0), cloexec);
-    note(cage, fd(4), cloexec);
-    Ok(())
+/// The numbers of two descriptors, as a call stores them.
+fn pair(bytes: [u8; 8]) -> [i32; 2] {
+    let [a, b, c, d, e, f, g, h] = bytes;
+    [[a, b, c, d], [e, f, g, h]].map(i32::from_le_bytes)
 }
 
-/// pipe: where the descriptors go.
+/// Gives the program the descriptors that the grate was given for it.
+fn give(call: &Call, place: usize, cage: u64, bytes: [u8; 8]) -> Result<(), Errno> {
+    call.place(place).write(&bytes).inspect_err(|_| {
+        for fd in pair(bytes) {
+            filter().known.note(CageFd { cage, fd }, None);
+            CageFd { cage, fd }.close();
+        }
+    })
+}
+
+/// pipe: where the descriptors go. pipe2: the same, and flags.
 pub fn pipe(call: &Call) -> Result<i32, Errno> {
-    let result = pass(call, 0)?;
-    note_pipe(call, call.cage_of(0), false)?;
+    let cage = call.cage_of(0);
+    // Not as they stand in the program's memory, where others may change them.
+    let (result, bytes) = call.forward_into::<8>(cage, 0)?;
+    // The end that is read shares the other's inode, and must not count as a way out that is
+    // still open.
+    note(cage, pair(bytes)[1]);
+    give(call, 0, cage, bytes)?;
     Ok(result)
-}
-
-/// pipe2: where the descriptors go, flags.
-pub fn pipe2(call: &Call) -> Result<i32, Errno> {
-    let result = pass(call, 1)?;
-    note_pipe(call, call.cage_of(1), call.int(1) & fs::O_CLOEXEC != 0)?;
-    Ok(result)
-}
-
-/// Notes the end of a pipe that is written to. The other shares its inode, and must not count as
-/// a way out that is still open.
-fn note_pipe(call: &Call, cage: u64, cloexec: bool) -> Result<(), Errno> {
-    let end: [u8; 4] = call.pointer(0).add(4).read()?;
-    note(cage, i32::from_le_bytes(end), cloexec);
-    Ok(())
 }
 
 /// socket: domain, type, protocol.
 pub fn socket(call: &Call) -> Result<i32, Errno> {
     let fd = pass(call, 0)?;
-    note(call.cage_of(0), fd, call.int(1) & fs::O_CLOEXEC != 0);
+    note(call.cage_of(0), fd);
     Ok(fd)
 }
 
 /// socketpair: domain, type, protocol, where the descriptors go.
 pub fn socketpair(call: &Call) -> Result<i32, Errno> {
-    let result = pass(call, 0)?;
-    note_pair(call, 3, call.cage_of(0), call.int(1) & fs::O_CLOEXEC != 0)?;
+    let cage = call.cage_of(0);
+    let mut bytes = [0; 8];
+    let mut args = call.args();
+    args[3] = own_buffer(bytes.as_mut_ptr());
+    // Lind adds the base to this address of another cage by itself.
+    args[3].value -= cage_libc::sys::base();
+    let result = call.forward_with(cage, &args)?;
+    for fd in pair(bytes) {
+        note(cage, fd);
+    }
+    give(call, 3, cage, bytes)?;
     Ok(result)
 }
 
-/// accept: descriptor, where the address goes, where its length is.
+/// accept: descriptor, where the address goes, where its length is. accept4: the same, and flags.
 pub fn accept(call: &Call) -> Result<i32, Errno> {
     let fd = pass(call, 0)?;
-    note(call.cage_of(0), fd, false);
-    Ok(fd)
-}
-
-/// accept4: as accept, with flags.
-pub fn accept4(call: &Call) -> Result<i32, Errno> {
-    let fd = pass(call, 0)?;
-    note(call.cage_of(0), fd, call.int(3) & fs::O_CLOEXEC != 0);
+    note(call.cage_of(0), fd);
     Ok(fd)
 }
 

@@ -15,7 +15,7 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     if len < 0 {
         return Err(Errno(error::EINVAL));
     }
-    let mut name = Name::read(call, None, 0)?;
+    let name = Name::take(call, 0, None, true)?;
     let stat = name.stat()?;
     if stat.is_directory() {
         return Err(Errno(error::EISDIR));
@@ -26,11 +26,11 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     if filter().is_closed(&stat) {
         return Err(Errno(error::EACCES));
     }
-    if !name.follow()? {
+    if !name.is_permitted() {
         return Err(filter().refuse(cage, format_args!("truncate of {name}")));
     }
     let path = match filter().needs_paths() {
-        true => name.resolve(true)?,
+        true => Some(name.path()?),
         false => None,
     };
     let applying = filter()
@@ -40,7 +40,6 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     if is_guarded(path.as_deref(), applying.as_ref()) {
         return Err(filter().refuse(cage, format_args!("truncate of {name}")));
     }
-    // Not by its name once more, which could have become a symlink since.
     let own = getcageid();
     let redacted = filter().redaction.as_ref().zip(applying);
     let mode = match &redacted {
@@ -48,11 +47,18 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
         Some((_, applying)) if !applying.is_empty() => fs::O_RDWR,
         _ => fs::O_WRONLY,
     };
-    let flags = mode | fs::O_NOFOLLOW | fs::O_NONBLOCK | fs::O_CLOEXEC;
-    let fd = CageFd {
-        cage: own,
-        fd: name.open(own, flags, 0)?,
-    };
+    let fd = name.open(own, mode | fs::O_NONBLOCK | fs::O_CLOEXEC, 0)?;
+    // What was opened is what counts, should the name have changed hands.
+    let opened = fd.stat().and_then(|stat| {
+        if filter().is_closed(&stat) {
+            return Err(Errno(error::EACCES));
+        }
+        if !stat.is_regular() {
+            return Err(Errno(error::EINVAL));
+        }
+        Ok(stat)
+    });
+    let stat = opened.inspect_err(|_| fd.close())?;
     let cut = || {
         let args = [int(own, fd.fd), value(own, len as u64)];
         kernel::call(SYS_FTRUNCATE, own, &args)
@@ -70,11 +76,10 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
         is_taken.set(true);
         Ok(fd)
     };
-    let result = fd.stat().and_then(|stat| {
-        match redaction.file(stat.inode(), path.into(), &applying, take)? {
-            Some(file) => file.resize(CageFd { cage, ..fd }, |_| len as u64, cut),
-            None => cut(),
-        }
+    let file = redaction.file(stat.inode(), path.into(), &applying, take);
+    let result = file.and_then(|file| match file {
+        Some(file) => file.resize(CageFd { cage, ..fd }, |_| len as u64, cut),
+        None => cut(),
     });
     if !is_taken.get() {
         fd.close();

@@ -1,14 +1,13 @@
 //! Calls that change a file through a descriptor, or send bytes out.
 
-use super::filter;
 use super::peers::{self, MOST_ADDRESS};
 use super::redaction::Way;
-use grate_rs::constants::{SYS_FCNTL, SYS_SENDTO, error, fs, mman, net};
-use grate_rs::kernel::{self, int, pass, value};
-use grate_rs::{Arg, CageFd, Call, Errno, GuestPtr, own_buffer};
+use super::{Known, filter};
+use grate_rs::constants::{SYS_SENDTO, error, fs, mman, net};
+use grate_rs::kernel::{self, Stat, pass, value};
+use grate_rs::{Arg, CageFd, Call, Errno, Held, Vectors, own_buffer};
 
 const EINVAL: Errno = Errno(error::EINVAL);
-const EBADF: Errno = Errno(error::EBADF);
 const ENODEV: Errno = Errno(error::ENODEV);
 const ENOSYS: Errno = Errno(error::ENOSYS);
 const EOPNOTSUPP: Errno = Errno(error::EOPNOTSUPP);
@@ -20,63 +19,69 @@ const PIECE: u64 = 16 << 20;
 /// Most bytes one call moves, as Linux's `MAX_RW_COUNT`.
 const MAX_RW: u64 = 0x7fff_f000;
 
-/// Whether writing to a descriptor is refused: a regular file, open for writing, that has no
-/// permission. Whatever can't be written anyway is the kernel's to refuse, with its own error.
-fn is_refused(fd: CageFd) -> bool {
-    filter().known.get(fd).is_none()
-        && fd.stat().is_ok_and(|stat| stat.is_regular())
-        // Unknown counts as writable.
-        && fd.is_writable().unwrap_or(true)
+/// A descriptor that stays what it is for the length of a call, and what is known of it.
+struct Kept {
+    held: Held<'static, Known>,
+    /// What it is, where that had to be asked.
+    stat: Option<Stat>,
 }
 
-fn guard(call: &Call, index: usize, what: &str) -> Result<i32, Errno> {
-    let fd = CageFd::of(call, index);
-    if is_refused(fd) {
-        return Err(filter().refuse(fd.cage, format_args!("{what} to descriptor {}", fd.fd)));
+impl Kept {
+    /// Keeps the descriptor of a call. One that came by an unknown way is looked at, and gets a way
+    /// out here unless it is a regular file.
+    fn of(fd: CageFd) -> Result<Self, Errno> {
+        let filter = filter();
+        let mut held = filter.known.hold(fd)?;
+        if held.what().is_some() {
+            return Ok(Self { held, stat: None });
+        }
+        let stat = fd.stat()?;
+        if !stat.is_regular()
+            && !stat.is_directory()
+            && fd.is_writable()?
+            && let Some(known) = filter.outlet(fd, &stat, None)
+        {
+            held.learn(known);
+        }
+        Ok(Self {
+            held,
+            stat: Some(stat),
+        })
     }
-    pass(call, index)
-}
 
-/// As [`guard`] for the descriptor in the first argument, of a call with an offset or length that
-/// must not be negative: that is checked before the descriptor.
-fn guard_at(call: &Call, offset: usize, what: &str) -> Result<i32, Errno> {
-    if call.long(offset) < 0 {
-        return Err(EINVAL);
+    /// How what is written to it is redacted, if it is.
+    fn way(&self) -> Option<Way> {
+        self.held.what()?.way.clone()
     }
-    guard(call, 0, what)
-}
 
-/// How what is written to a descriptor is redacted. One that came by an unknown way gets a way out
-/// here, unless it is a regular file.
-fn way(fd: CageFd) -> Option<Way> {
-    filter().redaction.as_ref()?;
-    if let Some(known) = filter().known.get(fd) {
-        return known.way;
+    /// Whether writing to it is refused: a regular file, open for writing, that has no permission.
+    /// Whatever can't be written anyway is the kernel's to refuse, with its own error.
+    fn is_refused(&self) -> bool {
+        self.held.what().is_none_or(|known| !known.is_permitted)
+            && self.stat.is_none_or(|stat| stat.is_regular())
+            // Unknown counts as writable.
+            && self.held.fd().is_writable().unwrap_or(true)
     }
-    let stat = fd
-        .stat()
-        .ok()
-        .filter(|stat| !stat.is_regular() && !stat.is_directory())?;
-    fd.is_writable().ok().filter(|writable| *writable)?;
-    let flags = [fd.arg(), int(fd.cage, fs::F_GETFD), int(fd.cage, 0)];
-    let cloexec = kernel::call(SYS_FCNTL, fd.cage, &flags).is_ok_and(|flags| flags != 0);
-    filter().note_outlet(fd, &stat, None, cloexec);
-    filter().known.get(fd)?.way
-}
 
-/// Where the data of a call lies in the cage.
-type Vectors = Vec<(GuestPtr, u64)>;
+    fn guard(&self, call: &Call, index: usize, what: &str) -> Result<i32, Errno> {
+        let fd = self.held.fd();
+        if self.is_refused() {
+            return Err(filter().refuse(fd.cage, format_args!("{what} to descriptor {}", fd.fd)));
+        }
+        pass(call, index)
+    }
+}
 
 fn one_buffer(call: &Call) -> Result<Vectors, Errno> {
     let len = call.size(2);
     if len > i64::MAX as u64 {
         return Err(EINVAL);
     }
-    Ok(vec![(call.pointer(1), len.min(MAX_RW))])
+    Ok(call.take_buffer(1, len.min(MAX_RW)))
 }
 
 fn many_buffers(call: &Call) -> Result<Vectors, Errno> {
-    call.pointer(1).read_iovecs(call.int(2))
+    call.take_vectors(1, call.int(2))
 }
 
 /// Takes the next bytes that a program wrote, at most [`PIECE`].
@@ -130,8 +135,9 @@ fn write_on(
     vectors: fn(&Call) -> Result<Vectors, Errno>,
 ) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    match way(fd) {
-        None => guard(call, 0, what),
+    let kept = Kept::of(fd)?;
+    match kept.way() {
+        None => kept.guard(call, 0, what),
         Some(Way::Out(outlet)) => in_pieces(vectors(call)?, |piece, _| {
             outlet.write(fd, None, piece, &|bytes| {
                 super::outlet::plain_write(fd, bytes)
@@ -149,8 +155,9 @@ fn write_at(
 ) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
     let start = u64::try_from(call.long(3)).map_err(|_| EINVAL)?;
-    match way(fd) {
-        None => guard(call, 0, what),
+    let kept = Kept::of(fd)?;
+    match kept.way() {
+        None => kept.guard(call, 0, what),
         // Redirected standard streams are streams, whatever they lead to.
         Some(Way::Out(_)) => Err(ESPIPE),
         Some(Way::File(file)) => in_pieces(vectors(call)?, |piece, done| {
@@ -190,27 +197,25 @@ fn refuse_urgent(flags: i32) -> Result<(), Errno> {
 /// sendto: descriptor, buffer, length, flags, address, its length.
 pub fn sendto(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    let Some(Way::Out(outlet)) = way(fd) else {
+    let kept = Kept::of(fd)?;
+    let Some(Way::Out(outlet)) = kept.way() else {
         return pass(call, 0);
     };
     refuse_urgent(call.int(3))?;
     let mut name = Vec::new();
-    let mut to = call.arg(4);
-    if !call.pointer(4).is_null() {
+    if !call.is_null(4) {
         // Read once: who is judged is who gets it.
         let len = call.int(5);
         if !(0..=MOST_ADDRESS as i32).contains(&len) {
             return Err(EINVAL);
         }
-        name.resize(len as usize, 0);
-        call.pointer(4).read_into(&mut name)?;
-        to = own_buffer(name.as_ptr());
+        name = call.take_bytes(4, len as usize)?;
     }
     let peer = peers::address(&name);
     in_pieces(one_buffer(call)?, |piece, _| {
         outlet.write(fd, peer, piece, &|bytes| {
             let [buffer, len] = own(fd.cage, bytes);
-            let args = [fd.arg(), buffer, len, call.arg(3), to, call.arg(5)];
+            let args = [fd.arg(), buffer, len, call.arg(3), call.arg(4), call.arg(5)];
             kernel::call(SYS_SENDTO, fd.cage, &args)
         })
     })
@@ -232,20 +237,18 @@ const MOST_VECTORS: u64 = 1024;
 /// sendmsg: descriptor, message header, flags.
 pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    let Some(Way::Out(outlet)) = way(fd) else {
+    let kept = Kept::of(fd)?;
+    let Some(Way::Out(outlet)) = kept.way() else {
         return pass(call, 0);
     };
     refuse_urgent(call.int(2))?;
-    let header: [u8; MSGHDR_LEN] = call.pointer(1).read()?;
+    let header: [u8; MSGHDR_LEN] = call.take(1)?;
     let word = |at: usize| {
         let mut word = [0; 8];
         word.copy_from_slice(&header[at..at + 8]);
         u64::from_le_bytes(word)
     };
-    let pointer = |at: usize| GuestPtr {
-        addr: word(at),
-        cage: call.arg(1).cage,
-    };
+    let pointer = |at: usize| call.nested(1, word(at));
     if word(IOV_COUNT) > MOST_VECTORS {
         return Err(Errno(error::EMSGSIZE));
     }
@@ -292,7 +295,7 @@ pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
 /// lseek: descriptor, offset, whence. A redirected standard stream has no offset while it is
 /// redacted: what was written is not all there yet.
 pub fn lseek(call: &Call) -> Result<i32, Errno> {
-    match way(CageFd::of(call, 0)) {
+    match Kept::of(CageFd::of(call, 0))?.way() {
         Some(Way::Out(_)) => Err(ESPIPE),
         Some(Way::File(file)) => file.change(|| pass(call, 0)),
         None => pass(call, 0),
@@ -302,7 +305,7 @@ pub fn lseek(call: &Call) -> Result<i32, Errno> {
 /// fsync and fdatasync: what is held goes out before.
 pub fn fsync(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    if let Some(Way::Out(outlet)) = way(fd) {
+    if let Some(Way::Out(outlet)) = Kept::of(fd)?.way() {
         outlet.flush(fd);
     }
     pass(call, 0)
@@ -316,13 +319,15 @@ pub fn refuse(_call: &Call) -> Result<i32, Errno> {
 /// ftruncate: descriptor, length. What was streamed into a file is not shortened: what comes next
 /// would stand behind what was not its beginning.
 pub fn ftruncate(call: &Call) -> Result<i32, Errno> {
+    if call.long(1) < 0 {
+        return Err(EINVAL);
+    }
     let fd = CageFd::of(call, 0);
-    match way(fd) {
+    let kept = Kept::of(fd)?;
+    match kept.way() {
         Some(Way::Out(_)) => Err(EINVAL),
-        Some(Way::File(file)) if call.long(1) >= 0 => {
-            file.file().resize(fd, |_| call.size(1), || pass(call, 0))
-        }
-        _ => guard_at(call, 1, "ftruncate"),
+        Some(Way::File(file)) => file.file().resize(fd, |_| call.size(1), || pass(call, 0)),
+        None => kept.guard(call, 0, "ftruncate"),
     }
 }
 
@@ -332,7 +337,8 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
         return Err(EINVAL);
     }
     let fd = CageFd::of(call, 0);
-    let way = way(fd);
+    let kept = Kept::of(fd)?;
+    let way = kept.way();
     if matches!(way, Some(Way::Out(_))) {
         return match fd.stat()?.is_regular() {
             true => Err(ESPIPE),
@@ -349,7 +355,7 @@ pub fn fallocate(call: &Call) -> Result<i32, Errno> {
             file.file()
                 .resize(fd, |size| size.max(end), || pass(call, 0))
         }
-        _ => guard(call, 0, "fallocate"),
+        _ => kept.guard(call, 0, "fallocate"),
     }
 }
 
@@ -360,11 +366,12 @@ pub fn copy_file_range(call: &Call) -> Result<i32, Errno> {
         return pass(call, 0);
     }
     let to = CageFd::of(call, 2);
-    if filter().redaction.is_some() && !is_refused(to) {
+    let kept = Kept::of(to)?;
+    if filter().redaction.is_some() && !kept.is_refused() {
         // Programs read and write then.
-        return Err(if to.stat().is_ok() { EXDEV } else { EBADF });
+        return Err(EXDEV);
     }
-    guard(call, 2, "copy_file_range")
+    kept.guard(call, 2, "copy_file_range")
 }
 
 /// mmap: address, length, protection, flags, descriptor, offset.
@@ -373,21 +380,28 @@ pub fn copy_file_range(call: &Call) -> Result<i32, Errno> {
 /// mprotect could open it for writing later. What was opened for reading only is not concerned.
 pub fn mmap(call: &Call) -> Result<i32, Errno> {
     let flags = call.int(3);
+    // The descriptor is looked up in the table of the cage that the call is made for.
+    let cage = call.cage_of(1);
     let is_shared = flags & mman::MAP_SHARED != 0 && flags & mman::MAP_ANONYMOUS == 0;
-    let fd = CageFd::of(call, 4);
-    if is_shared && is_refused(fd) {
-        return Err(filter().refuse(
-            fd.cage,
-            format_args!("shared mapping of descriptor {}", fd.fd),
-        ));
+    if !is_shared {
+        return call.forward(cage);
+    }
+    let fd = CageFd {
+        cage,
+        fd: call.int(4),
+    };
+    let kept = Kept::of(fd)?;
+    if kept.is_refused() {
+        let what = format_args!("shared mapping of descriptor {}", fd.fd);
+        return Err(filter().refuse(cage, what));
     }
     let is_file = |way: Way| match way {
         Way::File(_) => true,
         Way::Out(_) => fd.stat().is_ok_and(|stat| stat.is_regular()),
     };
-    if is_shared && way(fd).is_some_and(is_file) {
+    if kept.way().is_some_and(is_file) {
         // What is stored in it could not be seen.
         return Err(ENODEV);
     }
-    pass(call, 1)
+    call.forward(cage)
 }

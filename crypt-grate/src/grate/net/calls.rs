@@ -1,7 +1,7 @@
 //! Sockets made and connected, and what is sent and received through them.
 
 use super::datagram::{self, Messages};
-use super::message::{Header, Sink, Source, address, give_address};
+use super::message::{Header, Sink, Source, address_len, give_address};
 use super::stream::{Link, Step};
 use super::{Kind, Socket, Stream, below, is_internet};
 use crate::grate::state;
@@ -9,11 +9,9 @@ use crate::grate::state::lock;
 use crypt_grate::peers::socket_address;
 use grate_rs::constants::{SYS_SENDTO, SYS_WRITEV, error, net, poll};
 use grate_rs::kernel::{self, int, pass, value};
-use grate_rs::{CageFd, Call, Errno, GuestPtr};
+use grate_rs::{CageFd, Call, Errno, Vectors};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-type Vectors = Vec<(GuestPtr, u64)>;
 
 const EAGAIN: Errno = Errno(error::EAGAIN);
 
@@ -44,8 +42,7 @@ pub fn socket(call: &Call) -> Result<i32, Errno> {
     };
     let cage = call.cage_of(0);
     let fd = pass(call, 0)?;
-    let cloexec = call.int(1) & net::SOCK_CLOEXEC != 0;
-    state.note_socket(CageFd { cage, fd }, socket, cloexec);
+    state.note_socket(CageFd { cage, fd }, socket);
     Ok(fd)
 }
 
@@ -53,16 +50,12 @@ pub fn socket(call: &Call) -> Result<i32, Errno> {
 pub fn connect(call: &Call) -> Result<i32, Errno> {
     let state = state();
     let fd = CageFd::of(call, 0);
-    let Some(socket) = state.socket(fd) else {
+    let (_held, Some(socket)) = state.hold_socket(fd)? else {
         return pass(call, 0);
     };
-    // Copied, so that what is looked at is what is connected to.
-    let name = address(call.pointer(1), call.int(2))?;
-    let forward = || {
-        let mut args = *call.args();
-        args[1] = grate_rs::own_buffer(name.as_ptr());
-        call.forward_with(fd.cage, &args)
-    };
+    // What is looked at is what is connected to.
+    let name = call.take_bytes(1, address_len(call.int(2))?)?;
+    let forward = || call.forward(fd.cage);
     match &socket.kind {
         Kind::Messages(messages) => {
             let mut messages = lock(messages);
@@ -142,15 +135,15 @@ fn connect_stream(
 
 /// accept: descriptor, where the address goes, where its length is.
 pub fn accept(call: &Call) -> Result<i32, Errno> {
-    accept_with(call, 0)
+    accept_with(call)
 }
 
 /// accept4: as accept, with flags.
 pub fn accept4(call: &Call) -> Result<i32, Errno> {
-    accept_with(call, call.int(3))
+    accept_with(call)
 }
 
-fn accept_with(call: &Call, flags: i32) -> Result<i32, Errno> {
+fn accept_with(call: &Call) -> Result<i32, Errno> {
     let state = state();
     let cage = call.cage_of(0);
     let fd = pass(call, 0)?;
@@ -158,7 +151,7 @@ fn accept_with(call: &Call, flags: i32) -> Result<i32, Errno> {
     // What listens need not be known: only what it brings counts.
     if state.network.is_sealed() && is_internet(fd) {
         match state.accepted(fd) {
-            Ok(socket) => state.note_socket(fd, socket, flags & net::SOCK_CLOEXEC != 0),
+            Ok(socket) => state.note_socket(fd, socket),
             Err(errno) => {
                 fd.close();
                 return Err(errno);
@@ -185,85 +178,132 @@ impl Way {
     }
 }
 
+/// Takes the buffers of a call, once it is known that it is not to pass.
+type Take = fn(&Call) -> Result<Vectors, Errno>;
+
 /// read and readv on a socket.
-pub fn read(
-    call: &Call,
-    socket: &Arc<Socket>,
-    vectors: Result<Vectors, Errno>,
-) -> Result<i32, Errno> {
+pub fn read(call: &Call, socket: &Arc<Socket>, take: Take) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    match vectors {
-        // As the kernel: who wants nothing gets nothing, and does not wait.
-        Ok(vectors) if vectors.iter().all(|(_, len)| *len == 0) => Ok(0),
-        Ok(vectors) => receive(socket, fd, vectors, 0, &Beside::Nothing).finish(call),
-        Err(errno) => Err(errno),
-    }
+    receive(socket, fd, 0, || {
+        Ok(Room {
+            vectors: take(call)?,
+            beside: Beside::Nothing,
+            skips_empty: true,
+        })
+    })
+    .finish(call)
 }
 
 /// write and writev on a socket.
-pub fn write(
-    call: &Call,
-    socket: &Arc<Socket>,
-    vectors: Result<Vectors, Errno>,
-) -> Result<i32, Errno> {
+pub fn write(call: &Call, socket: &Arc<Socket>, take: Take) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    let vectors = vectors?;
-    if u64::from(call.nr) == SYS_WRITEV && vectors.iter().all(|(_, len)| *len == 0) {
-        // As the kernel: of vectors without a byte the socket hears nothing.
-        return Ok(0);
-    }
-    send(socket, fd, vectors, 0, &[], None).finish(call)
+    send(socket, fd, 0, || {
+        Ok(Message {
+            vectors: take(call)?,
+            name: Vec::new(),
+            header: None,
+            // As the kernel: of vectors without a byte the socket hears nothing.
+            skips_empty: u64::from(call.nr) == SYS_WRITEV,
+        })
+    })
+    .finish(call)
 }
 
 /// sendto: descriptor, buffer, length, flags, address, its length.
 pub fn sendto(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    let Some(socket) = state().socket(fd) else {
+    let (_held, Some(socket)) = state().hold_socket(fd)? else {
         return pass(call, 0);
     };
-    let name = match call.pointer(4) {
-        place if place.is_null() => Vec::new(),
-        place => address(place, call.int(5))?,
-    };
-    let vectors = vec![(call.pointer(1), length(call.size(2)))];
-    send(&socket, fd, vectors, call.int(3), &name, None).finish(call)
+    send(&socket, fd, call.int(3), || {
+        let name = if call.is_null(4) {
+            Vec::new()
+        } else {
+            call.take_bytes(4, address_len(call.int(5))?)?
+        };
+        Ok(Message {
+            vectors: call.take_buffer(1, length(call.size(2))),
+            name,
+            header: None,
+            skips_empty: false,
+        })
+    })
+    .finish(call)
 }
 
 /// sendmsg: descriptor, header, flags.
 pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    let Some(socket) = state().socket(fd) else {
+    let (_held, Some(socket)) = state().hold_socket(fd)? else {
         return pass(call, 0);
     };
-    let header = Header::of(call, 1)?;
-    let name = if header.name.is_null() {
-        Vec::new()
-    } else {
-        address(header.name, header.name_len as i32)?
-    };
-    let vectors = header.vectors.clone();
-    send(&socket, fd, vectors, call.int(2), &name, Some(&header)).finish(call)
+    send(&socket, fd, call.int(2), || {
+        let mut header = Header::take(call, 1)?;
+        Ok(Message {
+            vectors: std::mem::take(&mut header.vectors),
+            name: header.address()?,
+            header: Some(header),
+            skips_empty: false,
+        })
+    })
+    .finish(call)
 }
 
 /// recvfrom: descriptor, buffer, length, flags, where the address goes, where its length is.
 pub fn recvfrom(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    let Some(socket) = state().socket(fd) else {
+    // Not held: what it waits for may be a close.
+    let (_, Some(socket)) = state().hold_socket(fd)? else {
         return pass(call, 0);
     };
-    let vectors = vec![(call.pointer(1), length(call.size(2)))];
-    receive(&socket, fd, vectors, call.int(3), &Beside::Address(call)).finish(call)
+    receive(&socket, fd, call.int(3), || {
+        Ok(Room {
+            vectors: call.take_buffer(1, length(call.size(2))),
+            beside: Beside::Address(call),
+            skips_empty: false,
+        })
+    })
+    .finish(call)
 }
 
 /// recvmsg: descriptor, header, flags.
 pub fn recvmsg(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    let Some(socket) = state().socket(fd) else {
+    // Not held: what it waits for may be a close.
+    let (_, Some(socket)) = state().hold_socket(fd)? else {
         return pass(call, 0);
     };
-    let header = Header::of(call, 1)?;
-    let vectors = header.vectors.clone();
-    receive(&socket, fd, vectors, call.int(2), &Beside::Header(&header)).finish(call)
+    receive(&socket, fd, call.int(2), || {
+        let mut header = Header::take(call, 1)?;
+        Ok(Room {
+            vectors: std::mem::take(&mut header.vectors),
+            beside: Beside::Header(header),
+            skips_empty: false,
+        })
+    })
+    .finish(call)
+}
+
+/// What a call sends.
+struct Message {
+    vectors: Vectors,
+    /// Where it goes; empty for the peer.
+    name: Vec<u8>,
+    header: Option<Header>,
+    /// Whether nothing is done where there is no byte.
+    skips_empty: bool,
+}
+
+/// What a call has room for.
+struct Room<'a> {
+    vectors: Vectors,
+    beside: Beside<'a>,
+    /// Whether nothing is done, nor waited for, where there is no room.
+    skips_empty: bool,
+}
+
+fn is_empty(vectors: &Vectors) -> bool {
+    vectors.iter().all(|(_, len)| *len == 0)
 }
 
 /// Most bytes one call moves, as Linux's `MAX_RW_COUNT`.
@@ -275,7 +315,7 @@ fn length(len: u64) -> u64 {
 enum Beside<'a> {
     Nothing,
     Address(&'a Call),
-    Header(&'a Header),
+    Header(Header),
 }
 
 impl Beside<'_> {
@@ -340,32 +380,42 @@ pub fn milliseconds(time: Option<Duration>) -> i32 {
     })
 }
 
-fn receive(
+fn receive<'a>(
     socket: &Arc<Socket>,
     fd: CageFd,
-    vectors: Vectors,
     flags: i32,
-    beside: &Beside<'_>,
+    take: impl FnOnce() -> Result<Room<'a>, Errno>,
 ) -> Way {
     if flags & net::MSG_ERRQUEUE != 0 {
         // Programs get no copies of what they have sent: it was sealed.
         return Way::Here(Err(EAGAIN));
     }
+    if let Kind::Stream(stream) = &socket.kind
+        && !matches!(*lock(stream), Stream::Sealed(_))
+    {
+        return Way::Pass;
+    }
+    let Room {
+        vectors,
+        beside,
+        skips_empty,
+    } = match take() {
+        Ok(room) => room,
+        Err(errno) => return Way::Here(Err(errno)),
+    };
+    if skips_empty && is_empty(&vectors) {
+        // As the kernel: who wants nothing gets nothing, and does not wait.
+        return Way::Here(Ok(0));
+    }
     let mut patience = Patience::new(socket, fd, flags, net::SO_RCVTIMEO);
     let sink = Sink::new(vectors);
-    match &socket.kind {
-        Kind::Messages(messages) => {
-            Way::Here(receive_message(messages, &mut patience, sink, beside))
-        }
-        Kind::Stream(stream) if matches!(*lock(stream), Stream::Sealed(_)) => {
-            let result = receive_stream(socket, &mut patience, sink);
-            Way::Here(result.and_then(|count| {
-                beside.give(&[], &[], 0)?;
-                Ok(count)
-            }))
-        }
-        Kind::Stream(_) => Way::Pass,
-    }
+    Way::Here(match &socket.kind {
+        Kind::Messages(messages) => receive_message(messages, &mut patience, sink, &beside),
+        Kind::Stream(_) => receive_stream(socket, &mut patience, sink).and_then(|count| {
+            beside.give(&[], &[], 0)?;
+            Ok(count)
+        }),
+    })
 }
 
 fn receive_message(
@@ -439,42 +489,46 @@ fn receive_stream(socket: &Arc<Socket>, patience: &mut Patience, sink: Sink) -> 
 fn send(
     socket: &Arc<Socket>,
     fd: CageFd,
-    vectors: Vectors,
     flags: i32,
-    name: &[u8],
-    header: Option<&Header>,
+    take: impl FnOnce() -> Result<Message, Errno>,
 ) -> Way {
-    let mut source = Source::new(vectors);
-    match &socket.kind {
-        Kind::Messages(messages) => {
-            let len = source.left() as i32;
-            let sealed = lock(messages).prepare(&mut source, name);
-            Way::Here(sealed.and_then(|wire| {
-                datagram::send(fd, &wire, flags, name, header)?;
-                Ok(len)
-            }))
+    let mut is_idle = false;
+    if let Kind::Stream(stream) = &socket.kind {
+        if flags & net::MSG_FASTOPEN != 0 {
+            // Data in the first packet comes before any handshake, and goes to any peer: programs
+            // connect then.
+            return Way::Here(Err(Errno(error::EOPNOTSUPP)));
         }
-        Kind::Stream(stream) => {
-            let is_idle = match &*lock(stream) {
-                Stream::Plain => return Way::Pass,
-                Stream::Idle => true,
-                Stream::Sealed(_) => false,
-            };
-            Way::Here(if is_idle {
-                send_unconnected(fd, flags)
-            } else {
-                send_stream(socket, fd, source, flags)
-            })
+        match &*lock(stream) {
+            Stream::Plain => return Way::Pass,
+            Stream::Idle => is_idle = true,
+            Stream::Sealed(_) => {}
         }
     }
+    let message = match take() {
+        Ok(message) => message,
+        Err(errno) => return Way::Here(Err(errno)),
+    };
+    if message.skips_empty && is_empty(&message.vectors) {
+        return Way::Here(Ok(0));
+    }
+    let mut source = Source::new(message.vectors);
+    Way::Here(match &socket.kind {
+        Kind::Messages(messages) => {
+            let len = source.left() as i32;
+            let sealed = lock(messages).prepare(&mut source, &message.name);
+            sealed.and_then(|wire| {
+                datagram::send(fd, &wire, flags, &message.name, message.header.as_ref())?;
+                Ok(len)
+            })
+        }
+        Kind::Stream(_) if is_idle => send_unconnected(fd, flags),
+        Kind::Stream(_) => send_stream(socket, fd, source, flags),
+    })
 }
 
 /// The kernel's answer to who sends what is not connected; of the data it gets none.
 fn send_unconnected(fd: CageFd, flags: i32) -> Result<i32, Errno> {
-    if flags & net::MSG_FASTOPEN != 0 {
-        // Data in the first packet comes before any handshake: programs connect then.
-        return Err(Errno(error::EOPNOTSUPP));
-    }
     let none = value(fd.cage, 0);
     let args = [fd.arg(), none, none, int(fd.cage, flags), none, none];
     kernel::call(SYS_SENDTO, fd.cage, &args)
@@ -486,7 +540,7 @@ fn send_stream(
     mut source: Source,
     flags: i32,
 ) -> Result<i32, Errno> {
-    if flags & (net::MSG_OOB | net::MSG_FASTOPEN) != 0 {
+    if flags & net::MSG_OOB != 0 {
         return Err(Errno(error::EOPNOTSUPP));
     }
     let mut patience = Patience::new(socket, fd, flags, net::SO_SNDTIMEO);

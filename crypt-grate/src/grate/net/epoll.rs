@@ -6,7 +6,7 @@ use super::calls::milliseconds;
 use super::{Socket, wait};
 use crate::grate::state;
 use crate::grate::state::{Opened, lock};
-use grate_rs::constants::{SYS_EPOLL_CTL, fs, poll};
+use grate_rs::constants::{SYS_EPOLL_CTL, poll};
 use grate_rs::kernel::{self, int, pass};
 use grate_rs::{CageFd, Call, Errno, own_buffer};
 use std::collections::HashMap;
@@ -54,12 +54,8 @@ pub fn create(call: &Call) -> Result<i32, Errno> {
     let cage = call.cage_of(0);
     let fd = pass(call, 0)?;
     if state().network.is_sealed() {
-        const SYS_EPOLL_CREATE1: u32 = 291;
-        let cloexec = call.nr == SYS_EPOLL_CREATE1 && call.int(0) & fs::O_CLOEXEC != 0;
         let epoll = Some(Opened::Epoll(Arc::default()));
-        state()
-            .descriptors
-            .note(CageFd { cage, fd }, epoll, cloexec);
+        state().descriptors.note(CageFd { cage, fd }, epoll);
     }
     Ok(fd)
 }
@@ -81,10 +77,14 @@ fn event(events: u32, number: u64) -> [u8; EVENT_LEN] {
 
 /// epoll_ctl: instance, operation, descriptor, event.
 pub fn ctl(call: &Call) -> Result<i32, Errno> {
-    let Some(epoll) = epoll_of(CageFd::of(call, 0)) else {
+    let instance = CageFd::of(call, 0);
+    let Some(epoll) = epoll_of(instance) else {
         return pass(call, 0);
     };
-    let fd = CageFd::of(call, 2);
+    let fd = CageFd {
+        fd: call.int(2),
+        ..instance
+    };
     let operation = call.int(1);
     let mut all = lock(&epoll.0);
     if operation != poll::EPOLL_CTL_ADD && operation != poll::EPOLL_CTL_MOD {
@@ -96,7 +96,7 @@ pub fn ctl(call: &Call) -> Result<i32, Errno> {
         }
         return Ok(result);
     }
-    let given: [u8; EVENT_LEN] = call.pointer(3).read()?;
+    let given: [u8; EVENT_LEN] = call.take(3)?;
     let events = u32::from_le_bytes([given[0], given[1], given[2], given[3]]);
     let mut data = [0; 8];
     data.copy_from_slice(&given[4..]);
@@ -105,7 +105,7 @@ pub fn ctl(call: &Call) -> Result<i32, Errno> {
         _ => all.next,
     };
     let bytes = event(events, number);
-    let mut args = *call.args();
+    let mut args = call.args();
     args[3] = own_buffer(bytes.as_ptr());
     let result = call.forward_with(call.cage_of(0), &args)?;
     all.next = all.next.max(number + 1);
@@ -136,7 +136,7 @@ pub fn wait(call: &Call) -> Result<i32, Errno> {
     let mut bytes = vec![0; EVENT_LEN * most as usize];
     loop {
         let left = limit.map(|limit| limit.saturating_sub(since.elapsed()));
-        let mut args = *call.args();
+        let mut args = call.args();
         args[1] = own_buffer(bytes.as_mut_ptr());
         args[2] = int(instance.cage, most);
         args[3] = int(instance.cage, milliseconds(left));
@@ -144,7 +144,7 @@ pub fn wait(call: &Call) -> Result<i32, Errno> {
         let found = &bytes[..(EVENT_LEN * count.max(0) as usize).min(bytes.len())];
         let told = epoll.told(instance, found);
         if !told.is_empty() {
-            call.pointer(1).write(&told)?;
+            call.place(1).write(&told)?;
             return Ok((told.len() / EVENT_LEN) as i32);
         }
         if count == 0 || left == Some(Duration::ZERO) {

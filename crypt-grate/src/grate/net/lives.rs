@@ -58,9 +58,8 @@ fn copy(fd: CageFd, socket: &Arc<Socket>, command: i32) -> Option<CageFd> {
         fd: kernel::call(SYS_FCNTL, fd.cage, &args).ok()?,
         ..fd
     };
-    let cloexec = command == fs::F_DUPFD_CLOEXEC;
     let opened = Some(Opened::Socket(socket.clone()));
-    state().descriptors.note(copy, opened, cloexec);
+    state().descriptors.note(copy, opened);
     Some(copy)
 }
 
@@ -122,7 +121,7 @@ fn closing(gone: &[CageFd], act: impl FnOnce() -> Result<i32, Errno>) -> Result<
         if result.is_ok() {
             end(copy, &socket);
         } else {
-            state().descriptors.note(copy, None, false);
+            state().descriptors.note(copy, None);
             copy.close();
         }
     }
@@ -152,30 +151,51 @@ pub fn dup3(call: &Call) -> Result<i32, Errno> {
 
 /// execve: descriptors marked so are closed.
 pub fn execve(call: &Call) -> Result<i32, Errno> {
-    let of_cage = state().descriptors.of_cage(call.cage_of(0)).into_iter();
-    let gone: Vec<_> = of_cage
-        .filter_map(|(fd, _, cloexec)| cloexec.then_some(fd))
-        .collect();
+    let gone = if state().has_sockets() {
+        state().descriptors.closed_by_exec(call.cage_of(0))
+    } else {
+        Vec::new()
+    };
     closing(&gone, || state().descriptors.execve(call))
 }
 
-/// exit and exit_group: status.
+/// exit: status. On Lind it ends a thread, and exit_group the cage; here both end the cage.
 pub fn exit(call: &Call) -> Result<i32, Errno> {
+    if cage_libc::sys::base() != 0 {
+        return call.forward(call.cage_of(0));
+    }
+    exit_group(call)
+}
+
+/// exit_group: status.
+pub fn exit_group(call: &Call) -> Result<i32, Errno> {
     let state = state();
     let cage = call.cage_of(0);
     let of_cage = state.descriptors.of_cage(cage).into_iter();
-    let gone: Vec<_> = of_cage.map(|(fd, ..)| fd).collect();
+    let gone: Vec<_> = of_cage.map(|(fd, _)| fd).collect();
     files::finish(&gone);
-    for (fd, socket) in last_of(&gone) {
+    let last = last_of(&gone);
+    // Not before nothing more can be sent: an end is an end, whatever comes of this call.
+    state.descriptors.end_cage(cage);
+    for (fd, socket) in last {
         end_now(fd, &socket);
     }
     if state.program.get() == Some(&cage) {
         state.network.pump.announce_end();
     }
-    state.descriptors.exit(call)
+    call.forward(cage)
 }
 
-/// wait4: a child that was killed went past `exit`.
+/// clone: the child has the descriptors of its parent.
+pub fn clone_cage(call: &Call) -> Result<i32, Errno> {
+    let table = &state().descriptors;
+    for cage in table.departed() {
+        table.forget_cage(cage);
+    }
+    table.clone_cage(call)
+}
+
+/// wait4: who was waited for is gone.
 pub fn wait4(call: &Call) -> Result<i32, Errno> {
     state().descriptors.wait4(call)
 }

@@ -138,20 +138,17 @@ fn word(bytes: &[u8; HEADER_LEN], at: usize) -> u64 {
 }
 
 impl Header {
-    /// Reads what an argument points to.
+    /// Takes what an argument points to.
     ///
     /// # Errors
     /// EFAULT; EMSGSIZE for too many buffers; EINVAL.
-    pub fn of(call: &Call, index: usize) -> Result<Self, Errno> {
+    pub fn take(call: &Call, index: usize) -> Result<Self, Errno> {
         const EINVAL: Errno = Errno(22);
         const EMSGSIZE: Errno = Errno(90);
         const MOST_VECTORS: u64 = 1024;
-        let at = call.pointer(index);
-        let bytes: [u8; HEADER_LEN] = at.read()?;
-        let pointer = |field: usize| GuestPtr {
-            addr: word(&bytes, field),
-            cage: at.cage,
-        };
+        let at = call.place(index);
+        let bytes: [u8; HEADER_LEN] = call.take(index)?;
+        let pointer = |field: usize| call.nested(index, word(&bytes, field));
         let count = word(&bytes, IOV_LEN_AT);
         if count > MOST_VECTORS {
             return Err(EMSGSIZE);
@@ -174,6 +171,19 @@ impl Header {
             control: pointer(CONTROL_AT),
             control_len: word(&bytes, CONTROL_LEN_AT),
         })
+    }
+
+    /// The address that it is sent to; empty for none.
+    ///
+    /// # Errors
+    /// EFAULT; EINVAL for a length that no address has.
+    pub fn address(&self) -> Result<Vec<u8>, Errno> {
+        if self.name.is_null() {
+            return Ok(Vec::new());
+        }
+        let mut bytes = vec![0; address_len(self.name_len as i32)?];
+        self.name.read_into(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// The control messages that are sent.
@@ -269,19 +279,14 @@ impl OwnHeader {
     }
 }
 
-/// The address that two arguments give.
+/// The length of an address, as an argument gives it.
 ///
 /// # Errors
-/// EFAULT; EINVAL for a length that no address has.
-pub fn address(pointer: GuestPtr, len: i32) -> Result<Vec<u8>, Errno> {
+/// EINVAL for a length that no address has.
+pub fn address_len(len: i32) -> Result<usize, Errno> {
     const EINVAL: Errno = Errno(22);
-    let len = usize::try_from(len)
-        .ok()
-        .filter(|&len| len <= NAME_ROOM)
-        .ok_or(EINVAL)?;
-    let mut bytes = vec![0; len];
-    pointer.read_into(&mut bytes)?;
-    Ok(bytes)
+    let len = usize::try_from(len).ok();
+    len.filter(|&len| len <= NAME_ROOM).ok_or(EINVAL)
 }
 
 /// Gives an address to where two arguments point: the address, cut to the room, and its length.
@@ -290,7 +295,7 @@ pub fn address(pointer: GuestPtr, len: i32) -> Result<Vec<u8>, Errno> {
 /// EFAULT; EINVAL for a negative room.
 pub fn give_address(call: &Call, index: usize, name: &[u8]) -> Result<(), Errno> {
     const EINVAL: Errno = Errno(22);
-    let (place, len_place) = (call.pointer(index), call.pointer(index + 1));
+    let (place, len_place) = (call.place(index), call.place(index + 1));
     if place.is_null() {
         return Ok(());
     }

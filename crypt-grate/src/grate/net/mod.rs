@@ -14,7 +14,7 @@ pub mod wait;
 pub use calls::{
     accept, accept4, connect, read, recvfrom, recvmsg, sendmsg, sendto, socket, write,
 };
-pub use lives::{close, dup2, dup3, execve, exit, wait4};
+pub use lives::{clone_cage, close, dup2, dup3, execve, exit, exit_group, wait4};
 pub use options::{fionread, getsockopt, setsockopt, shutdown};
 
 use super::native::WireAead;
@@ -24,7 +24,7 @@ use super::state::{Opened, State, lock};
 use crypt_grate::peers::{Peers, socket_address};
 use datagram::Messages;
 use grate_rs::constants::{error, net};
-use grate_rs::{CageFd, Errno};
+use grate_rs::{CageFd, Errno, Held};
 use keys::KeyRing;
 use pump::Pump;
 use sealed::wire::{Connection, Datagrams, Keys};
@@ -33,9 +33,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use stream::Link;
-
-/// Descriptors that the program may have been started with.
-const INHERITED: std::ops::Range<i32> = 0..64;
 
 /// What is sealed of the network, and what it is sealed with.
 pub struct Network {
@@ -163,7 +160,24 @@ impl Socket {
 }
 
 impl State {
-    /// The socket behind a descriptor, if it is one whose bytes are sealed.
+    /// The socket behind a descriptor, if it is one whose bytes are sealed; it stays that for as
+    /// long as the first is kept.
+    ///
+    /// # Errors
+    /// As [`State::hold`].
+    pub fn hold_socket(
+        &self,
+        fd: CageFd,
+    ) -> Result<(Held<'_, Opened>, Option<Arc<Socket>>), Errno> {
+        let held = self.hold(fd)?;
+        let socket = match held.what() {
+            Some(Opened::Socket(socket)) => Some(Arc::clone(socket)),
+            _ => None,
+        };
+        Ok((held, socket))
+    }
+
+    /// The socket behind a descriptor, as far as is known: for calls that wait or show something.
     pub fn socket(&self, fd: CageFd) -> Option<Arc<Socket>> {
         match self.descriptors.get(fd)? {
             Opened::Socket(socket) => Some(socket),
@@ -213,24 +227,8 @@ impl State {
         Ok(Socket::stream(Stream::Sealed(Box::new(link))))
     }
 
-    /// Looks at what the program is started with: a listening socket may have been handed to it.
-    pub fn note_inherited(&self, cage: u64) {
-        if !self.network.is_sealed {
-            return;
-        }
-        for fd in INHERITED {
-            let fd = CageFd { cage, fd };
-            if is_internet(fd) {
-                match self.inherited(fd) {
-                    Ok(socket) => self.note_socket(fd, socket, false),
-                    // What can't be sealed is not for the program.
-                    Err(_) => fd.close(),
-                }
-            }
-        }
-    }
-
-    fn inherited(&self, fd: CageFd) -> Result<Socket, Errno> {
+    /// What a socket is that was made unseen.
+    fn unseen(&self, fd: CageFd) -> Result<Socket, Errno> {
         if below::option(fd, net::SOL_SOCKET, net::SO_TYPE)? != net::SOCK_STREAM {
             let mut messages = Messages::new(self.datagrams()?);
             if let Ok(peer) = below::peer_name(fd) {
@@ -245,12 +243,15 @@ impl State {
         }
     }
 
-    fn note_socket(&self, fd: CageFd, socket: Socket, cloexec: bool) {
+    fn opened(&self, socket: Socket) -> Opened {
         let socket = Arc::new(socket);
         self.set_has_sockets();
         self.network.pump.watch(&socket);
-        self.descriptors
-            .note(fd, Some(Opened::Socket(socket)), cloexec);
+        Opened::Socket(socket)
+    }
+
+    fn note_socket(&self, fd: CageFd, socket: Socket) {
+        self.descriptors.note(fd, Some(self.opened(socket)));
     }
 
     /// A descriptor of a socket, for calls that are made without a program's.
@@ -262,8 +263,16 @@ impl State {
     }
 }
 
+/// What an internet socket is that was made unseen.
+///
+/// # Errors
+/// That it can't be sealed.
+pub fn found(state: &State, fd: CageFd) -> Result<Opened, Errno> {
+    state.unseen(fd).map(|socket| state.opened(socket))
+}
+
 /// Whether it is a socket of IPv4 or IPv6.
-fn is_internet(fd: CageFd) -> bool {
+pub fn is_internet(fd: CageFd) -> bool {
     below::own_name(fd).is_ok_and(|name| {
         let family = name
             .first_chunk()

@@ -60,7 +60,7 @@ pub fn getsockopt(call: &Call) -> Result<i32, Errno> {
             if matches!(socket.kind, Kind::Messages(_)) =>
         {
             let result = pass(call, 0)?;
-            let mtu = i32::from_le_bytes(call.pointer(3).read()?);
+            let mtu = i32::from_le_bytes(call.place(3).read()?);
             give_int(call, mtu - DATAGRAM_OVERHEAD as i32)?;
             Ok(result)
         }
@@ -70,13 +70,13 @@ pub fn getsockopt(call: &Call) -> Result<i32, Errno> {
 
 /// Puts a number where the kernel has put another, as far as there is room.
 fn give_int(call: &Call, number: i32) -> Result<(), Errno> {
-    let room = u32::from_le_bytes(call.pointer(4).read()?).min(4) as usize;
-    call.pointer(3).write(&number.to_le_bytes()[..room])
+    let room = u32::from_le_bytes(call.place(4).read()?).min(4) as usize;
+    call.place(3).write(&number.to_le_bytes()[..room])
 }
 
 /// setsockopt: descriptor, level, name, where the value is, its length.
 pub fn setsockopt(call: &Call) -> Result<i32, Errno> {
-    let Some(socket) = state().socket(CageFd::of(call, 0)) else {
+    let (_held, Some(socket)) = state().hold_socket(CageFd::of(call, 0))? else {
         return pass(call, 0);
     };
     match (call.int(1), call.int(2)) {
@@ -107,6 +107,6 @@ pub fn fionread(call: &Call, socket: &Socket) -> Result<i32, Errno> {
             Stream::Idle | Stream::Plain => return pass(call, 0),
         },
     };
-    call.pointer(2).write(&(len as i32).to_le_bytes())?;
+    call.place(2).write(&(len as i32).to_le_bytes())?;
     Ok(0)
 }

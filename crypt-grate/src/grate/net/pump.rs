@@ -132,7 +132,7 @@ pub fn end_orphan(fd: CageFd, socket: &Arc<Socket>) {
         && socket.with_link(|link| link.is_finished()) != Some(false)
         && matches!(state().descriptors.get(fd), Some(Opened::Socket(other)) if Arc::ptr_eq(&other, socket))
     {
-        state().descriptors.note(fd, None, false);
+        state().descriptors.note(fd, None);
         fd.close();
     }
 }

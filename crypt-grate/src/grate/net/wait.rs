@@ -146,7 +146,7 @@ pub fn poll(call: &Call) -> Result<i32, Errno> {
     }
     let cage = call.cage_of(1);
     let mut bytes = vec![0; ENTRY_LEN * count as usize];
-    call.pointer(0).read_into(&mut bytes)?;
+    call.place(0).read_into(&mut bytes)?;
     let mut entries: Vec<_> = bytes
         .chunks_exact(ENTRY_LEN)
         .map(|bytes| {
@@ -165,7 +165,7 @@ pub fn poll(call: &Call) -> Result<i32, Errno> {
     for (bytes, entry) in bytes.chunks_exact_mut(ENTRY_LEN).zip(&entries) {
         bytes[6..8].copy_from_slice(&entry.found.to_le_bytes());
     }
-    call.pointer(0).write(&bytes)?;
+    call.place(0).write(&bytes)?;
     Ok(count as i32)
 }
 
@@ -199,7 +199,7 @@ fn select_with(call: &Call, fraction: u64) -> Result<i32, Errno> {
     let len = 8 * (count as usize).div_ceil(64);
     let mut sets: [Option<Vec<u8>>; 3] = [None, None, None];
     for (index, set) in (1..).zip(&mut sets) {
-        let place = call.pointer(index);
+        let place = call.place(index);
         if !place.is_null() {
             let mut bytes = vec![0; len];
             place.read_into(&mut bytes)?;
@@ -231,7 +231,7 @@ fn select_with(call: &Call, fraction: u64) -> Result<i32, Errno> {
         return pass(call, 0);
     }
     let since = Instant::now();
-    let limit = time(call.pointer(4), fraction)?;
+    let limit = time(call.place(4), fraction)?;
     wait(cage, &mut entries, limit)?;
     if entries
         .iter()
@@ -252,7 +252,7 @@ fn select_with(call: &Call, fraction: u64) -> Result<i32, Errno> {
                 ready += 1;
             }
         }
-        call.pointer(index).write(&bytes)?;
+        call.place(index).write(&bytes)?;
     }
     if let Some(limit) = limit {
         let left = limit.saturating_sub(since.elapsed());
@@ -261,7 +261,7 @@ fn select_with(call: &Call, fraction: u64) -> Result<i32, Errno> {
         let part = u64::from(left.subsec_nanos()) * fraction / 1_000_000_000;
         bytes[8..].copy_from_slice(&part.to_le_bytes());
         // A place that can't be written is none of the caller's business any more.
-        let _ = call.pointer(4).write(&bytes);
+        let _ = call.place(4).write(&bytes);
     }
     Ok(ready)
 }

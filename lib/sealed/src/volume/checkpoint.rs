@@ -120,10 +120,10 @@ impl<A: Aead> Volume<A> {
         disk: &D,
         rng: &mut R,
     ) -> Result<(), Failure<D::Error>> {
-        if !self.begun {
+        let end = self.data_end()?;
+        if !self.lies_far_behind(end) {
             return Ok(());
         }
-        let end = self.data_end()?;
         if disk.size().map_err(Failure::Disk)? <= end.saturating_add(SLACK) {
             return Ok(());
         }
@@ -131,6 +131,19 @@ impl<A: Aead> Volume<A> {
         // Not before the new superblock is there the old one's log may go.
         disk.sync().map_err(Failure::Disk)?;
         disk.set_size(end).map_err(Failure::Disk)
+    }
+
+    /// Whether [`Volume::compact`] may have something to do, as far as is known without a look at the disk.
+    pub fn is_long(&self) -> bool {
+        self.data_end().is_ok_and(|end| self.lies_far_behind(end))
+    }
+
+    /// Whether anything may lie far behind the end, as far as is known without a look at the disk.
+    fn lies_far_behind(&self, end: u64) -> bool {
+        let written = self.layout().chunk_offset(self.fresh);
+        self.begun
+            && (self.far_places().next().is_some()
+                || written.is_ok_and(|written| written > end.saturating_add(SLACK)))
     }
 
     /// Knows the file as it is at a checkpoint.

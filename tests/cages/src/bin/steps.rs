@@ -6,7 +6,7 @@
 //! `open` relative to a directory's descriptor), `write TEXT`, `bytes TEXT` for one call each,
 //! `pwrite OFFSET TEXT`, `ftruncate SIZE`, `setfl FLAGS`, `map`, `close` on what was opened last,
 //! `out TEXT`, `err TEXT`, `truncate PATH SIZE`, `rename OLD NEW`, `link OLD NEW`, `symlink TEXT
-//! PATH`, `unlink PATH`, `mkdir PATH`, `chdir PATH`, and `udp PORT`, `connect PORT`, `send TEXT`,
+//! PATH`, `unlink PATH`, `rmdir PATH`, `mkdir PATH`, `chdir PATH`, and `udp PORT`, `connect PORT`, `send TEXT`,
 //! `sendto PORT TEXT` on datagrams to this machine, `urgent TEXT`. `socket FAMILY KIND` opens any other, `fastopen`
 //! asks for data in the first packet of what was opened last.
 
@@ -134,6 +134,7 @@ fn make(fd: &mut i32, step: &str) -> Result<i32, Errno> {
         "link" => two_paths(nr::LINK, first, second),
         "symlink" => two_paths(nr::SYMLINK, first, second),
         "unlink" => path_call(nr::UNLINK, first, &[]),
+        "rmdir" => path_call(nr::RMDIR, first, &[]),
         "mkdir" => path_call(nr::MKDIR, first, &[0o755]),
         "chdir" => path_call(nr::CHDIR, first, &[]),
         "socket" => {

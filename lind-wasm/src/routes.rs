@@ -1,23 +1,23 @@
 //! A cage's routes: which grate serves which of its calls.
 
-use crate::cage::CageId;
+use crate::ids::CageId;
 use crate::image::{Image, Service};
 use std::collections::BTreeMap;
 use std::sync::{Arc, RwLock, Weak};
 
 /// A registered handler.
 #[derive(Clone, Debug)]
-pub(super) struct Route {
+pub(crate) struct Route {
     /// The cage whose handler it is.
-    pub(super) grate: CageId,
+    pub(crate) grate: CageId,
     /// The image that was there at the registration.
-    pub(super) image: Weak<Image>,
+    pub(crate) image: Weak<Image>,
     /// Whether that image still serves calls.
-    pub(super) service: Arc<Service>,
+    pub(crate) service: Arc<Service>,
     /// Index into its function table.
-    pub(super) handler: u64,
+    pub(crate) handler: u64,
     /// Who registered: only that cage, or one that made it, can take it back.
-    pub(super) by: CageId,
+    pub(crate) by: CageId,
 }
 
 impl Route {
@@ -33,7 +33,7 @@ impl Route {
 pub struct HandlerTable(RwLock<Routes>);
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Routes {
+pub(crate) struct Routes {
     /// Numbers below [`LOW`], the ordinary system calls, found without a search.
     low: Vec<Vec<Route>>,
     high: BTreeMap<u32, Vec<Route>>,
@@ -66,7 +66,7 @@ impl Grates {
 const LOW: u32 = 512;
 
 impl Routes {
-    pub(super) fn get(&self, nr: u32) -> &[Route] {
+    pub(crate) fn get(&self, nr: u32) -> &[Route] {
         if nr < LOW {
             self.low.get(nr as usize).map_or(&[], Vec::as_slice)
         } else {
@@ -86,7 +86,7 @@ impl Routes {
     }
 
     /// Puts a route in force. What the same cage registered before is replaced, not kept below.
-    pub(super) fn push(&mut self, nr: u32, route: Route) {
+    pub(crate) fn push(&mut self, nr: u32, route: Route) {
         if self.of(nr).pop_if(|last| last.by == route.by).is_some() {
             self.count_grates();
         }
@@ -95,7 +95,7 @@ impl Routes {
     }
 
     /// Takes the route in force away, and the one below it comes into force.
-    pub(super) fn pop(&mut self, nr: u32) {
+    pub(crate) fn pop(&mut self, nr: u32) {
         self.of(nr).pop();
         self.count_grates();
     }
@@ -108,12 +108,17 @@ impl Routes {
     }
 
     /// Whether each route of `old` that `may_drop` does not give up is among these.
-    pub(super) fn keep(&self, old: &Self, may_drop: impl Fn(&Route) -> bool) -> bool {
+    pub(crate) fn keep(&self, old: &Self, may_drop: impl Fn(&Route) -> bool) -> bool {
         old.all().all(|(nr, routes)| {
             routes
                 .iter()
                 .all(|route| may_drop(route) || self.get(nr).iter().any(|kept| kept.same(route)))
         })
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.all().map(|(_, routes)| routes.len()).sum()
     }
 
     fn all(&self) -> impl Iterator<Item = (u32, &Vec<Route>)> {
@@ -127,7 +132,7 @@ impl Routes {
 }
 
 /// Where a call of a cage leads.
-pub(super) enum Way {
+pub(crate) enum Way {
     /// To that handler of that grate.
     Handler(CageId, Arc<Image>, u64),
     /// To the kernel: no grate serves that number.
@@ -142,18 +147,23 @@ impl HandlerTable {
         Self(RwLock::new(self.read().clone()))
     }
 
+    /// How many routes there are.
+    pub fn count(&self) -> usize {
+        self.read().count()
+    }
+
     /// Forgets all routes: what a cage that has ended needs no more.
     pub fn clear(&self) {
         *self.write() = Routes::default();
     }
 
     /// Whether `cage` is a grate of the table's owner.
-    pub(super) fn leads_to(&self, cage: CageId) -> bool {
+    pub(crate) fn leads_to(&self, cage: CageId) -> bool {
         self.read().grates.ids.contains(&cage)
     }
 
     /// Where a call of that number leads.
-    pub(super) fn way(&self, nr: u32) -> Way {
+    pub(crate) fn way(&self, nr: u32) -> Way {
         let routes = self.read();
         if !routes.grates.services.iter().all(|service| service.is_up()) {
             return Way::Orphaned;
@@ -167,11 +177,11 @@ impl HandlerTable {
         }
     }
 
-    pub(super) fn read(&self) -> std::sync::RwLockReadGuard<'_, Routes> {
+    pub(crate) fn read(&self) -> std::sync::RwLockReadGuard<'_, Routes> {
         self.0.read().unwrap_or_else(|e| e.into_inner())
     }
 
-    pub(super) fn write(&self) -> std::sync::RwLockWriteGuard<'_, Routes> {
+    pub(crate) fn write(&self) -> std::sync::RwLockWriteGuard<'_, Routes> {
         self.0.write().unwrap_or_else(|e| e.into_inner())
     }
 }

@@ -1,0 +1,222 @@
+//! What each instance of a program carries along, and why it stops.
+
+use crate::cage::{Cage, NewImage, Unborn, WaitStatus};
+use crate::image::Image;
+use crate::limits::Tables;
+use crate::module::{MEMORY_FIELD, MEMORY_MODULE, START};
+use crate::program::Kind;
+use crate::runtime::Runtime;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use wasmtime::{
+    AsContextMut, Global, Instance, InstancePre, Linker, Store, TypedFunc, UpdateDeadline,
+    WasmParams,
+};
+
+/// What an instance carries along.
+pub struct HostState {
+    /// The run.
+    pub rt: Arc<Runtime>,
+    /// The cage that the instance belongs to.
+    pub cage: Arc<Cage>,
+    /// What programs import.
+    pub linkers: Arc<Linkers>,
+    /// Its program and memory.
+    pub image: Arc<Image>,
+    /// The instance that runs `_start`, not a worker.
+    pub main: bool,
+    /// How to fork, if the program can.
+    pub asyncify: Option<Asyncify>,
+    /// A fork under way: the stack is being saved. The child, and the parent's result.
+    pub unwinding: Option<(Unborn, i32)>,
+    /// One of the functions of [`Asyncify`] is running.
+    in_asyncify: bool,
+    /// The result that the interrupted call gives once the stack is back.
+    pub rewind: Option<i32>,
+    /// The root directory as a WASI program has it.
+    pub preopen: Preopen,
+    /// What its tables take.
+    pub tables: Tables,
+    /// Data segments that the instance has dropped.
+    pub dropped: HashSet<u32>,
+}
+
+impl HostState {
+    /// State of a main instance or of a worker.
+    pub fn new(
+        rt: Arc<Runtime>,
+        linkers: Arc<Linkers>,
+        cage: Arc<Cage>,
+        image: Arc<Image>,
+        main: bool,
+    ) -> Self {
+        Self {
+            tables: Tables::new(&cage.account),
+            rt,
+            linkers,
+            cage,
+            image,
+            main,
+            asyncify: None,
+            unwinding: None,
+            in_asyncify: false,
+            rewind: None,
+            preopen: Preopen::default(),
+            dropped: HashSet::new(),
+        }
+    }
+
+    /// Why the instance must stop, if it must.
+    pub fn doomed(&self) -> Option<Stop> {
+        self.cage.doom().map(Stop::Exit)
+    }
+
+    /// Why it is no time for a system call, if it is none: a fork is at work on the stack.
+    pub fn busy(&self) -> Option<&'static str> {
+        if self.in_asyncify {
+            Some("it made a system call in one of asyncify's own functions")
+        } else if self.unwinding.is_some() {
+            Some("it went on while its stack was being saved for a fork")
+        } else {
+            None
+        }
+    }
+}
+
+/// A program's own functions that save and restore its stack (Binaryen's asyncify).
+#[derive(Clone)]
+pub struct Asyncify {
+    /// Begins saving into the buffer at that offset.
+    pub start_unwind: TypedFunc<i32, ()>,
+    /// Ends saving.
+    pub stop_unwind: TypedFunc<(), ()>,
+    /// Begins restoring from the buffer at that offset.
+    pub start_rewind: TypedFunc<i32, ()>,
+    /// Ends restoring.
+    pub stop_rewind: TypedFunc<(), ()>,
+    /// Top of the stack in use.
+    pub stack_pointer: Global,
+    /// Lowest address of the stack: the unused part above it takes what is saved.
+    pub stack_low: u32,
+}
+
+impl Asyncify {
+    /// Calls one of the functions.
+    ///
+    /// # Errors
+    /// What ends it. A system call does: it belongs to none of them.
+    pub fn call<P: WasmParams>(
+        mut store: impl AsContextMut<Data = HostState>,
+        function: &TypedFunc<P, ()>,
+        params: P,
+    ) -> wasmtime::Result<()> {
+        store.as_context_mut().data_mut().in_asyncify = true;
+        let called = function.call(&mut store, params);
+        store.as_context_mut().data_mut().in_asyncify = false;
+        called
+    }
+}
+
+/// Why an instance stops for good. Travels as a trap, so no code of the program runs any more.
+#[derive(Debug)]
+pub enum Stop {
+    /// It has ended.
+    Exit(WaitStatus),
+    /// Another program takes its place.
+    Exec(Box<NewImage>),
+    /// It asked for its own end, with a message (`debug-panic`).
+    Panicked,
+}
+
+impl fmt::Display for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Stop::Exit(status) => match status.0 & 0x7f {
+                0 => f.write_str("exit"),
+                signal => write!(f, "killed by signal {signal}"),
+            },
+            Stop::Exec(_) => f.write_str("exec"),
+            Stop::Panicked => f.write_str("the program panicked"),
+        }
+    }
+}
+
+impl std::error::Error for Stop {}
+
+/// The functions that programs import, by kind.
+pub struct Linkers {
+    /// For Lind programs.
+    pub lind: Linker<HostState>,
+    /// For WASI programs.
+    pub wasi: Linker<HostState>,
+}
+
+impl Linkers {
+    /// Resolves the imports of an image's module.
+    ///
+    /// # Errors
+    /// When the program imports something that does not exist.
+    pub fn template(
+        &self,
+        store: &Store<HostState>,
+        image: &Image,
+    ) -> wasmtime::Result<InstancePre<HostState>> {
+        let mut linker = match image.program.kind {
+            Kind::Lind => self.lind.clone(),
+            Kind::Wasi => self.wasi.clone(),
+        };
+        linker.define(
+            store,
+            MEMORY_MODULE,
+            MEMORY_FIELD,
+            image.memory.shared().clone(),
+        )?;
+        linker.instantiate_pre(&image.program.module)
+    }
+}
+
+/// The preopened root.
+#[derive(Debug, Default)]
+pub enum Preopen {
+    /// No call has needed it.
+    #[default]
+    Pending,
+    /// Open, as this descriptor of the cage.
+    Open(i32),
+    /// Closed by the program, or never to be had. The numbers stay as they were exchanged.
+    Gone(i32),
+}
+
+/// A store whose code stops when its cage is condemned.
+pub fn new_store(state: HostState) -> Store<HostState> {
+    let mut store = Store::new(&state.rt.engine.clone(), state);
+    store.limiter(|state| &mut state.tables);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|context| match context.data().doomed() {
+        Some(stop) => Err(stop.into()),
+        None => Ok(UpdateDeadline::Continue(1)),
+    });
+    store
+}
+
+/// Makes an instance, and runs the program's start function. `fresh` puts its data into the memory,
+/// which only the first instance in a memory of its own must do.
+///
+/// # Errors
+/// What ends its start function.
+pub fn instantiate(
+    template: &InstancePre<HostState>,
+    store: &mut Store<HostState>,
+    fresh: bool,
+) -> wasmtime::Result<Instance> {
+    // A kill that came before the store was there does not interrupt its code.
+    if let Some(stop) = store.data().doomed() {
+        return Err(stop.into());
+    }
+    let instance = template.instantiate(&mut *store)?;
+    instance
+        .get_typed_func::<i32, ()>(&mut *store, START)?
+        .call(&mut *store, fresh.into())?;
+    Ok(instance)
+}
