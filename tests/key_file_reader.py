@@ -57,9 +57,8 @@ def unwrap(contents, passphrase):
     memory, passes, lanes = (number(contents, at) for at in (12, 16, 20))
     if not (
         1 <= lanes <= 16
-        and 8 * lanes <= memory <= 1 << 20
-        and 1 <= passes
-        and memory * passes <= 1 << 22
+        and 1 << 13 <= memory <= 1 << 20
+        and 1 << 15 <= memory * passes <= 1 << 22
     ):
         raise Refused("Cost", f"asks for {passes} passes over {memory} KiB in {lanes} lanes")
     wrapping_key = Argon2id(

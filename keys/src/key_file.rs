@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn kinds_are_told_apart() {
         let key = MasterKey::from_bytes([3; KEY_LEN]);
-        let cost = Cost::new(8, 1, 1).unwrap();
+        let cost = Cost::new(8 << 10, 4, 1).unwrap();
         let made = WrappedKey::wrap(&key, &passphrase("x"), cost, &mut TestRng::new(1)).unwrap();
         assert!(matches!(parse(&made.encode()), Ok(KeyFile::Wrapped(read)) if read == made));
         let ring = format!("{}\na\n", ring_file::FIRST_LINE);

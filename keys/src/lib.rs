@@ -9,10 +9,10 @@
 //! # With it
 //!
 //! [`files`] reads and makes key files, [`sources`] makes rings of them. [`transfer`] seals and opens
-//! from any reader to any writer, and [`output`] writes a file whole or not at all. [`forest`] finds
-//! the files of directory trees, [`verify`] checks one, [`verify_state`] remembers which were;
-//! [`rekey`] moves one to another key, [`recover`] saves what is left of one, and [`repair`] makes
-//! one whole after a power loss. The command `keys` is a thin face on these.
+//! whole files, [`disk`] is what the library of sealed files sees of one, and [`output`] writes one whole or
+//! not at all. [`forest`] finds the files of directory trees, [`verify`] checks one, [`verify_state`]
+//! remembers which were; [`recover`] saves what is left of one, and [`rekey`] puts another in its
+//! place: the same under another key, or what was left of it. The command `keys` is a thin face on these.
 
 #![forbid(unsafe_code)]
 
@@ -22,6 +22,8 @@ pub mod ring;
 pub mod ring_file;
 pub mod wrapped;
 
+#[cfg(feature = "command")]
+pub mod disk;
 #[cfg(feature = "command")]
 pub mod files;
 #[cfg(feature = "command")]
@@ -36,8 +38,6 @@ pub mod parallel;
 pub mod recover;
 #[cfg(feature = "command")]
 pub mod rekey;
-#[cfg(feature = "command")]
-pub mod repair;
 #[cfg(feature = "command")]
 pub mod sources;
 #[cfg(feature = "command")]

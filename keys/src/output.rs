@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use crate::transfer::{Sink, TransferError, zeros};
+
 /// A place to write to. Dropped before [`commit`](Output::commit), a file leaves no trace.
 #[derive(Debug)]
 pub enum Output {
@@ -137,6 +139,33 @@ impl Write for Output {
             Self::Device(file) | Self::Spooled { spool: file, .. } => file.flush(),
             Self::Stdout(stdout) => stdout.flush(),
         }
+    }
+}
+
+impl Sink for Output {
+    fn data(&mut self, bytes: &[u8]) -> Result<(), TransferError> {
+        self.write_all(bytes).map_err(TransferError::Write)
+    }
+
+    /// A hole of a file is none that takes room.
+    fn hole(&mut self, len: u64) -> Result<(), TransferError> {
+        let file = match self {
+            Self::File { temporary, .. } => temporary.as_file_mut(),
+            Self::Spooled { .. } | Self::Device(_) | Self::Stdout(_) => {
+                return zeros(len, |bytes| self.data(bytes));
+            }
+        };
+        let end = file
+            .stream_position()
+            .and_then(|at| {
+                at.checked_add(len)
+                    .ok_or(io::ErrorKind::FileTooLarge.into())
+            })
+            .and_then(|end| {
+                file.set_len(end)?;
+                file.seek(SeekFrom::Start(end))
+            });
+        end.map(drop).map_err(TransferError::Write)
     }
 }
 

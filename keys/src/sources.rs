@@ -176,7 +176,7 @@ mod tests {
         let wrapped = WrappedKey::wrap(
             &MasterKey::from_bytes([3; 32]),
             &passphrase("open"),
-            Cost::new(8, 1, 1).unwrap(),
+            Cost::new(8 << 10, 4, 1).unwrap(),
             &mut TestRng::new(0),
         );
         files::create(&path("3"), &wrapped.unwrap().encode()).unwrap();

@@ -1,30 +1,36 @@
 //! Checking every chunk of a sealed file.
 
 use std::fs::File;
-use std::io::{self, Seek};
+use std::io;
 use std::time::Duration;
 
-use sealed::{Error, KeyId};
+use sealed::{Error, KeyId, SALT_LEN};
 
 use crate::lock::{LockMode, lock};
 use crate::ring::KeyRing;
 use crate::stat::{Fingerprint, Stat};
-use crate::transfer::{self, SealedInput, TransferError};
+use crate::transfer::{Nowhere, SealedFile, TransferError, read_all};
 
 /// What a file turned out to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// Sealed, whole and unaltered.
-    Whole {
-        /// The key it is sealed with.
-        key: KeyId,
-    },
-    /// The same, but its last change was cut short: it is whole as its journal restores it.
-    Restored,
-    /// Zero bytes, which stand for an empty file: nothing vouches for it.
+    Whole(Age),
+    /// Zero bytes, or zeros for a head, which stand for an empty file: nothing vouches for it.
     Empty,
     /// Not sealed at all.
     NotSealed,
+}
+
+/// Which file it is, and how old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age {
+    /// The key it is sealed with.
+    pub key: KeyId,
+    /// What no other file has.
+    pub salt: [u8; SALT_LEN],
+    /// How many changes there were in its life.
+    pub counter: u64,
 }
 
 /// What was found out about a file.
@@ -59,27 +65,20 @@ pub enum VerifyError {
 /// Where it can't be read or does not verify.
 pub fn file(
     ring: &KeyRing,
-    mut file: &File,
+    file: &File,
     wait: Duration,
     progress: impl Fn(u64),
 ) -> Result<Verified, VerifyError> {
     let before = Stat::of(file)?;
-    let verdict = match stream(ring, file, progress) {
-        // What can come of a change that is just being made.
-        Err(VerifyError::Bad(TransferError::Sealed(error)))
-            if error.is_of_versions()
-                || matches!(
-                    error,
-                    Error::ChunkCorrupt { .. } | Error::Truncated | Error::HeaderCorrupt
-                ) =>
-        {
+    let verdict = match once(ring, file, progress) {
+        Ok((verdict, true)) => Ok(verdict),
+        Ok((_, false)) | Err(VerifyError::Bad(TransferError::Sealed(_))) => {
             if !lock(file, LockMode::Shared, wait)? {
                 return Err(VerifyError::Busy);
             }
-            file.rewind()?;
-            stream(ring, file, |_| ())
+            once(ring, file, |_| ()).map(|(verdict, _)| verdict)
         }
-        verdict => verdict,
+        Err(error) => Err(error),
     };
     let after = Stat::of(file)?;
     // Moved to another key, which leaves the old file without a name and of no use.
@@ -93,26 +92,32 @@ pub fn file(
     }
 }
 
-/// Checks what a reader gives.
-///
-/// # Errors
-/// As [`file`].
-pub fn stream(
+/// Checks a file as it is. Answers also whether nobody seems to be changing it.
+fn once(
     ring: &KeyRing,
-    reader: impl io::Read,
+    file: &File,
     progress: impl Fn(u64),
-) -> Result<Verdict, VerifyError> {
-    let input = SealedInput::new(reader)?;
-    let key = input.key_id();
-    match transfer::open(ring, input, io::sink(), progress) {
-        Ok(opened) if opened.read == 0 => Ok(Verdict::Empty),
-        Ok(opened) if opened.restored => Ok(Verdict::Restored),
-        // What opened has a header.
-        Ok(_) => Ok(key.map_or(Verdict::Empty, |key| Verdict::Whole { key })),
-        Err(TransferError::Sealed(Error::NotSealed)) => Ok(Verdict::NotSealed),
-        Err(TransferError::Read(error)) => Err(VerifyError::Read(error)),
-        Err(error) => Err(VerifyError::Bad(error)),
+) -> Result<(Verdict, bool), VerifyError> {
+    let sealed = SealedFile::new(file)?;
+    let (volume, is_certain) = match sealed.look(ring) {
+        Err(TransferError::Sealed(Error::NotSealed)) => return Ok((Verdict::NotSealed, true)),
+        Err(TransferError::Read(error)) => return Err(VerifyError::Read(error)),
+        looked => looked.map_err(VerifyError::Bad)?,
+    };
+    let Some(mut volume) = volume else {
+        return Ok((Verdict::Empty, is_certain));
+    };
+    match read_all(&mut volume, sealed.disk(), &mut Nowhere, progress) {
+        Err(TransferError::Read(error)) => return Err(VerifyError::Read(error)),
+        read => read.map_err(VerifyError::Bad)?,
     }
+    let header = volume.cipher().header();
+    let age = Age {
+        key: header.key_id(),
+        salt: *header.salt(),
+        counter: volume.counter(),
+    };
+    Ok((Verdict::Whole(age), is_certain))
 }
 
 #[cfg(test)]
@@ -122,6 +127,7 @@ mod tests {
     use sealed::{MasterKey, Params};
 
     use super::*;
+    use crate::transfer;
 
     fn ring() -> KeyRing {
         KeyRing::new("k", MasterKey::from_bytes([1; 32]))
@@ -136,10 +142,17 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_verdict() {
-        let verdict = |bytes: &[u8]| stream(&ring(), bytes, |_| ());
+        let verdict = |bytes: &[u8]| {
+            let file = transfer::spool(bytes).unwrap();
+            super::file(&ring(), &file, Duration::ZERO, |_| ()).map(|verified| verified.verdict)
+        };
         let key = ring().sealing().id();
         let whole = sealed(&[3; 9000]);
-        assert_eq!(verdict(&whole).unwrap(), Verdict::Whole { key });
+        let Ok(Verdict::Whole(age)) = verdict(&whole) else {
+            panic!("is whole");
+        };
+        assert_eq!((age.key, age.counter), (key, 1));
+        assert_eq!(age.salt, whole[32..64]);
         assert_eq!(verdict(b"").unwrap(), Verdict::Empty);
         assert_eq!(verdict(b"plain").unwrap(), Verdict::NotSealed);
         assert!(matches!(

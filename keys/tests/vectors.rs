@@ -143,7 +143,7 @@ fn ring(name: &str, lines: &str, names: &[&str]) -> Ring {
 const WORDS: &[u8] = b"correct horse battery staple";
 
 fn refused() -> Vec<Refused> {
-    let whole = unhex(&wrapped("", WORDS, Cost::new(8, 1, 1).unwrap()).file);
+    let whole = unhex(&wrapped("", WORDS, Cost::new(8 << 10, 4, 1).unwrap()).file);
     let case = |name: &str, file: &[u8], words: &[u8]| Refused {
         name: name.into(),
         passphrase: hex(words),
@@ -166,12 +166,14 @@ fn refused() -> Vec<Refused> {
         altered("unknown cipher", 10, 2),
         altered("reserved byte", 11, 1),
         altered("a tebibyte of memory", 15, 0x40),
-        altered("too little memory", 12, 7),
+        altered("too little memory", 13, 0x1F),
+        altered("hardly any memory", 13, 0),
+        altered("too little work", 16, 3),
         altered("no pass", 16, 0),
         altered("too many passes", 19, 1),
         altered("no lane", 20, 0),
         altered("too many lanes", 20, 17),
-        altered("more passes", 16, 2),
+        altered("more passes", 16, 5),
         altered("key id", 24, whole[24] ^ 1),
         altered("salt", 40, whole[40] ^ 1),
         altered("nonce", 56, whole[56] ^ 1),
@@ -235,13 +237,17 @@ fn vectors() -> Vectors {
         version: 1,
         wrapped: vec![
             wrapped("default cost", WORDS, Cost::default()),
-            wrapped("least cost", WORDS, cost(8, 1, 1)),
-            wrapped("four lanes", WORDS, cost(256, 2, 4)),
-            wrapped("memory that the lanes don't divide", WORDS, cost(101, 1, 3)),
+            wrapped("least cost", WORDS, cost(8 << 10, 4, 1)),
+            wrapped("four lanes", WORDS, cost(16 << 10, 2, 4)),
+            wrapped(
+                "memory that the lanes don't divide",
+                WORDS,
+                cost((32 << 10) + 5, 1, 3),
+            ),
             wrapped(
                 "any bytes are a passphrase",
                 b"\0\xFF pass\r",
-                cost(8, 1, 1),
+                cost(8 << 10, 4, 1),
             ),
         ],
         rings: vec![

@@ -5,7 +5,6 @@ mod passphrases;
 mod progress;
 mod recover;
 mod rekey;
-mod repair;
 mod summary;
 mod verify;
 
@@ -15,6 +14,7 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use getrandom::SysRng;
@@ -23,7 +23,7 @@ use keys::forest::Found;
 use keys::output::Output;
 use keys::ring::UnknownKey;
 use keys::sources::{Key, Sources, Wanted};
-use keys::transfer::{self, Opened, SealedInput, TransferError};
+use keys::transfer::{self, SealedFile, TransferError};
 use keys::wrapped::{Cost, WrappedKey};
 use keys::{KeyFile, KeyRing, Passphrase};
 use sealed::{MasterKey, Params};
@@ -32,8 +32,7 @@ use options::{KeyOptions, Transfer};
 use passphrases::{Passphrases, new_passphrase};
 use progress::Progress;
 pub use recover::recover;
-pub use rekey::rekey;
-pub use repair::repair;
+pub use rekey::{rekey, repair};
 pub use verify::verify;
 
 /// How a command that ran to its end came out.
@@ -161,9 +160,13 @@ pub fn seal(keys: &KeyOptions, files: &Transfer, params: Params) -> Result<()> {
 pub fn open(keys: &KeyOptions, files: &Transfer) -> Result<()> {
     let sources = Sources::read(&keys.key_files)?;
     let mut passphrases = Passphrases::new(keys.passphrase_fd);
-    let input = Input::open(&files.input)?;
-    let len = input.len();
-    let input = input.sealed(&files.input)?;
+    let file = Input::open(&files.input)?
+        .into_file()
+        .map_err(|error| cannot_read(&files.input, &error))?;
+    let read = file
+        .metadata()
+        .and_then(|metadata| Ok((metadata.len(), SealedFile::new(&file)?)));
+    let (len, input) = read.map_err(|error| cannot_read(&files.input, &error))?;
     let wanted = input.key_id().map_or(Wanted::First, Wanted::Id);
     let ring = sources
         .ring::<anyhow::Error>(wanted, |path, key| passphrases.unlock(path, key))
@@ -172,27 +175,20 @@ pub fn open(keys: &KeyOptions, files: &Transfer) -> Result<()> {
             Err(error) => error,
         })?;
     let output = open_output(files, OWNER_ONLY)?;
-    let opened = transfer(files, len, output, |output, progress| {
-        transfer::open(&ring, input, output, progress)
+    let is_vouched_for = transfer(files, len, output, |output, progress| {
+        transfer::open(&ring, &input, LOCK_WAIT, output, progress)
     })?;
-    for note in notes(opened) {
-        eprintln!("keys: {}: {note}", name(&files.input));
+    if !is_vouched_for {
+        eprintln!("keys: {}: {UNSEALED_EMPTY}", name(&files.input));
     }
     Ok(())
 }
 
-/// What is to be said of a file that opened.
-fn notes(opened: Opened) -> impl Iterator<Item = &'static str> {
-    let empty = (opened.read == 0).then_some(UNSEALED_EMPTY);
-    let restored = opened.restored.then_some(RESTORED);
-    empty.into_iter().chain(restored)
-}
+/// How long to wait for a file that is just being changed.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Said of a file of zero bytes, which anyone can make.
 const UNSEALED_EMPTY: &str = "zero bytes, taken as an empty file; nothing vouches for it";
-
-/// Said of a file whose journal is live.
-const RESTORED: &str = "its last change was cut short; read as it was before or after it";
 
 /// Said of bytes of a file that are lost.
 fn lost(range: &Range<u64>) -> String {
@@ -250,9 +246,24 @@ fn cannot_write(files: &Transfer, error: &io::Error) -> anyhow::Error {
     }
 }
 
+/// What is read from.
+enum Reader {
+    File(File),
+    Stdin(io::Stdin),
+}
+
+impl Read for Reader {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::File(file) => file.read(buf),
+            Self::Stdin(stdin) => stdin.read(buf),
+        }
+    }
+}
+
 /// What is read: a file or standard input.
 struct Input {
-    reader: Box<dyn Read>,
+    reader: Reader,
     /// Of a regular file.
     metadata: Option<Metadata>,
 }
@@ -261,7 +272,7 @@ impl Input {
     fn open(path: &Path) -> Result<Self> {
         if is_standard(path) {
             return Ok(Self {
-                reader: Box::new(io::stdin().lock()),
+                reader: Reader::Stdin(io::stdin()),
                 metadata: None,
             });
         }
@@ -272,7 +283,7 @@ impl Input {
             bail!("{}: a directory, not a file", name(path));
         }
         Ok(Self {
-            reader: Box::new(file),
+            reader: Reader::File(file),
             metadata: metadata.is_file().then_some(metadata),
         })
     }
@@ -282,8 +293,12 @@ impl Input {
         self.metadata.as_ref().map_or(0, Metadata::len)
     }
 
-    fn sealed(self, path: &Path) -> Result<SealedInput<Box<dyn Read>>> {
-        SealedInput::new(self.reader).map_err(|error| cannot_read(path, &error))
+    /// The file, or one with all that could be read.
+    fn into_file(self) -> io::Result<File> {
+        match self.reader {
+            Reader::File(file) if self.metadata.is_some() => Ok(file),
+            reader => transfer::spool(reader),
+        }
     }
 }
 

@@ -116,23 +116,19 @@ pub enum Command {
         #[command(flatten)]
         options: RekeyOptions,
     },
-    /// Take files that a power loss left in parts as they lie
+    /// Make damaged files whole again of what can be saved
     ///
-    /// For who knows that the machine lost power: changes that no fsync had put on the disk may be
-    /// there in part, the file is refused then, and nothing tells that from parts of an older
-    /// version that somebody put back. So only where that was not the case: whatever older version
-    /// of a chunk is there counts as the newest from then on.
-    ///
-    /// All files below PATH are checked. Those in order stay as they are; a refused one is made
-    /// whole in place. Chunks that are torn stay so, and are told: reading them fails until they are
-    /// written over. A file whose end is torn as well, and its journal does not have it, stays as it is,
-    /// for `keys recover`. It may be interrupted at any time and run again. Exits with 1 if there is
-    /// anything lost.
+    /// For damaged disks, and for who has no copy: what a power loss leaves needs no repair. All files
+    /// below PATH are checked, and those in order stay as they are. In the place of one that is refused
+    /// comes a new one with all that `keys recover` saves of it. Chunks that are lost stay so, and are
+    /// told: reading them fails until they are written over. What of it is older, or may be, is told, and
+    /// counts as the newest from then on. It may be interrupted at any time and run again. Exits with 1
+    /// if there is anything lost.
     Repair {
         #[command(flatten)]
         keys: KeyOptions,
         #[command(flatten)]
-        options: ChangeOptions,
+        options: RepairOptions,
     },
 }
 
@@ -143,9 +139,23 @@ pub struct RecoverOptions {
     /// What stands for each lost byte, from 0 to 255
     #[arg(long, value_name = "BYTE", default_value_t = 0)]
     pub fill: u8,
+    #[command(flatten)]
+    pub search: Search,
+}
+
+#[derive(Debug, Args)]
+pub struct Search {
     /// How many bytes from its place a chunk is looked for, where some were put in or taken out
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 10, value_parser = clap::value_parser!(u64).range(..=MOST_SEARCHED))]
-    pub search: u64,
+    #[arg(long = "search", value_name = "BYTES", default_value_t = 64 << 10, value_parser = clap::value_parser!(u64).range(..=MOST_SEARCHED))]
+    pub bytes: u64,
+}
+
+#[derive(Debug, Args)]
+pub struct RepairOptions {
+    #[command(flatten)]
+    pub search: Search,
+    #[command(flatten)]
+    pub change: ChangeOptions,
 }
 
 #[derive(Debug, Args)]
@@ -180,10 +190,10 @@ pub struct VerifyOptions {
     /// Have files that are not sealed, and those of zero bytes, count as bad
     #[arg(long)]
     pub strict: bool,
-    /// Go on with the check of directories that was interrupted, as FILE has it, and keep it there
+    /// Remember files in FILE: to find out those that went back, and to go on if interrupted
     ///
-    /// A file found whole is passed over if size, times and inode are what they were. Gone when the
-    /// check has come to its end.
+    /// A file with fewer changes than it had when it was checked before is bad. A check that was interrupted
+    /// goes on: a file found whole by it is passed over if size, times and inode are what they were.
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
     #[command(flatten)]
@@ -256,7 +266,7 @@ impl From<SealParams> for Params {
         Self {
             cipher: match params.cipher {
                 CipherName::XChaCha20Poly1305 => Cipher::XChaCha20Poly1305,
-                CipherName::Aes256Gcm => Cipher::Aes256Gcm,
+                CipherName::Xaes256Gcm => Cipher::Xaes256Gcm,
             },
             chunk_size: params.chunk_size,
         }
@@ -268,8 +278,8 @@ enum CipherName {
     #[default]
     #[value(name = Cipher::XChaCha20Poly1305.name())]
     XChaCha20Poly1305,
-    #[value(name = Cipher::Aes256Gcm.name())]
-    Aes256Gcm,
+    #[value(name = Cipher::Xaes256Gcm.name())]
+    Xaes256Gcm,
 }
 
 /// Reads the notation that Argon2 hashes have their parameters in.
@@ -313,16 +323,17 @@ mod tests {
 
     #[test]
     fn the_cost_is_read() {
-        assert_eq!(cost("m=8,t=2,p=1").ok(), Cost::new(8, 2, 1).ok());
+        assert_eq!(cost("m=8192,t=4,p=1").ok(), Cost::new(8192, 4, 1).ok());
         for wrong in [
             "",
             "8,2,1",
-            "m=8",
-            "m=8,t=2",
-            "t=2,m=8,p=1",
-            "m=8,t=2,p=1,",
-            "m=8,t=2,p=-1",
-            "m=7,t=1,p=1",
+            "m=8192",
+            "m=8192,t=4",
+            "t=4,m=8192,p=1",
+            "m=8192,t=4,p=1,",
+            "m=8192,t=4,p=-1",
+            "m=8191,t=5,p=1",
+            "m=8192,t=3,p=1",
         ] {
             assert!(cost(wrong).is_err(), "{wrong}");
         }

@@ -3,14 +3,14 @@
 use std::fs::File;
 
 use anyhow::{Result, anyhow, bail};
-use keys::recover::{self, Options, RecoverError, Report};
+use keys::recover::{self, Filling, RecoverError, Report};
 use keys::sources::Wanted;
 
 use super::options::{KeyOptions, RecoverOptions};
 use super::progress::Progress;
 use super::{
-    OWNER_ONLY, Outcome, RESTORED, cannot_read, cannot_write, commit, is_standard, lost, name,
-    open_output, ring,
+    OWNER_ONLY, Outcome, cannot_read, cannot_write, commit, is_standard, lost, name, open_output,
+    ring,
 };
 
 pub fn recover(keys: &KeyOptions, options: &RecoverOptions) -> Result<Outcome> {
@@ -25,19 +25,22 @@ pub fn recover(keys: &KeyOptions, options: &RecoverOptions) -> Result<Outcome> {
     if !metadata.is_file() {
         bail!("{path}: not a regular file");
     }
-    let mut output = open_output(files, OWNER_ONLY)?;
+    let output = open_output(files, OWNER_ONLY)?;
     let progress = Progress::new(metadata.len());
-    let how = Options {
+    let mut filling = Filling {
+        sink: output,
         fill: options.fill,
-        search: options.search,
     };
-    let report = recover::recover(&ring, &file, &mut output, how, |len| progress.advance(len));
+    let search = options.search.bytes;
+    let report = recover::recover(&ring, &file, &mut filling, search, |len| {
+        progress.advance(len)
+    });
     drop(progress);
     let report = report.map_err(|error| match error {
         RecoverError::Write(error) => cannot_write(files, &error),
         error => anyhow!("{path}: {error}"),
     })?;
-    commit(output, files)?;
+    commit(filling.sink, files)?;
 
     for line in lines(&report) {
         if is_standard(&files.output) {
@@ -53,13 +56,10 @@ pub fn recover(keys: &KeyOptions, options: &RecoverOptions) -> Result<Outcome> {
 }
 
 /// What there is to say.
-fn lines(report: &Report) -> Vec<String> {
+pub fn lines(report: &Report) -> Vec<String> {
     let mut lines = Vec::new();
     if report.header_damaged {
         lines.push("the header is damaged; the file was read all the same".to_owned());
-    }
-    if report.restored {
-        lines.push(RESTORED.to_owned());
     }
     if report.shifts > 0 {
         let shifts = report.shifts;
@@ -79,15 +79,14 @@ fn lines(report: &Report) -> Vec<String> {
     for unproven in &report.unproven {
         let len = unproven.end - unproven.start;
         lines.push(format!(
-            "unproven: of {len} bytes from offset {} some may be of an older version, for their \
-             table is damaged",
+            "unproven: of {len} bytes from offset {} some may be of an older version, for what \
+             would tell is damaged",
             unproven.start
         ));
     }
-    if report.root_is_lost {
+    if report.newest_is_lost {
         lines.push(
-            "unproven: what is left does not fit the root of the file; any of it may be of an older \
-             version"
+            "unproven: a superblock or a part of the log is lost; any of it may be of an older version"
                 .to_owned(),
         );
     }

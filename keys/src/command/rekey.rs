@@ -1,23 +1,29 @@
-//! `keys rekey`: files and trees, in parallel.
+//! `keys rekey` and `keys repair`: files and trees, in parallel.
 
 use std::fmt::Display;
 
 use anyhow::{Context, Result, bail};
+use keys::KeyRing;
 use keys::forest::Forest;
 use keys::parallel::in_order;
-use keys::rekey::{Moved, Rekey, RekeyError, Unit};
+use keys::rekey::{Moved, Rekey, RekeyError, Task, Unit};
 use keys::sources::{Sources, Wanted};
 
-use super::options::{KeyOptions, RekeyOptions};
+use super::options::{ChangeOptions, KeyOptions, RekeyOptions, RepairOptions};
 use super::passphrases::Passphrases;
 use super::progress::Progress;
+use super::recover::lines;
 use super::summary::Summary;
-use super::{Outcome, name};
+use super::{Outcome, name, ring};
 
 const MOVED: &str = "moved";
 const TO_MOVE: &str = "to be moved";
 const FAILED: &str = "failed";
 const BEFORE: &str = "sealed with it before";
+const REPAIRED: &str = "repaired";
+const TO_REPAIR: &str = "to be repaired";
+const LOSSY: &str = "with bytes that are lost or may be older";
+const WHOLE: &str = "whole and unaltered";
 const EMPTY: &str = "of zero bytes";
 const NOT_SEALED: &str = "not sealed";
 const GONE: &str = "gone meanwhile";
@@ -33,7 +39,50 @@ pub fn rekey(keys: &KeyOptions, options: &RekeyOptions) -> Result<Outcome> {
     if ring.others().is_empty() {
         bail!("{new} is the only key given; name the old one too, with --from");
     }
-    let options = &options.change;
+    let said = Said {
+        now: if options.change.dry_run {
+            TO_MOVE
+        } else {
+            MOVED
+        },
+        before: BEFORE,
+    };
+    let summary = replace(&ring, Task::Move, &options.change, &said)?;
+    println!("key {new}: {summary}");
+    Ok(outcome(&summary))
+}
+
+pub fn repair(keys: &KeyOptions, options: &RepairOptions) -> Result<Outcome> {
+    let ring = ring(keys, || Wanted::All)?;
+    let task = Task::Mend {
+        search: options.search.bytes,
+    };
+    let said = Said {
+        now: match options.change.dry_run {
+            true => TO_REPAIR,
+            false => REPAIRED,
+        },
+        before: WHOLE,
+    };
+    let summary = replace(&ring, task, &options.change, &said)?;
+    println!("{summary}");
+    Ok(outcome(&summary))
+}
+
+fn outcome(summary: &Summary) -> Outcome {
+    match summary.count(FAILED) + summary.count(LOSSY) {
+        0 => Outcome::Success,
+        _ => Outcome::Failure,
+    }
+}
+
+/// What is said of files that were to be replaced, and of those that had no need of it.
+struct Said {
+    now: &'static str,
+    before: &'static str,
+}
+
+fn replace(ring: &KeyRing, task: Task, options: &ChangeOptions, said: &Said) -> Result<Summary> {
     let mut forest = Forest::new();
     for path in &options.paths {
         forest.add(path).with_context(|| name(path))?;
@@ -41,16 +90,24 @@ pub fn rekey(keys: &KeyOptions, options: &RekeyOptions) -> Result<Outcome> {
     let mut findings = forest.find();
     let failures = std::mem::take(&mut findings.failures);
     let rekey = Rekey {
+        task,
         forest: &forest,
-        ring: &ring,
+        ring,
         wait: options.wait.get(),
         dry_run: options.dry_run,
     };
     let plan = rekey.plan(findings);
 
-    let moved = if options.dry_run { TO_MOVE } else { MOVED };
     let counted = [
-        moved, FAILED, BEFORE, EMPTY, NOT_SEALED, GONE, REMOVED, UNFINISHED,
+        said.now,
+        LOSSY,
+        FAILED,
+        said.before,
+        EMPTY,
+        NOT_SEALED,
+        GONE,
+        REMOVED,
+        UNFINISHED,
     ];
     let mut summary = Summary::of(&counted);
     summary.add_many(REMOVED, plan.removed);
@@ -70,22 +127,30 @@ pub fn rekey(keys: &KeyOptions, options: &RekeyOptions) -> Result<Outcome> {
         options.jobs.get(),
         &plan.units,
         |unit| rekey.unit(unit, |len| progress.advance(len)),
-        |unit, outcome| match outcome {
-            Ok(Moved::Now) => summary.add(moved),
-            Ok(Moved::Before) => summary.add(BEFORE),
-            Ok(Moved::Empty) => summary.add(EMPTY),
-            Ok(Moved::NotSealed) => summary.add(NOT_SEALED),
-            Ok(Moved::Gone) => summary.add(GONE),
-            Err(error) => {
-                let path = forest.shown(unit.place());
-                fail(&mut summary, &path.display(), &error);
+        |unit, outcome| {
+            let path = forest.shown(unit.place());
+            let path = path.display();
+            match outcome {
+                Ok(Moved::Now) => summary.add(said.now),
+                Ok(Moved::Mended(report)) => {
+                    progress.suspend(|| {
+                        println!("{path}: {}", said.now);
+                        for line in lines(&report) {
+                            eprintln!("keys: {path}: {line}");
+                        }
+                    });
+                    summary.add(said.now);
+                    if !report.is_complete() {
+                        summary.add(LOSSY);
+                    }
+                }
+                Ok(Moved::Before) => summary.add(said.before),
+                Ok(Moved::Empty) => summary.add(EMPTY),
+                Ok(Moved::NotSealed) => summary.add(NOT_SEALED),
+                Ok(Moved::Gone) => summary.add(GONE),
+                Err(error) => fail(&mut summary, &path, &error),
             }
         },
     );
-    drop(progress);
-    println!("key {new}: {summary}");
-    Ok(match summary.count(FAILED) {
-        0 => Outcome::Success,
-        _ => Outcome::Failure,
-    })
+    Ok(summary)
 }

@@ -12,19 +12,18 @@ use keys::forest::{Forest, Found};
 use keys::parallel::in_order;
 use keys::sources::Wanted;
 use keys::stat::Fingerprint;
-use keys::verify::{self, Verdict, VerifyError};
-use keys::verify_state::{StateError, VerifyState};
-use sealed::KeyId;
+use keys::transfer;
+use keys::verify::{self, Age, Verdict, VerifyError};
+use keys::verify_state::{StateError, VerifyState, WentBack};
 
 use super::options::{KeyOptions, VerifyOptions};
 use super::progress::Progress;
 use super::summary::Summary;
-use super::{Outcome, RESTORED, UNSEALED_EMPTY, distinct, is_standard, name, ring};
+use super::{Outcome, UNSEALED_EMPTY, distinct, is_standard, name, ring};
 
 const WHOLE: &str = "whole and unaltered";
 const BAD: &str = "bad";
 const KNOWN: &str = "of them checked before";
-const SETTLED: &str = "with a change that was cut short, undone or completed";
 const EMPTY: &str = "of zero bytes, which nothing vouches for";
 const NOT_SEALED: &str = "not sealed";
 const UNFINISHED: &str = "left behind unfinished";
@@ -43,6 +42,8 @@ enum Checked {
     /// Found whole by the check that this one goes on with.
     Known,
     Failed(VerifyError),
+    /// Whole, but older than it was.
+    WentBack(WentBack),
 }
 
 pub fn verify(keys: &KeyOptions, options: &VerifyOptions) -> Result<Outcome> {
@@ -145,35 +146,41 @@ impl Check<'_> {
                     self.progress.advance(item.len());
                     return Checked::Known;
                 }
+                let path = self.forest.shown(&found.place);
                 self.forest
                     .open(&found.place)
                     .map_err(VerifyError::Read)
-                    .and_then(|file| self.file(&file))
+                    .and_then(|file| self.file(&path, &file))
             }
         };
-        checked.map_or_else(Checked::Failed, Checked::Verdict)
+        checked.unwrap_or_else(Checked::Failed)
     }
 
-    fn named(&self, path: &Path) -> Result<Verdict, VerifyError> {
-        let advance = |len| self.progress.advance(len);
-        if is_standard(path) {
-            return verify::stream(self.ring, io::stdin().lock(), advance);
-        }
-        let file = File::open(path)?;
-        if file.metadata()?.is_file() {
-            self.file(&file)
+    fn named(&self, path: &Path) -> Result<Checked, VerifyError> {
+        let spooled = if is_standard(path) {
+            transfer::spool(io::stdin())?
         } else {
-            verify::stream(self.ring, file, advance)
-        }
+            let file = File::open(path)?;
+            if file.metadata()?.is_file() {
+                return self.file(path, &file);
+            }
+            transfer::spool(file)?
+        };
+        let advance = |len| self.progress.advance(len);
+        let verified = verify::file(self.ring, &spooled, self.options.wait.get(), advance)?;
+        Ok(Checked::Verdict(verified.verdict))
     }
 
-    fn file(&self, file: &File) -> Result<Verdict, VerifyError> {
+    fn file(&self, path: &Path, file: &File) -> Result<Checked, VerifyError> {
         let advance = |len| self.progress.advance(len);
         let verified = verify::file(self.ring, file, self.options.wait.get(), advance)?;
-        if let (Verdict::Whole { key }, Some(state)) = (verified.verdict, verified.state) {
-            self.note(&state, key);
-        }
-        Ok(verified.verdict)
+        Ok(match verified.verdict {
+            Verdict::Whole(age) => match self.note(path, &age, verified.state.as_ref()) {
+                Ok(()) => Checked::Verdict(verified.verdict),
+                Err(back) => Checked::WentBack(back),
+            },
+            verdict => Checked::Verdict(verdict),
+        })
     }
 
     fn knows(&self, fingerprint: &Fingerprint) -> bool {
@@ -183,17 +190,18 @@ impl Check<'_> {
             .is_some_and(|state| state.knows(fingerprint, self.ring))
     }
 
-    fn note(&self, fingerprint: &Fingerprint, key: KeyId) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(state) = state.as_mut()
-            && let Err(error) = state.note(fingerprint, key)
-        {
-            let mut failed = self
-                .state_failed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            failed.get_or_insert(error);
-        }
+    fn note(&self, path: &Path, age: &Age, state: Option<&Fingerprint>) -> Result<(), WentBack> {
+        let mut known = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = known.as_mut() else {
+            return Ok(());
+        };
+        known.note(path, age, state).unwrap_or_else(|error| {
+            let failed = self.state_failed.lock();
+            failed
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(error);
+            Ok(())
+        })
     }
 }
 
@@ -206,7 +214,7 @@ struct Report<'a> {
 
 impl<'a> Report<'a> {
     fn new(strict: bool, progress: &'a Progress) -> Self {
-        let summary = [WHOLE, KNOWN, SETTLED, BAD, EMPTY, NOT_SEALED, UNFINISHED];
+        let summary = [WHOLE, KNOWN, BAD, EMPTY, NOT_SEALED, UNFINISHED];
         Self {
             strict,
             progress,
@@ -230,8 +238,8 @@ impl<'a> Report<'a> {
                 return self.bad(path, &UNSEALED_EMPTY);
             }
             Checked::Verdict(Verdict::Empty) => UNSEALED_EMPTY,
-            Checked::Verdict(Verdict::Restored) => RESTORED,
-            Checked::Verdict(Verdict::Whole { .. }) | Checked::Known => WHOLE,
+            Checked::WentBack(back) => return self.bad(path, &back),
+            Checked::Verdict(Verdict::Whole(_)) | Checked::Known => WHOLE,
         };
         self.progress.suspend(|| println!("{path}: {what}"));
         self.count(&checked);
@@ -241,6 +249,7 @@ impl<'a> Report<'a> {
         let path = path.display();
         match checked {
             Checked::Failed(error) => self.bad(path, &error),
+            Checked::WentBack(back) => self.bad(path, &back),
             Checked::Verdict(Verdict::NotSealed) if self.strict => {
                 self.bad(path, &sealed::Error::NotSealed);
             }
@@ -251,15 +260,14 @@ impl<'a> Report<'a> {
 
     fn count(&mut self, checked: &Checked) {
         match checked {
-            Checked::Verdict(Verdict::Whole { .. }) => self.summary.add(WHOLE),
+            Checked::Verdict(Verdict::Whole(_)) => self.summary.add(WHOLE),
             Checked::Known => {
                 self.summary.add(WHOLE);
                 self.summary.add(KNOWN);
             }
-            Checked::Verdict(Verdict::Restored) => self.summary.add(SETTLED),
             Checked::Verdict(Verdict::Empty) => self.summary.add(EMPTY),
             Checked::Verdict(Verdict::NotSealed) => self.summary.add(NOT_SEALED),
-            Checked::Failed(_) => {}
+            Checked::Failed(_) | Checked::WentBack(_) => {}
         }
     }
 }

@@ -1,13 +1,13 @@
-//! Moving sealed files to another key.
+//! Putting another file in the place of a sealed one: the same under another key, or what can be
+//! saved of a damaged one.
 //!
 //! A file is opened and sealed anew into a temporary file beside it, which takes its name in one
-//! step when it is on the disk: at any moment the name stands for the whole file under one of the
-//! two keys. The lock that writers take is held meanwhile, and a file that changed all the same is
-//! copied again.
+//! step when it is on the disk: at any moment the name stands for the whole of one of the two. The lock
+//! that writers take is held meanwhile, and a file that changed all the same is copied again.
 //!
 //! # Several names
 //!
-//! A file with several names is moved if all of them are known; each gets to be a name of the new
+//! A file with several names is replaced if all of them are known; each gets to be a name of the new
 //! file, one after the other. A run that is killed on the way leaves some names with the old file
 //! and some with the new one, and the temporary name, which tells the inode of the old file and how
 //! many names it had. The next run finds it and goes on, once it has made sure that neither file
@@ -16,27 +16,31 @@
 //! # Programs that have the file open
 //!
 //! They still have the old file, which has no name any more, and what they would write there would
-//! be lost with it. So its magic number is overwritten: they get an error, and not silence.
+//! be lost with it. So its superblocks and the end of its log are overwritten: they get an error, and
+//! not silence. Its header stays, so that who opens it in just that moment finds a sealed file without a
+//! name, and not one that is not sealed.
 
 mod attributes;
 mod temporary;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, Seek};
-use std::os::unix::fs::FileExt;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::{FileType, OFlags};
-use sealed::{Error, KeyId, MAGIC};
+use sealed::{Error, KeyId, Volume};
 use sha2::{Digest, Sha256};
 
+use crate::disk::FileDisk;
 use crate::forest::{Findings, Forest, Found, Place, open_in};
 use crate::lock::{LockMode, lock};
+use crate::recover::{Damaged, RecoverError, Report, Rescue};
 use crate::ring::KeyRing;
 use crate::stat::{Inode, Stat};
-use crate::transfer::{self, SealedInput, TransferError};
+use crate::transfer::{self, Nowhere, SealedFile, Sink, TransferError, Writing};
+use crate::verify::{self, Verdict, VerifyError};
 
 use attributes::AttributeError;
 use temporary::{Temporary, TemporaryName};
@@ -44,11 +48,26 @@ use temporary::{Temporary, TemporaryName};
 /// How often a file that changes while it is copied is copied again.
 const ATTEMPTS: usize = 3;
 
-/// What became of a file.
+/// What is to be done to files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// To seal them with the first key of the ring, if it is not so.
+    Move,
+    /// To make those whole that are refused, of what can be saved; a chunk is looked for so far from its
+    /// place.
+    Mend {
+        /// In bytes.
+        search: u64,
+    },
+}
+
+/// What became of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Moved {
-    /// It is sealed with the new key now.
+    /// It is as it is to be now.
     Now,
+    /// It is now, as far as it could be saved.
+    Mended(Report),
     /// It was before.
     Before,
     /// It has zero bytes and no key.
@@ -70,6 +89,9 @@ pub enum RekeyError {
     /// It is damaged, or its key is not at hand.
     #[error(transparent)]
     Bad(TransferError),
+    /// Nothing of it can be saved.
+    #[error("{0}; it is left as it is")]
+    Lost(#[source] RecoverError),
     /// Somebody holds its lock.
     #[error("in use, and stayed so")]
     Busy,
@@ -167,9 +189,11 @@ pub struct Plan {
     pub failures: Vec<(Place, RekeyError)>,
 }
 
-/// Moves files to the first key of a ring.
+/// Puts other files in the place of those that need it.
 #[derive(Clone, Copy, Debug)]
 pub struct Rekey<'a> {
+    /// What for.
+    pub task: Task,
     /// Where the files are.
     pub forest: &'a Forest,
     /// The new key and those that files may have.
@@ -311,13 +335,22 @@ impl Rekey<'_> {
         if old.stat()?.kind() != FileType::RegularFile {
             return Ok(Some(Moved::Gone));
         }
-        let key = match self.key_of(&old.file)? {
+        let key = match self.task {
+            Task::Move => self.key_of(&old.file)?,
+            Task::Mend { .. } => self.needs_mending(&old.file, &progress)?,
+        };
+        let key = match key {
             Ok(key) => key,
             Err(moved) => return Ok(Some(moved)),
         };
         if self.dry_run {
-            progress(unit.len());
-            return Ok(Some(Moved::Now));
+            let Task::Mend { search } = self.task else {
+                progress(unit.len());
+                return Ok(Some(Moved::Now));
+            };
+            let mut damaged = Damaged::open(self.ring, &old.file).map_err(RekeyError::Lost)?;
+            let report = damaged.save(&mut Nowhere, search, |_| ());
+            return Ok(Some(Moved::Mended(report.map_err(RekeyError::Lost)?)));
         }
         if !lock(&old.file, old.lock_mode(), self.wait).map_err(RekeyError::Read)? {
             return Err(RekeyError::Busy);
@@ -335,7 +368,7 @@ impl Rekey<'_> {
         if let Some(begun) = &unit.begun {
             return self.go_on(unit, &old, begun).map(Some);
         }
-        if self.key_of(&old.file)? != Ok(key) {
+        if self.task == Task::Move && self.key_of(&old.file)? != Ok(key) {
             return Ok(None);
         }
 
@@ -344,7 +377,7 @@ impl Rekey<'_> {
             links: before.links,
         };
         let (new, file) = Temporary::create(&directory, name).map_err(RekeyError::Write)?;
-        self.copy(&old.file, &file, progress)?;
+        let (copied, moved) = self.copy(&old.file, &file, progress)?;
         let stat = Stat { accessed, ..before };
         attributes::copy(&old.file, &stat, &file)?;
         file.sync_all().map_err(RekeyError::Write)?;
@@ -362,14 +395,41 @@ impl Rekey<'_> {
                 .and_then(|()| temporary::unlink(&directory, &new))
                 .map_err(RekeyError::Partly)?;
         }
-        old.poison();
-        Ok(Some(Moved::Now))
+        old.poison(&copied);
+        Ok(Some(moved))
+    }
+
+    /// Whether a file is refused, or what else it is. The key is of no meaning then.
+    fn needs_mending(
+        &self,
+        file: &File,
+        progress: impl Fn(u64),
+    ) -> Result<Result<KeyId, Moved>, RekeyError> {
+        let whole = match verify::file(self.ring, file, self.wait, progress) {
+            Ok(verified) => verified.verdict,
+            Err(VerifyError::Busy) => return Err(RekeyError::Busy),
+            Err(VerifyError::Bad(TransferError::Key(unknown))) => {
+                return Err(RekeyError::Bad(unknown.into()));
+            }
+            Err(VerifyError::Bad(TransferError::Sealed(error @ Error::UnsupportedVersion(_)))) => {
+                return Err(RekeyError::Bad(error.into()));
+            }
+            // What can't be read in part is damaged, too.
+            Err(VerifyError::Bad(_) | VerifyError::Read(_)) => {
+                return Ok(Ok(self.ring.sealing().id()));
+            }
+        };
+        Ok(Err(match whole {
+            Verdict::Whole(_) => Moved::Before,
+            Verdict::Empty => Moved::Empty,
+            Verdict::NotSealed => Moved::NotSealed,
+        }))
     }
 
     /// The key of a file that is to be moved, or what else it is.
     fn key_of(&self, file: &File) -> Result<Result<KeyId, Moved>, RekeyError> {
         let input = read_head(file)?;
-        if input.is_empty() {
+        if input.is_blank() {
             return Ok(Err(Moved::Empty));
         }
         match input.header() {
@@ -400,14 +460,50 @@ impl Rekey<'_> {
         Ok(true)
     }
 
-    /// Seals the contents anew.
-    fn copy(&self, old: &File, new: &File, progress: impl Fn(u64)) -> Result<(), RekeyError> {
-        let outcome = transfer::reseal(self.ring, read_head(old)?, new, progress);
-        outcome.map_err(|error| match error {
-            TransferError::Read(error) => RekeyError::Read(error),
-            TransferError::Write(error) => RekeyError::Write(error),
-            TransferError::Sealed(_) | TransferError::Key(_) => RekeyError::Bad(error),
-        })
+    /// Seals the contents anew. Answers what the old file was, and what can be said of it.
+    fn copy<'b>(
+        &self,
+        old: &'b File,
+        new: &File,
+        progress: impl Fn(u64),
+    ) -> Result<(Copied<'b>, Moved), RekeyError> {
+        match self.task {
+            Task::Move => {
+                let volume = transfer::reseal(self.ring, &read_head(old)?, new, progress);
+                let volume = volume.map_err(|error| match error {
+                    TransferError::Read(error) => RekeyError::Read(error),
+                    TransferError::Write(error) => RekeyError::Write(error),
+                    TransferError::Sealed(_) | TransferError::Key(_) => RekeyError::Bad(error),
+                })?;
+                Ok((Copied::Volume(volume.map(Box::new)), Moved::Now))
+            }
+            Task::Mend { search } => {
+                let mut damaged = Damaged::open(self.ring, old).map_err(RekeyError::Lost)?;
+                let report = self.mend(&mut damaged, new, search);
+                let report = report.map_err(|error| match error {
+                    RecoverError::Write(error) => RekeyError::Write(error),
+                    error => RekeyError::Lost(error),
+                })?;
+                Ok((Copied::Damaged(Box::new(damaged)), Moved::Mended(report)))
+            }
+        }
+    }
+
+    fn mend(
+        &self,
+        damaged: &mut Damaged<'_>,
+        new: &File,
+        search: u64,
+    ) -> Result<Report, RecoverError> {
+        // One of zero bytes needs no mending.
+        let (params, key) = damaged
+            .sealed_with()
+            .ok_or(RecoverError::Header(Error::Truncated))?;
+        let key = self.ring.for_file(key)?;
+        let mut writing = Writing::new(key, params, new)?;
+        let report = damaged.save(&mut writing, search, |_| ())?;
+        writing.end()?;
+        Ok(report)
     }
 
     /// Makes each place a name of the file that the temporary name stands for.
@@ -425,7 +521,19 @@ impl Rekey<'_> {
         let moved = begun.moved.as_ref().unwrap_or(&begun.temporary[0]);
         let new = Stat::of(&begun.file).map_err(RekeyError::Read)?;
         let names = new.links as usize - begun.temporary.len() + unit.places.len();
-        if names > begun.links as usize || self.digest(&old.file)? != self.digest(&begun.file)? {
+        // A damaged file is refused, so that nobody goes on with it.
+        let (copied, is_same) = match self.task {
+            Task::Move => {
+                let (volume, digest) = self.digest(&old.file)?;
+                let is_same = digest == self.digest(&begun.file)?.1;
+                (Copied::Volume(volume.map(Box::new)), is_same)
+            }
+            Task::Mend { .. } => {
+                let damaged = Damaged::open(self.ring, &old.file).map_err(RekeyError::Lost)?;
+                (Copied::Damaged(Box::new(damaged)), true)
+            }
+        };
+        if names > begun.links as usize || !is_same {
             return Err(RekeyError::Diverged {
                 other: self.forest.shown(moved),
                 temporary: self.forest.shown(&begun.temporary[0]),
@@ -439,37 +547,72 @@ impl Rekey<'_> {
                     .try_for_each(|place| self.remove(place))
             })
             .map_err(RekeyError::Partly)?;
-        old.poison();
+        old.poison(&copied);
         Ok(Moved::Now)
     }
 
-    /// Of the plaintext: two files with the same one are the same to everybody.
-    fn digest(&self, file: &File) -> Result<[u8; 32], RekeyError> {
-        let mut digest = Digester(Sha256::new());
-        transfer::open(self.ring, read_head(file)?, &mut digest, |_| ())
-            .map_err(RekeyError::Bad)?;
-        Ok(digest.0.finalize().into())
+    /// Of the plaintext with its holes: two files with the same one are the same to everybody.
+    fn digest(&self, file: &File) -> Result<(Option<Volume>, [[u8; 32]; 2]), RekeyError> {
+        let mut digester = Digester::default();
+        let sealed = read_head(file)?;
+        let mut read = || {
+            let mut volume = sealed.look(self.ring)?.0;
+            if let Some(volume) = &mut volume {
+                transfer::read_all(volume, sealed.disk(), &mut digester, |_| ())?;
+            }
+            Ok(volume)
+        };
+        let volume = read().map_err(RekeyError::Bad)?;
+        let digests = [digester.data, digester.holes].map(|digest| digest.finalize().into());
+        Ok((volume, digests))
     }
 }
 
-struct Digester(Sha256);
+/// What a file was that another one has taken the place of.
+enum Copied<'a> {
+    Volume(Option<Box<Volume>>),
+    Damaged(Box<Damaged<'a>>),
+}
 
-impl io::Write for Digester {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
+impl Rescue for Nowhere {
+    fn lost(&mut self, _: usize) -> Result<(), TransferError> {
+        Ok(())
+    }
+}
+
+impl Rescue for Writing<'_> {
+    fn lost(&mut self, len: usize) -> Result<(), TransferError> {
+        self.lose(len);
+        Ok(())
+    }
+}
+
+/// Data and holes by themselves, so that neither is taken for the other.
+#[derive(Default)]
+struct Digester {
+    data: Sha256,
+    holes: Sha256,
+    at: u64,
+}
+
+impl Sink for Digester {
+    fn data(&mut self, bytes: &[u8]) -> Result<(), TransferError> {
+        self.data.update(bytes);
+        self.at += bytes.len() as u64;
+        Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn hole(&mut self, len: u64) -> Result<(), TransferError> {
+        self.holes.update(self.at.to_le_bytes());
+        self.holes.update(len.to_le_bytes());
+        self.at += len;
         Ok(())
     }
 }
 
 /// Reads a file from its beginning.
-fn read_head(mut file: &File) -> Result<SealedInput<&File>, RekeyError> {
-    file.rewind()
-        .and_then(|()| SealedInput::new(file))
-        .map_err(RekeyError::Read)
+fn read_head(file: &File) -> Result<SealedFile<'_>, RekeyError> {
+    SealedFile::new(file).map_err(RekeyError::Read)
 }
 
 /// The file that is replaced, open.
@@ -508,10 +651,14 @@ impl Old {
 
     /// Makes sure that nobody goes on with a file that has no name any more. The directory is on
     /// the disk by now: otherwise a crash could bring back the name and find this.
-    fn poison(&self) {
+    fn poison(&self, copied: &Copied<'_>) {
         if self.writable && Stat::of(&self.file).is_ok_and(|stat| stat.links == 0) {
             // Where this fails, so do the writes of others.
-            let _ = self.file.write_all_at(&[0; MAGIC.len()], 0);
+            let _ = match copied {
+                Copied::Volume(Some(volume)) => volume.retire(&FileDisk(&self.file)),
+                Copied::Volume(None) => Ok(()),
+                Copied::Damaged(damaged) => damaged.retire(&self.file),
+            };
         }
     }
 }

@@ -3,17 +3,20 @@
 // Each test file uses another part of it.
 #![allow(dead_code)]
 
+use std::fs::{self, File};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
 use getrandom::SysRng;
+use keys::disk::FileDisk;
 use sealed::{
-    ChunkSize, Cipher, Entry, FileCipher, FileKey, GROUP_CHUNKS, HEADER_LEN, Layout, MasterKey,
-    Params, ROOT_OFFSET, Restore, Root, Stamp, TABLE_LEN, Tag, Tree, tags_of,
+    ChunkSize, Cipher, FAN_OUT, FileCipher, FileKey, Layout, MasterKey, OVERHEAD, Params, SLOT_LEN,
+    Volume,
 };
 
 pub const KEY: [u8; 32] = [0xAA; 32];
 pub const CHUNK: usize = 512;
-pub const GROUP: usize = CHUNK * GROUP_CHUNKS as usize;
+pub const GROUP: usize = CHUNK * FAN_OUT as usize;
 
 pub const PARAMS: Params = Params {
     cipher: Cipher::XChaCha20Poly1305,
@@ -30,29 +33,26 @@ pub fn at(index: u64) -> usize {
 }
 
 pub fn chunk(index: u64) -> Range<usize> {
-    at(index)..at(index) + layout().sealed_chunk_len()
+    at(index)..at(index) + CHUNK + OVERHEAD
 }
 
-pub fn digest(group: u64) -> Range<usize> {
-    let table = layout().table_offset(group).unwrap() as usize;
-    table..table + 16
+/// Both slots of a node.
+pub fn node(level: u8, index: u64) -> Range<usize> {
+    let start = layout().node_offset(level, index).unwrap() as usize;
+    start..start + 2 * SLOT_LEN
 }
 
-/// A full group, with its table.
-pub fn group(index: u64) -> Range<usize> {
-    digest(index).start..chunk((index + 1) * GROUP_CHUNKS - 1).end
+/// A superblock, with its mark.
+pub fn superblock(slot: usize) -> Range<usize> {
+    slot * 65536 + if slot == 0 { 512 } else { 0 }..slot * 65536 + 1056
 }
-
-/// The place of a chunk's tag in its table.
-pub fn slot(index: u64) -> Range<usize> {
-    let start = digest(index / GROUP_CHUNKS).end + (index % GROUP_CHUNKS) as usize * 16;
-    start..start + 16
-}
-
-pub const ROOT: Range<usize> = ROOT_OFFSET as usize..ROOT_OFFSET as usize + Root::LEN;
 
 /// A file that gets several versions under one salt.
-pub struct History(pub FileCipher);
+pub struct History {
+    file: File,
+    volume: Volume,
+    pub versions: Vec<Version>,
+}
 
 /// One of them.
 #[derive(Clone)]
@@ -64,76 +64,51 @@ pub struct Version {
 impl History {
     pub fn new() -> Self {
         let key = FileKey::generate(&MasterKey::from_bytes(KEY), PARAMS, &mut SysRng).unwrap();
-        Self(FileCipher::new(&key))
-    }
-
-    /// All of the file, written anew. No byte of it is zero, or one of that of another number.
-    pub fn version(&self, number: u8, len: usize) -> Version {
-        let plaintext: Vec<u8> = (0..len)
-            .map(|i| 1 + number * 64 + ((i + i / CHUNK) % 63) as u8)
-            .collect();
-        let mut tree = self.0.new_tree();
-        let image = self
-            .0
-            .seal_image(&mut tree, 0, &plaintext, &mut SysRng)
-            .unwrap();
-        let mut sealed = self.0.header().encode().to_vec();
-        sealed.extend_from_slice(tree.root(len as u64).as_bytes());
-        sealed.resize(at(0) - TABLE_LEN, 0);
-        sealed.extend_from_slice(&tree.table(0));
-        sealed.resize(at(0), 0);
-        sealed.extend_from_slice(&image);
-        Version { plaintext, sealed }
-    }
-
-    /// The tree of a version, with all of its groups at hand.
-    pub fn tree(&self, version: &Version) -> Tree {
-        let mut tree = self.0.new_tree();
-        for index in 0..=(version.plaintext.len() / CHUNK) as u64 {
-            tree.put(index, &[tag(&version.sealed, index)]).unwrap();
+        Self {
+            file: tempfile::tempfile().unwrap(),
+            volume: Volume::create(FileCipher::new(&key), &mut SysRng).unwrap(),
+            versions: Vec::new(),
         }
-        tree
     }
 
-    /// Makes an entry live.
-    pub fn set_journal(&self, sealed: &mut [u8], restore: Restore, chunk: &[u8]) {
-        let entry = self.0.encode_entry(&Entry {
-            root: Root::from_bytes(*sealed[ROOT].first_chunk().unwrap()),
-            stamp: Stamp::from_bytes([3; Stamp::LEN]),
-            restore: Some(restore),
-        });
-        let journal = [entry.as_slice(), chunk].concat();
-        sealed[HEADER_LEN..][..journal.len()].copy_from_slice(&journal);
+    /// All of the file, written anew, at its place. No byte of it is zero, or one of that of another
+    /// number.
+    pub fn version(&mut self, len: usize) -> Version {
+        let number = self.versions.len() as u8;
+        let plaintext: Vec<u8> = (0..len)
+            .map(|i| 1 + number * 50 + ((i + i / CHUNK) % 49) as u8)
+            .collect();
+        let disk = FileDisk(&self.file);
+        self.volume.set_len(&disk, &mut SysRng, len as u64).unwrap();
+        for (i, piece) in plaintext.chunks(1 << 20).enumerate() {
+            let offset = (i as u64) << 20;
+            self.volume
+                .write(&disk, &mut SysRng, offset, piece)
+                .unwrap();
+        }
+        self.volume.checkpoint(&disk, &mut SysRng).unwrap();
+        let mut sealed = vec![0; self.file.metadata().unwrap().len() as usize];
+        self.file.read_exact_at(&mut sealed, 0).unwrap();
+        self.versions.push(Version { plaintext, sealed });
+        self.versions[self.versions.len() - 1].clone()
     }
 }
 
-/// The tag of a chunk of a file.
-pub fn tag(sealed: &[u8], index: u64) -> Tag {
-    let end = chunk(index).end.min(sealed.len());
-    tags_of(&layout(), &sealed[at(index)..end]).next().unwrap()
-}
-
+/// A file with parts of another one.
 pub fn with(sealed: &[u8], older: &[u8], parts: &[Range<usize>]) -> Vec<u8> {
     let mut mixed = sealed.to_vec();
     for part in parts {
         let part = part.start..part.end.min(mixed.len()).min(older.len());
-        mixed[part.clone()].copy_from_slice(&older[part]);
+        if !part.is_empty() {
+            mixed[part.clone()].copy_from_slice(&older[part]);
+        }
     }
     mixed
 }
 
-/// A version with parts of another one: of each its kind, and the index of a chunk.
-pub fn mixed(base: &[u8], other: &[u8], parts: &[(u8, u64)]) -> Vec<u8> {
-    let parts: Vec<Range<usize>> = parts
-        .iter()
-        .flat_map(|&(kind, index)| match kind {
-            0 => vec![chunk(index)],
-            1 => vec![chunk(index), slot(index)],
-            2 => vec![slot(index)],
-            _ => vec![digest(index / GROUP_CHUNKS)],
-        })
-        .map(|part| part.start.min(base.len())..part.end.min(base.len()))
-        .filter(|part| part.end <= other.len())
-        .collect();
-    with(base, other, &parts)
+/// Changes a byte of a file.
+pub fn flip(path: &std::path::Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    fs::write(path, bytes).unwrap();
 }

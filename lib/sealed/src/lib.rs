@@ -9,6 +9,7 @@
 //!
 //! - [`MasterKey`]: the 32 bytes of a key file.
 //! - [`Volume`]: one sealed file on a [`Disk`], which its user brings: opening, reading and changing it.
+//! - [`Salvage`]: what is left of a damaged one.
 //! - [`FileCipher`]: the chunks of one file by themselves.
 //! - [`Layout`]: where a chunk lies on disk, and which sizes are possible.
 //! - [`Sealer`]: a whole file from beginning to end.
@@ -85,7 +86,7 @@ pub use layout::{
 pub use record::{Tag, tags_of};
 pub use stream::{Patches, Sealer};
 pub use superblock::{MARK_LEN, SECTOR_LEN, SUPERBLOCK_LEN, Superblock};
-pub use volume::{Moment, Opened, Volume};
+pub use volume::{Found, Moment, Opened, Salvage, Volume};
 
 /// Writes bytes in hexadecimal.
 fn write_hex(f: &mut core::fmt::Formatter<'_>, bytes: &[u8]) -> core::fmt::Result {

@@ -30,7 +30,7 @@ use crate::superblock::Superblock;
 use crate::tree::{HOLE, Tree};
 use crate::{Disk, Error, Failure, FileCipher, Layout};
 
-pub use replay::Opened;
+pub use replay::{Found, Opened, Salvage};
 
 /// Where a chunk is that was changed since the checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -171,7 +171,7 @@ fn passphrases() -> anyhow::Result<()> {
     let fixture = Fixture::new()?;
     fixture.make_key("/k.bin")?;
     let wrapped = fixture.path("/wrapped.bin");
-    let cheap = ["--argon2", "m=64,t=1,p=1", "--passphrase-fd", "0"];
+    let cheap = ["--argon2", "m=8192,t=4,p=1", "--passphrase-fd", "0"];
     let args = [&["gen"], &cheap[..], &[wrapped.to_str().context("a path")?]].concat();
     command_with_input(&host_command("keys"), &args, b"open sesame\n")?.expect(0)?;
     let ring = fixture.path("/ring");

@@ -1,5 +1,7 @@
 //! Opening a file: superblocks, then the log as far as it counts.
 
+mod salvage;
+
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,6 +15,8 @@ use crate::superblock::{MARK_LEN, SECTOR_LEN, SUPERBLOCK_LEN, Superblock, parse_
 use crate::volume::{Stored, Volume};
 use crate::{Disk, Error, Failure, FileCipher, TAG_LEN};
 use zeroize::Zeroizing;
+
+pub use salvage::{Found, Salvage};
 
 /// Bytes of the log that are read at a time.
 const PIECE: usize = 32 << 10;
@@ -152,21 +156,19 @@ impl<A: Aead> Volume<A> {
             read_full(disk, &mut other, HEAD_LEN)?;
         }
         if is_zeros(&head[..SECTOR_LEN]) {
-            if !is_zeros(&other[..SECTOR_LEN]) {
+            // Behind a checkpoint or a mark the header has reached the disk.
+            let mark = Superblock::mark_offset(0) as usize;
+            if !is_zeros(&other[..SECTOR_LEN]) || !is_zeros(&head[mark..mark + MARK_LEN]) {
                 return Err(Error::HeaderCorrupt.into());
             }
             return Ok(nothing);
         }
         let cipher = find(&head[..len])?;
         let slots = [&head[SECTOR_LEN..], &other[..]];
-        let mut newest: Option<(Superblock, Mac)> = None;
-        for (slot, sector) in (0..).zip(slots) {
-            if let Some(found) = superblock_of(&cipher, slot, sector)?
-                && newest.is_none_or(|(known, _)| known.epoch < found.0.epoch)
-            {
-                newest = Some(found);
-            }
-        }
+        let newest = newest_of([
+            superblock_of(&cipher, 0, slots[0])?,
+            superblock_of(&cipher, 1, slots[1])?,
+        ])?;
         let Some((superblock, mac)) = newest else {
             if len < SECTOR_LEN {
                 return Err(Error::Truncated.into());
@@ -425,6 +427,24 @@ impl<A: Aead> Volume<A> {
         }
         self.size = size;
     }
+}
+
+/// Which superblock counts. No power cut leaves others than those of two epochs one after the other, or
+/// the first one alone.
+fn newest_of(found: [Option<(Superblock, Mac)>; 2]) -> Result<Option<(Superblock, Mac)>, Error> {
+    let epoch = |slot: usize| found[slot].map(|(superblock, _)| superblock.epoch);
+    let [first, second] = [epoch(0), epoch(1)];
+    let slot = match (first, second) {
+        (None, None) => return Ok(None),
+        (Some(first), Some(second)) if first.abs_diff(second) == 1 => usize::from(second > first),
+        (Some(0), None) => 0,
+        // The one that is not there, or the older one.
+        _ => {
+            let slot = u64::from(second < first);
+            return Err(Error::SuperblockCorrupt { slot });
+        }
+    };
+    Ok(found[slot])
 }
 
 /// The superblock of a slot, with its MAC; `None` where none was ever written.

@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 
 use rand_core::{TryCryptoRng, TryRng};
 use sealed::{
-    ChunkSize, Cipher, Disk, Error, Failure, FileCipher, FileKey, HEADER_LEN, Header, Layout,
-    MasterKey, OVERHEAD, Params, ReadOnly, Volume,
+    ChunkSize, Cipher, Disk, Error, Failure, FileCipher, FileKey, Found, HEADER_LEN, Header,
+    Layout, MasterKey, OVERHEAD, Params, ReadOnly, Salvage, Volume,
 };
 
 /// Nonces that count up: unique, which is all that sealing for a test needs.
@@ -231,6 +231,56 @@ pub fn log(mut data: &[u8]) {
     is_a_state(&altered);
 }
 
+/// Any bytes over the superblocks and marks of a file: what opens is one of its states.
+pub fn superblocks(mut data: &[u8]) {
+    over(&mut data, &[512, 1024, 65536, 66048], 640);
+}
+
+/// Any bytes over the nodes of the tree of a file: what opens is one of its states.
+pub fn nodes(mut data: &[u8]) {
+    over(&mut data, &[131_072, 131_072 + 4096], 64);
+}
+
+/// Bytes over one of these parts, from somewhere in its first bytes on.
+fn over(data: &mut &[u8], parts: &[usize], within: usize) {
+    let (_, newest) = history().last().expect("states");
+    let mut altered = newest.clone();
+    let part = parts[usize::from(take_byte(data)) % parts.len()];
+    let at = part + usize::from(take_byte(data)) * 4 % within;
+    let end = (at + data.len()).min(altered.len());
+    altered[at..end].copy_from_slice(&data[..end - at]);
+    is_a_state(&altered);
+    is_saved(&altered);
+}
+
+/// What is saved of an altered file: of each chunk a version that there was.
+fn is_saved(altered: &[u8]) {
+    let Ok(cipher) = FileCipher::open(&master(), altered) else {
+        return;
+    };
+    let Ok(mut salvage) = Salvage::open(altered, cipher) else {
+        return;
+    };
+    let size = salvage.size();
+    assert!(size < 1 << 20);
+    let mut index = salvage.next(altered, 0);
+    while index < salvage.layout().chunks(size) {
+        let mut chunk = vec![0; salvage.layout().chunk_len(index, size)];
+        let found = salvage.chunk(altered, index, &mut chunk);
+        let start = index as usize * 512;
+        let mut states = history().iter();
+        let is_version =
+            states.any(|(state, _)| state.get(start..start + chunk.len()) == Some(&chunk));
+        let is_blank = chunk.iter().all(|&byte| byte == 0);
+        let found = found.expect("of that length");
+        assert!(
+            is_version || is_blank && found != Found::Newest,
+            "{found:?}"
+        );
+        index = salvage.next(altered, index + 1);
+    }
+}
+
 fn is_a_state(altered: &[u8]) {
     if let Ok(found) = content(altered) {
         assert!(history().iter().any(|(state, _)| *state == found));
@@ -267,6 +317,7 @@ pub fn edits(mut data: &[u8]) {
             }
         }
     }
+    is_saved(&altered);
     is_a_state(&altered);
     let disk = Memory(RefCell::new(altered.clone()));
     if let Ok(Some(mut volume)) = open(&altered)

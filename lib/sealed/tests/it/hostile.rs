@@ -50,6 +50,16 @@ proptest! {
     }
 
     #[test]
+    fn superblocks(data in bytes(200)) {
+        entry::superblocks(&data);
+    }
+
+    #[test]
+    fn nodes(data in bytes(200)) {
+        entry::nodes(&data);
+    }
+
+    #[test]
     fn edits(data in bytes(30)) {
         entry::edits(&data);
     }
