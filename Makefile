@@ -54,7 +54,7 @@ test: setup
 	$(CARGO) test --release --package write-filter-grate --lib
 endif
 
-# What is random in the tests, hundreds of times over; about half an hour on two processors.
+# What is random in the tests, hundreds of times over; some hours on two processors.
 test-long: build
 	@scripts/setup.sh --tests
 	$(CARGO) test --release --package crypt-grate --test model --test kill
@@ -63,6 +63,8 @@ test-long: build
 	E2E_KILLS=500 $(CARGO) test --release --package e2e --test e2e -- 'killed and started again'
 	E2E_MODEL_SEEDS=1000 $(CARGO) test --release --package e2e --test e2e -- 'random file calls'
 	E2E_MODEL_SEEDS=5000 $(CARGO) test --release --package e2e --test e2e -- 'random programs'
+	E2E_HOSTILE_TRIES=20000 $(CARGO) test --release --package e2e --test e2e -- 'flipped'
+	E2E_FUZZ_CALLS=20000000 $(CARGO) test --release --package e2e --test e2e -- 'hostile/random'
 
 list: setup
 	@$(CARGO) --quiet xtask list

@@ -21,10 +21,12 @@ pub fn host_command(name: &str) -> PathBuf {
     repository().join("target/release").join(name)
 }
 
-/// A root with all built grates and programs, and nothing else.
+/// A root with built grates and programs, and nothing else.
 #[derive(Debug)]
 pub struct Fixture {
-    root: tempfile::TempDir,
+    /// Where the root is, alone but for what a test puts beside it.
+    home: tempfile::TempDir,
+    root: PathBuf,
 }
 
 /// How a run went.
@@ -36,6 +38,8 @@ pub struct Ran {
     pub out: Vec<u8>,
     /// Standard error.
     pub err: String,
+    /// Most memory that the process had at a time, in bytes, as far as it was seen.
+    pub peak: u64,
 }
 
 impl Ran {
@@ -115,37 +119,67 @@ enum Limit {
 pub const KILLED: i32 = 128 + 9;
 
 impl Fixture {
-    /// A new root.
+    /// A new root with all of them.
     ///
     /// # Errors
     /// When `make build` has not been run.
     pub fn new() -> anyhow::Result<Self> {
-        // Beside lindfs, so that programs can be linked instead of copied.
-        let place = repository().join("target/e2e");
-        fs::create_dir_all(&place)?;
-        let root = tempfile::tempdir_in(&place)?;
+        let fixture = Self::empty()?;
         for folder in ["bin", "grates"] {
             let from = repository().join("lindfs").join(folder);
-            let to = root.path().join(folder);
-            fs::create_dir(&to)?;
             for entry in fs::read_dir(&from).context("lindfs is missing")? {
                 let entry = entry?;
                 if entry.path().extension() == Some(OsStr::new("cwasm")) {
-                    fs::hard_link(entry.path(), to.join(entry.file_name()))?;
+                    let to = fixture.path(folder).join(entry.file_name());
+                    fs::hard_link(entry.path(), to)?;
                 }
             }
         }
-        fs::create_dir(root.path().join("tmp"))?;
+        Ok(fixture)
+    }
+
+    /// A new root with copies of those, given with their folders: for programs that change
+    /// whatever they can.
+    ///
+    /// # Errors
+    /// As [`Fixture::new`].
+    pub fn with_copies(programs: &[&str]) -> anyhow::Result<Self> {
+        let fixture = Self::empty()?;
+        for program in programs {
+            let from = repository().join("lindfs").join(program);
+            fs::copy(&from, fixture.path(program))
+                .with_context(|| format!("cannot copy {}", from.display()))?;
+        }
+        Ok(fixture)
+    }
+
+    fn empty() -> anyhow::Result<Self> {
+        // Beside lindfs, so that programs can be linked instead of copied.
+        let place = repository().join("target/e2e");
+        fs::create_dir_all(&place)?;
+        let home = tempfile::tempdir_in(&place)?;
+        let root = home.path().join("root");
+        fs::create_dir(&root)?;
+        let fixture = Self { home, root };
+        for folder in ["bin", "grates"] {
+            fs::create_dir(fixture.path(folder))?;
+        }
+        fs::create_dir(fixture.path("tmp"))?;
         anyhow::ensure!(
             host_command("lind-wasm").exists(),
             "target/release/lind-wasm is missing: run `make build` first"
         );
-        Ok(Self { root })
+        Ok(fixture)
     }
 
     /// A path of the host inside the root.
     pub fn path(&self, inside: &str) -> PathBuf {
-        self.root.path().join(inside.trim_start_matches('/'))
+        self.root.join(inside.trim_start_matches('/'))
+    }
+
+    /// The folder that the root is in.
+    pub fn home(&self) -> &Path {
+        self.home.path()
     }
 
     /// Adds a program that is not among the built ones.
@@ -189,7 +223,7 @@ impl Fixture {
             Some(limit) => limit.command(&runtime),
             None => Command::new(runtime),
         };
-        command.arg("--root").arg(self.root.path());
+        command.arg("--root").arg(&self.root);
         if run.strict {
             command.arg("--strict-lind");
         }
@@ -217,7 +251,7 @@ impl Fixture {
     /// When a file can't be read.
     pub fn files(&self) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
         let mut files = Vec::new();
-        let mut folders = vec![self.root.path().to_owned()];
+        let mut folders = vec![self.root.clone()];
         while let Some(folder) = folders.pop() {
             for entry in fs::read_dir(&folder)? {
                 let entry = entry?;
@@ -308,7 +342,9 @@ fn finish(mut command: Command, input: &[u8], limit: Limit) -> anyhow::Result<Ra
             stderr.read_to_end(&mut bytes).map(|_| bytes)
         });
         let started = Instant::now();
+        let mut peak = 0;
         let status = loop {
+            peak = peak.max(peak_memory(child.id()));
             if let Some(status) = child.try_wait()? {
                 break Some(status);
             }
@@ -335,6 +371,17 @@ fn finish(mut command: Command, input: &[u8], limit: Limit) -> anyhow::Result<Ra
                 .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
             out,
             err,
+            peak,
         })
     })
+}
+
+/// Most memory that a process had at a time, in bytes; 0 when it has ended.
+fn peak_memory(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let field = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| rest.split_whitespace().next());
+    field.and_then(|kib| kib.parse().ok()).unwrap_or(0) * 1024
 }

@@ -13,6 +13,8 @@ use crate::program::Program;
 use crate::request::{Arg, UNUSED};
 use crate::routes::HandlerTable;
 use crate::runtime::{Runtime, Settings};
+use crate::state::{HostState, new_store};
+use crate::workers::Workers;
 use rustix::io::Errno;
 use std::ffi::CString;
 use std::net::{IpAddr, SocketAddr};
@@ -41,14 +43,20 @@ fn key_in(folder: &Path) -> ArtifactKey {
     ArtifactKey::load(&folder.join("root")).unwrap()
 }
 
-/// Gives a cage the program to run.
-fn give_image(rt: &Runtime, cage: &Cage, program: Arc<Program>) -> Arc<Image> {
+/// Gives a cage the program to run, and who runs its handlers.
+fn give_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, program: Arc<Program>) -> Arc<Image> {
     let new = NewImage {
         program,
         args: vec![b"test".to_vec()],
         env: Vec::new(),
     };
     let image = rt.make_image(cage, new).unwrap();
+    let linkers = crate::host::linkers(&rt.engine).unwrap();
+    let (run, imports) = (rt.clone(), linkers.clone());
+    let state = HostState::new(run, imports, cage.clone(), image.clone(), true);
+    let store = new_store(state);
+    let template = linkers.template(&store, &image).unwrap();
+    image.staff(Box::new(Workers::new(store.data(), template)));
     cage.set_image(Some(image.clone()));
     image
 }
@@ -108,7 +116,7 @@ impl Fixture {
     }
 
     /// A cage that `maker` forked, with an image of its own.
-    pub(crate) fn fork(&self, maker: &Cage) -> Arc<Cage> {
+    pub(crate) fn fork(&self, maker: &Arc<Cage>) -> Arc<Cage> {
         let child = self.rt.enrol(maker.bequeath()).unwrap();
         give_image(&self.rt, &child, self.image.program.clone());
         child

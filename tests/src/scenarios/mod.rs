@@ -2,6 +2,7 @@
 
 pub mod crypt;
 pub mod guards;
+pub mod hostile;
 pub mod http;
 pub mod kills;
 pub mod model;
@@ -30,6 +31,7 @@ pub fn trials() -> Vec<Trial> {
     [
         crypt::trials(),
         guards::trials(),
+        hostile::trials(),
         http::trials(),
         kills::trials(),
         model::trials(),
