@@ -101,7 +101,7 @@ pub(crate) fn zeros(
     mut len: u64,
     mut take: impl FnMut(&[u8]) -> Result<(), TransferError>,
 ) -> Result<(), TransferError> {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     while len > 0 {
         let some = len.min(ZEROS.len() as u64);
         take(&ZEROS[..some as usize])?;
@@ -231,7 +231,11 @@ pub fn read_all(
             at = data;
             continue;
         }
-        let end = volume.seek(&disk, at, true)?;
+        // Damage further on is told when it is come to.
+        let end = volume
+            .seek(&disk, at, true)
+            .unwrap_or(at + volume.layout().chunk_size() as u64)
+            .min(volume.size());
         let len = (end - at).min(READ_LEN as u64) as usize;
         if buffer.len() < len {
             // Once, or twice: nothing of it is left behind.
@@ -421,7 +425,10 @@ pub fn reseal(
     let (key, disk) = (ring.sealing(), file.disk());
     let mut volume = file.look(ring)?.0;
     let has_holes = match &mut volume {
-        Some(volume) => volume.seek(&disk, 0, true)? < volume.size(),
+        Some(volume) => {
+            let hole = volume.seek(&disk, 0, true);
+            hole.is_ok_and(|hole| hole < volume.size())
+        }
         None => false,
     };
     match &mut volume {

@@ -48,7 +48,10 @@ fn a_wrapped_key_works_as_the_raw_one_does() {
     assert_eq!(room.read("w.bin").len(), 128);
     assert_eq!(id(&room, "w.bin"), id(&room, "k.bin"));
     let shown = room.ok(&["show", "w.bin"]);
-    assert!(shown.contains("argon2id: 8 KiB, 1 pass, 1 lane"), "{shown}");
+    assert!(
+        shown.contains("argon2id: 8 MiB, 4 passes, 1 lane"),
+        "{shown}"
+    );
 
     let seal = [
         "seal",

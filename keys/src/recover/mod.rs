@@ -581,6 +581,14 @@ mod tests {
         }
     }
 
+    #[track_caller]
+    fn only(ranges: &[Range<u64>]) -> Range<u64> {
+        let [range] = ranges else {
+            panic!("{ranges:?}");
+        };
+        range.clone()
+    }
+
     fn chunks(range: Range<u64>) -> Range<u64> {
         range.start * CHUNK as u64..range.end * CHUNK as u64
     }
@@ -686,12 +694,12 @@ mod tests {
             let (out, report) = recovered(&damaged);
             // The superblock knows the size.
             assert_eq!(out.len(), LONG);
-            assert_eq!(report.lost, [60 * 512..LONG as u64]);
+            assert_eq!(only(&report.lost), 60 * 512..LONG as u64);
             assert!(!report.end_is_lost && !report.newest_is_lost);
             assert_honest(&plaintext(LONG), &out, &report);
         }
         let (out, report) = recovered(&whole[..at(0)]);
-        assert!(out == [0; LONG] && report.lost == [0..LONG as u64]);
+        assert!(out == [0; LONG] && only(&report.lost) == (0..LONG as u64));
     }
 
     #[test]
@@ -753,16 +761,16 @@ mod tests {
         let group = GROUP as u64;
         let size = original.len() as u64;
         for (damage, unproven) in [
-            (leaf(0), vec![0..group]),
-            (leaf(1) + 100, vec![group..2 * group]),
-            (leaf(2) + 16, vec![2 * group..size]),
-            (top, vec![0..size]),
+            (leaf(0), 0..group),
+            (leaf(1) + 100, group..2 * group),
+            (leaf(2) + 16, 2 * group..size),
+            (top, 0..size),
         ] {
             let mut bytes = whole.clone();
             bytes[damage] ^= 1;
             let (out, report) = recovered(&bytes);
             assert!(out == original && report.lost.is_empty(), "{damage}");
-            assert_eq!(report.unproven, unproven);
+            assert_eq!(only(&report.unproven), unproven);
             assert!(!report.newest_is_lost && !report.is_complete());
         }
         // Slots that are not in use, and what is behind the tags.
@@ -779,7 +787,7 @@ mod tests {
         bytes.splice(place..place, std::iter::repeat_n(9, SEARCH as usize + 600));
         let (out, report) = recover_with(&bytes, SEARCH).unwrap();
         assert_honest(&plaintext(LONG), &out, &report);
-        assert_eq!(report.lost, [3 * 512..LONG as u64]);
+        assert_eq!(only(&report.lost), 3 * 512..LONG as u64);
         let (_, report) = recover_with(&bytes, SEARCH + 600).unwrap();
         assert!(report.is_complete() && report.shifts == 1);
     }
