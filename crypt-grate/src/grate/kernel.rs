@@ -30,6 +30,9 @@ impl File {
     }
 
     fn allocate(&self, mode: i32, range: Range<u64>) -> Result<(), StorageErrno> {
+        if cage_libc::sys::base() != 0 {
+            return Err(storage(Errno(error::EOPNOTSUPP))); // Lind does not have the call.
+        }
         let args = [
             self.fd.arg(),
             int(self.fd.cage, mode),

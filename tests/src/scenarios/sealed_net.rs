@@ -673,7 +673,7 @@ fn handed_socket() -> anyhow::Result<()> {
     let fixture = sealed_root()?;
     fs::write(fixture.path("greeting.plain"), "welcome")?;
     super::sockets::build_server(&fixture)?;
-    // The greeting is read under the grate too, and can be read as it is.
+    // The greeting is read under the grate too, as it is.
     fs::rename(fixture.path("greeting.plain"), fixture.path("greeting"))?;
     let at = free_address()?;
     let text = "some words ".repeat(20_000);
@@ -682,6 +682,8 @@ fn handed_socket() -> anyhow::Result<()> {
         "--key",
         "/k.bin",
         "--verbose",
+        "--plaintext",
+        "read",
         "server.wasm",
     ];
     let (ran, ()) = beside(
