@@ -54,6 +54,9 @@ const SETTINGS: &[(&str, &[&str])] = &[
             "crypt-grate.cwasm",
             "--key",
             "/k.bin",
+            // The inner grate's key is a plain file to the outer one.
+            "--plaintext",
+            "read",
             "crypt-grate.cwasm",
             "--key",
             "/k2.bin",
