@@ -216,7 +216,15 @@ impl Stage {
         let mut args = Vec::new();
         if self.under.seals() {
             args.extend(
-                ["crypt-grate.cwasm", "--key", "/keys/k.bin", "--plain"].map(str::to_owned),
+                [
+                    "crypt-grate.cwasm",
+                    "--key",
+                    "/keys/k.bin",
+                    "--plaintext",
+                    "read",
+                    "--plain",
+                ]
+                .map(str::to_owned),
             );
             args.push(format!("127.0.0.1:{}", self.ports()[0]));
         }
