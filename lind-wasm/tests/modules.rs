@@ -1,7 +1,6 @@
 //! Malformed, odd and generated modules: each runs, or is refused, or traps, with one line that a
 //! terminal can take; nothing panics, aborts or hangs. The same for artifacts.
 
-#[allow(dead_code, reason = "others use the rest")]
 mod support;
 
 use arbitrary::Unstructured;

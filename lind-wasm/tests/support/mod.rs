@@ -72,6 +72,7 @@ impl Fixture {
     }
 
     /// Runs `lind-wasm` with these arguments; also the most memory that it had, in KiB.
+    #[expect(clippy::zombie_processes, reason = "wait4 waits for it")]
     pub fn run_measured(&self, args: &[&str]) -> (Ran, i64) {
         let mut child = self.start(args);
         let (mut out, mut err) = (String::new(), String::new());
