@@ -46,6 +46,7 @@ pub struct BuiltinPattern {
     regex: &'static str,
     check: Option<Check>,
     mark: Option<BuiltinMark>,
+    text_only: bool,
 }
 
 /// What stands inside every match of a pattern.
@@ -69,6 +70,18 @@ impl BuiltinPattern {
     /// `None` where it is none.
     pub fn check(&self) -> Option<Check> {
         self.check
+    }
+
+    /// Whether it goes by looks alone, and matches in text only.
+    pub fn text_only(&self) -> bool {
+        self.text_only
+    }
+
+    const fn in_text(self) -> Self {
+        Self {
+            text_only: true,
+            ..self
+        }
     }
 
     const fn checked(self, check: Check) -> Self {
@@ -100,10 +113,15 @@ impl BuiltinPattern {
                 Engine::marked(rule, self.regex, mark.inside, Mark { before, most })?
             }
         };
-        Ok(Engine {
+        let mut engine = Engine {
             check: self.check,
+            text_only: self.text_only,
             ..engine
-        })
+        };
+        if self.text_only {
+            engine.peek();
+        }
+        Ok(engine)
     }
 }
 
@@ -112,6 +130,7 @@ const fn regex(regex: &'static str) -> BuiltinPattern {
         regex,
         check: None,
         mark: None,
+        text_only: false,
     }
 }
 
@@ -137,6 +156,13 @@ macro_rules! secret_field {
             r"[ \t]{0,4}(?:=>|:=|[:=])[ \t]{0,4}",
             $value
         ))
+    };
+}
+
+/// The first four digits of card numbers of sixteen.
+macro_rules! issuer {
+    () => {
+        r"\b(?:4\d{3}|5[1-5]\d\d|2[2-7]\d\d|35[2-8]\d|6011|6[25]\d\d|64[4-9]\d)"
     };
 }
 
@@ -177,7 +203,7 @@ builtins! {
     /// AWS access key ids, and secret keys and session tokens in a field of their name.
     Aws = "aws": &[
         regex(r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}\b"),
-        regex(concat!(aws_field!(), r"(?<secret>[A-Za-z0-9/+=]{40,})")),
+        regex(concat!(aws_field!(), r"(?<secret>[A-Za-z0-9/+=]{40,})")).in_text(),
     ],
     /// GitHub tokens: personal, OAuth, user, server, refresh, fine-grained.
     Github = "github": &[
@@ -210,7 +236,7 @@ builtins! {
     /// Azure storage and service bus keys, shared access signatures, client secrets.
     Azure = "azure": &[
         regex(r"(?i:accountkey|sharedaccesskey)=(?<secret>[A-Za-z0-9+/]{40,}={0,2})"),
-        regex(r"[?&;]sig=(?<secret>[A-Za-z0-9%+/=_-]{20,})"),
+        regex(r"[?&;]sig=(?<secret>[A-Za-z0-9%+/=_-]{20,})").in_text(),
         regex(r"[A-Za-z0-9_~.-]{3}\dQ~[A-Za-z0-9_~.-]{31,34}").marked(r"\dQ~[A-Za-z0-9_~.-]", AZURE, 3),
     ],
     /// JSON web tokens: signed, unsigned (JWS) and encrypted (JWE).
@@ -220,58 +246,62 @@ builtins! {
     ],
     /// Bearer tokens, in an authorization header or by themselves.
     Bearer = "bearer": &[
-        regex(concat!(authorization!(), r#"(?i:bearer)[ \t]{1,4}(?<secret>[^\s"',;]+)"#)),
-        regex(r"\b(?i:bearer)[ \t]{1,4}(?<secret>[A-Za-z0-9._~+/-]{16,}=*)"),
+        regex(concat!(authorization!(), r#"(?i:bearer)[ \t]{1,4}(?<secret>[^\s"',;]+)"#)).in_text(),
+        regex(r"\b(?i:bearer)[ \t]{1,4}(?<secret>[A-Za-z0-9._~+/-]{16,}=*)").in_text(),
     ],
     /// The name and password of basic authorization headers.
     Basic = "basic": &[
-        regex(concat!(authorization!(), r"(?i:basic)[ \t]{1,4}(?<secret>[A-Za-z0-9+/_-]{4,}=*)")),
+        regex(concat!(authorization!(), r"(?i:basic)[ \t]{1,4}(?<secret>[A-Za-z0-9+/_-]{4,}=*)")).in_text(),
     ],
     /// Passwords in URLs.
     UrlCredentials = "url-credentials": &[
         regex(r#"\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s/?#:@"'<>]*:(?<secret>[^\s/?#@"'<>]+)@"#)
-            .marked(r#"://[^\s/?#@"'<>]"#, SCHEME, 31),
+            .marked(r#"://[^\s/?#@"'<>]"#, SCHEME, 31).in_text(),
     ],
     /// The values of fields that are called password, secret, token and the like.
     Password = "password": &[
-        secret_field!(r#"["']?"#, r#""(?<secret>(?:[^"\\\r\n]|\\[^\r\n])+)"#),
-        secret_field!(r#"["']?"#, r"'(?<secret>(?:[^'\\\r\n]|\\[^\r\n])+)"),
-        secret_field!(r#"\\{1,3}["']"#, r#"\\{1,3}["'](?<secret>[^"'\\\r\n]+)"#),
-        secret_field!(r#"["']?"#, r#"(?<secret>[^\s"'\\,;&<>(){}\[\]=:][^\s"',;&]*)"#),
+        secret_field!(r#"["']?"#, r#""(?<secret>(?:[^"\\\r\n]|\\[^\r\n])+)"#).in_text(),
+        secret_field!(r#"["']?"#, r"'(?<secret>(?:[^'\\\r\n]|\\[^\r\n])+)").in_text(),
+        secret_field!(r#"\\{1,3}["']"#, r#"\\{1,3}["'](?<secret>[^"'\\\r\n]+)"#).in_text(),
+        secret_field!(r#"["']?"#, r#"(?<secret>[^\s"'\\,;&<>(){}\[\]=:][^\s"',;&]*)"#).in_text(),
     ],
     /// E-mail addresses.
     Email = "email": &[
         regex(r"\b[A-Za-z0-9._%+-]{1,64}@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,24}\b")
-            .marked("@[A-Za-z0-9]", LOCAL_PART, 64),
+            .marked("@[A-Za-z0-9]", LOCAL_PART, 64).in_text(),
     ],
     /// Payment card numbers with a right checksum: 13 to 19 digits together, or in the groups
     /// that are printed on cards.
     Card = "card": &[
-        regex(r"\b(?:4\d{12}(?:\d{3}){0,2}|5[1-5]\d{14}|2(?:2[2-9]|[3-6]\d|7[0-2])\d{13}|3[47]\d{13}|3(?:0|[689])\d{12}|35\d{14}|6(?:0|[245])\d{14}(?:\d{1,3})?)\b").checked(check::luhn),
-        regex(r"\b[2-6]\d{3}(?:-\d{4}){3}\b").checked(check::luhn).marked(r"-\d{4}-\d{4}-", DIGITS, 4),
-        regex(r"\b[2-6]\d{3}(?: \d{4}){3}\b").checked(check::luhn).marked(r" \d{4} \d{4} ", DIGITS, 4),
-        regex(r"\b3[47]\d\d[ -]\d{6}[ -]\d{5}\b").checked(check::luhn).marked(r"\d[ -]\d{6}[ -]", DIGITS, 3),
+        regex(concat!(
+            r"\b(?:4\d{15}(?:\d{3})?|5[1-5]\d{14}|(?:222[1-9]|22[3-9]\d|2[3-6]\d\d|27[01]\d|2720)\d{12}",
+            r"|220[0-4]\d{12}(?:\d{1,3})?|3[47]\d{13}|3(?:0[0-5]|[689]\d)\d{11}",
+            r"|35(?:2[89]|[3-8]\d)\d{12}(?:\d{1,3})?|(?:6011|64[4-9]\d|65\d\d|62\d\d)\d{12}(?:\d{1,3})?)\b",
+        )).checked(check::luhn).in_text(),
+        regex(concat!(issuer!(), r"(?:-\d{4}){3}\b")).checked(check::luhn).marked(r"-\d{4}-\d{4}-", DIGITS, 4).in_text(),
+        regex(concat!(issuer!(), r"(?: \d{4}){3}\b")).checked(check::luhn).marked(r" \d{4} \d{4} ", DIGITS, 4).in_text(),
+        regex(r"\b3[47]\d\d[ -]\d{6}[ -]\d{5}\b").checked(check::luhn).marked(r"\d[ -]\d{6}[ -]", DIGITS, 3).in_text(),
     ],
     /// IBANs with a right length and checksum, together or in groups of four.
     Iban = "iban": &[
-        regex(r"\b[A-Z]{2}\d\d[A-Z0-9]{11,30}\b").checked(check::iban),
-        regex(r"\b[A-Z]{2}\d\d(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?\b").checked(check::iban),
+        regex(r"\b[A-Z]{2}\d\d[A-Z0-9]{11,30}\b").checked(check::iban).in_text(),
+        regex(r"\b[A-Z]{2}\d\d(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?\b").checked(check::iban).in_text(),
     ],
     /// US social security numbers with dashes, of the areas, groups and serials that are given
     /// out.
     Ssn = "ssn": &[
-        regex(r"\b(?:00[1-9]|0[1-9]\d|[1-578]\d\d|6[0-57-9]\d|66[0-57-9])-(?:0[1-9]|[1-9]\d)-(?:000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{3})\b"),
+        regex(r"\b(?:00[1-9]|0[1-9]\d|[1-578]\d\d|6[0-57-9]\d|66[0-57-9])-(?:0[1-9]|[1-9]\d)-(?:000[1-9]|00[1-9]\d|0[1-9]\d\d|[1-9]\d{3})\b").in_text(),
     ],
     /// IPv4 addresses.
-    Ipv4 = "ipv4": &[regex(concat!(r"\b", ipv4!())).marked(r"\.\d{1,3}\.\d{1,3}\.\d", DIGITS, 3)],
-    /// IPv6 addresses, full and shortened, but for `::` alone.
+    Ipv4 = "ipv4": &[regex(concat!(r"\b", ipv4!())).marked(r"\.\d{1,3}\.\d{1,3}\.\d", DIGITS, 3).in_text()],
+    /// IPv6 addresses, full and shortened, of two groups at least.
     Ipv6 = "ipv6": &[
         regex(r"\b(?:[0-9A-Fa-f]{1,4}:){7}[0-9A-Fa-f]{1,4}\b").marked(
             r":[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{1,4}:",
             HEX,
             4,
-        ),
-        regex(concat!(r"\B::(?:(?i:ffff)(?::0{1,4})?:)?", ipv4!())).marked(r"\B::(?:(?i:ffff):|\d{1,3}\.)", IPV6, 0),
+        ).checked(check::ipv6).in_text(),
+        regex(concat!(r"\B::(?:(?i:ffff)(?::0{1,4})?:)?", ipv4!())).marked(r"\B::(?:(?i:ffff):|\d{1,3}\.)", IPV6, 0).in_text(),
         regex(concat!(
             r"\b(?:[0-9A-Fa-f]{1,4}:(?::[0-9A-Fa-f]{1,4}){1,6}",
             r"|(?:[0-9A-Fa-f]{1,4}:){2}(?::[0-9A-Fa-f]{1,4}){1,5}",
@@ -280,15 +310,15 @@ builtins! {
             r"|(?:[0-9A-Fa-f]{1,4}:){5}(?::[0-9A-Fa-f]{1,4}){1,2}",
             r"|(?:[0-9A-Fa-f]{1,4}:){6}:[0-9A-Fa-f]{1,4})\b",
             r"|\B:(?::[0-9A-Fa-f]{1,4}){1,7}\b",
-        )).marked(r"(?:[0-9A-Fa-f]|\B)::[0-9A-Fa-f]{1,4}(?::|\b)", IPV6, 39),
-        regex(r"\b(?:[0-9A-Fa-f]{1,4}:){1,7}:\B").marked(r"[0-9A-Fa-f]::\B", IPV6, 33),
+        )).marked(r"(?:[0-9A-Fa-f]|\B)::[0-9A-Fa-f]{1,4}(?::|\b)", IPV6, 39).checked(check::ipv6).in_text(),
+        regex(r"\b(?:[0-9A-Fa-f]{1,4}:){1,7}:\B").marked(r"[0-9A-Fa-f]::\B", IPV6, 33).checked(check::ipv6).in_text(),
     ],
     /// Telephone numbers: international ones with a plus, North American ones in groups.
     Phone = "phone": &[
-        regex(r"\B\+[1-9]\d{7,14}\b"),
-        regex(r"\B\+[1-9]\d{0,2}(?:[ .-]?\(\d{1,4}\))?(?:[ .-]\d{1,8}){2,5}\b").checked(check::phone),
-        regex(r"\b(?:1[ .-])?[2-9]\d\d[ .-][2-9]\d\d[ .-]\d{4}\b"),
-        regex(r"\B\([2-9]\d\d\)[ .-]?[2-9]\d\d[ .-]\d{4}\b"),
+        regex(r"\B\+[1-9]\d{7,14}\b").in_text(),
+        regex(r"\B\+[1-9]\d{0,2}(?:[ .-]?\(\d{1,4}\))?(?:[ .-]\d{1,8}){2,5}\b").checked(check::phone).in_text(),
+        regex(r"\b(?:1[ .-][2-9]\d\d[ .-][2-9]\d\d[ .-]\d{4}|[2-9]\d\d(?:-[2-9]\d\d-|\.[2-9]\d\d\.)\d{4})\b").in_text(),
+        regex(r"\B\([2-9]\d\d\)[ .-]?[2-9]\d\d[ .-]\d{4}\b").in_text(),
     ],
 }
 

@@ -4,15 +4,28 @@ use std::sync::Arc;
 
 use regex_syntax::hir::Hir;
 
-use crate::automaton::{Automaton, PatternError, Reach, RegexDfa, Step, Trie, Walk, parse};
+use crate::automaton::{
+    Automaton, PatternError, Reach, RegexDfa, Step, Trie, Walk, look_behind, parse,
+};
 use crate::byteset::ByteSet;
-use crate::scan::{LiteralHeads, Sweeper};
+use crate::scan::{Hay, LiteralHeads, Sweeper};
 use crate::secret::SecretGroup;
 use crate::shape::{self, Shape};
 
 /// What a pattern says to a text that its automaton takes: `None` for no, or how many of its bytes
 /// are the match.
-pub type Check = fn(&[u8]) -> Option<usize>;
+pub type Check = fn(Found<'_>) -> Option<usize>;
+
+/// A text that an automaton takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'t> {
+    /// The text itself.
+    pub text: &'t [u8],
+    /// The byte before it, unless the stream begins there.
+    pub before: Option<u8>,
+    /// The byte behind it, unless the stream ends there.
+    pub after: Option<u8>,
+}
 
 /// One pattern of a rule, made ready to search with.
 #[derive(Debug)]
@@ -21,6 +34,10 @@ pub(crate) struct Engine {
     pub rule: usize,
     pub automaton: Automaton,
     pub check: Option<Check>,
+    /// Matches text alone, not binary.
+    pub text_only: bool,
+    /// The byte behind a match counts.
+    pub peeks: bool,
     /// Where only a part of the match is the secret.
     pub secret: Option<SecretGroup>,
     /// Where a match is looked for by a mark inside it.
@@ -117,6 +134,8 @@ impl Engine {
             rule,
             automaton,
             check: None,
+            text_only: false,
+            peeks: false,
             secret,
             mark,
             lead,
@@ -129,6 +148,8 @@ impl Engine {
             rule,
             automaton: Automaton::Literals(Box::new(Trie::new(literals)?)),
             check: None,
+            text_only: false,
+            peeks: false,
             secret: None,
             mark: None,
             lead: Lead::Literals(Arc::new(LiteralHeads::new(literals))),
@@ -146,33 +167,56 @@ impl Engine {
         self.automaton.memory() + lead + secret
     }
 
+    /// Has the byte behind each match count, for the check and as text.
+    pub fn peek(&mut self) {
+        self.peeks = true;
+        if let Automaton::Regex(dfa) = &mut self.automaton {
+            dfa.wait_for_next_byte();
+        }
+    }
+
     /// Whether a match of this pattern starts at `start`.
-    pub fn probe(&self, hay: &[u8], start: usize, ended: bool) -> Option<HitKind> {
-        self.judge(hay, start, self.automaton.probe(hay, start, ended))
+    pub fn probe(&self, hay: Hay<'_>, start: usize) -> Option<HitKind> {
+        let step = self.automaton.probe(hay.bytes, start, hay.ended);
+        self.judge(hay, start, start, step)
     }
 
     /// Goes on with a walk that has seen everything before `from`.
-    pub fn resume(
-        &self,
-        hay: &[u8],
-        start: usize,
-        from: usize,
-        walk: Walk,
-        ended: bool,
-    ) -> Option<HitKind> {
-        let step = self.automaton.resume(hay, start, from, walk, ended);
-        self.judge(hay, start, step)
+    pub fn resume(&self, hay: Hay<'_>, start: usize, from: usize, walk: Walk) -> Option<HitKind> {
+        let step = self
+            .automaton
+            .resume(hay.bytes, start, from, walk, hay.ended);
+        self.judge(hay, start, from, step)
     }
 
-    fn judge(&self, hay: &[u8], start: usize, step: Step) -> Option<HitKind> {
-        match step {
-            Step::Dead => None,
-            Step::Open(walk) => Some(HitKind::Open(walk)),
-            Step::Match(end) => match self.check {
-                None => Some(HitKind::Match(end)),
-                Some(check) => check(&hay[start..end]).map(|len| HitKind::Match(start + len)),
-            },
-        }
+    fn judge(&self, hay: Hay<'_>, start: usize, from: usize, step: Step) -> Option<HitKind> {
+        let end = match step {
+            Step::Dead => return None,
+            Step::Open(walk) => {
+                let matched = walk.matched.map(|len| start + len);
+                let matched = matched.map(|end| end + usize::from(self.peeks));
+                let is_lost = self.text_only && !hay.may_be_text(start, from, matched);
+                return (!is_lost).then_some(HitKind::Open(walk));
+            }
+            Step::Match(end) => end,
+        };
+        let end = match self.check {
+            None => end,
+            Some(check) => {
+                let found = Found {
+                    text: &hay.bytes[start..end],
+                    before: look_behind(hay.bytes, start),
+                    after: hay.bytes.get(end).copied(),
+                };
+                start + check(found)?
+            }
+        };
+        let looked_at = match self.peeks {
+            true => (end + 1).min(hay.bytes.len()),
+            false => end,
+        };
+        let is_lost = self.text_only && !hay.is_text(start..looked_at);
+        (!is_lost).then_some(HitKind::Match(end))
     }
 }
 

@@ -11,6 +11,8 @@ use crate::scan::{Bucket, Hay, Key, ShapeSource, Source};
 pub(crate) struct Matcher {
     pub engines: Vec<Arc<Engine>>,
     pub sources: Vec<Source>,
+    /// Some bytes before a match have to be known.
+    pub looks_back: bool,
 }
 
 impl Matcher {
@@ -37,7 +39,11 @@ impl Matcher {
         if !buckets.is_empty() {
             sources.push(Source::Shapes(ShapeSource::new(buckets, &engines)));
         }
-        Self { engines, sources }
+        Self {
+            looks_back: engines.iter().any(|engine| engine.text_only),
+            engines,
+            sources,
+        }
     }
 
     /// Bytes of memory.

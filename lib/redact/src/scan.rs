@@ -26,6 +26,10 @@ pub(crate) struct Hay<'h> {
     pub bytes: &'h [u8],
     /// Nothing follows.
     pub ended: bool,
+    /// Where `bytes` begin in the stream or file.
+    pub base: u64,
+    /// Where in it the first NUL is, if there is one in its head.
+    pub nul: Option<u64>,
 }
 
 /// The earliest candidate that a search may answer: this pattern or a later one at this place, or
@@ -389,9 +393,7 @@ impl Source {
             from.start,
             |key| {
                 let is_wanted = key >= from && best.get().is_none_or(|best| key < best.key());
-                if is_wanted
-                    && let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended)
-                {
+                if is_wanted && let Some(kind) = engines[key.engine].probe(hay, key.start) {
                     best.set(Some(Hit {
                         start: key.start,
                         engine: key.engine,
@@ -413,7 +415,7 @@ impl Source {
             from.start,
             |key| {
                 if key >= from
-                    && let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended)
+                    && let Some(kind) = engines[key.engine].probe(hay, key.start)
                 {
                     each(Hit {
                         start: key.start,

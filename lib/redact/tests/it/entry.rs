@@ -44,7 +44,7 @@ impl Rules {
         }
         let reference = rules
             .iter()
-            .map(|(name, pattern, action)| reference::Rule::new(name, pattern, *action));
+            .map(|(name, pattern, action)| reference::Rule::new(name, pattern, *action, None));
         Some(Self {
             filter: set.build().filter(),
             reference: reference.collect(),
