@@ -77,6 +77,51 @@ pub(crate) fn phone(found: Found<'_>) -> Option<usize> {
     best
 }
 
+/// What a text ends with that may be a value: letters, digits and what stands between them in one.
+fn value(text: &[u8]) -> &[u8] {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-=.:/+%@~".contains(byte);
+    let text = match text.split_last() {
+        Some((last, rest)) if !is_part(last) => rest,
+        _ => text,
+    };
+    let len = text.iter().rev().take_while(|byte| is_part(byte)).count();
+    &text[text.len() - len..]
+}
+
+/// Values that are no word: there is a digit in them.
+pub(crate) fn digit(found: Found<'_>) -> Option<usize> {
+    let has_digit = value(found.text).iter().any(u8::is_ascii_digit);
+    has_digit.then_some(found.text.len())
+}
+
+/// Tokens that are no part of something longer of base64 or the like.
+pub(crate) fn alone(found: Found<'_>) -> Option<usize> {
+    let goes_on = |byte: u8| byte.is_ascii_alphanumeric() || b"_-+/".contains(&byte);
+    let is_part = found.before.is_some_and(goes_on) || found.after.is_some_and(goes_on);
+    (!is_part).then_some(found.text.len())
+}
+
+/// Values that look random: letters and digits, of so many kinds that no word or number is.
+pub(crate) fn random(found: Found<'_>) -> Option<usize> {
+    /// Bits for each character, of at least this entropy.
+    const BITS: f64 = 3.5;
+    let value = value(found.text);
+    let mut counts = [0u32; 256];
+    value
+        .iter()
+        .for_each(|&byte| counts[usize::from(byte)] += 1);
+    let len = value.len() as f64;
+    let entropy: f64 = counts
+        .iter()
+        .filter(|&&count| count > 0)
+        .map(|&count| f64::from(count) / len)
+        .map(|share| -share * share.log2())
+        .sum();
+    let has = |test: fn(&u8) -> bool| value.iter().any(test);
+    let is_random = entropy >= BITS && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic);
+    is_random.then_some(found.text.len())
+}
+
 /// Whether groups of digits are a date: a year, and two of two digits beside it.
 fn is_date(text: &[u8]) -> bool {
     let groups: Vec<&[u8]> = text

@@ -1,12 +1,13 @@
 //! A pattern made ready to search with.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use regex_syntax::hir::Hir;
 
 use crate::automaton::{
     Automaton, PatternError, Reach, RegexDfa, Step, Trie, Walk, look_behind, parse,
 };
+use crate::builtin::BuiltinPattern;
 use crate::byteset::ByteSet;
 use crate::scan::{Hay, LiteralHeads, Sweeper};
 use crate::secret::SecretGroup;
@@ -32,17 +33,39 @@ pub struct Found<'t> {
 pub(crate) struct Engine {
     /// The rule it belongs to, as an index.
     pub rule: usize,
-    pub automaton: Automaton,
+    /// Made when something is seen that begins as it does, where it is a built-in's.
+    body: OnceLock<Body>,
+    builtin: Option<&'static BuiltinPattern>,
     pub check: Option<Check>,
     /// Matches text alone, not binary.
     pub text_only: bool,
     /// The byte behind a match counts.
     pub peeks: bool,
-    /// Where only a part of the match is the secret.
-    pub secret: Option<SecretGroup>,
     /// Where a match is looked for by a mark inside it.
     pub mark: Option<Mark>,
     pub lead: Lead,
+}
+
+/// What takes the most to make of a pattern.
+#[derive(Debug)]
+struct Body {
+    automaton: Automaton,
+    /// Where only a part of the match is the secret.
+    secret: Option<SecretGroup>,
+}
+
+impl Body {
+    /// Of a regex, which looks at the byte behind each match if it `peeks`.
+    fn new(hir: &Hir, mut automaton: Automaton, peeks: bool) -> Result<Self, PatternError> {
+        let secret = SecretGroup::new(hir)?;
+        let looks_ahead = secret.as_ref().is_some_and(|group| group.looks_ahead);
+        if (peeks || looks_ahead)
+            && let Automaton::Regex(dfa) = &mut automaton
+        {
+            dfa.wait_for_next_byte();
+        }
+        Ok(Self { automaton, secret })
+    }
 }
 
 /// How the places are found where a match may start.
@@ -50,6 +73,8 @@ pub(crate) struct Engine {
 pub(crate) enum Lead {
     /// By the shapes of its beginning or its mark.
     Shapes(Vec<Shape>),
+    /// By those of a built-in.
+    Builtin,
     /// By the first bytes of literals.
     Literals(Arc<LiteralHeads>),
     /// By an automaton that walks over everything.
@@ -101,90 +126,114 @@ impl Engine {
             let anywhere = RegexDfa::new(&hir, Reach::Anywhere).ok();
             Lead::Sweep(Arc::new(Sweeper::new(anywhere, first)))
         };
-        Self::new(rule, &hir, automaton, lead, None)
+        let body = Body::new(&hir, automaton, false)?;
+        Ok(Self::new(rule, body.into(), lead))
     }
 
-    /// A regex whose matches all have a mark inside, which another regex describes.
-    pub fn marked(
-        rule: usize,
-        pattern: &str,
-        inside: &str,
-        mark: Mark,
-    ) -> Result<Self, PatternError> {
-        let hir = parse(pattern)?;
-        let inside = anchored(&parse(inside)?)?;
-        let lead = Lead::Shapes(shape::shapes(&inside));
-        Self::new(rule, &hir, anchored(&hir)?, lead, Some(mark))
-    }
-
-    fn new(
-        rule: usize,
-        hir: &Hir,
-        mut automaton: Automaton,
-        lead: Lead,
-        mark: Option<Mark>,
-    ) -> Result<Self, PatternError> {
-        let secret = SecretGroup::new(hir)?;
-        if let (Some(group), Automaton::Regex(dfa)) = (&secret, &mut automaton)
-            && group.looks_ahead
-        {
-            dfa.wait_for_next_byte();
+    /// A part of a built-in.
+    pub fn builtin(rule: usize, pattern: &'static BuiltinPattern) -> Self {
+        Self {
+            builtin: Some(pattern),
+            check: pattern.check(),
+            text_only: pattern.text_only(),
+            peeks: pattern.peeks(),
+            mark: pattern.mark(),
+            ..Self::new(rule, OnceLock::new(), Lead::Builtin)
         }
-        Ok(Self {
+    }
+
+    fn new(rule: usize, body: OnceLock<Body>, lead: Lead) -> Self {
+        Self {
             rule,
-            automaton,
+            body,
+            builtin: None,
             check: None,
             text_only: false,
             peeks: false,
-            secret,
-            mark,
+            mark: None,
             lead,
+        }
+    }
+
+    fn body(&self) -> &Body {
+        self.body.get_or_init(|| {
+            let regex = self.builtin.map_or("", BuiltinPattern::regex);
+            let compiled =
+                parse(regex).and_then(|hir| Body::new(&hir, anchored(&hir)?, self.peeks));
+            compiled.expect("each regex of the catalogue is compiled by a test")
         })
+    }
+
+    /// Bytes of memory that a regex takes when it is compiled.
+    #[cfg(test)]
+    pub fn compiled_size(regex: &str) -> Result<usize, PatternError> {
+        let hir = parse(regex)?;
+        let body = Body::new(&hir, anchored(&hir)?, true)?;
+        let secret = body.secret.as_ref().map_or(0, SecretGroup::memory);
+        Ok(body.automaton.memory() + secret)
+    }
+
+    /// Its automaton.
+    pub fn automaton(&self) -> &Automaton {
+        &self.body().automaton
+    }
+
+    /// Where only a part of the match is the secret.
+    pub fn secret(&self) -> Option<&SecretGroup> {
+        self.body().secret.as_ref()
+    }
+
+    /// The shapes of a built-in's beginnings or marks, each with its bucket.
+    pub fn builtin_shapes(&self) -> &'static [(usize, Shape)] {
+        self.builtin.map_or(&[], BuiltinPattern::shapes)
+    }
+
+    /// Whether a built-in that was not compiled yet can begin like this.
+    fn is_likely(&self, hay: &[u8], start: usize) -> bool {
+        let mut shapes = self.builtin_shapes().iter();
+        self.body.get().is_some()
+            || self.mark.is_some()
+            || shapes.any(|(_, shape)| shape.fits(look_behind(hay, start), &hay[start..]))
     }
 
     /// A list of literals, the first of which has priority.
     pub fn literals<L: AsRef<[u8]>>(rule: usize, literals: &[L]) -> Result<Self, PatternError> {
-        Ok(Self {
-            rule,
+        let body = Body {
             automaton: Automaton::Literals(Box::new(Trie::new(literals)?)),
-            check: None,
-            text_only: false,
-            peeks: false,
             secret: None,
-            mark: None,
-            lead: Lead::Literals(Arc::new(LiteralHeads::new(literals))),
-        })
+        };
+        let lead = Lead::Literals(Arc::new(LiteralHeads::new(literals)));
+        Ok(Self::new(rule, body.into(), lead))
     }
 
     /// Bytes of memory.
     pub fn memory(&self) -> usize {
         let lead = match &self.lead {
             Lead::Shapes(shapes) => size_of_val(&shapes[..]),
+            Lead::Builtin => 0,
             Lead::Literals(heads) => heads.memory(),
             Lead::Sweep(sweeper) => sweeper.anywhere().map_or(0, RegexDfa::memory),
         };
-        let secret = self.secret.as_ref().map_or(0, SecretGroup::memory);
-        self.automaton.memory() + lead + secret
-    }
-
-    /// Has the byte behind each match count, for the check and as text.
-    pub fn peek(&mut self) {
-        self.peeks = true;
-        if let Automaton::Regex(dfa) = &mut self.automaton {
-            dfa.wait_for_next_byte();
-        }
+        let body = self.body.get().map_or(0, |body| {
+            let secret = body.secret.as_ref().map_or(0, SecretGroup::memory);
+            body.automaton.memory() + secret
+        });
+        body + lead
     }
 
     /// Whether a match of this pattern starts at `start`.
     pub fn probe(&self, hay: Hay<'_>, start: usize) -> Option<HitKind> {
-        let step = self.automaton.probe(hay.bytes, start, hay.ended);
+        if !self.is_likely(hay.bytes, start) {
+            return None;
+        }
+        let step = self.automaton().probe(hay.bytes, start, hay.ended);
         self.judge(hay, start, start, step)
     }
 
     /// Goes on with a walk that has seen everything before `from`.
     pub fn resume(&self, hay: Hay<'_>, start: usize, from: usize, walk: Walk) -> Option<HitKind> {
         let step = self
-            .automaton
+            .automaton()
             .resume(hay.bytes, start, from, walk, hay.ended);
         self.judge(hay, start, from, step)
     }

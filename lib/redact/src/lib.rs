@@ -23,7 +23,7 @@ mod text;
 
 pub use action::{Action, HASH_KEY_MIN, HashKey, HashKeyTooShort, UnknownAction};
 pub use automaton::PatternError;
-pub use builtin::{Builtin, BuiltinPattern, UnknownBuiltin};
+pub use builtin::{Builtin, BuiltinPattern, Group, UnknownBuiltin};
 pub use engine::{Check, Found};
 pub use filter::Filter;
 pub use rule_file::{RuleFileError, lines};

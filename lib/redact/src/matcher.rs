@@ -1,5 +1,6 @@
 //! The patterns of a set of rules, made ready to search with together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::engine::{Engine, Hit, Lead};
@@ -18,6 +19,7 @@ pub(crate) struct Matcher {
 impl Matcher {
     pub fn new(engines: Vec<Arc<Engine>>) -> Self {
         let mut buckets = Vec::new();
+        let mut builtin: BTreeMap<usize, Bucket> = BTreeMap::new();
         let mut sources = Vec::new();
         for (index, engine) in engines.iter().enumerate() {
             match &engine.lead {
@@ -26,6 +28,19 @@ impl Matcher {
                     engines: vec![index],
                     marked: engine.mark.is_some(),
                 })),
+                Lead::Builtin => {
+                    for (number, shape) in engine.builtin_shapes() {
+                        let bucket = Bucket {
+                            shape: *shape,
+                            engines: vec![index],
+                            marked: engine.mark.is_some(),
+                        };
+                        let known = builtin.entry(*number);
+                        known
+                            .and_modify(|known| *known = known.union(&bucket))
+                            .or_insert(bucket);
+                    }
+                }
                 Lead::Literals(heads) => sources.push(Source::Literals {
                     heads: Arc::clone(heads),
                     engine: index,
@@ -36,6 +51,7 @@ impl Matcher {
                 }),
             }
         }
+        buckets.extend(builtin.into_values());
         if !buckets.is_empty() {
             sources.push(Source::Shapes(ShapeSource::new(buckets, &engines)));
         }

@@ -174,15 +174,11 @@ fn pattern(
     }
     let failed = |message: String| fault(at.clone(), message);
     let pattern = if let Some(name) = &rule.builtin {
-        let builtin: Builtin = name.get_ref().parse().map_err(|_| {
-            let names: Vec<_> = Builtin::ALL.iter().map(|kind| kind.name()).collect();
-            failed(format!(
-                "unknown builtin `{}`; use {}",
-                name.get_ref(),
-                names.join(", ")
-            ))
-        })?;
-        Pattern::Builtin(builtin)
+        let found = Builtin::named(name.get_ref()).map_err(|error| failed(error.to_string()))?;
+        match found[..] {
+            [one] => Pattern::Builtin(one),
+            _ => Pattern::Builtins(found),
+        }
     } else if let Some(literals) = &rule.literals {
         let literals = literals.get_ref();
         if let Some(empty) = literals.iter().find(|text| text.get_ref().is_empty()) {

@@ -19,6 +19,8 @@ pub enum Pattern {
     Regex(String),
     /// A pattern that comes with the crate.
     Builtin(Builtin),
+    /// Any of these.
+    Builtins(Vec<Builtin>),
 }
 
 /// A rule.
@@ -127,14 +129,17 @@ impl Builder {
         terms: Terms,
     ) -> Result<&mut Self, PatternError> {
         let rule = self.rules.len();
-        let mut engines = match pattern {
+        let mut engines: Vec<Engine> = match pattern {
             Pattern::Literals(literals) => vec![Engine::literals(rule, literals)?],
             Pattern::Regex(regex) => vec![Engine::regex(rule, regex)?],
-            Pattern::Builtin(builtin) => {
-                let patterns = builtin.patterns().iter();
-                patterns
-                    .map(|pattern| pattern.engine(rule))
-                    .collect::<Result<_, _>>()?
+            Pattern::Builtin(_) | Pattern::Builtins(_) => {
+                let builtins = match pattern {
+                    Pattern::Builtin(one) => std::slice::from_ref(one),
+                    Pattern::Builtins(some) => some,
+                    _ => &[],
+                };
+                let patterns = builtins.iter().flat_map(|builtin| builtin.patterns());
+                patterns.map(|pattern| pattern.engine(rule)).collect()
             }
         };
         for engine in &mut engines {

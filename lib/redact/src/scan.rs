@@ -66,7 +66,8 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    fn union(&self, other: &Self) -> Self {
+    /// Of whatever either is.
+    pub fn union(&self, other: &Self) -> Self {
         let mut engines = [&self.engines[..], &other.engines].concat();
         engines.sort_unstable();
         engines.dedup();
@@ -464,8 +465,8 @@ mod tests {
 
     /// All built-ins.
     static MATCHER: LazyLock<Matcher> = LazyLock::new(|| {
-        let patterns = Builtin::ALL.iter().flat_map(|builtin| builtin.patterns());
-        let engines = patterns.map(|pattern| Arc::new(pattern.engine(0).unwrap()));
+        let patterns = Builtin::all().flat_map(Builtin::patterns);
+        let engines = patterns.map(|pattern| Arc::new(pattern.engine(0)));
         Matcher::new(engines.collect())
     });
 

@@ -369,7 +369,7 @@ impl Lane {
     ) -> Result<(), Event> {
         let found = self.at.start..end;
         self.judge(engine, found.clone(), new, sink)?;
-        let secret = match &engine.secret {
+        let secret = match engine.secret() {
             Some(group) => group.find(&self.buf, found),
             None => found,
         };
@@ -416,7 +416,7 @@ impl Lane {
         let bytes = &self.buf[..];
         let bound = |hit: &Hit| {
             let engine = &matcher.engines[hit.engine];
-            match (&engine.secret, hit.kind) {
+            match (engine.secret(), hit.kind) {
                 (Some(group), HitKind::Open(walk)) => {
                     let open = group.earliest(bytes, hit.start);
                     // The match so far is what remains if the walk leads to no longer one.
@@ -542,7 +542,7 @@ impl Lane {
             let hay = &self.buf[..binary.unwrap_or(self.buf.len())];
             let mut run = match sweeper {
                 Some(dfa) => dfa.chase(hay, new, ghost.state, ended),
-                None => engine.automaton.run(hay, new, ghost.state, None, ended),
+                None => engine.automaton().run(hay, new, ghost.state, None, ended),
             };
             if binary.is_some() {
                 run.state = None;

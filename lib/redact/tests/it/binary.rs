@@ -26,11 +26,11 @@ fn noise(len: usize, seed: u64) -> Vec<u8> {
 /// Everything that the built-ins that go by looks find, line by line.
 fn looks() -> Vec<u8> {
     let examples = examples();
-    let is_text_only = |builtin: &&Builtin| {
+    let is_text_only = |builtin: &Builtin| {
         let mut patterns = builtin.patterns().iter();
         patterns.all(|pattern| pattern.text_only())
     };
-    let lines = Builtin::ALL.iter().filter(is_text_only);
+    let lines = Builtin::all().filter(is_text_only);
     let lines = lines.flat_map(|builtin| &examples[builtin.name()].matches);
     lines.fold(Vec::new(), |text, (line, _)| {
         [&text[..], line, b"\n"].concat()

@@ -70,8 +70,13 @@ impl Rule {
         };
         let patterns = match pattern {
             Pattern::Regex(regex) => vec![searched(compile(regex), None, true, false)],
-            Pattern::Builtin(builtin) => {
-                let patterns = builtin.patterns().iter();
+            Pattern::Builtin(_) | Pattern::Builtins(_) => {
+                let builtins = match pattern {
+                    Pattern::Builtin(one) => std::slice::from_ref(one),
+                    Pattern::Builtins(some) => some,
+                    _ => &[],
+                };
+                let patterns = builtins.iter().flat_map(|builtin| builtin.patterns());
                 patterns
                     .map(|pattern| {
                         let (check, is_text) = (pattern.check(), pattern.text_only());
