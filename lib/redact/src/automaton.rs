@@ -456,10 +456,28 @@ fn state_id(state: u32) -> StateID {
     StateID::new_unchecked(state as usize)
 }
 
+/// What may stand between two bytes of a literal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Between {
+    /// Nothing.
+    Nothing,
+    /// Control sequences of terminals (ECMA-48, 5.4), such as those that colour.
+    Sequences,
+}
+
+/// What a control sequence begins with.
+pub(crate) const ESCAPE: u8 = 0x1b;
+
+/// Marks of a state of a trie: the walk is behind the first byte of a control sequence, or further
+/// inside one.
+const ESCAPED: u32 = 1 << 30;
+const INSIDE: u32 = 1 << 31;
+
 /// The trie of a list of literals.
 pub(crate) struct Trie {
     nfa: contiguous::NFA,
     start: u32,
+    between: Between,
     /// The states in which a literal that began at the start ends, sorted. The automaton's own
     /// match states are more: in some, only a literal that began later ends.
     ends: Vec<u32>,
@@ -473,7 +491,7 @@ impl std::fmt::Debug for Trie {
 
 impl Trie {
     /// Compiles literals. Of several that match at one place, the first in the list is taken.
-    pub fn new<L: AsRef<[u8]>>(literals: &[L]) -> Result<Self, PatternError> {
+    pub fn new<L: AsRef<[u8]>>(literals: &[L], between: Between) -> Result<Self, PatternError> {
         if literals.is_empty() {
             return Err(PatternError::NoLiterals);
         }
@@ -492,9 +510,14 @@ impl Trie {
             .start_state(aho_corasick::Anchored::Yes)
             .map_err(|_| PatternError::TooLarge)?
             .as_u32();
+        // Numbers of states are places in its table, of words.
+        if nfa.memory_usage() / 4 >= ESCAPED as usize {
+            return Err(PatternError::TooLarge);
+        }
         let mut trie = Self {
             nfa,
             start,
+            between,
             ends: Vec::new(),
         };
         // One that begins with an earlier literal is never reached.
@@ -524,8 +547,26 @@ impl Trie {
     }
 
     fn run(&self, hay: &[u8], from: usize, state: u32, mut end: Option<usize>, ended: bool) -> Run {
-        let mut state = trie_id(state);
+        let mut marks = state & (ESCAPED | INSIDE);
+        let mut state = trie_id(state & !(ESCAPED | INSIDE));
         for (at, &byte) in hay.iter().enumerate().skip(from) {
+            if marks != 0 {
+                marks = match (marks, byte) {
+                    (ESCAPED, b'[') => INSIDE,
+                    (INSIDE, b' '..=b'?') => INSIDE,
+                    (INSIDE, b'@'..=b'~') => 0,
+                    _ => return Run { state: None, end },
+                };
+                continue;
+            }
+            if byte == ESCAPE
+                && self.between == Between::Sequences
+                && state.as_u32() != self.start
+                && self.nfa.is_dead(self.step(state, byte))
+            {
+                marks = ESCAPED;
+                continue;
+            }
             state = self.step(state, byte);
             if self.nfa.is_special(state) {
                 if self.nfa.is_dead(state) {
@@ -538,7 +579,7 @@ impl Trie {
         let is_leaf = || (0..=u8::MAX).all(|byte| self.nfa.is_dead(self.step(state, byte)));
         let closed = ended || (self.is_end(state) && is_leaf());
         Run {
-            state: (!closed).then(|| state.as_u32()),
+            state: (!closed).then(|| state.as_u32() | marks),
             end,
         }
     }

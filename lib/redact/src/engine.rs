@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use regex_syntax::hir::Hir;
 
 use crate::automaton::{
-    Automaton, PatternError, Reach, RegexDfa, Step, Trie, Walk, look_behind, parse,
+    Automaton, Between, PatternError, Reach, RegexDfa, Step, Trie, Walk, look_behind, parse,
 };
 use crate::builtin::BuiltinPattern;
 use crate::byteset::ByteSet;
@@ -198,11 +198,24 @@ impl Engine {
 
     /// A list of literals, the first of which has priority.
     pub fn literals<L: AsRef<[u8]>>(rule: usize, literals: &[L]) -> Result<Self, PatternError> {
+        Self::listed(rule, literals, Between::Nothing)
+    }
+
+    /// A list of secrets, in which sequences of terminals may stand.
+    pub fn secrets<L: AsRef<[u8]>>(rule: usize, secrets: &[L]) -> Result<Self, PatternError> {
+        Self::listed(rule, secrets, Between::Sequences)
+    }
+
+    fn listed<L: AsRef<[u8]>>(
+        rule: usize,
+        literals: &[L],
+        between: Between,
+    ) -> Result<Self, PatternError> {
         let body = Body {
-            automaton: Automaton::Literals(Box::new(Trie::new(literals)?)),
+            automaton: Automaton::Literals(Box::new(Trie::new(literals, between)?)),
             secret: None,
         };
-        let lead = Lead::Literals(Arc::new(LiteralHeads::new(literals)));
+        let lead = Lead::Literals(Arc::new(LiteralHeads::new(literals, between)));
         Ok(Self::new(rule, body.into(), lead))
     }
 

@@ -8,6 +8,8 @@ mod automaton;
 mod builtin;
 mod byteset;
 mod check;
+pub mod dotenv;
+mod encodings;
 mod engine;
 mod filter;
 mod matcher;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::action::{Action, HashKey, Replacer};
 use crate::automaton::PatternError;
 use crate::builtin::Builtin;
+use crate::encodings;
 use crate::engine::Engine;
 use crate::filter::Filter;
 use crate::scope::{Place, Scope};
@@ -15,6 +16,10 @@ use crate::scope::{Place, Scope};
 pub enum Pattern {
     /// Any of these texts; where two match at one place, the one that is listed first.
     Literals(Vec<Vec<u8>>),
+    /// Any of these texts in any form that they leak in: as they are, in base64, hexadecimal and
+    /// percent encoding, as strings of JSON, XML and shells have them, each line of several by
+    /// itself, and with terminal sequences in between.
+    Secrets(Vec<Vec<u8>>),
     /// A regex over bytes.
     Regex(String),
     /// A pattern that comes with the crate.
@@ -131,6 +136,9 @@ impl Builder {
         let rule = self.rules.len();
         let mut engines: Vec<Engine> = match pattern {
             Pattern::Literals(literals) => vec![Engine::literals(rule, literals)?],
+            Pattern::Secrets(secrets) => {
+                vec![Engine::secrets(rule, &encodings::forms(secrets))?]
+            }
             Pattern::Regex(regex) => vec![Engine::regex(rule, regex)?],
             Pattern::Builtin(_) | Pattern::Builtins(_) => {
                 let builtins = match pattern {

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
-use crate::automaton::{RegexDfa, look_behind};
+use crate::automaton::{Between, ESCAPE, RegexDfa, look_behind};
 use crate::byteset::ByteSet;
 use crate::engine::{Engine, Hit, Mark};
 use crate::shape::{self, SPAN, Shape};
@@ -233,6 +233,7 @@ pub(crate) struct LiteralHeads {
     bits: Vec<u64>,
     /// How far a hash is shifted to become an index of a bit.
     shift: u32,
+    between: Between,
 }
 
 /// Most bytes of a literal that are hashed.
@@ -240,7 +241,7 @@ const HASHED: usize = 8;
 
 impl LiteralHeads {
     /// For the literals of one pattern.
-    pub fn new<L: AsRef<[u8]>>(literals: &[L]) -> Self {
+    pub fn new<L: AsRef<[u8]>>(literals: &[L], between: Between) -> Self {
         let shortest = literals.iter().map(|literal| literal.as_ref().len()).min();
         let len = shortest.unwrap_or(0).min(HASHED);
         // Sixty-four bits for a literal: one place in sixty-four is looked at in vain.
@@ -252,6 +253,7 @@ impl LiteralHeads {
             len,
             bits: vec![0; 1 << (log2 - 6)],
             shift: 64 - log2,
+            between,
         };
         for literal in literals {
             let mut head = [0; HASHED];
@@ -275,9 +277,22 @@ impl LiteralHeads {
     fn each_start(&self, hay: &[u8], from: usize, mut visit: impl FnMut(usize) -> ControlFlow<()>) {
         let mask = u64::MAX >> (64 - 8 * self.len);
         let mut at = from;
+        // The next place of a sequence, which may stand within the head of a literal.
+        let sequence = |at: usize| {
+            let next = match self.between {
+                Between::Nothing => None,
+                Between::Sequences => hay[at..].iter().position(|&byte| byte == ESCAPE),
+            };
+            next.map_or(usize::MAX, |next| at + next)
+        };
+        let mut escape = sequence(from.min(hay.len()));
         while let Some(head) = hay.get(at..).and_then(|rest| rest.first_chunk::<HASHED>()) {
+            if escape < at {
+                escape = sequence(at);
+            }
             let bit = self.hash(u64::from_le_bytes(*head) & mask);
-            if self.bits[bit >> 6] >> (bit & 63) & 1 != 0 && visit(at).is_break() {
+            let may_be = self.bits[bit >> 6] >> (bit & 63) & 1 != 0 || escape < at + self.len;
+            if may_be && visit(at).is_break() {
                 return;
             }
             at += 1;

@@ -49,7 +49,8 @@ pub struct Options {
     #[arg(long, value_name = "FILE")]
     pub report: Option<String>,
 
-    /// Mask secrets of this kind (repeatable): all, or one of the kinds that an unknown name lists
+    /// Mask secrets of this kind (repeatable): a family, or tokens, keys, personal, entropy, or all, which
+    /// is the first three
     #[arg(long, value_name = "KIND", value_parser = kinds)]
     pub redact: Vec<Kinds>,
 
@@ -88,24 +89,14 @@ fn glob(text: &str) -> Result<GlobMatcher, String> {
     redact::path_glob(text).map_err(|error| error.to_string())
 }
 
-/// Built-in kinds of secrets that one option names.
+/// Families of secrets that one option names.
 #[derive(Clone, Debug)]
-pub struct Kinds(&'static [Builtin], Option<Builtin>);
-
-impl Kinds {
-    fn all(&self) -> impl Iterator<Item = Builtin> + '_ {
-        self.0.iter().copied().chain(self.1)
-    }
-}
+pub struct Kinds(Vec<Builtin>);
 
 fn kinds(text: &str) -> Result<Kinds, String> {
-    if text == "all" {
-        return Ok(Kinds(Builtin::ALL, None));
-    }
-    text.parse().map(|one| Kinds(&[], Some(one))).map_err(|_| {
-        let names: Vec<_> = Builtin::ALL.iter().map(|kind| kind.name()).collect();
-        format!("use all, {}", names.join(", "))
-    })
+    Builtin::named(text)
+        .map(Kinds)
+        .map_err(|error| error.to_string())
 }
 
 impl Options {
@@ -179,7 +170,12 @@ impl Options {
                 .rule_file(&text, &mut literals)
                 .map_err(|error| format!("{path}:{error}"))?;
         }
-        let mut kinds: Vec<_> = self.redact.iter().flat_map(Kinds::all).collect();
+        let mut kinds: Vec<_> = self
+            .redact
+            .iter()
+            .flat_map(|kinds| &kinds.0)
+            .copied()
+            .collect();
         kinds.sort_unstable_by_key(|kind| kind.name());
         kinds.dedup();
         for kind in &kinds {
@@ -193,7 +189,7 @@ impl Options {
                 return Err(format!("{path}: holds no secret; write one on each line"));
             }
             rules
-                .rule(path, &Pattern::Literals(literals), Action::Mask)
+                .rule(path, &Pattern::Secrets(literals), Action::Mask)
                 .map_err(|error| format!("{path}: {error}"))?;
         }
         let report = match &self.report {

@@ -84,7 +84,7 @@ impl Rule {
                     })
                     .collect()
             }
-            Pattern::Literals(literals) => {
+            Pattern::Literals(literals) | Pattern::Secrets(literals) => {
                 let escaped: Vec<String> = literals.iter().map(|text| escape(text)).collect();
                 vec![searched(compile(&escaped.join("|")), None, false, false)]
             }

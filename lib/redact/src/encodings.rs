@@ -1,0 +1,192 @@
+//! The forms in which a secret leaks that is known.
+
+/// Fewest bytes of a form that is not the secret itself: shorter ones are found where no secret is.
+const SHORTEST: usize = 6;
+/// Fewest bytes of a line that is a secret by itself.
+const LINE: usize = 8;
+
+const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// All forms of some secrets, the longest first, so that of two that begin alike the longer one is
+/// found.
+pub(crate) fn forms(secrets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for secret in secrets {
+        add(secret, &mut all);
+        let lines = || secret.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+        if lines().count() > 1 {
+            lines()
+                .filter(|line| line.len() >= LINE)
+                .for_each(|line| add(line, &mut all));
+            // As it is printed on terminals and by other systems.
+            all.push(lines().collect::<Vec<_>>().join(&b"\r\n"[..]));
+        }
+    }
+    all.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    all.dedup();
+    all
+}
+
+fn add(secret: &[u8], all: &mut Vec<Vec<u8>>) {
+    let mut encoded = Vec::new();
+    for alphabet in [STANDARD, URL_SAFE] {
+        encoded.extend((0..3).map(|before| base64(secret, before, alphabet)));
+        encoded.push(base64_whole(secret, alphabet));
+    }
+    for digits in [b"0123456789abcdef", b"0123456789ABCDEF"] {
+        encoded.push(hex(secret, digits));
+        encoded.push(percent(secret, digits, |byte| !b"-_.~".contains(&byte)));
+        encoded.push(percent(secret, digits, |byte| {
+            !b"-_.!~*'()/:@".contains(&byte)
+        }));
+    }
+    encoded.push(escaped(secret, json));
+    encoded.push(escaped(secret, |byte, out| match byte {
+        b'/' => out.extend(b"\\/"),
+        _ => json(byte, out),
+    }));
+    encoded.push(escaped(secret, xml));
+    encoded.push(escaped(secret, |byte, out| match byte {
+        b'\'' => out.extend(b"'\\''"),
+        _ => out.push(byte),
+    }));
+    encoded.push(escaped(secret, |byte, out| {
+        if b"\"\\$`".contains(&byte) {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }));
+    encoded.push(escaped(secret, |byte, out| {
+        if !byte.is_ascii_alphanumeric() && !b"_-./:=@%+,".contains(&byte) && byte.is_ascii() {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }));
+    encoded.retain(|form| form.len() >= SHORTEST);
+    all.push(secret.to_vec());
+    all.append(&mut encoded);
+}
+
+/// What base64 of anything that holds the secret holds for sure, where `before` bytes, modulo three,
+/// stand before it (RFC 4648, section 4).
+fn base64(secret: &[u8], before: usize, alphabet: &[u8; 64]) -> Vec<u8> {
+    let bits = 8 * secret.len();
+    // Sextets begin at multiples of six, counted from the first byte of a group.
+    let skipped = (6 - (8 * before) % 6) % 6;
+    (skipped..(bits + 1).saturating_sub(6))
+        .step_by(6)
+        .map(|bit| alphabet[sextet(secret, bit)])
+        .collect()
+}
+
+/// Base64 of the secret alone, without padding.
+fn base64_whole(secret: &[u8], alphabet: &[u8; 64]) -> Vec<u8> {
+    (0..8 * secret.len())
+        .step_by(6)
+        .map(|bit| alphabet[sextet(secret, bit)])
+        .collect()
+}
+
+/// Six bits from one on; zeros behind the end.
+fn sextet(bytes: &[u8], bit: usize) -> usize {
+    let byte = |at: usize| usize::from(bytes.get(at).copied().unwrap_or(0));
+    let pair = byte(bit / 8) << 8 | byte(bit / 8 + 1);
+    pair >> (10 - bit % 8) & 63
+}
+
+fn hex(secret: &[u8], digits: &[u8; 16]) -> Vec<u8> {
+    secret.iter().flat_map(|&byte| pair(byte, digits)).collect()
+}
+
+fn pair(byte: u8, digits: &[u8; 16]) -> [u8; 2] {
+    [
+        digits[usize::from(byte >> 4)],
+        digits[usize::from(byte & 15)],
+    ]
+}
+
+/// Percent encoding (RFC 3986, section 2.1) of what is neither a letter or digit nor left alone.
+fn percent(secret: &[u8], digits: &[u8; 16], is_encoded: impl Fn(u8) -> bool) -> Vec<u8> {
+    escaped(secret, |byte, out| match byte {
+        byte if byte.is_ascii_alphanumeric() || !is_encoded(byte) => out.push(byte),
+        byte => {
+            out.push(b'%');
+            out.extend(pair(byte, digits));
+        }
+    })
+}
+
+fn escaped(secret: &[u8], each: impl Fn(u8, &mut Vec<u8>)) -> Vec<u8> {
+    let mut out = Vec::with_capacity(secret.len());
+    secret.iter().for_each(|&byte| each(byte, &mut out));
+    out
+}
+
+/// As a string of JSON (RFC 8259, section 7).
+fn json(byte: u8, out: &mut Vec<u8>) {
+    match byte {
+        b'"' | b'\\' => out.extend([b'\\', byte]),
+        b'\n' => out.extend(b"\\n"),
+        b'\r' => out.extend(b"\\r"),
+        b'\t' => out.extend(b"\\t"),
+        byte if byte < 0x20 => {
+            out.extend(b"\\u00");
+            out.extend(pair(byte, b"0123456789abcdef"));
+        }
+        _ => out.push(byte),
+    }
+}
+
+/// As the text of XML (section 2.4), with its quotes.
+fn xml(byte: u8, out: &mut Vec<u8>) {
+    match byte {
+        b'&' => out.extend(b"&amp;"),
+        b'<' => out.extend(b"&lt;"),
+        b'>' => out.extend(b"&gt;"),
+        b'"' => out.extend(b"&quot;"),
+        b'\'' => out.extend(b"&apos;"),
+        _ => out.push(byte),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn has(secret: &str, form: &str) -> bool {
+        forms(&[secret.as_bytes().to_vec()]).contains(&form.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn the_forms_are_those_of_the_standards() {
+        // RFC 4648, section 10.
+        assert!(has("foobar", "Zm9vYmFy"));
+        assert!(has("foobar", "666f6f626172"));
+        assert!(has("a b/c&\"d", "a%20b%2Fc%26%22d"));
+        assert!(has("a b/c&\"d", "a b/c&\\\"d"));
+        assert!(has("a b/c&\"d", "a b\\/c&\\\"d"));
+        assert!(has("a b/c&\"d", "a b/c&amp;&quot;d"));
+        assert!(has("it's one", "it'\\''s one"));
+        assert!(has("one and\nanother one", "another one"));
+        assert!(has("one and\nanother one", "one and\\nanother one"));
+    }
+
+    #[test]
+    fn base64_of_what_holds_a_secret_holds_a_form_of_it() {
+        let secret = b"correct horse battery\xff\xfe";
+        let forms = forms(&[secret.to_vec()]);
+        for before in 0..6 {
+            for after in 0..3 {
+                let text = [&vec![b'x'; before][..], secret, &vec![b'y'; after]].concat();
+                for alphabet in [STANDARD, URL_SAFE] {
+                    let encoded = base64_whole(&text, alphabet);
+                    let holds = |form: &Vec<u8>| {
+                        form.len() > 24 && encoded.windows(form.len()).any(|part| part == form)
+                    };
+                    assert!(forms.iter().any(holds), "{before} {after}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! From options to rules.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use globset::Glob;
+use redact::{Action, Builder, Builtin, HashKey, Pattern, RuleSet, Terms, dotenv};
+use zeroize::Zeroizing;
+
+use crate::options::Rules;
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    let bytes = fs::read(path);
+    let bytes = bytes.with_context(|| format!("{}: cannot be read", path.display()))?;
+    Ok(Zeroizing::new(bytes))
+}
+
+/// A builder with the rules of files.
+pub fn from_files(options: &Rules, files: &[impl AsRef<Path>]) -> Result<Builder> {
+    let mut rules = RuleSet::builder();
+    rules.max_hold(options.max_hold);
+    if let Some(path) = &options.hash_key {
+        let mode = fs::metadata(path).map(|data| data.permissions().mode());
+        let mode = mode.with_context(|| format!("{}: cannot be read", path.display()))?;
+        ensure!(
+            mode & 0o077 == 0,
+            "{}: others can read this key: chmod 600 it",
+            path.display()
+        );
+        let key = HashKey::new(read(path)?);
+        rules.hash_key(key.with_context(|| path.display().to_string())?);
+    }
+    for path in files {
+        let path = path.as_ref();
+        let mut literals = |name: &str| {
+            let beside = path.with_file_name(name);
+            fs::read(&beside).map_err(|error| {
+                format!(
+                    "{}: cannot be read: {error}; name a file that can",
+                    beside.display()
+                )
+            })
+        };
+        if let Err(error) = rules.rule_file(&read(path)?, &mut literals) {
+            bail!("{}:{error}", path.display());
+        }
+    }
+    Ok(rules)
+}
+
+/// The rules that the options ask for.
+pub fn all(options: &Rules) -> Result<RuleSet> {
+    let mut rules = from_files(options, &options.rules)?;
+    // What is listed goes before what is guessed.
+    for path in &options.secret_file {
+        let name = path.display().to_string();
+        let listed = redact::lines(&read(path)?);
+        ensure!(
+            !listed.is_empty(),
+            "{name}: holds no secret; write one on each line"
+        );
+        secrets(&mut rules, &name, listed)?;
+    }
+    for path in &options.secret_dotenv {
+        let name = path.display().to_string();
+        let variables = dotenv::variables(&read(path)?)
+            .map_err(|error| anyhow::anyhow!("{name}:{}: {}", error.line, error.message))?;
+        let values = variables.into_iter().filter(dotenv::Variable::is_secret);
+        secrets(
+            &mut rules,
+            &name,
+            values.map(|variable| variable.value).collect(),
+        )?;
+    }
+    if !options.secret_env.is_empty() {
+        let mut values = Vec::new();
+        for wanted in &options.secret_env {
+            let glob = Glob::new(wanted)
+                .with_context(|| format!("--secret-env {wanted}"))?
+                .compile_matcher();
+            let found: Vec<_> = std::env::vars_os()
+                .filter(|(name, value)| {
+                    let name = globset::Candidate::from_bytes(name.as_bytes());
+                    glob.is_match_candidate(&name) && !value.is_empty()
+                })
+                .map(|(_, value)| value.into_vec())
+                .collect();
+            ensure!(
+                !found.is_empty(),
+                "--secret-env {wanted}: no variable of the environment has a value; name one that has"
+            );
+            values.extend(found);
+        }
+        secrets(&mut rules, "environment", values)?;
+    }
+    let asked: Vec<&str> = match &options.redact[..] {
+        [] if options.rules.is_empty() => vec!["tokens", "keys"],
+        named => named.iter().map(String::as_str).collect(),
+    };
+    let mut kinds = BTreeSet::new();
+    for name in asked.into_iter().filter(|name| *name != "none") {
+        kinds.extend(Builtin::named(name)?.into_iter().map(Builtin::name));
+    }
+    for name in kinds {
+        let pattern = Pattern::Builtin(name.parse()?);
+        rules
+            .rule(name, &pattern, Action::Mask)
+            .with_context(|| name.to_owned())?;
+    }
+    Ok(rules.build())
+}
+
+/// Adds a rule for secrets that are known. Empty lists add none.
+fn secrets(rules: &mut Builder, name: &str, values: Vec<Vec<u8>>) -> Result<()> {
+    if values.is_empty() {
+        return Ok(());
+    }
+    rules
+        .rule_with(
+            name,
+            &Pattern::Secrets(values),
+            Action::Mask,
+            Terms::default(),
+        )
+        .with_context(|| name.to_owned())?;
+    Ok(())
+}
