@@ -146,6 +146,10 @@ struct Bucket {
 fn buckets(all: &[(Shape, bool)]) -> Vec<usize> {
     let mut buckets: Vec<Bucket> = Vec::new();
     for (number, (shape, marked)) in all.iter().enumerate() {
+        // Those are found by their heads.
+        if !marked && shape.heads().is_some() {
+            continue;
+        }
         let same = |bucket: &&mut Bucket| (bucket.shape, bucket.marked) == (*shape, *marked);
         match buckets.iter_mut().find(same) {
             Some(bucket) => bucket.members.push(number),

@@ -188,10 +188,10 @@ impl Engine {
         self.builtin.map_or(&[], BuiltinPattern::shapes)
     }
 
-    /// Whether a built-in that was not compiled yet can begin like this.
+    /// Whether a pattern can begin like this, as far as a look at the first bytes tells.
     fn is_likely(&self, hay: &[u8], start: usize) -> bool {
         let mut shapes = self.builtin_shapes().iter();
-        self.body.get().is_some()
+        self.builtin.is_none()
             || self.mark.is_some()
             || shapes.any(|(_, shape)| shape.fits(look_behind(hay, start), &hay[start..]))
     }

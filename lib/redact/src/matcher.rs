@@ -1,10 +1,10 @@
 //! The patterns of a set of rules, made ready to search with together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::engine::{Engine, Hit, Lead};
-use crate::scan::{Bucket, Hay, Key, ShapeSource, Source};
+use crate::scan::{Bucket, Hay, HeadSource, Key, ShapeSource, Source};
 
 /// The patterns of a set of rules, made ready to search with together. Earlier patterns have
 /// priority over later ones that match at the same place.
@@ -19,6 +19,7 @@ pub(crate) struct Matcher {
 impl Matcher {
     pub fn new(engines: Vec<Arc<Engine>>) -> Self {
         let mut buckets = Vec::new();
+        let mut heads = BTreeSet::new();
         let mut builtin: BTreeMap<usize, Bucket> = BTreeMap::new();
         let mut sources = Vec::new();
         for (index, engine) in engines.iter().enumerate() {
@@ -30,6 +31,12 @@ impl Matcher {
                 })),
                 Lead::Builtin => {
                     for (number, shape) in engine.builtin_shapes() {
+                        if engine.mark.is_none()
+                            && let Some(found) = shape.heads()
+                        {
+                            heads.extend(found.into_iter().map(|head| (head, index)));
+                            continue;
+                        }
                         let bucket = Bucket {
                             shape: *shape,
                             engines: vec![index],
@@ -50,6 +57,9 @@ impl Matcher {
                     engine: index,
                 }),
             }
+        }
+        if !heads.is_empty() {
+            sources.push(Source::Heads(HeadSource::new(heads)));
         }
         buckets.extend(builtin.into_values());
         if !buckets.is_empty() {

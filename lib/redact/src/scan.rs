@@ -4,13 +4,14 @@
 //! is the first place at or after `at` where one of its patterns matches, or may yet match?
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use crate::automaton::{Between, ESCAPE, RegexDfa, look_behind};
 use crate::byteset::ByteSet;
 use crate::engine::{Engine, Hit, Mark};
-use crate::shape::{self, SPAN, Shape};
+use crate::shape::{self, NEAR, SPAN, Shape, fold};
 use crate::sieve::{self, Sieve};
 
 /// Shapes are looked for in parallel, one bit each, in so many words of 64 bits.
@@ -349,10 +350,93 @@ impl Sweeper {
     }
 }
 
+/// Finds patterns that begin with one of a few texts, by a hash of the first bytes.
+#[derive(Debug)]
+pub(crate) struct HeadSource {
+    /// The first bytes, folded, and the patterns that begin so.
+    engines: BTreeMap<[u8; NEAR], Vec<usize>>,
+    /// Which hashes there are.
+    bits: Box<[u64; HEAD_BITS / 64]>,
+}
+
+/// How many hashes are told apart: few of a text are those of a head, and all fit into the nearest
+/// cache.
+const HEAD_BITS: usize = 1 << 16;
+
+impl HeadSource {
+    /// For heads, each with a pattern.
+    pub fn new(heads: BTreeSet<([u8; NEAR], usize)>) -> Self {
+        let mut source = Self {
+            engines: BTreeMap::new(),
+            bits: Box::new([0; HEAD_BITS / 64]),
+        };
+        for (head, engine) in heads {
+            let bit = Self::hash(u32::from_le_bytes(head));
+            source.bits[bit / 64] |= 1 << (bit % 64);
+            source.engines.entry(head).or_default().push(engine);
+        }
+        source
+    }
+
+    fn hash(head: u32) -> usize {
+        // The golden ratio, as multiplicative hashing has it.
+        (head.wrapping_mul(0x9E37_79B9) >> 16) as usize
+    }
+
+    fn each_candidate(
+        &self,
+        hay: &[u8],
+        from: usize,
+        mut visit: impl FnMut(Key) -> ControlFlow<()>,
+        passed: impl Fn(usize) -> bool,
+    ) {
+        const FOLD: u32 = u32::from_le_bytes([fold(0); NEAR]);
+        let rest = hay.get(from..).unwrap_or_default();
+        for (at, head) in rest.windows(NEAR).enumerate() {
+            let head = head
+                .first_chunk::<NEAR>()
+                .map_or(0, |head| u32::from_le_bytes(*head));
+            let bit = Self::hash(head | FOLD);
+            if self.bits[bit / 64] >> (bit % 64) & 1 == 0 {
+                continue;
+            }
+            let start = from + at;
+            if passed(start) {
+                return;
+            }
+            let engines = self.engines.get(&(head | FOLD).to_le_bytes());
+            for &engine in engines.into_iter().flatten() {
+                if visit(Key { start, engine }).is_break() {
+                    return;
+                }
+            }
+        }
+        // Towards the end, what is not there yet may become anything.
+        let end = (hay.len() + 1).saturating_sub(NEAR).max(from);
+        for start in end..hay.len() {
+            if passed(start) {
+                return;
+            }
+            for (head, engines) in &self.engines {
+                let mut bytes = hay[start..].iter().zip(head);
+                if !bytes.all(|(&byte, &wanted)| fold(byte) == wanted) {
+                    continue;
+                }
+                for &engine in engines {
+                    if visit(Key { start, engine }).is_break() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// One way to find candidates.
 #[derive(Debug)]
 pub(crate) enum Source {
     Shapes(ShapeSource),
+    Heads(HeadSource),
     Literals {
         heads: Arc<LiteralHeads>,
         engine: usize,
@@ -383,6 +467,7 @@ impl Source {
         };
         match self {
             Self::Shapes(source) => source.each_candidate(engines, hay, from, visit, passed),
+            Self::Heads(source) => source.each_candidate(hay, from, visit, passed),
             Self::Literals { heads, engine } => {
                 heads.each_start(hay, from, |start| visit_in_order(start, *engine));
             }
@@ -396,6 +481,7 @@ impl Source {
     pub fn memory(&self) -> usize {
         match self {
             Self::Shapes(source) => source.sieve.memory() + 256 * size_of::<Wide>() * (SPAN + 1),
+            Self::Heads(_) => HEAD_BITS / 8,
             Self::Literals { .. } | Self::Sweep { .. } => 0,
         }
     }
@@ -490,9 +576,11 @@ mod tests {
 
         #[test]
         fn the_sieve_passes_over_nothing_that_fits(text in text(), from: prop::sample::Index) {
-            let [Source::Shapes(source)] = &MATCHER.sources[..] else {
-                panic!("a built-in is not found by shapes");
-            };
+            let shapes = MATCHER.sources.iter().find_map(|source| match source {
+                Source::Shapes(source) => Some(source),
+                _ => None,
+            });
+            let source = shapes.expect("some built-ins are found by shapes");
             let from = from.index(text.len() + 1);
             let expected: Vec<_> = (from..=text.len())
                 .map(|at| {

@@ -10,7 +10,7 @@ use crate::automaton::{Automaton, Next};
 use crate::byteset::ByteSet;
 
 /// Places whose sets are told apart as the automaton does.
-const NEAR: usize = 4;
+pub(crate) const NEAR: usize = 4;
 /// Places that are looked at where the near ones fit.
 pub(crate) const SPAN: usize = 8;
 
@@ -36,6 +36,29 @@ impl Shape {
             && places.all(|(set, &byte)| set.contains(byte))
     }
 
+    /// The first bytes of all that fits, with capital letters taken for small ones, if those are few.
+    pub fn heads(&self) -> Option<Vec<[u8; NEAR]>> {
+        /// Most of them.
+        const FEW: usize = 12;
+        let mut heads = vec![[0; NEAR]];
+        for (place, set) in self.places.iter().take(NEAR).enumerate() {
+            let bytes: BTreeSet<u8> = set.iter().map(|byte| fold(byte)).collect();
+            if bytes.len() * heads.len() > FEW {
+                return None;
+            }
+            let with = |head: &[u8; NEAR], byte: u8| {
+                let mut head = *head;
+                head[place] = byte;
+                head
+            };
+            heads = heads
+                .iter()
+                .flat_map(|head| bytes.iter().map(move |&byte| with(head, byte)))
+                .collect();
+        }
+        Some(heads)
+    }
+
     /// Fits whatever either fits.
     pub fn union(&self, other: &Self) -> Self {
         let mut union = *self;
@@ -55,6 +78,12 @@ impl Shape {
     pub fn rate(&self) -> f64 {
         rate(&self.places)
     }
+}
+
+/// A byte with what tells capital letters from small ones taken away, and some other bytes from
+/// others.
+pub(crate) const fn fold(byte: u8) -> u8 {
+    byte | 0x20
 }
 
 /// Roughly how often ordinary log text has these sets of bytes one after the other: a Markov chain
