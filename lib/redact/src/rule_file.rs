@@ -42,6 +42,9 @@ struct WrittenRule {
     #[serde(default)]
     append_only: bool,
     binary: Option<bool>,
+    encodings: Option<Spanned<bool>>,
+    #[serde(default)]
+    short: bool,
 }
 
 /// Where in the text something stands, and what is wrong with it.
@@ -187,16 +190,34 @@ fn pattern(
         let literals = literals
             .iter()
             .map(|text| text.get_ref().clone().into_bytes());
-        Pattern::Literals(literals.collect())
+        listed(rule, literals.collect()).map_err(failed)?
     } else if let Some(name) = &rule.literals_file {
         let bytes = literals_file(name.get_ref()).map_err(failed)?;
-        Pattern::Literals(lines(&bytes))
+        listed(rule, lines(&bytes)).map_err(failed)?
     } else if let Some(regex) = &rule.regex {
         Pattern::Regex(regex.get_ref().clone())
     } else {
         return Err(failed(ONE.to_owned()));
     };
     Ok((pattern, at))
+}
+
+/// Fewest bytes of a text that is listed, unless the rule says that it may be shorter.
+const SHORTEST: usize = 4;
+
+/// Texts that are listed.
+fn listed(rule: &WrittenRule, texts: Vec<Vec<u8>>) -> Result<Pattern, String> {
+    let short = texts.iter().position(|text| text.len() < SHORTEST);
+    if let Some(at) = short.filter(|_| !rule.short) {
+        return Err(format!(
+            "text {} is shorter than {SHORTEST} bytes and would be masked all over; remove it, or say short = true",
+            at + 1
+        ));
+    }
+    Ok(match &rule.encodings {
+        Some(encodings) if !encodings.get_ref() => Pattern::Literals(texts),
+        _ => Pattern::Secrets(texts),
+    })
 }
 
 /// The lines of a file of literals, without the ends of lines; empty ones are left out.

@@ -333,8 +333,8 @@ fn in_place(strict: bool) -> anyhow::Result<()> {
 const BESIDE_EACH_OTHER: &[(&str, &[&str], &str)] = &[
     // What only reports takes no mask away, and keeps none.
     (
-        "[[rule]]\nname = 'z'\nliterals = ['zz']\n\
-         [[rule]]\nname = 'a'\nliterals = ['za']\naction = 'audit'\n",
+        "[[rule]]\nname = 'z'\nliterals = ['zz']\nshort = true\n\
+         [[rule]]\nname = 'a'\nliterals = ['za']\nshort = true\naction = 'audit'\n",
         &["write zza", "pwrite 1 a"],
         "zaa",
     ),

@@ -33,6 +33,7 @@ fn rules_do_what_is_written() {
         [[rule]]
         name = "words"
         literals-file = "words"
+        short = true
 
         [[rule]]
         name = "shown"
@@ -110,7 +111,7 @@ fn what_is_wrong_is_told_in_one_line() {
         (
             "[[rule]]\nname = 'a'\nbuiltin = 'awz'",
             3,
-            "unknown builtin `awz`; use private-key, aws",
+            "unknown built-in `awz`; use all, tokens",
         ),
         ("[[rule]]\nname = 'a'\nregex = '(x'", 3, "does not compile"),
         (
@@ -127,6 +128,11 @@ fn what_is_wrong_is_told_in_one_line() {
             "[[rule]]\nname = 'a'\nliterals = [\n'x',\n'']",
             5,
             "an empty literal",
+        ),
+        (
+            "[[rule]]\nname = 'a'\nliterals = ['xyz']",
+            3,
+            "text 1 is shorter than 4 bytes",
         ),
         (
             "[[rule]]\nname = 'a'\nliterals = []",

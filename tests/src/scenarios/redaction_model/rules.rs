@@ -112,7 +112,11 @@ fn rule(rng: &mut Rng, index: usize, max_hold: usize) -> String {
     let pattern = match rng.u8(..8) {
         0..=1 => {
             let list: Vec<String> = (0..rng.usize(1..4)).map(|_| literal(rng)).collect();
-            format!("literals = [{}]", list.join(", "))
+            format!(
+                "literals = [{}]\nshort = true\nencodings = {}",
+                list.join(", "),
+                rng.bool()
+            )
         }
         2..=3 => format!("builtin = '{}'", BUILTINS[rng.usize(..BUILTINS.len())].0),
         _ => format!("regex = '{}'", secret_regex(rng)),
