@@ -62,7 +62,7 @@ impl Pattern {
         match (&self.regex, &self.field, &self.value) {
             (Some(regex), None, None) => Ok(regex.clone()),
             (None, Some(field), Some(value)) => Ok(format!(
-                r#"(?i:{field})[\w.\-'"`\s\]\\]{{0,30}}[=:>|?,]{{1,4}}[`'"\s=\\]{{0,5}}(?<secret>(?i:{value}))(?:[`'"\s;,}})&<\\]|\z)"#
+                r#"(?i:{field})[\w.\- \t]{{0,25}}['"`\s\]\\]{{0,4}}[=:>|?,]{{1,4}}[`'"\s=\\]{{0,5}}(?<secret>(?i:{value}))(?:[`'"\s;,}})&<\\]|\z)"#
             )),
             _ => Err("a pattern has a regex, or a field and its value".to_owned()),
         }

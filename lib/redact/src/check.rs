@@ -2,6 +2,7 @@
 //!
 //! A check takes what an automaton found and answers how many of its bytes are one, or `None`.
 
+use crate::byteset::ByteSet;
 use crate::engine::Found;
 
 /// Payment card numbers: the Luhn checksum (ISO/IEC 7812-1) over the digits.
@@ -101,25 +102,26 @@ pub(crate) fn alone(found: Found<'_>) -> Option<usize> {
     (!is_part).then_some(found.text.len())
 }
 
-/// Values that look random: letters and digits, of so many kinds that no word or number is.
+/// Values that look random: letters and digits, and so many different ones that no word or number
+/// has them.
 pub(crate) fn random(found: Found<'_>) -> Option<usize> {
-    /// Bits for each character, of at least this entropy.
-    const BITS: f64 = 3.5;
+    /// Fewest different bytes.
+    const DIFFERENT: u32 = 9;
     let value = value(found.text);
-    let mut counts = [0u32; 256];
-    value
-        .iter()
-        .for_each(|&byte| counts[usize::from(byte)] += 1);
-    let len = value.len() as f64;
-    let entropy: f64 = counts
-        .iter()
-        .filter(|&&count| count > 0)
-        .map(|&count| f64::from(count) / len)
-        .map(|share| -share * share.log2())
-        .sum();
+    let different: ByteSet = value.iter().copied().collect();
     let has = |test: fn(&u8) -> bool| value.iter().any(test);
-    let is_random = entropy >= BITS && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic);
+    let is_random =
+        different.len() >= DIFFERENT && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic);
     is_random.then_some(found.text.len())
+}
+
+/// IPv4 addresses that are no version of a browser, such as `Chrome/120.0.6.0`.
+pub(crate) fn ipv4(found: Found<'_>) -> Option<usize> {
+    let octets: Vec<&[u8]> = found.text.split(|&byte| byte == b'.').collect();
+    let is_version = found.before == Some(b'/')
+        && octets.get(1) == Some(&&b"0"[..])
+        && octets.last() == Some(&&b"0"[..]);
+    (!is_version).then_some(found.text.len())
 }
 
 /// Whether groups of digits are a date: a year, and two of two digits beside it.

@@ -2,6 +2,7 @@
 
 mod binary;
 mod builtins;
+mod clean;
 mod entry;
 mod exact;
 mod generate;
