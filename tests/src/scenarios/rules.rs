@@ -887,7 +887,7 @@ const BAD: &[(&str, &str, &str)] = &[
     (
         "an unknown built-in",
         "[[rule]]\nname = 'a'\nbuiltin = 'awz'\n",
-        ":3: unknown builtin `awz`; use ",
+        ":3: unknown built-in `awz`; use ",
     ),
     (
         "a regex that does not compile",
