@@ -12,7 +12,7 @@ use crate::layout::{HEAD_LEN, OVERHEAD};
 use crate::mac::{About, MAC_LEN, Mac, same};
 use crate::record::{FIXED_LEN, Kind, Part, Record, Start};
 use crate::superblock::{MARK_LEN, SECTOR_LEN, SUPERBLOCK_LEN, Superblock, parse_mark};
-use crate::volume::{Stored, Volume};
+use crate::volume::{Edge, Stored, Volume};
 use crate::{Disk, Error, Failure, FileCipher, TAG_LEN};
 use zeroize::Zeroizing;
 
@@ -206,9 +206,13 @@ impl<A: Aead> Volume<A> {
             }
             .into());
         }
-        // Who reads while another process makes a checkpoint may have seen parts of both.
-        let is_certain =
-            ends && (volume.log.counter == superblock.counter || !volume.has_successor(disk)?);
+        // Who reads while another process makes a checkpoint may have seen parts of both, unless it was
+        // all read at once.
+        let at_once = len < FIRST && ahead.start == 0;
+        let is_certain = ends
+            && (at_once
+                || volume.log.counter == superblock.counter
+                || !volume.has_successor(disk)?);
         Ok(Opened {
             volume: Some(volume),
             is_certain,
@@ -238,11 +242,14 @@ impl<A: Aead> Volume<A> {
         let apart = (self.log.at - from.min(self.log.at)) as usize;
         // One look, but where the log went on elsewhere right here.
         let near = apart <= 2 * SECTOR_LEN;
-        let mut bytes = vec![0; if near { apart + FIXED_LEN } else { MAC_LEN }];
+        let mut bytes = [0; 2 * SECTOR_LEN + FIXED_LEN];
+        let bytes = &mut bytes[..if near { apart + FIXED_LEN } else { MAC_LEN }];
         // Mostly the file ends right there, and one call tells it.
-        let len = match disk.read_at(&mut bytes, from).map_err(Failure::Disk)? {
-            MAC_LEN => MAC_LEN,
-            _ => read_full(disk, &mut bytes, from)?,
+        let read = disk.read_at(bytes, from).map_err(Failure::Disk)?;
+        let len = if read == MAC_LEN || read == bytes.len() {
+            read
+        } else {
+            read_full(disk, bytes, from)?
         };
         if len < MAC_LEN || bytes[..MAC_LEN] != self.log.chain {
             return Ok(false);
@@ -296,7 +303,7 @@ impl<A: Aead> Volume<A> {
 
     /// The last record with which all that the log names is there.
     fn last_that_counts<D: Disk + ?Sized>(
-        &self,
+        &mut self,
         disk: &D,
         ahead: &mut Ahead,
         history: History,
@@ -316,8 +323,9 @@ impl<A: Aead> Volume<A> {
         Ok(last)
     }
 
+    /// Whether a chunk is where a record says. One that counts now is kept for who reads it next.
     fn is_there<D: Disk + ?Sized>(
-        &self,
+        &mut self,
         disk: &D,
         ahead: &mut Ahead,
         version: &Version,
@@ -326,11 +334,20 @@ impl<A: Aead> Volume<A> {
             return Ok(true);
         };
         let sealed = ahead.get(disk, offset, len + OVERHEAD)?;
-        let mut plaintext = Zeroizing::new(vec![0; len]);
+        let mut plaintext = Zeroizing::new(Vec::with_capacity(self.layout().chunk_size()));
+        plaintext.resize(len, 0);
         let opened = self
             .cipher
             .open_chunks(version.index, sealed, &mut plaintext);
-        Ok(opened.is_ok() && same(&sealed[sealed.len() - TAG_LEN..], &tag))
+        let is_there = opened.is_ok() && same(&sealed[sealed.len() - TAG_LEN..], &tag);
+        if is_there && version.until == u64::MAX {
+            self.edge = Edge {
+                index: version.index,
+                tag,
+                plaintext,
+            };
+        }
+        Ok(is_there)
     }
 
     fn next_record<D: Disk + ?Sized>(
