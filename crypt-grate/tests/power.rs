@@ -1,14 +1,7 @@
 //! Power cuts: what is on the disk then is anything that the writes since the last fsync can leave.
 //!
 //! A random load runs on a [`Recorder`], which keeps every write and fsync that the engine makes. Then the
-//! power is cut at moments of it, in several models of what a disk loses:
-//!
-//! - *prefix*: everything up to some byte of some write is there;
-//! - *pages*: each page that was written since the last fsync is in any of its versions since;
-//! - *sectors*: so is each sector of 512 bytes.
-//!
-//! A change of the size is in the journal of the file system: it is lost only together with all later ones, and
-//! with what is written behind where it cut the file.
+//! power is cut at moments of it, in the models of [`disk::cuts`].
 //!
 //! What the next process finds must be a state that the file was in at some moment between the last fsync and the
 //! cut. It goes on from there, is cut off in the same way, and so must the one after it.
@@ -18,202 +11,14 @@
 mod disk;
 
 use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, software};
-use crypt_grate::storage::{Errno, Storage};
-use disk::{PAGE, Pages};
-use rand_core::{TryCryptoRng, TryRng};
+use crypt_grate::storage::Storage;
+use disk::Random;
+use disk::cuts::{Disk, Files, Model, Recorder, Step, cut};
 use sealed::{ChunkSize, Cipher, MasterKey, Params};
-use std::cell::RefCell;
-use std::convert::Infallible;
 
 const CUTS: u64 = 12_000;
 
-/// SplitMix64: repeatable, for tests only.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        word ^ (word >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-}
-
-impl TryRng for Random {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        Ok(self.next() as u32)
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        Ok(self.next())
-    }
-
-    fn try_fill_bytes(&mut self, dst: &mut [u8]) -> Result<(), Infallible> {
-        for part in dst.chunks_mut(8) {
-            let word = self.next().to_le_bytes();
-            part.copy_from_slice(&word[..part.len()]);
-        }
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for Random {}
-
-/// What the engine did to the disk.
-#[derive(Clone, Debug)]
-enum Step {
-    Write { offset: u64, bytes: Vec<u8> },
-    SetLen(u64),
-    Sync,
-}
-
-/// A disk that keeps what is done to it.
-struct Recorder {
-    pages: RefCell<Pages>,
-    steps: RefCell<Vec<Step>>,
-}
-
-impl Recorder {
-    fn new(pages: Pages) -> Self {
-        Self {
-            pages: RefCell::new(pages),
-            steps: RefCell::default(),
-        }
-    }
-
-    fn done(&self) -> usize {
-        self.steps.borrow().len()
-    }
-}
-
-impl Storage for Recorder {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        Ok(self.pages.borrow().read(buf, offset))
-    }
-
-    fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
-        self.pages.borrow_mut().write(buf, offset);
-        self.steps.borrow_mut().push(Step::Write {
-            offset,
-            bytes: buf.to_vec(),
-        });
-        Ok(buf.len())
-    }
-
-    fn size(&self) -> Result<u64, Errno> {
-        Ok(self.pages.borrow().len())
-    }
-
-    fn set_size(&self, size: u64) -> Result<(), Errno> {
-        self.pages.borrow_mut().set_len(size);
-        self.steps.borrow_mut().push(Step::SetLen(size));
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<(), Errno> {
-        self.steps.borrow_mut().push(Step::Sync);
-        Ok(())
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Model {
-    Prefix,
-    Pages,
-    Sectors,
-}
-
-/// What is on the disk when the power is cut after so many steps.
-fn cut(before: &Pages, steps: &[Step], model: Model, random: &mut Random) -> Pages {
-    let synced = steps
-        .iter()
-        .rposition(|step| matches!(step, Step::Sync))
-        .map_or(0, |at| at + 1);
-    let (durable, pending) = steps.split_at(synced);
-    let mut disk = before.clone();
-    for step in durable {
-        apply(&mut disk, step);
-    }
-    let unit = match model {
-        Model::Prefix => {
-            let Some((last, whole)) = pending.split_last() else {
-                return disk;
-            };
-            whole.iter().for_each(|step| apply(&mut disk, step));
-            match last {
-                Step::Write { offset, bytes } => {
-                    // The kernel copies what is within a page in one go.
-                    let to_border = PAGE as u64 - offset % PAGE as u64;
-                    let borders = (bytes.len() as u64).saturating_sub(to_border) / PAGE as u64 + 1;
-                    let len = match random.below(borders + 1) {
-                        0 => 0,
-                        border => to_border + (border - 1) * PAGE as u64,
-                    };
-                    let len = len.min(bytes.len() as u64) as usize;
-                    disk.write(&bytes[..len], *offset);
-                }
-                step => apply(&mut disk, step),
-            }
-            return disk;
-        }
-        Model::Pages => PAGE as u64,
-        Model::Sectors => 512,
-    };
-    let set_lens = pending
-        .iter()
-        .filter(|step| matches!(step, Step::SetLen(_)))
-        .count() as u64;
-    let mut kept = random.below(set_lens + 1);
-    // All or nothing is likelier than it would be otherwise.
-    let odds = [1, 8, 15][random.below(3) as usize];
-    let mut lost_from = u64::MAX;
-    let mut len = disk.len();
-    for step in pending {
-        match step {
-            Step::SetLen(size) if kept > 0 => {
-                kept -= 1;
-                disk.set_len(*size);
-                len = *size;
-            }
-            Step::SetLen(size) => lost_from = lost_from.min(*size),
-            Step::Sync => {}
-            Step::Write { offset, bytes } => {
-                let end = offset + bytes.len() as u64;
-                let mut at = *offset;
-                while at < end {
-                    let border = ((at / unit + 1) * unit).min(end);
-                    if random.below(16) < odds && at < lost_from {
-                        let part = &bytes[(at - offset) as usize..(border - offset) as usize];
-                        disk.write(part, at);
-                    }
-                    at = border;
-                }
-                if end <= lost_from {
-                    len = len.max(end);
-                }
-            }
-        }
-    }
-    if random.below(2) == 0 {
-        disk.set_len(disk.len().max(len));
-    }
-    disk
-}
-
-fn apply(disk: &mut Pages, step: &Step) {
-    match step {
-        Step::Write { offset, bytes } => disk.write(bytes, *offset),
-        Step::SetLen(len) => disk.set_len(*len),
-        Step::Sync => {}
-    }
-}
+const NAME: &str = "file";
 
 /// What a program does.
 #[derive(Clone, Debug)]
@@ -282,7 +87,7 @@ impl World {
     }
 
     /// Runs a load of two processes on a file that has that content.
-    fn run(&mut self, disk: &Recorder, content: Vec<u8>, ops: usize) -> Vec<State> {
+    fn run(&mut self, disk: &Disk, content: Vec<u8>, ops: usize) -> Vec<State> {
         let kind = self.random.below(4);
         let mut files = [SealedFile::default(), SealedFile::default()];
         let mut states = vec![State {
@@ -295,7 +100,7 @@ impl World {
             let mut content = states.last().expect("one").content.clone();
             let op = op(kind, content.len(), &mut self.random);
             let file = &mut files[self.random.below(8) as usize / 7];
-            let begun = disk.done();
+            let begun = disk.recorder.done();
             let fill = self.random.next();
             let mut with = Sealing {
                 keys: Self::keys(&self.key),
@@ -338,7 +143,7 @@ impl World {
                 }
             };
             assert_eq!(done, Ok(()), "{op:?}");
-            let done = disk.done();
+            let done = disk.recorder.done();
             if content != states.last().expect("one").content {
                 states.push(State {
                     content,
@@ -352,8 +157,10 @@ impl World {
     }
 
     /// What a process finds that comes after the cut.
-    fn find(&self, pages: &Pages) -> Result<Vec<u8>, Error> {
-        let disk = Recorder::new(pages.clone());
+    fn find(&self, left: &Files) -> Result<Vec<u8>, Error> {
+        let Some(disk) = Recorder::new(left.clone()).find(NAME) else {
+            return Ok(Vec::new());
+        };
         let mut file = SealedFile::default();
         if file.identify(&disk, Self::keys(&self.key))? == Content::Plain {
             return Err(Error::Sealed(sealed::Error::NotSealed));
@@ -372,24 +179,24 @@ impl World {
                 read => done += read,
             }
         }
-        assert_eq!(disk.done(), 0, "a reader writes nothing");
+        assert_eq!(disk.recorder.done(), 0, "a reader writes nothing");
         Ok(content)
     }
 
     /// Cuts the power somewhere in the load. Answers what is left, and its content.
     fn cut(
         &mut self,
-        before: &Pages,
+        before: &Files,
         steps: &[Step],
         states: &[State],
-    ) -> Result<(Pages, Vec<u8>), String> {
+    ) -> Result<(Files, Vec<u8>), String> {
         let moment = self.random.below(steps.len() as u64 + 1) as usize;
-        let model = [Model::Prefix, Model::Pages, Model::Sectors][self.random.below(3) as usize];
+        let model = Model::ALL[self.random.below(3) as usize];
         let steps = &steps[..moment];
         let left = cut(before, steps, model, &mut self.random);
         let synced = steps
             .iter()
-            .rposition(|step| matches!(step, Step::Sync))
+            .rposition(|step| matches!(step, Step::Sync { .. }))
             .unwrap_or(0);
         let first = states
             .iter()
@@ -447,13 +254,13 @@ fn a_power_cut_loses_nothing_that_was_synced() {
             },
             random: Random(seed << 20),
         };
-        let disk = Recorder::new(Pages::default());
+        let disk = Recorder::new(Files::default()).open(NAME);
         let ops = 5 + world.random.below(60) as usize * (1 + world.random.below(4) as usize);
         let states = world.run(&disk, Vec::new(), ops);
-        let steps = disk.steps.borrow().clone();
+        let steps = disk.recorder.steps();
         for _ in 0..10 {
             tried += 1;
-            let (left, found) = match world.cut(&Pages::default(), &steps, &states) {
+            let (left, found) = match world.cut(&Files::default(), &steps, &states) {
                 Ok(left) => left,
                 Err(why) => {
                     failures.push(format!("seed {seed}: {why}"));
@@ -461,10 +268,10 @@ fn a_power_cut_loses_nothing_that_was_synced() {
                 }
             };
             // The next one goes on from there, and its power is cut too.
-            let disk = Recorder::new(left.clone());
+            let disk = Recorder::new(left.clone()).open(NAME);
             let ops = world.random.below(12) as usize;
             let states = world.run(&disk, found, ops);
-            let steps = disk.steps.borrow().clone();
+            let steps = disk.recorder.steps();
             for _ in 0..2 {
                 tried += 1;
                 if let Err(why) = world.cut(&left, &steps, &states) {
