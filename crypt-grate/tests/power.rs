@@ -13,8 +13,9 @@ mod disk;
 use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, software};
 use crypt_grate::storage::Storage;
 use disk::Random;
-use disk::cuts::{Disk, Files, Model, Recorder, Step, cut};
+use disk::cuts::{Disk, Files, Inode, Model, Recorder, Step, cut};
 use sealed::{ChunkSize, Cipher, MasterKey, Params};
+use std::rc::Rc;
 
 const CUTS: u64 = 12_000;
 
@@ -157,20 +158,17 @@ impl World {
     }
 
     /// What a process finds that comes after the cut.
-    fn find(&self, left: &Files) -> Result<Vec<u8>, Error> {
-        let Some(disk) = Recorder::new(left.clone()).find(NAME) else {
-            return Ok(Vec::new());
-        };
+    fn find(&self, disk: &Disk) -> Result<Vec<u8>, Error> {
         let mut file = SealedFile::default();
-        if file.identify(&disk, Self::keys(&self.key))? == Content::Plain {
+        if file.identify(disk, Self::keys(&self.key))? == Content::Plain {
             return Err(Error::Sealed(sealed::Error::NotSealed));
         }
-        let len = file.len(&disk, Self::keys(&self.key))? as usize;
+        let len = file.len(disk, Self::keys(&self.key))? as usize;
         let mut content = vec![0; len];
         let mut done = 0;
         while done < len {
             match file.read(
-                &disk,
+                disk,
                 Self::keys(&self.key),
                 done as u64,
                 &mut content[done..],
@@ -183,20 +181,73 @@ impl World {
         Ok(content)
     }
 
-    /// Cuts the power somewhere in the load. Answers what is left, and its content.
+    /// Runs loads on several files, some of which take another's name in the end. Answers the states of each.
+    fn run_many(&mut self, recorder: &Rc<Recorder>, rounds: usize) -> Vec<Vec<State>> {
+        const NAMES: [&str; 3] = ["one", "two", "three"];
+        let mut all: Vec<Vec<State>> = Vec::new();
+        for _ in 0..rounds {
+            let name = NAMES[self.random.below(3) as usize];
+            let is_new = self.random.below(3) > 0;
+            let disk = recorder.open(if is_new { "draft" } else { name });
+            all.resize_with(all.len().max(disk.file + 1), Vec::new);
+            let content = all[disk.file].last().map(|state| state.content.clone());
+            let ops = self.random.below(8) as usize;
+            let mut states = self.run(&disk, content.unwrap_or_default(), ops);
+            if !all[disk.file].is_empty() {
+                states.remove(0);
+            }
+            all[disk.file].append(&mut states);
+            if !is_new {
+                continue;
+            }
+            if self.random.below(3) > 0 {
+                disk.sync().expect("it never fails");
+            }
+            recorder.step(Step::Rename {
+                from: "draft".to_owned(),
+                to: name.to_owned(),
+            });
+            if self.random.below(3) == 0 {
+                recorder.step(Step::SyncNames);
+            }
+        }
+        all
+    }
+
+    /// Cuts the power somewhere in the load of one file. Answers what is left, and its content.
     fn cut(
         &mut self,
         before: &Files,
         steps: &[Step],
         states: &[State],
     ) -> Result<(Files, Vec<u8>), String> {
+        let (left, why) = self.cut_somewhere(before, steps);
+        let disk = Recorder::new(left.clone()).find(NAME);
+        let found = self.check(disk.as_ref(), 0, &steps[..why.1], states);
+        Ok((left, found.map_err(|what| format!("{why:?}: {what}"))?))
+    }
+
+    /// What is left after a cut, and which model after how many steps that was.
+    fn cut_somewhere(&mut self, before: &Files, steps: &[Step]) -> (Files, (Model, usize)) {
         let moment = self.random.below(steps.len() as u64 + 1) as usize;
         let model = Model::ALL[self.random.below(3) as usize];
-        let steps = &steps[..moment];
-        let left = cut(before, steps, model, &mut self.random);
+        let left = cut(before, &steps[..moment], model, &mut self.random);
+        (left, (model, moment))
+    }
+
+    /// Whether a file, if it is still there, is one that it was since its last fsync of these steps. Answers its
+    /// content.
+    fn check(
+        &self,
+        disk: Option<&Disk>,
+        file: Inode,
+        steps: &[Step],
+        states: &[State],
+    ) -> Result<Vec<u8>, String> {
+        let moment = steps.len();
         let synced = steps
             .iter()
-            .rposition(|step| matches!(step, Step::Sync { .. }))
+            .rposition(|step| matches!(step, Step::Sync { file: synced } if *synced == file))
             .unwrap_or(0);
         let first = states
             .iter()
@@ -207,17 +258,15 @@ impl World {
             .rposition(|state| state.begun <= moment)
             .unwrap_or(0);
         let possible = &states[first..=last];
-        let why = |what: String| format!("{model:?} after {moment} steps: {what}");
-        let found = self
-            .find(&left)
-            .map_err(|error| why(format!("{error:?}")))?;
+        let found = disk.map_or(Ok(Vec::new()), |disk| self.find(disk));
+        let found = found.map_err(|error| format!("{error:?}"))?;
         let is_there = possible.iter().any(|state| state.content == found)
             || possible.iter().any(|state| state.in_parts) && is_mixture(&found, possible);
         if !is_there {
             let sizes: Vec<usize> = possible.iter().map(|state| state.content.len()).collect();
-            return Err(why(format!("{} bytes, of {sizes:?}", found.len())));
+            return Err(format!("{} bytes, of {sizes:?}", found.len()));
         }
-        Ok((left, found))
+        Ok(found)
     }
 }
 
@@ -234,8 +283,9 @@ fn is_mixture(found: &[u8], states: &[State]) -> bool {
         })
 }
 
-#[test]
-fn a_power_cut_loses_nothing_that_was_synced() {
+/// Runs tests of different seeds until so many states were looked at. Each answers how many it did, and what went
+/// wrong.
+fn each_seed(mut test: impl FnMut(World, &mut Vec<String>) -> u64) {
     let cuts = std::env::var("POWER_CUTS").map_or(CUTS, |text| text.parse().expect("a number"));
     let only: Option<u64> = std::env::var("POWER_SEED")
         .ok()
@@ -246,7 +296,7 @@ fn a_power_cut_loses_nothing_that_was_synced() {
         if tried >= cuts || failures.len() >= 8 {
             break;
         }
-        let mut world = World {
+        let world = World {
             key: MasterKey::from_bytes([3; 32]),
             params: Params {
                 cipher: Cipher::ALL[(seed % 2) as usize],
@@ -254,16 +304,31 @@ fn a_power_cut_loses_nothing_that_was_synced() {
             },
             random: Random(seed << 20),
         };
+        let mut whys = Vec::new();
+        tried += test(world, &mut whys);
+        failures.extend(whys.into_iter().map(|why| format!("seed {seed}: {why}")));
+        if only.is_some() {
+            break;
+        }
+    }
+    assert!(failures.is_empty(), "of {tried}:\n{}", failures.join("\n"));
+    println!("{tried} states");
+}
+
+#[test]
+fn a_power_cut_loses_nothing_that_was_synced() {
+    each_seed(|mut world, failures| {
         let disk = Recorder::new(Files::default()).open(NAME);
         let ops = 5 + world.random.below(60) as usize * (1 + world.random.below(4) as usize);
         let states = world.run(&disk, Vec::new(), ops);
         let steps = disk.recorder.steps();
+        let mut tried = 0;
         for _ in 0..10 {
             tried += 1;
             let (left, found) = match world.cut(&Files::default(), &steps, &states) {
                 Ok(left) => left,
                 Err(why) => {
-                    failures.push(format!("seed {seed}: {why}"));
+                    failures.push(why);
                     continue;
                 }
             };
@@ -275,14 +340,33 @@ fn a_power_cut_loses_nothing_that_was_synced() {
             for _ in 0..2 {
                 tried += 1;
                 if let Err(why) = world.cut(&left, &steps, &states) {
-                    failures.push(format!("seed {seed}, second cut: {why}"));
+                    failures.push(format!("second cut: {why}"));
                 }
             }
         }
-        if only.is_some() {
-            break;
+        tried
+    });
+}
+
+/// Whatever file a name leads to after the cut, that file is as it was since its last fsync.
+#[test]
+fn files_that_take_each_others_names_are_whole() {
+    each_seed(|mut world, failures| {
+        let recorder = Recorder::new(Files::default());
+        let rounds = 2 + world.random.below(12) as usize;
+        let states = world.run_many(&recorder, rounds);
+        let steps = recorder.steps();
+        for _ in 0..10 {
+            let (left, why) = world.cut_somewhere(&Files::default(), &steps);
+            let recorder = Recorder::new(left.clone());
+            for (name, file) in &left.names {
+                let disk = recorder.find(name);
+                let states = &states[*file];
+                if let Err(what) = world.check(disk.as_ref(), *file, &steps[..why.1], states) {
+                    failures.push(format!("{name}, {why:?}: {what}"));
+                }
+            }
         }
-    }
-    assert!(failures.is_empty(), "of {tried}:\n{}", failures.join("\n"));
-    println!("{tried} states");
+        10
+    });
 }
