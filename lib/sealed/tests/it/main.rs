@@ -3,4 +3,5 @@
 mod entry;
 mod hostile;
 mod support;
+mod tamper;
 mod vectors;
