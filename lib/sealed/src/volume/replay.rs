@@ -10,8 +10,9 @@ use crate::aead::Aead;
 use crate::disk::read_full;
 use crate::layout::{HEAD_LEN, OVERHEAD};
 use crate::mac::{About, MAC_LEN, Mac, same};
-use crate::record::{FIXED_LEN, Kind, Part, Record, Start};
+use crate::record::{FIXED_LEN, Kind, Part, Record, Start, tags_of};
 use crate::superblock::{MARK_LEN, SECTOR_LEN, SUPERBLOCK_LEN, Superblock, parse_mark};
+use crate::tree::HOLE;
 use crate::volume::{Edge, Stored, Volume};
 use crate::{Disk, Error, Failure, FileCipher, TAG_LEN};
 use zeroize::Zeroizing;
@@ -20,6 +21,9 @@ pub use salvage::{Found, Salvage};
 
 /// Bytes of the log that are read at a time.
 const PIECE: usize = 32 << 10;
+
+/// Bytes of sealed chunks that are looked at together.
+const MANY: usize = 256 << 10;
 
 /// Bytes that are read first: header, superblock, mark, and the log of a small file.
 const FIRST: usize = 4096;
@@ -312,15 +316,69 @@ impl<A: Aead> Volume<A> {
         let mut versions = history.versions;
         // Those that are there to the end, then those that an earlier end brings back.
         versions.sort_by_key(|version| core::cmp::Reverse(version.until));
-        for version in versions {
-            if version.until <= last {
-                break;
+        let mut rest = versions.as_slice();
+        while let Some(version) = rest.first().filter(|version| version.until > last) {
+            let count = self.together(rest, last);
+            if count > 1 && self.are_there(disk, ahead, &rest[..count])? {
+                rest = &rest[count..];
+                continue;
             }
-            if version.since <= last && !self.is_there(disk, ahead, &version)? {
+            if version.since <= last && !self.is_there(disk, ahead, version)? {
                 last = version.since - 1;
             }
+            rest = &rest[1..];
         }
         Ok(last)
+    }
+
+    /// How many of the first versions are full chunks that lie one behind the other, and count as things are.
+    fn together(&self, versions: &[Version], last: u64) -> usize {
+        let layout = *self.layout();
+        let most = MANY / layout.sealed_chunk_len();
+        let place = |version: &Version| match version.stored {
+            Stored::At { offset, len, .. }
+                if len == layout.chunk_size() && version.since <= last && version.until > last =>
+            {
+                Some((version.index, offset))
+            }
+            _ => None,
+        };
+        let Some((first, start)) = versions.first().and_then(place) else {
+            return 0;
+        };
+        let expected = (0..most as u64).map(|i| {
+            let offset = start + i * layout.sealed_chunk_len() as u64;
+            Some((first + i, offset))
+        });
+        let found = versions.iter().map(place);
+        found
+            .zip(expected)
+            .take_while(|(found, expected)| found == expected)
+            .count()
+    }
+
+    /// Whether all these chunks, which lie one behind the other, are where records say.
+    fn are_there<D: Disk + ?Sized>(
+        &self,
+        disk: &D,
+        ahead: &mut Ahead,
+        versions: &[Version],
+    ) -> Result<bool, Failure<D::Error>> {
+        let (Some(first), layout) = (versions.first(), *self.layout()) else {
+            return Ok(true);
+        };
+        let Stored::At { offset, .. } = first.stored else {
+            return Ok(false);
+        };
+        let sealed = ahead.get(disk, offset, versions.len() * layout.sealed_chunk_len())?;
+        let mut plaintext = Zeroizing::new(vec![0; versions.len() * layout.chunk_size()]);
+        let opened = self.cipher.open_chunks(first.index, sealed, &mut plaintext);
+        let mut tags = tags_of(&layout, sealed).zip(versions);
+        let named = |stored: Stored| match stored {
+            Stored::At { tag, .. } => tag,
+            Stored::Hole => HOLE,
+        };
+        Ok(opened.is_ok() && tags.all(|(found, version)| same(&found, &named(version.stored))))
     }
 
     /// Whether a chunk is where a record says. One that counts now is kept for who reads it next.
