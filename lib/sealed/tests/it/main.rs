@@ -4,4 +4,5 @@ mod entry;
 mod hostile;
 mod support;
 mod tamper;
+mod trees;
 mod vectors;
