@@ -200,6 +200,10 @@ pub struct SealedFile {
     has_remains: bool,
     /// Whether this process has changed the file since it was compact.
     is_changed: bool,
+    /// Up to where it is known to have reached the disk, if the file does not say so yet, and how often it
+    /// was waited for since it did.
+    unmarked: Option<Moment>,
+    syncs: u32,
 }
 
 impl std::fmt::Debug for SealedFile {
@@ -226,6 +230,8 @@ impl SealedFile {
     fn forget(&mut self) {
         *self = Self {
             is_changed: self.is_changed,
+            unmarked: self.unmarked,
+            syncs: self.syncs,
             ..Self::default()
         };
     }

@@ -483,6 +483,11 @@ impl<A: Aead> Volume<A> {
         }
     }
 
+    /// Whether there is a mark of this epoch.
+    pub fn is_marked(&self) -> bool {
+        self.log.durable > self.superblock.counter
+    }
+
     /// Notes on the disk that what there was at that moment has reached it.
     ///
     /// # Errors
