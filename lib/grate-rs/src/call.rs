@@ -54,6 +54,7 @@ pub fn own_buffer<T: ?Sized>(pointer: *const T) -> Arg {
 
 impl Call {
     /// A call from what the runtime passes.
+    #[inline]
     pub fn new(nr: u32, raw: [u64; 12]) -> Self {
         let came = std::array::from_fn(|index| Arg {
             value: raw[2 * index],
