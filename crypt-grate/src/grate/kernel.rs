@@ -178,6 +178,10 @@ impl Storage for File {
         self.allocate(fs::FALLOC_FL_KEEP_SIZE, range)
     }
 
+    fn short_is_end(&self) -> bool {
+        true
+    }
+
     fn is_writable(&self) -> bool {
         self.writable
     }

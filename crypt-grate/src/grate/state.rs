@@ -14,7 +14,7 @@ use grate_rs::constants::{error, fs};
 use grate_rs::{CageFd, Descriptors, Errno, Held};
 use keys::KeyRing;
 use sealed::Params;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
@@ -42,7 +42,13 @@ pub struct State {
     /// What is known of descriptors. What is not known is found out, see [`State::hold`].
     pub descriptors: Descriptors<Opened>,
     files: Mutex<HashMap<Inode, Weak<Mutex<SealedFile>>>>,
+    /// The files that were opened last, also when they are closed again: who comes back finds them as they
+    /// were left, and has no more to look at than whether they changed.
+    recent: Mutex<VecDeque<Arc<Mutex<SealedFile>>>>,
 }
+
+/// Files that are remembered when nobody has them open.
+const RECENT: usize = 8;
 
 /// What a descriptor refers to.
 #[derive(Clone, Debug)]
@@ -155,6 +161,7 @@ impl State {
             random: Mutex::new(HostRandom::new()),
             descriptors: Descriptors::default(),
             files: Mutex::default(),
+            recent: Mutex::default(),
         })
     }
 
@@ -271,6 +278,9 @@ impl State {
         files.retain(|_, file| file.strong_count() > 0);
         let file = Arc::new(Mutex::new(SealedFile::default()));
         files.insert(inode, Arc::downgrade(&file));
+        let mut recent = lock(&self.recent);
+        recent.truncate(RECENT - 1);
+        recent.push_front(Arc::clone(&file));
         file
     }
 

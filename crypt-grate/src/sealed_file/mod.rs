@@ -173,6 +173,10 @@ impl<S: Storage> Disk for OnDisk<'_, S> {
     fn discard(&self, range: Range<u64>) {
         self.0.discard(range);
     }
+
+    fn short_is_end(&self) -> bool {
+        self.0.short_is_end()
+    }
 }
 
 /// Chunks that were opened ahead of who reads them.
@@ -280,6 +284,11 @@ impl SealedFile {
         self.settled(storage, keys, |file, _| {
             Ok(file.volume.as_ref().map_or(0, Volume::size))
         })
+    }
+
+    /// Size of the plaintext when the file was looked at last.
+    pub fn known_len(&self) -> u64 {
+        self.volume.as_ref().map_or(0, Volume::size)
     }
 
     /// The first byte from `offset` on that is data, or, where `is_hole`, that is in a hole; the end

@@ -138,16 +138,6 @@ fn fcntl(call: &Call<'_>) -> Result<i32, Errno> {
     let (fd, number) = (call.int(0), call.int(2));
     let file = call.target_file(0)?;
     let command = call.int(1);
-    let of_descriptors = [
-        libc::F_DUPFD,
-        libc::F_DUPFD_CLOEXEC,
-        libc::F_GETFD,
-        libc::F_SETFD,
-        libc::F_GETFL,
-    ];
-    if !of_descriptors.contains(&command) {
-        check_open(&file)?;
-    }
     match command {
         libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
             let cloexec = command == libc::F_DUPFD_CLOEXEC;
@@ -167,7 +157,7 @@ fn fcntl(call: &Call<'_>) -> Result<i32, Errno> {
         libc::F_GETLK | libc::F_OFD_GETLK => lock(call, &file, libc::F_OFD_GETLK),
         libc::F_SETLK | libc::F_OFD_SETLK => lock(call, &file, libc::F_OFD_SETLK),
         libc::F_SETLKW | libc::F_OFD_SETLKW => lock(call, &file, libc::F_OFD_SETLKW),
-        _ => Err(Errno::INVAL),
+        _ => check_open(&file).and(Err(Errno::INVAL)),
     }
 }
 
@@ -182,7 +172,11 @@ fn set_cloexec(call: &Call<'_>, cloexec: bool) -> Result<i32, Errno> {
 /// ones they are shared with a forked child, and kept when another descriptor of the same file is
 /// closed.
 fn lock(call: &Call<'_>, file: &OwnedFd, command: i32) -> Result<i32, Errno> {
-    let mut lock = abi::flock(&call.get(3)?);
+    // The kernel looks at the descriptor first.
+    let bytes = call
+        .get(3)
+        .or_else(|errno| check_open(file).and(Err(errno)))?;
+    let mut lock = abi::flock(&bytes);
     // SAFETY: the lock is in this frame.
     answer(unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) })?;
     if command == libc::F_OFD_GETLK {
