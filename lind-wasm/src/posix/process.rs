@@ -60,6 +60,12 @@ fn clone(call: &Call<'_>) -> Result<i32, Errno> {
     if flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0 {
         return Err(Errno::NOSYS); // Threads are not served.
     }
+    if call.rt.strict && image.program.module.name().is_none_or(str::is_empty) {
+        call.rt.strict_violation(
+            call.caller,
+            format_args!("clone: its module has no name, which Lind needs to make another"),
+        );
+    }
     if !image.can_fork() {
         return Err(Errno::NOSYS);
     }
