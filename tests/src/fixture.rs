@@ -245,8 +245,8 @@ impl Fixture {
         Ok(ran)
     }
 
-    /// A program among the arguments as it has to be named: Lind takes paths alone.
-    fn named(&self, arg: &str, strict: bool) -> String {
+    /// An argument, and if it is a program's name, as that has to be told: Lind takes paths alone.
+    pub fn named(&self, arg: &str, strict: bool) -> String {
         let is_program = strict && arg.ends_with("wasm") && !arg.contains(['/', ' ', '=']);
         let paths = ["grates", "bin"].map(|folder| format!("/{folder}/{arg}"));
         let found = paths

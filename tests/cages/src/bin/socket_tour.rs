@@ -77,7 +77,8 @@ fn wait_for(child: i32) -> Outcome {
 /// The families that this machine has.
 fn families() -> Vec<i32> {
     let v6 = Socket::new(AF_INET6, SOCK_DGRAM).and_then(|socket| socket.bind(&anywhere(AF_INET6)));
-    let v6 = v6.is_ok().then_some(AF_INET6);
+    // Lind shows no more than the beginning of such an address.
+    let v6 = (v6.is_ok() && sys::base() == 0).then_some(AF_INET6);
     [AF_INET, AF_UNIX].into_iter().chain(v6).collect()
 }
 
