@@ -802,7 +802,13 @@ impl<'k> Player<'k> {
             self.call(232, &[int(instance), place, int(count), 0])
         };
         let got = result.map_or(0, |got| got as usize);
-        let got: Vec<&[u8]> = events.chunks(12).take(got).collect();
+        // Lind does not keep the data.
+        let len = if self.wide { 12 } else { 4 };
+        let got: Vec<&[u8]> = events
+            .chunks(12)
+            .take(got)
+            .map(|event| &event[..len])
+            .collect();
         format!("epoll_wait({shown}, {count}) = {result:?} {got:x?}")
     }
 

