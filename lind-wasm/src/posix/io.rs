@@ -25,7 +25,7 @@ pub(super) const CALLS: &[Entry] = &[
     Entry::new(74, fsync),
     Entry::new(75, fdatasync),
     Entry::new(77, ftruncate),
-    Entry::new(78, getdents),
+    Entry::new(78, getdents_strictly),
     Entry::new(221, fadvise),
     Entry::new(277, sync_file_range),
     Entry::new(285, fallocate),
@@ -397,6 +397,14 @@ fn getdents(call: &Call<'_>) -> Result<i32, Errno> {
         // No entry fits what can be reached, but one might fit what the guest meant.
         Err(Errno::INVAL) if (reached as u64) < len => Err(Errno::FAULT),
         other => other,
+    }
+}
+
+/// On Lind -1 stands for every error.
+fn getdents_strictly(call: &Call<'_>) -> Result<i32, Errno> {
+    match getdents(call) {
+        Err(_) if call.rt.strict => Err(Errno::PERM),
+        listed => listed,
     }
 }
 
