@@ -21,6 +21,7 @@ const STREAMS: &[&str] = &[
     "child first",
     "exec",
     "failed exec",
+    "failed calls",
     "dup",
 ];
 /// Ways to another end of a pipe or socket, which the program shows in hexadecimal.
