@@ -400,10 +400,12 @@ fn getdents(call: &Call<'_>) -> Result<i32, Errno> {
     }
 }
 
-/// On Lind -1 stands for every error.
+/// On Lind -1 stands for what the kernel finds wrong with the descriptor.
 fn getdents_strictly(call: &Call<'_>) -> Result<i32, Errno> {
     match getdents(call) {
-        Err(_) if call.rt.strict => Err(Errno::PERM),
+        Err(errno) if call.rt.strict && !matches!(errno, Errno::BADF | Errno::FAULT) => {
+            Err(Errno::PERM)
+        }
         listed => listed,
     }
 }

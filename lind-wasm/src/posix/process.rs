@@ -195,9 +195,8 @@ fn kill(call: &Call<'_>) -> Result<i32, Errno> {
     const SIGURG: i32 = 23;
     const SIGWINCH: i32 = 28;
     let signal = call.int(1);
-    // Lind has neither a probe nor signals beyond the classic ones.
-    let signals = if call.rt.strict { 1..=31 } else { 0..=64 };
-    if !signals.contains(&signal) {
+    // Lind has no probe.
+    if !(0..=64).contains(&signal) || (call.rt.strict && signal == 0) {
         return Err(Errno::INVAL);
     }
     let pid = match call.int(0) {

@@ -141,22 +141,21 @@ fn names(facts: &mut Facts) -> Result<(), Errno> {
 }
 
 /// Results that are others than Linux's.
-fn results(facts: &mut Facts) -> Result<(), Errno> {
+fn results(facts: &mut Facts, path: &CStr) -> Result<(), Errno> {
     let mut room = [0u8; 64];
-    let args = [99, address(room.as_mut_ptr()), 64];
-    facts.equal(
-        "entries of nothing",
-        call(nr::GETDENTS64, &args),
-        Err(EPERM),
-    );
+    let file = open(path, O_RDWR)?;
+    let args = [file as u64, address(room.as_mut_ptr()), 64];
+    let listed = call(nr::GETDENTS64, &args);
+    facts.equal("entries of a file", listed, Err(EPERM));
     let own = sys::own_id();
-    facts.equal("a probe", call(nr::KILL, &[own, 0]), Err(EINVAL));
-    let start = std::time::Instant::now();
-    let none = [(-1i32).to_le_bytes(), [0; 4]].concat();
-    // An hour would be noticed.
-    let args = [address(none.as_ptr()), 1, 3_600_000];
-    facts.equal("waiting for nothing", call(nr::POLL, &args), Ok(0));
-    facts.equal("at once", start.elapsed().as_secs() < 1800, true);
+    let probed = call(nr::KILL, &[own, 0]);
+    facts.equal("a probe", probed, Err(EINVAL));
+    if facts.0 == 0 {
+        // Elsewhere this would take an hour.
+        let none = [(-1i32).to_le_bytes(), [0; 4]].concat();
+        let polled = call(nr::POLL, &[address(none.as_ptr()), 1, 3_600_000]);
+        facts.equal("waiting for nothing", polled, Ok(0));
+    }
     Ok(())
 }
 
@@ -169,7 +168,7 @@ fn main() {
         .and_then(|()| addresses(&mut facts))
         .and_then(|()| events(&mut facts))
         .and_then(|()| names(&mut facts))
-        .and_then(|()| results(&mut facts));
+        .and_then(|()| results(&mut facts, &path));
     facts.equal("the facts themselves", looked, Ok(()));
     if facts.0 == 0 {
         println!("as on Lind");
