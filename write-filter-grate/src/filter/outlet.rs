@@ -263,7 +263,7 @@ impl Flow {
         }
         self.stream.flush_masked(&mut self.unsent);
         filter().note_events(&mut self.stream, source);
-        self.stream = rules.stream();
+        self.stream = self.stream.under(rules);
     }
 
     /// Decides that what is held goes out masked. Where nothing is, there is nothing to decide: a

@@ -1,5 +1,6 @@
 //! Tests of the crate from outside.
 
+mod binary;
 mod builtins;
 mod entry;
 mod exact;
