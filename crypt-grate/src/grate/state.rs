@@ -1,5 +1,6 @@
 //! What the grate keeps: the key, open files by cage and descriptor, sealed files by inode.
 
+use super::exclusion::ProgramLock;
 use super::found;
 use super::kernel::{self, Inode};
 use super::keyring::{self, KeyFiles};
@@ -77,6 +78,8 @@ pub struct OpenFile {
     flags: AtomicI32,
     /// The file offset, in plaintext.
     pub offset: Mutex<u64>,
+    /// Its lock by flock(2), where the grate keeps that.
+    pub program_lock: ProgramLock,
 }
 
 impl Opened {
@@ -93,6 +96,7 @@ impl OpenFile {
             file,
             flags: AtomicI32::new(flags & Self::FLAGS),
             offset: Mutex::new(0),
+            program_lock: ProgramLock::default(),
         }
     }
 

@@ -28,7 +28,7 @@ fn main() {
         .find(|arg| !arg.starts_with('-') && arg.parse::<usize>().is_err());
 
     let start = Instant::now();
-    let patterns: Vec<Pattern> = Builtin::ALL.iter().copied().map(Pattern::Builtin).collect();
+    let patterns: Vec<Pattern> = Builtin::all().map(Pattern::Builtin).collect();
     let builtins = filter(&patterns);
     println!("compiling all built-ins: {:.1} ms", millis(start.elapsed()));
 

@@ -10,6 +10,17 @@ impl ByteSet {
     /// Every byte.
     pub const FULL: Self = Self([u64::MAX; 4]);
 
+    /// As four words, the lowest bytes first.
+    pub const fn from_words(words: [u64; 4]) -> Self {
+        Self(words)
+    }
+
+    /// See [`from_words`](Self::from_words).
+    #[allow(dead_code)] // `build.rs` has it.
+    pub const fn words(self) -> [u64; 4] {
+        self.0
+    }
+
     /// The bytes of a text.
     pub const fn of(bytes: &[u8]) -> Self {
         let mut set = Self::EMPTY;

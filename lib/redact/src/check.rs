@@ -1,9 +1,12 @@
 //! Checksums that tell a number from the kind it looks like.
 //!
-//! A check takes the text of a match and answers how many of its bytes are one, or `None`.
+//! A check takes what an automaton found and answers how many of its bytes are one, or `None`.
+
+use crate::engine::Found;
 
 /// Payment card numbers: the Luhn checksum (ISO/IEC 7812-1) over the digits.
-pub(crate) fn luhn(text: &[u8]) -> Option<usize> {
+pub(crate) fn luhn(found: Found<'_>) -> Option<usize> {
+    let text = found.text;
     let digits = text.iter().rev().filter(|byte| byte.is_ascii_digit());
     let sum: u32 = digits
         .zip([false, true].into_iter().cycle())
@@ -21,7 +24,8 @@ pub(crate) fn luhn(text: &[u8]) -> Option<usize> {
 
 /// IBANs: the length that the country has (ISO 13616) and the checksum (ISO 7064, modulo 97). In
 /// groups, what follows the last group is no part of it.
-pub(crate) fn iban(text: &[u8]) -> Option<usize> {
+pub(crate) fn iban(found: Found<'_>) -> Option<usize> {
+    let text = found.text;
     let country = std::str::from_utf8(text.get(..2)?).ok()?;
     let len: usize = IBAN_LENGTHS
         .split_ascii_whitespace()
@@ -56,7 +60,11 @@ const IBAN_LENGTHS: &str = "\
 
 /// Telephone numbers in groups: as many groups as make no more digits than E.164 allows, and not
 /// too few to be a number.
-pub(crate) fn phone(text: &[u8]) -> Option<usize> {
+pub(crate) fn phone(found: Found<'_>) -> Option<usize> {
+    let text = found.text;
+    if is_date(text) {
+        return None;
+    }
     let mut digits = 0;
     let mut best = None;
     for (at, byte) in text.iter().enumerate() {
@@ -69,9 +77,115 @@ pub(crate) fn phone(text: &[u8]) -> Option<usize> {
     best
 }
 
+/// What a text ends with that may be a value: letters, digits and what stands between them in one.
+fn value(text: &[u8]) -> &[u8] {
+    let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-=.:/+%@~".contains(byte);
+    let text = match text.split_last() {
+        Some((last, rest)) if !is_part(last) => rest,
+        _ => text,
+    };
+    let len = text.iter().rev().take_while(|byte| is_part(byte)).count();
+    &text[text.len() - len..]
+}
+
+/// Values that are no word: there is a digit in them.
+pub(crate) fn digit(found: Found<'_>) -> Option<usize> {
+    let has_digit = value(found.text).iter().any(u8::is_ascii_digit);
+    has_digit.then_some(found.text.len())
+}
+
+/// Tokens that are no part of something longer of base64 or the like.
+pub(crate) fn alone(found: Found<'_>) -> Option<usize> {
+    let goes_on = |byte: u8| byte.is_ascii_alphanumeric() || b"_-+/".contains(&byte);
+    let is_part = found.before.is_some_and(goes_on) || found.after.is_some_and(goes_on);
+    (!is_part).then_some(found.text.len())
+}
+
+/// Values that look random: letters and digits, of so many kinds that no word or number is.
+pub(crate) fn random(found: Found<'_>) -> Option<usize> {
+    /// Bits for each character, of at least this entropy.
+    const BITS: f64 = 3.5;
+    let value = value(found.text);
+    let mut counts = [0u32; 256];
+    value
+        .iter()
+        .for_each(|&byte| counts[usize::from(byte)] += 1);
+    let len = value.len() as f64;
+    let entropy: f64 = counts
+        .iter()
+        .filter(|&&count| count > 0)
+        .map(|&count| f64::from(count) / len)
+        .map(|share| -share * share.log2())
+        .sum();
+    let has = |test: fn(&u8) -> bool| value.iter().any(test);
+    let is_random = entropy >= BITS && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic);
+    is_random.then_some(found.text.len())
+}
+
+/// Whether groups of digits are a date: a year, and two of two digits beside it.
+fn is_date(text: &[u8]) -> bool {
+    let groups: Vec<&[u8]> = text
+        .split(|byte| !byte.is_ascii_digit())
+        .filter(|group| !group.is_empty())
+        .collect();
+    let is_year = |group: &[u8]| group.len() == 4 && matches!(&group[..2], b"19" | b"20");
+    groups.windows(3).any(|three| {
+        let [a, b, c] = [three[0], three[1], three[2]];
+        (is_year(a) && b.len() == 2 && c.len() == 2) || (a.len() == 2 && b.len() == 2 && is_year(c))
+    })
+}
+
+/// IPv6 addresses that are no path of a programming language, no fingerprint and no time: the
+/// groups of a shortened one do not all begin as names do, unless there are many.
+pub(crate) fn ipv6(found: Found<'_>) -> Option<usize> {
+    let text = found.text;
+    let is_joined = |byte: Option<u8>| byte.is_some_and(|byte| matches!(byte, b':' | b'.' | b'_'));
+    let groups = || {
+        text.split(|&byte| byte == b':')
+            .filter(|group| !group.is_empty())
+    };
+    if (is_joined(found.before) && groups().count() < 3) || found.after == Some(b'_') {
+        return None;
+    }
+    let is_ipv4 = text.contains(&b'.');
+    let is_short = text.windows(2).any(|pair| pair == b"::");
+    let is_address = match (groups().count(), is_short) {
+        _ if is_ipv4 => true,
+        (8, false) => groups().any(|group| group.len() != 2),
+        (0 | 1, _) => false,
+        (count, _) => {
+            let first = groups().next().unwrap_or_default();
+            let begins_with_digit = |group: &[u8]| group.first().is_some_and(u8::is_ascii_digit);
+            let digits = groups().filter(|group| begins_with_digit(group)).count();
+            (digits > 0 || count >= 4) && (first.len() >= 3 || count >= 3)
+        }
+    };
+    is_address.then_some(text.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn found(text: &[u8]) -> Found<'_> {
+        Found {
+            text,
+            before: None,
+            after: None,
+        }
+    }
+
+    fn luhn(text: &[u8]) -> Option<usize> {
+        super::luhn(found(text))
+    }
+
+    fn iban(text: &[u8]) -> Option<usize> {
+        super::iban(found(text))
+    }
+
+    fn phone(text: &[u8]) -> Option<usize> {
+        super::phone(found(text))
+    }
 
     #[test]
     fn luhn_takes_the_published_test_numbers() {
@@ -95,10 +209,14 @@ mod tests {
             "NO9386011117947",
             "MT84MALT011000012345MTLCAST001S",
         ] {
-            assert_eq!(super::iban(iban.as_bytes()), Some(iban.len()), "{iban}");
+            assert_eq!(
+                super::iban(found(iban.as_bytes())),
+                Some(iban.len()),
+                "{iban}"
+            );
         }
         let grouped = b"GB29 NWBK 6016 1331 9268 19 AND";
-        assert_eq!(super::iban(grouped), Some(27));
+        assert_eq!(iban(grouped), Some(27));
         // One digit changed, a country without IBANs, one character more, one less.
         for text in [
             "GB29NWBK60161331926818",
@@ -106,10 +224,10 @@ mod tests {
             "GB29NWBK601613319268190",
             "GB29NWBK6016133192681",
         ] {
-            assert_eq!(super::iban(text.as_bytes()), None, "{text}");
+            assert_eq!(iban(text.as_bytes()), None, "{text}");
         }
         for len in 0..grouped.len() {
-            let found = super::iban(&grouped[..len]);
+            let found = iban(&grouped[..len]);
             assert_eq!(found.is_some(), len >= 27, "{len}");
         }
     }

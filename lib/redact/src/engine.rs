@@ -1,31 +1,71 @@
 //! A pattern made ready to search with.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use regex_syntax::hir::Hir;
 
-use crate::automaton::{Automaton, PatternError, Reach, RegexDfa, Step, Trie, Walk, parse};
+use crate::automaton::{
+    Automaton, PatternError, Reach, RegexDfa, Step, Trie, Walk, look_behind, parse,
+};
+use crate::builtin::BuiltinPattern;
 use crate::byteset::ByteSet;
-use crate::scan::{LiteralHeads, Sweeper};
+use crate::scan::{Hay, LiteralHeads, Sweeper};
 use crate::secret::SecretGroup;
 use crate::shape::{self, Shape};
 
 /// What a pattern says to a text that its automaton takes: `None` for no, or how many of its bytes
 /// are the match.
-pub type Check = fn(&[u8]) -> Option<usize>;
+pub type Check = fn(Found<'_>) -> Option<usize>;
+
+/// A text that an automaton takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<'t> {
+    /// The text itself.
+    pub text: &'t [u8],
+    /// The byte before it, unless the stream begins there.
+    pub before: Option<u8>,
+    /// The byte behind it, unless the stream ends there.
+    pub after: Option<u8>,
+}
 
 /// One pattern of a rule, made ready to search with.
 #[derive(Debug)]
 pub(crate) struct Engine {
     /// The rule it belongs to, as an index.
     pub rule: usize,
-    pub automaton: Automaton,
+    /// Made when something is seen that begins as it does, where it is a built-in's.
+    body: OnceLock<Body>,
+    builtin: Option<&'static BuiltinPattern>,
     pub check: Option<Check>,
-    /// Where only a part of the match is the secret.
-    pub secret: Option<SecretGroup>,
+    /// Matches text alone, not binary.
+    pub text_only: bool,
+    /// The byte behind a match counts.
+    pub peeks: bool,
     /// Where a match is looked for by a mark inside it.
     pub mark: Option<Mark>,
     pub lead: Lead,
+}
+
+/// What takes the most to make of a pattern.
+#[derive(Debug)]
+struct Body {
+    automaton: Automaton,
+    /// Where only a part of the match is the secret.
+    secret: Option<SecretGroup>,
+}
+
+impl Body {
+    /// Of a regex, which looks at the byte behind each match if it `peeks`.
+    fn new(hir: &Hir, mut automaton: Automaton, peeks: bool) -> Result<Self, PatternError> {
+        let secret = SecretGroup::new(hir)?;
+        let looks_ahead = secret.as_ref().is_some_and(|group| group.looks_ahead);
+        if (peeks || looks_ahead)
+            && let Automaton::Regex(dfa) = &mut automaton
+        {
+            dfa.wait_for_next_byte();
+        }
+        Ok(Self { automaton, secret })
+    }
 }
 
 /// How the places are found where a match may start.
@@ -33,6 +73,8 @@ pub(crate) struct Engine {
 pub(crate) enum Lead {
     /// By the shapes of its beginning or its mark.
     Shapes(Vec<Shape>),
+    /// By those of a built-in.
+    Builtin,
     /// By the first bytes of literals.
     Literals(Arc<LiteralHeads>),
     /// By an automaton that walks over everything.
@@ -84,95 +126,146 @@ impl Engine {
             let anywhere = RegexDfa::new(&hir, Reach::Anywhere).ok();
             Lead::Sweep(Arc::new(Sweeper::new(anywhere, first)))
         };
-        Self::new(rule, &hir, automaton, lead, None)
+        let body = Body::new(&hir, automaton, false)?;
+        Ok(Self::new(rule, body.into(), lead))
     }
 
-    /// A regex whose matches all have a mark inside, which another regex describes.
-    pub fn marked(
-        rule: usize,
-        pattern: &str,
-        inside: &str,
-        mark: Mark,
-    ) -> Result<Self, PatternError> {
-        let hir = parse(pattern)?;
-        let inside = anchored(&parse(inside)?)?;
-        let lead = Lead::Shapes(shape::shapes(&inside));
-        Self::new(rule, &hir, anchored(&hir)?, lead, Some(mark))
-    }
-
-    fn new(
-        rule: usize,
-        hir: &Hir,
-        mut automaton: Automaton,
-        lead: Lead,
-        mark: Option<Mark>,
-    ) -> Result<Self, PatternError> {
-        let secret = SecretGroup::new(hir)?;
-        if let (Some(group), Automaton::Regex(dfa)) = (&secret, &mut automaton)
-            && group.looks_ahead
-        {
-            dfa.wait_for_next_byte();
+    /// A part of a built-in.
+    pub fn builtin(rule: usize, pattern: &'static BuiltinPattern) -> Self {
+        Self {
+            builtin: Some(pattern),
+            check: pattern.check(),
+            text_only: pattern.text_only(),
+            peeks: pattern.peeks(),
+            mark: pattern.mark(),
+            ..Self::new(rule, OnceLock::new(), Lead::Builtin)
         }
-        Ok(Self {
+    }
+
+    fn new(rule: usize, body: OnceLock<Body>, lead: Lead) -> Self {
+        Self {
             rule,
-            automaton,
+            body,
+            builtin: None,
             check: None,
-            secret,
-            mark,
+            text_only: false,
+            peeks: false,
+            mark: None,
             lead,
+        }
+    }
+
+    fn body(&self) -> &Body {
+        self.body.get_or_init(|| {
+            let regex = self.builtin.map_or("", BuiltinPattern::regex);
+            let compiled =
+                parse(regex).and_then(|hir| Body::new(&hir, anchored(&hir)?, self.peeks));
+            compiled.expect("each regex of the catalogue is compiled by a test")
         })
+    }
+
+    /// Bytes of memory that a regex takes when it is compiled.
+    #[cfg(test)]
+    pub fn compiled_size(regex: &str) -> Result<usize, PatternError> {
+        let hir = parse(regex)?;
+        let body = Body::new(&hir, anchored(&hir)?, true)?;
+        let secret = body.secret.as_ref().map_or(0, SecretGroup::memory);
+        Ok(body.automaton.memory() + secret)
+    }
+
+    /// Its automaton.
+    pub fn automaton(&self) -> &Automaton {
+        &self.body().automaton
+    }
+
+    /// Where only a part of the match is the secret.
+    pub fn secret(&self) -> Option<&SecretGroup> {
+        self.body().secret.as_ref()
+    }
+
+    /// The shapes of a built-in's beginnings or marks, each with its bucket.
+    pub fn builtin_shapes(&self) -> &'static [(usize, Shape)] {
+        self.builtin.map_or(&[], BuiltinPattern::shapes)
+    }
+
+    /// Whether a built-in that was not compiled yet can begin like this.
+    fn is_likely(&self, hay: &[u8], start: usize) -> bool {
+        let mut shapes = self.builtin_shapes().iter();
+        self.body.get().is_some()
+            || self.mark.is_some()
+            || shapes.any(|(_, shape)| shape.fits(look_behind(hay, start), &hay[start..]))
     }
 
     /// A list of literals, the first of which has priority.
     pub fn literals<L: AsRef<[u8]>>(rule: usize, literals: &[L]) -> Result<Self, PatternError> {
-        Ok(Self {
-            rule,
+        let body = Body {
             automaton: Automaton::Literals(Box::new(Trie::new(literals)?)),
-            check: None,
             secret: None,
-            mark: None,
-            lead: Lead::Literals(Arc::new(LiteralHeads::new(literals))),
-        })
+        };
+        let lead = Lead::Literals(Arc::new(LiteralHeads::new(literals)));
+        Ok(Self::new(rule, body.into(), lead))
     }
 
     /// Bytes of memory.
     pub fn memory(&self) -> usize {
         let lead = match &self.lead {
             Lead::Shapes(shapes) => size_of_val(&shapes[..]),
+            Lead::Builtin => 0,
             Lead::Literals(heads) => heads.memory(),
             Lead::Sweep(sweeper) => sweeper.anywhere().map_or(0, RegexDfa::memory),
         };
-        let secret = self.secret.as_ref().map_or(0, SecretGroup::memory);
-        self.automaton.memory() + lead + secret
+        let body = self.body.get().map_or(0, |body| {
+            let secret = body.secret.as_ref().map_or(0, SecretGroup::memory);
+            body.automaton.memory() + secret
+        });
+        body + lead
     }
 
     /// Whether a match of this pattern starts at `start`.
-    pub fn probe(&self, hay: &[u8], start: usize, ended: bool) -> Option<HitKind> {
-        self.judge(hay, start, self.automaton.probe(hay, start, ended))
+    pub fn probe(&self, hay: Hay<'_>, start: usize) -> Option<HitKind> {
+        if !self.is_likely(hay.bytes, start) {
+            return None;
+        }
+        let step = self.automaton().probe(hay.bytes, start, hay.ended);
+        self.judge(hay, start, start, step)
     }
 
     /// Goes on with a walk that has seen everything before `from`.
-    pub fn resume(
-        &self,
-        hay: &[u8],
-        start: usize,
-        from: usize,
-        walk: Walk,
-        ended: bool,
-    ) -> Option<HitKind> {
-        let step = self.automaton.resume(hay, start, from, walk, ended);
-        self.judge(hay, start, step)
+    pub fn resume(&self, hay: Hay<'_>, start: usize, from: usize, walk: Walk) -> Option<HitKind> {
+        let step = self
+            .automaton()
+            .resume(hay.bytes, start, from, walk, hay.ended);
+        self.judge(hay, start, from, step)
     }
 
-    fn judge(&self, hay: &[u8], start: usize, step: Step) -> Option<HitKind> {
-        match step {
-            Step::Dead => None,
-            Step::Open(walk) => Some(HitKind::Open(walk)),
-            Step::Match(end) => match self.check {
-                None => Some(HitKind::Match(end)),
-                Some(check) => check(&hay[start..end]).map(|len| HitKind::Match(start + len)),
-            },
-        }
+    fn judge(&self, hay: Hay<'_>, start: usize, from: usize, step: Step) -> Option<HitKind> {
+        let end = match step {
+            Step::Dead => return None,
+            Step::Open(walk) => {
+                let matched = walk.matched.map(|len| start + len);
+                let matched = matched.map(|end| end + usize::from(self.peeks));
+                let is_lost = self.text_only && !hay.may_be_text(start, from, matched);
+                return (!is_lost).then_some(HitKind::Open(walk));
+            }
+            Step::Match(end) => end,
+        };
+        let end = match self.check {
+            None => end,
+            Some(check) => {
+                let found = Found {
+                    text: &hay.bytes[start..end],
+                    before: look_behind(hay.bytes, start),
+                    after: hay.bytes.get(end).copied(),
+                };
+                start + check(found)?
+            }
+        };
+        let looked_at = match self.peeks {
+            true => (end + 1).min(hay.bytes.len()),
+            false => end,
+        };
+        let is_lost = self.text_only && !hay.is_text(start..looked_at);
+        (!is_lost).then_some(HitKind::Match(end))
     }
 }
 

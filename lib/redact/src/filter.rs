@@ -7,6 +7,7 @@ use crate::engine::Engine;
 use crate::matcher::Matcher;
 use crate::rules::Rule;
 use crate::stream::Stream;
+use crate::text;
 
 /// The rules that apply to one destination, compiled. Any number of streams may share it.
 #[derive(Debug)]
@@ -57,7 +58,25 @@ impl Filter {
 
     /// A stream from its beginning.
     pub fn stream(self: &Arc<Self>) -> Stream {
-        Stream::new(Arc::clone(self))
+        self.stream_from(0, None)
+    }
+
+    /// A stream that is a part of something larger, such as a file: it begins there at `origin`,
+    /// and `nul` is where the first NUL of that one's [`HEAD`](crate::HEAD) is, as far as it lies
+    /// before. Events tell offsets in the stream.
+    pub fn stream_from(self: &Arc<Self>, origin: u64, nul: Option<u64>) -> Stream {
+        Stream::new(Arc::clone(self), origin, nul)
+    }
+
+    /// Where the first NUL is in the head of what these bytes are a part of, from `origin` on, if it
+    /// was at `nul` before them.
+    pub fn first_nul(&self, origin: u64, nul: Option<u64>, bytes: &[u8]) -> Option<u64> {
+        nul.or_else(|| text::first_nul(origin, bytes))
+    }
+
+    /// Whether it tells text from binary.
+    pub fn asks_for_text(&self) -> bool {
+        self.main.looks_back || self.audit.as_ref().is_some_and(|audit| audit.looks_back)
     }
 
     /// Bytes of memory that its patterns take, roughly.

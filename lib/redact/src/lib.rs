@@ -19,13 +19,15 @@ mod secret;
 mod shape;
 mod sieve;
 mod stream;
+mod text;
 
 pub use action::{Action, HASH_KEY_MIN, HashKey, HashKeyTooShort, UnknownAction};
 pub use automaton::PatternError;
-pub use builtin::{Builtin, BuiltinPattern, UnknownBuiltin};
-pub use engine::Check;
+pub use builtin::{Builtin, BuiltinPattern, Group, UnknownBuiltin};
+pub use engine::{Check, Found};
 pub use filter::Filter;
 pub use rule_file::{RuleFileError, lines};
-pub use rules::{Builder, DEFAULT_MAX_HOLD, MASK, Pattern, Rule, RuleSet};
+pub use rules::{Builder, DEFAULT_MAX_HOLD, MASK, Pattern, Rule, RuleSet, Terms};
 pub use scope::{Place, Scope, ScopeError, path_glob};
 pub use stream::{Event, Stream, Verdict};
+pub use text::HEAD;

@@ -1,5 +1,6 @@
 //! The patterns of a set of rules, made ready to search with together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::engine::{Engine, Hit, Lead};
@@ -11,11 +12,14 @@ use crate::scan::{Bucket, Hay, Key, ShapeSource, Source};
 pub(crate) struct Matcher {
     pub engines: Vec<Arc<Engine>>,
     pub sources: Vec<Source>,
+    /// Some bytes before a match have to be known.
+    pub looks_back: bool,
 }
 
 impl Matcher {
     pub fn new(engines: Vec<Arc<Engine>>) -> Self {
         let mut buckets = Vec::new();
+        let mut builtin: BTreeMap<usize, Bucket> = BTreeMap::new();
         let mut sources = Vec::new();
         for (index, engine) in engines.iter().enumerate() {
             match &engine.lead {
@@ -24,6 +28,19 @@ impl Matcher {
                     engines: vec![index],
                     marked: engine.mark.is_some(),
                 })),
+                Lead::Builtin => {
+                    for (number, shape) in engine.builtin_shapes() {
+                        let bucket = Bucket {
+                            shape: *shape,
+                            engines: vec![index],
+                            marked: engine.mark.is_some(),
+                        };
+                        let known = builtin.entry(*number);
+                        known
+                            .and_modify(|known| *known = known.union(&bucket))
+                            .or_insert(bucket);
+                    }
+                }
                 Lead::Literals(heads) => sources.push(Source::Literals {
                     heads: Arc::clone(heads),
                     engine: index,
@@ -34,10 +51,15 @@ impl Matcher {
                 }),
             }
         }
+        buckets.extend(builtin.into_values());
         if !buckets.is_empty() {
             sources.push(Source::Shapes(ShapeSource::new(buckets, &engines)));
         }
-        Self { engines, sources }
+        Self {
+            looks_back: engines.iter().any(|engine| engine.text_only),
+            engines,
+            sources,
+        }
     }
 
     /// Bytes of memory.

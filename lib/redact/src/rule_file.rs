@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use crate::action::Action;
 use crate::builtin::Builtin;
-use crate::rules::{Builder, Pattern};
+use crate::rules::{Builder, Pattern, Terms};
 use crate::scope::Scope;
 
 /// What is wrong with a rule file.
@@ -41,6 +41,7 @@ struct WrittenRule {
     scope: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]
     append_only: bool,
+    binary: Option<bool>,
 }
 
 /// Where in the text something stands, and what is wrong with it.
@@ -129,7 +130,12 @@ impl Builder {
             return Err(fault(action_at, why));
         }
         let (pattern, pattern_at) = pattern(&rule, span, literals_file)?;
-        self.scoped_rule(name, &pattern, action, scope, rule.append_only)
+        let terms = Terms {
+            scope,
+            append_only: rule.append_only,
+            binary: rule.binary,
+        };
+        self.rule_with(name, &pattern, action, terms)
             .map_err(|error| fault(pattern_at, error))?;
         Ok(())
     }
@@ -168,15 +174,11 @@ fn pattern(
     }
     let failed = |message: String| fault(at.clone(), message);
     let pattern = if let Some(name) = &rule.builtin {
-        let builtin: Builtin = name.get_ref().parse().map_err(|_| {
-            let names: Vec<_> = Builtin::ALL.iter().map(|kind| kind.name()).collect();
-            failed(format!(
-                "unknown builtin `{}`; use {}",
-                name.get_ref(),
-                names.join(", ")
-            ))
-        })?;
-        Pattern::Builtin(builtin)
+        let found = Builtin::named(name.get_ref()).map_err(|error| failed(error.to_string()))?;
+        match found[..] {
+            [one] => Pattern::Builtin(one),
+            _ => Pattern::Builtins(found),
+        }
     } else if let Some(literals) = &rule.literals {
         let literals = literals.get_ref();
         if let Some(empty) = literals.iter().find(|text| text.get_ref().is_empty()) {

@@ -19,6 +19,8 @@ pub enum Pattern {
     Regex(String),
     /// A pattern that comes with the crate.
     Builtin(Builtin),
+    /// Any of these.
+    Builtins(Vec<Builtin>),
 }
 
 /// A rule.
@@ -26,8 +28,19 @@ pub enum Pattern {
 pub struct Rule {
     name: Arc<str>,
     action: Action,
-    scope: Scope,
-    append_only: bool,
+    terms: Terms,
+}
+
+/// Where a rule applies, and how.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Where it applies.
+    pub scope: Scope,
+    /// Whether the regular files of its scope may be written at their ends only.
+    pub append_only: bool,
+    /// Whether it matches in binary data too. `None` leaves it to the pattern: literals and what has
+    /// a distinctive beginning do, what goes by looks alone and regexes do not.
+    pub binary: Option<bool>,
 }
 
 impl Rule {
@@ -43,12 +56,12 @@ impl Rule {
 
     /// Where it applies.
     pub fn scope(&self) -> &Scope {
-        &self.scope
+        &self.terms.scope
     }
 
     /// Whether the regular files of its scope may be written at their ends only.
     pub fn append_only(&self) -> bool {
-        self.append_only
+        self.terms.append_only
     }
 }
 
@@ -101,38 +114,45 @@ impl Builder {
         pattern: &Pattern,
         action: Action,
     ) -> Result<&mut Self, PatternError> {
-        self.scoped_rule(name, pattern, action, Scope::EVERYWHERE, false)
+        self.rule_with(name, pattern, action, Terms::default())
     }
 
-    /// Adds a rule that applies in a scope.
+    /// Adds a rule that applies on some terms.
     ///
     /// # Errors
     /// As the pattern.
-    pub fn scoped_rule(
+    pub fn rule_with(
         &mut self,
         name: &str,
         pattern: &Pattern,
         action: Action,
-        scope: Scope,
-        append_only: bool,
+        terms: Terms,
     ) -> Result<&mut Self, PatternError> {
         let rule = self.rules.len();
-        let engines = match pattern {
+        let mut engines: Vec<Engine> = match pattern {
             Pattern::Literals(literals) => vec![Engine::literals(rule, literals)?],
             Pattern::Regex(regex) => vec![Engine::regex(rule, regex)?],
-            Pattern::Builtin(builtin) => {
-                let patterns = builtin.patterns().iter();
-                patterns
-                    .map(|pattern| pattern.engine(rule))
-                    .collect::<Result<_, _>>()?
+            Pattern::Builtin(_) | Pattern::Builtins(_) => {
+                let builtins = match pattern {
+                    Pattern::Builtin(one) => std::slice::from_ref(one),
+                    Pattern::Builtins(some) => some,
+                    _ => &[],
+                };
+                let patterns = builtins.iter().flat_map(|builtin| builtin.patterns());
+                patterns.map(|pattern| pattern.engine(rule)).collect()
             }
         };
+        for engine in &mut engines {
+            match terms.binary {
+                Some(binary) => engine.text_only = !binary,
+                None => engine.text_only |= matches!(pattern, Pattern::Regex(_)),
+            }
+        }
         self.engines.extend(engines.into_iter().map(Arc::new));
         self.rules.push(Rule {
             name: name.into(),
             action,
-            scope,
-            append_only,
+            terms,
         });
         Ok(self)
     }
@@ -190,7 +210,7 @@ impl RuleSet {
     pub fn at(&self, place: Place<'_>) -> BTreeSet<usize> {
         let rules = self.rules.iter().enumerate();
         rules
-            .filter(|(_, rule)| rule.scope.covers(place))
+            .filter(|(_, rule)| rule.terms.scope.covers(place))
             .map(|(index, _)| index)
             .collect()
     }

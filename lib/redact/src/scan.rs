@@ -26,6 +26,10 @@ pub(crate) struct Hay<'h> {
     pub bytes: &'h [u8],
     /// Nothing follows.
     pub ended: bool,
+    /// Where `bytes` begin in the stream or file.
+    pub base: u64,
+    /// Where in it the first NUL is, if there is one in its head.
+    pub nul: Option<u64>,
 }
 
 /// The earliest candidate that a search may answer: this pattern or a later one at this place, or
@@ -62,7 +66,8 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    fn union(&self, other: &Self) -> Self {
+    /// Of whatever either is.
+    pub fn union(&self, other: &Self) -> Self {
         let mut engines = [&self.engines[..], &other.engines].concat();
         engines.sort_unstable();
         engines.dedup();
@@ -389,9 +394,7 @@ impl Source {
             from.start,
             |key| {
                 let is_wanted = key >= from && best.get().is_none_or(|best| key < best.key());
-                if is_wanted
-                    && let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended)
-                {
+                if is_wanted && let Some(kind) = engines[key.engine].probe(hay, key.start) {
                     best.set(Some(Hit {
                         start: key.start,
                         engine: key.engine,
@@ -413,7 +416,7 @@ impl Source {
             from.start,
             |key| {
                 if key >= from
-                    && let Some(kind) = engines[key.engine].probe(hay.bytes, key.start, hay.ended)
+                    && let Some(kind) = engines[key.engine].probe(hay, key.start)
                 {
                     each(Hit {
                         start: key.start,
@@ -462,8 +465,8 @@ mod tests {
 
     /// All built-ins.
     static MATCHER: LazyLock<Matcher> = LazyLock::new(|| {
-        let patterns = Builtin::ALL.iter().flat_map(|builtin| builtin.patterns());
-        let engines = patterns.map(|pattern| Arc::new(pattern.engine(0).unwrap()));
+        let patterns = Builtin::all().flat_map(Builtin::patterns);
+        let engines = patterns.map(|pattern| Arc::new(pattern.engine(0)));
         Matcher::new(engines.collect())
     });
 

@@ -25,7 +25,7 @@ pub enum Place<'p> {
 }
 
 /// Where a rule applies: everywhere, or at the places that its parts name.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Scope(Vec<Part>);
 
 #[derive(Clone, Debug)]

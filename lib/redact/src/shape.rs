@@ -29,6 +29,13 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
+    /// Whether a text fits, as far as there is any.
+    pub fn fits(&self, before: Option<u8>, text: &[u8]) -> bool {
+        let mut places = self.places.iter().zip(text);
+        before.is_none_or(|byte| self.before.contains(byte))
+            && places.all(|(set, &byte)| set.contains(byte))
+    }
+
     /// Fits whatever either fits.
     pub fn union(&self, other: &Self) -> Self {
         let mut union = *self;

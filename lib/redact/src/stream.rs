@@ -9,6 +9,7 @@ use crate::automaton::{Walk, look_behind};
 use crate::engine::{Engine, Hit, HitKind, Lead};
 use crate::matcher::{Matcher, Search};
 use crate::scan::{Hay, Key, Source};
+use crate::text::{self, BESIDE, first_binary, last_binary};
 
 /// What became of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +57,16 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(filter: Arc<Filter>) -> Self {
+    pub(crate) fn new(filter: Arc<Filter>, origin: u64, nul: Option<u64>) -> Self {
         let audit = filter.audit.as_ref();
+        let lane = Lane {
+            origin,
+            nul,
+            ..Lane::default()
+        };
         Self {
-            main: Lane::default(),
-            audit: audit.map(|_| Lane::default()),
+            audit: audit.map(|_| lane.clone()),
+            main: lane,
             events: Vec::new(),
             filter,
         }
@@ -120,6 +126,11 @@ impl Stream {
         });
     }
 
+    /// Where the first NUL is in the head of what the stream is a part of, as far as it was seen.
+    pub fn first_nul(&self) -> Option<u64> {
+        self.main.nul
+    }
+
     /// How many bytes are held.
     pub fn held(&self) -> usize {
         self.main.held()
@@ -128,6 +139,14 @@ impl Stream {
     /// Bytes taken in so far.
     pub fn position(&self) -> u64 {
         self.main.base + self.main.buf.len() as u64
+    }
+
+    /// A stream of other rules that goes on where this one stands. What this one holds is not known
+    /// to it.
+    #[must_use]
+    pub fn under(&self, filter: &Arc<Filter>) -> Self {
+        let here = self.main.origin + self.position();
+        filter.stream_from(here, self.main.nul)
     }
 
     /// Takes the matches since the last call, in the order in which they were decided.
@@ -199,6 +218,10 @@ struct Lane {
     buf: Vec<u8>,
     /// Where `buf` lies in the stream.
     base: u64,
+    /// Where the stream begins in what it is a part of.
+    origin: u64,
+    /// Where in that the first NUL is, if there is one in its head.
+    nul: Option<u64>,
     /// Everything that starts before this is decided.
     at: Key,
     /// The walk of the candidate at `at`.
@@ -237,8 +260,20 @@ impl Lane {
     /// Takes bytes in; answers where they begin.
     fn append(&mut self, input: &[u8]) -> usize {
         let new = self.buf.len();
+        if self.nul.is_none() {
+            self.nul = text::first_nul(self.origin + self.offset(new), input);
+        }
         self.buf.extend_from_slice(input);
         new
+    }
+
+    fn hay(&self, ended: bool) -> Hay<'_> {
+        Hay {
+            bytes: &self.buf,
+            ended,
+            base: self.origin + self.base,
+            nul: self.nul,
+        }
     }
 
     /// Decides what can be decided. Bytes from `new` on were not seen before.
@@ -253,13 +288,9 @@ impl Lane {
         let mut search = Search::new(matcher);
         let mut front = self.front.take();
         loop {
-            let hay = Hay {
-                bytes: &self.buf,
-                ended,
-            };
             let resumed = front.take().and_then(|walk| {
                 let Key { start, engine } = self.at;
-                let kind = matcher.engines[engine].resume(hay.bytes, start, new, walk, ended);
+                let kind = matcher.engines[engine].resume(self.hay(ended), start, new, walk);
                 if kind.is_none() {
                     self.at.engine += 1;
                 }
@@ -269,7 +300,8 @@ impl Lane {
                     kind,
                 })
             });
-            let Some(hit) = resumed.or_else(|| search.next(hay, self.at)) else {
+            let hit = resumed.or_else(|| search.next(self.hay(ended), self.at));
+            let Some(hit) = hit else {
                 self.at = Key {
                     start: self.buf.len(),
                     engine: 0,
@@ -283,7 +315,9 @@ impl Lane {
                 HitKind::Match(end) => self.commit(engine, end, new, sink)?,
                 HitKind::Open(walk) => {
                     let end = walk.matched.map(|len| hit.start + len);
-                    if let (Some(end), None) = (end, engine.check) {
+                    if let (Some(end), None) = (end, engine.check)
+                        && (!engine.text_only || self.hay(ended).is_text(hit.start..end))
+                    {
                         self.judge(engine, hit.start..end, new, sink)?;
                     }
                     self.front = Some(walk);
@@ -299,7 +333,7 @@ impl Lane {
         if self.buf.len() - self.at.start > sink.filter.max_hold() {
             self.cut(matcher, sink);
         }
-        self.forget();
+        self.forget(matcher);
         Ok(())
     }
 
@@ -335,7 +369,7 @@ impl Lane {
     ) -> Result<(), Event> {
         let found = self.at.start..end;
         self.judge(engine, found.clone(), new, sink)?;
-        let secret = match &engine.secret {
+        let secret = match engine.secret() {
             Some(group) => group.find(&self.buf, found),
             None => found,
         };
@@ -382,7 +416,7 @@ impl Lane {
         let bytes = &self.buf[..];
         let bound = |hit: &Hit| {
             let engine = &matcher.engines[hit.engine];
-            match (&engine.secret, hit.kind) {
+            match (engine.secret(), hit.kind) {
                 (Some(group), HitKind::Open(walk)) => {
                     let open = group.earliest(bytes, hit.start);
                     // The match so far is what remains if the walk leads to no longer one.
@@ -398,10 +432,7 @@ impl Lane {
         };
         let mut certain = bound(&front);
         if certain > front.start {
-            let hay = Hay {
-                bytes,
-                ended: false,
-            };
+            let hay = self.hay(false);
             let after = Key {
                 start: front.start,
                 engine: front.engine + 1,
@@ -422,11 +453,8 @@ impl Lane {
         if self.front.take().is_none() {
             return;
         }
-        let hay = Hay {
-            bytes: &self.buf,
-            ended: false,
-        };
         let mut ghosts = std::mem::take(&mut self.ghosts);
+        let hay = self.hay(false);
         for source in &matcher.sources {
             self.haunt(matcher, source, hay, &mut ghosts);
         }
@@ -437,7 +465,7 @@ impl Lane {
             start: self.buf.len(),
             engine: 0,
         };
-        self.forget();
+        self.forget(matcher);
     }
 
     /// Adds the candidates of a source that are open at the end of `hay`.
@@ -455,7 +483,12 @@ impl Lane {
         if let Source::Sweep { sweeper, engine } = source
             && let Some(dfa) = sweeper.anywhere()
         {
-            let mut from = Some(self.at.start);
+            // What no text has is behind every candidate for text.
+            let binary = match matcher.engines[*engine].text_only {
+                true => last_binary(&hay.bytes[self.at.start..]).map_or(0, |at| at + 1),
+                false => 0,
+            };
+            let mut from = Some(self.at.start + binary);
             while let Some(start) = from.filter(|&from| from < hay.bytes.len()) {
                 let state = dfa.start(look_behind(hay.bytes, start));
                 let run = dfa.chase(hay.bytes, start, state, false);
@@ -502,12 +535,18 @@ impl Lane {
                 Lead::Sweep(sweeper) if ghost.sweeps => sweeper.anywhere(),
                 _ => None,
             };
-            let run = match sweeper {
-                Some(dfa) => dfa.chase(&self.buf, new, ghost.state, ended),
-                None => engine
-                    .automaton
-                    .run(&self.buf, new, ghost.state, None, ended),
+            let binary = match engine.text_only {
+                true => first_binary(&self.buf[new..]).map(|at| new + at),
+                false => None,
             };
+            let hay = &self.buf[..binary.unwrap_or(self.buf.len())];
+            let mut run = match sweeper {
+                Some(dfa) => dfa.chase(hay, new, ghost.state, ended),
+                None => engine.automaton().run(hay, new, ghost.state, None, ended),
+            };
+            if binary.is_some() {
+                run.state = None;
+            }
             ghost.end = run.end.map(|end| self.offset(end)).or(ghost.end);
             let action = sink.action(engine);
             if let Some(end) = ghost.end {
@@ -538,9 +577,14 @@ impl Lane {
         Ok(())
     }
 
-    /// Drops the bytes that are decided, but for the last of them.
-    fn forget(&mut self) {
-        let gone = self.at.start.saturating_sub(1);
+    /// Drops the bytes that are decided, but for the last of them that something still depends on.
+    fn forget(&mut self, matcher: &Matcher) {
+        let gone = match matcher.looks_back {
+            // Not at each write.
+            true if self.at.start < 4 * BESIDE => return,
+            true => self.at.start - BESIDE,
+            false => self.at.start.saturating_sub(1),
+        };
         self.buf.drain(..gone);
         self.base += gone as u64;
         self.at.start -= gone;

@@ -25,6 +25,10 @@ pub(super) fn trials() -> Vec<Trial> {
             "a match counts when it is one, whatever made it one",
             in_place,
         );
+        add(
+            "a rule that only reports explains nothing",
+            beside_each_other,
+        );
         add("what is at a file's end is reported once", pending);
         add("a packet is judged as a whole", packets);
         add("what a killed program had for a file goes there", killed);
@@ -322,6 +326,58 @@ fn in_place(strict: bool) -> anyhow::Result<()> {
     )?;
     let text = content(&fixture, "/tmp/f")?;
     ensure!(text == before.replacen('x', "y", 1), "{text:?}");
+    Ok(())
+}
+
+/// Rules, what the program does, and what is in the file then.
+const BESIDE_EACH_OTHER: &[(&str, &[&str], &str)] = &[
+    // What only reports takes no mask away, and keeps none.
+    (
+        "[[rule]]\nname = 'z'\nliterals = ['zz']\n\
+         [[rule]]\nname = 'a'\nliterals = ['za']\naction = 'audit'\n",
+        &["write zza", "pwrite 1 a"],
+        "zaa",
+    ),
+    (
+        "[[rule]]\nname = 'card'\nbuiltin = 'card'\n\
+         [[rule]]\nname = 'd'\nregex = '\\d{16}'\naction = 'audit'\n",
+        &["write 4111111111111111\n", "pwrite 5 9"],
+        "4111191111111111\n",
+    ),
+    // What no text has makes the rest of its line none.
+    (
+        "[[rule]]\nname = 'd'\nregex = '\\d{4}'\n",
+        &["write 1234 5678", "pwrite 4 \u{2}", "write 9999\n1234"],
+        "****\u{2}56789999\n****",
+    ),
+    (
+        "[[rule]]\nname = 'd'\nregex = '\\d{4}'\nbinary = true\n",
+        &["write 1234 5678", "pwrite 4 \u{2}"],
+        "****\u{2}****",
+    ),
+    // A NUL in the head makes all that follows none.
+    (
+        "[[rule]]\nname = 'd'\nregex = '\\d{4}'\n",
+        &["write 1234", "ftruncate 5", "pwrite 5 \n5678", "pwrite 4 ."],
+        "****.\n****",
+    ),
+    (
+        "[[rule]]\nname = 'd'\nregex = '\\d{4}'\n",
+        &["write 1234", "ftruncate 5", "pwrite 5 \n5678"],
+        "****\0\n5678",
+    ),
+];
+
+fn beside_each_other(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    for (rules, made, after) in BESIDE_EACH_OTHER {
+        fs::write(fixture.path("tmp/f"), "")?;
+        let made = [&["open /tmp/f rw"], *made].concat();
+        let expected = vec!["ok"; made.len()].join(" ");
+        told(&fixture, strict, rules, &[], &made, &expected)?;
+        let text = content(&fixture, "/tmp/f")?;
+        ensure!(text == *after, "{made:?}: {text:?}");
+    }
     Ok(())
 }
 

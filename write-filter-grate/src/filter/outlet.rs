@@ -161,6 +161,11 @@ impl Outlet {
 
     /// Ends the stream: everything goes out.
     pub fn finish(&self, fd: CageFd) {
+        self.end(fd, || ());
+    }
+
+    /// Ends the stream by `act`, after everything has gone out; nothing is written between the two.
+    pub fn end<T>(&self, fd: CageFd, act: impl FnOnce() -> T) -> T {
         let mut flow = self.flow();
         let flow = &mut *flow;
         flow.stream.finish(&mut flow.unsent);
@@ -171,6 +176,7 @@ impl Outlet {
         {}
         flow.unsent.clear();
         flow.since = None;
+        act()
     }
 
     /// As [`Outlet::finish`] after the program is gone.
@@ -257,7 +263,7 @@ impl Flow {
         }
         self.stream.flush_masked(&mut self.unsent);
         filter().note_events(&mut self.stream, source);
-        self.stream = rules.stream();
+        self.stream = self.stream.under(rules);
     }
 
     /// Decides that what is held goes out masked. Where nothing is, there is nothing to decide: a

@@ -18,9 +18,10 @@ use grate_rs::{CageFd, Errno, own_buffer};
 pub use opening::Opening;
 use originals::Originals;
 use plan::{Change, End, Patch, Plan, Refusal};
-use redact::{Event, Filter};
+use redact::{Event, Filter, HEAD};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
+use zeroize::Zeroizing;
 
 /// Most bytes before and after a write that are looked at.
 const BESIDE: u64 = 16 << 10;
@@ -171,8 +172,12 @@ impl Regular {
 
     /// Drops what is known of the file's end, unless a write is far from it.
     fn make_way(&self, state: &mut State, place: &Range<u64>, size: u64) {
-        let is_far =
-            |end: &End| end.size == size && place.end.saturating_add(BESIDE) <= end.open_from();
+        let is_far = |end: &End| {
+            // The head decides on all of the file.
+            place.start >= HEAD
+                && end.size == size
+                && place.end.saturating_add(BESIDE) <= end.open_from()
+        };
         if !state.end.as_ref().is_some_and(is_far) {
             self.let_go_of_end(state);
         }
@@ -269,6 +274,7 @@ impl Regular {
             present,
             own,
             reaches_end: until == place.end && !input.is_empty(),
+            nul: self.first_nul(state, at, size).map_err(Refusal::Error)?,
         };
         let before = at..size.min(place.end.saturating_add(BESIDE)).max(at);
         let mut plan = plan::change(&state.rules, &state.originals, &change, || {
@@ -280,6 +286,17 @@ impl Regular {
         plan.hide = hide;
         plan.show.splice(0..0, later);
         Ok(plan)
+    }
+
+    /// Where the first NUL is in the file's head, as far as it lies before `until`.
+    fn first_nul(&self, state: &State, until: u64, size: u64) -> Result<Option<u64>, Errno> {
+        let until = until.min(HEAD);
+        if until == 0 || !state.rules.asks_for_text() {
+            return Ok(None);
+        }
+        let mut head = Zeroizing::new(self.get(0..until, size)?);
+        state.originals.reveal(0, &mut head);
+        Ok(state.rules.first_nul(0, None, &head))
     }
 
     /// What is in a range of the file, with zeros behind its end.

@@ -44,7 +44,7 @@ impl Rules {
         }
         let reference = rules
             .iter()
-            .map(|(name, pattern, action)| reference::Rule::new(name, pattern, *action));
+            .map(|(name, pattern, action)| reference::Rule::new(name, pattern, *action, None));
         Some(Self {
             filter: set.build().filter(),
             reference: reference.collect(),
@@ -77,10 +77,9 @@ pub fn builtins(data: &[u8]) {
     static RULES: OnceLock<Rules> = OnceLock::new();
     let rules = RULES.get_or_init(|| {
         let actions = [Action::Mask, Action::Label, Action::KeepSuffix(3)];
-        let rules: Vec<_> = Builtin::ALL
-            .iter()
+        let rules: Vec<_> = Builtin::all()
             .zip(actions.into_iter().cycle())
-            .map(|(kind, action)| (kind.name(), Pattern::Builtin(*kind), action))
+            .map(|(kind, action)| (kind.name(), Pattern::Builtin(kind), action))
             .collect();
         Rules::new(&rules).expect("they compile")
     });

@@ -45,9 +45,14 @@ fn sorted(mut events: Vec<reference::Found>) -> Vec<reference::Found> {
 
 /// Checks one text, whole, in the given pieces and byte by byte.
 pub fn check(rules: &Rules, text: &[u8], offsets: &[usize]) {
+    check_in_steps(rules, text, offsets, 1);
+}
+
+/// As [`check`], but in small pieces instead of byte by byte.
+pub fn check_in_steps(rules: &Rules, text: &[u8], offsets: &[usize], step: usize) {
     let filter = rules.set.filter();
     let (out, events) = reference::one_piece(&rules.reference, text);
-    let ways = [vec![text], cut(text, offsets), text.chunks(1).collect()];
+    let ways = [vec![text], cut(text, offsets), text.chunks(step).collect()];
     for way in ways {
         let (got, got_events) = in_pieces(filter.stream(), way.iter().copied());
         assert_eq!(
@@ -72,11 +77,14 @@ proptest! {
 
     #[test]
     fn any_rules_any_text_any_cut(
-        patterns in prop::collection::vec((generate::pattern(), generate::action()), 1..4),
+        patterns in prop::collection::vec(
+            (generate::pattern(), generate::action(), any::<Option<bool>>()),
+            1..4,
+        ),
         texts in prop::collection::vec(generate::text(60), 1..6),
         offsets in prop::collection::vec(any::<usize>(), 0..6),
     ) {
-        let rules = generate::rules(&patterns, 1 << 16);
+        let rules = generate::rules_on_terms(&patterns, 1 << 16);
         for text in &texts {
             check(&rules, text, &offsets);
         }

@@ -2,7 +2,7 @@
 //! as common as matches.
 
 use proptest::prelude::*;
-use redact::{Action, Pattern, RuleSet};
+use redact::{Action, Pattern, RuleSet, Terms};
 
 use crate::reference;
 
@@ -64,7 +64,7 @@ pub fn pattern() -> impl Strategy<Value = Pattern> {
 }
 
 fn byte() -> impl Strategy<Value = u8> {
-    prop::sample::select(&b"aaaabbbbcccc112-- \n\r_A\x00\xff"[..])
+    prop::sample::select(&b"aaaaabbbbbccccc1122--- \n\n\r_A\x00\xff"[..])
 }
 
 /// A text of the same alphabet.
@@ -96,13 +96,26 @@ pub struct Rules {
 
 /// Makes rules of patterns.
 pub fn rules(patterns: &[(Pattern, Action)], max_hold: usize) -> Rules {
+    let patterns = patterns.iter().cloned();
+    let patterns: Vec<_> = patterns
+        .map(|(pattern, action)| (pattern, action, None))
+        .collect();
+    rules_on_terms(&patterns, max_hold)
+}
+
+/// As [`rules`], where each says whether it matches in binary.
+pub fn rules_on_terms(patterns: &[(Pattern, Action, Option<bool>)], max_hold: usize) -> Rules {
     let mut builder = RuleSet::builder();
     builder.max_hold(max_hold);
     let mut reference = Vec::new();
-    for (i, (pattern, action)) in patterns.iter().enumerate() {
+    for (i, (pattern, action, binary)) in patterns.iter().enumerate() {
         let name = format!("r{i}");
-        builder.rule(&name, pattern, *action).unwrap();
-        reference.push(reference::Rule::new(&name, pattern, *action));
+        let terms = Terms {
+            binary: *binary,
+            ..Terms::default()
+        };
+        builder.rule_with(&name, pattern, *action, terms).unwrap();
+        reference.push(reference::Rule::new(&name, pattern, *action, *binary));
     }
     Rules {
         set: builder.build(),

@@ -1,9 +1,11 @@
 //! Tests of the crate from outside.
 
+mod binary;
 mod builtins;
 mod entry;
 mod exact;
 mod generate;
 mod hostile;
+mod letting_go;
 mod reference;
 mod rule_file;

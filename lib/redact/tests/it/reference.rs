@@ -1,35 +1,92 @@
 //! What the result should be, worked out the plain way: the whole text in one piece, each pattern
 //! searched for by the `regex` crate.
 
-use redact::{Action, Pattern};
+use redact::{Action, Check, Found as Candidate, Pattern};
 use regex::bytes::{Regex, RegexBuilder};
 
-/// What a pattern says to a text that its regex takes.
-pub type Check = fn(&[u8]) -> Option<usize>;
+/// A regex, what is asked of its matches, and whether they are to be text.
+struct Searched {
+    regex: Regex,
+    check: Option<Check>,
+    text: Option<Text>,
+}
+
+/// How text is told from binary.
+#[derive(Clone, Copy)]
+struct Text {
+    /// The byte behind a match counts.
+    peeks: bool,
+}
+
+impl Text {
+    /// Whether a match is text, as the documentation has it, the plain way.
+    fn allows(self, all: &[u8], found: std::ops::Range<usize>) -> bool {
+        let end = (found.end + usize::from(self.peeks)).min(all.len());
+        let head = &all[..end.min(4096)];
+        let beside = &all[found.start.saturating_sub(1024)..found.start];
+        if head.contains(&0) || beside.contains(&0) {
+            return false;
+        }
+        let newline = beside.iter().rposition(|&byte| byte == b'\n');
+        let line = match newline {
+            Some(at) => &all[found.start - beside.len() + at + 1..end],
+            None => &all[found.start - beside.len()..end],
+        };
+        let text = String::from_utf8_lossy(line);
+        // A character that is not complete at the end is none that is wrong.
+        let whole = match std::str::from_utf8(line) {
+            Err(error) if error.error_len().is_none() => {
+                String::from_utf8_lossy(&line[..error.valid_up_to()])
+            }
+            _ => text,
+        };
+        !whole.contains('\u{fffd}') && !whole.contains(is_no_text)
+    }
+}
+
+fn is_no_text(c: char) -> bool {
+    let allowed = "\x01\x07\x08\t\n\x0b\x0c\r\x1b\x1c\x1d\x1e\x1f";
+    c.is_ascii_control() && !allowed.contains(c)
+}
 
 /// A rule as the reference has it.
 pub struct Rule {
     pub name: String,
     pub action: Action,
-    patterns: Vec<(Regex, Option<Check>)>,
+    patterns: Vec<Searched>,
 }
 
 /// A match: rule, offset, length.
 pub type Found = (usize, u64, u64);
 
 impl Rule {
-    pub fn new(name: &str, pattern: &Pattern, action: Action) -> Self {
+    pub fn new(name: &str, pattern: &Pattern, action: Action, binary: Option<bool>) -> Self {
+        let searched = |regex: Regex, check: Option<Check>, is_text: bool, peeks: bool| Searched {
+            regex,
+            check,
+            text: binary
+                .map_or(is_text, |binary| !binary)
+                .then_some(Text { peeks }),
+        };
         let patterns = match pattern {
-            Pattern::Regex(regex) => vec![(compile(regex), None)],
-            Pattern::Builtin(builtin) => {
-                let patterns = builtin.patterns().iter();
+            Pattern::Regex(regex) => vec![searched(compile(regex), None, true, false)],
+            Pattern::Builtin(_) | Pattern::Builtins(_) => {
+                let builtins = match pattern {
+                    Pattern::Builtin(one) => std::slice::from_ref(one),
+                    Pattern::Builtins(some) => some,
+                    _ => &[],
+                };
+                let patterns = builtins.iter().flat_map(|builtin| builtin.patterns());
                 patterns
-                    .map(|pattern| (compile(pattern.regex()), pattern.check()))
+                    .map(|pattern| {
+                        let (check, is_text) = (pattern.check(), pattern.text_only());
+                        searched(compile(pattern.regex()), check, is_text, is_text)
+                    })
                     .collect()
             }
             Pattern::Literals(literals) => {
                 let escaped: Vec<String> = literals.iter().map(|text| escape(text)).collect();
-                vec![(compile(&escaped.join("|")), None)]
+                vec![searched(compile(&escaped.join("|")), None, false, false)]
             }
         };
         Self {
@@ -106,8 +163,8 @@ fn matches(
             if !applies(rule.action) {
                 continue;
             }
-            for (regex, check) in &rule.patterns {
-                if let Some((start, end, secret)) = first(regex, *check, text, at)
+            for searched in &rule.patterns {
+                if let Some((start, end, secret)) = first(searched, text, at)
                     && best.as_ref().is_none_or(|best| start < best.1)
                 {
                     best = Some((index, start, end, secret));
@@ -124,15 +181,24 @@ fn matches(
 
 type Span = (usize, usize, std::ops::Range<usize>);
 
-fn first(regex: &Regex, check: Option<Check>, text: &[u8], at: usize) -> Option<Span> {
+fn first(searched: &Searched, text: &[u8], at: usize) -> Option<Span> {
     let mut from = at;
     loop {
-        let captures = regex.captures_at(text, from)?;
+        let captures = searched.regex.captures_at(text, from)?;
         let whole = captures.get(0)?.range();
-        let len = match check {
-            Some(check) => check(&text[whole.clone()]),
+        let len = match searched.check {
+            Some(check) => check(Candidate {
+                text: &text[whole.clone()],
+                before: whole.start.checked_sub(1).map(|before| text[before]),
+                after: text.get(whole.end).copied(),
+            }),
             None => Some(whole.len()),
         };
+        let is_text = |len: &usize| match searched.text {
+            Some(rule) => rule.allows(text, whole.start..whole.start + len),
+            None => true,
+        };
+        let len = len.filter(is_text);
         match len {
             Some(len) => {
                 let end = whole.start + len;

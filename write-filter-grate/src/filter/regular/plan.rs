@@ -151,6 +151,8 @@ pub struct Change {
     pub own: Range<usize>,
     /// Whether the file ends where `present` does.
     pub reaches_end: bool,
+    /// Where the first NUL is in the file's head, as far as it lies before `at`.
+    pub nul: Option<u64>,
 }
 
 /// Why no plan was made.
@@ -173,7 +175,7 @@ pub fn change<E>(
     let mut raw = Zeroizing::new(change.present.clone());
     originals.reveal(at, &mut raw[..own.start]);
     originals.reveal(at + own.end as u64, &mut raw[own.end..]);
-    let new = Parsed::new(rules, at, &raw);
+    let new = Parsed::new(rules, at, change.nul, &raw);
     let own_place = at + own.start as u64..at + own.end as u64;
     let is_touched = |event: &Event| overlap(&place(event), &own_place);
 
@@ -183,7 +185,11 @@ pub fn change<E>(
         let part = in_part(at, raw.len(), &place(event));
         change.present[part.clone()] == new.filtered[part]
     };
-    let is_explained = |masked: &Range<u64>| new.events.iter().any(|event| place(event) == *masked);
+    // What only reports has put no mask, so it explains none.
+    let is_explained = |masked: &Range<u64>| {
+        let mut replaced = new.events.iter().filter(|event| is_replaced(event));
+        replaced.any(|event| place(event) == *masked)
+    };
     let end = at + raw.len() as u64;
     let changes = new.events.iter().any(|event| {
         !is_touched(event)
@@ -197,7 +203,7 @@ pub fn change<E>(
     let old = if compares {
         let mut old = Zeroizing::new(old().map_err(Refusal::Error)?);
         originals.reveal(at, &mut old);
-        Parsed::new(rules, at, &old).events
+        Parsed::new(rules, at, change.nul, &old).events
     } else {
         Vec::new()
     };
@@ -258,11 +264,12 @@ struct Parsed {
 }
 
 impl Parsed {
-    fn new(rules: &Arc<Filter>, at: u64, text: &[u8]) -> Self {
+    fn new(rules: &Arc<Filter>, at: u64, nul: Option<u64>, text: &[u8]) -> Self {
         let (mut filtered, mut events) = (Vec::new(), Vec::new());
-        let mut begins = 0;
+        let (mut begins, mut nul) = (0, nul);
         let stream = loop {
-            let mut stream = rules.stream();
+            let from_here = |nul| rules.stream_from(at + begins as u64, nul);
+            let mut stream = from_here(nul);
             let verdict = stream.push(&text[begins..], &mut filtered);
             let mut found = stream.take_events();
             let denied = match verdict {
@@ -275,7 +282,7 @@ impl Parsed {
             let start = begins + denied.offset as usize;
             let end = start + denied.len as usize;
             let before = &text[begins..start];
-            let mut head = rules.stream();
+            let mut head = from_here(nul);
             if head.push(before, &mut filtered) == Verdict::Passed {
                 head.finish(&mut filtered);
                 events.extend(moved(head.take_events(), at + begins as u64));
@@ -284,6 +291,7 @@ impl Parsed {
             }
             filtered.extend_from_slice(&text[start..end]);
             events.extend(moved(vec![denied], at + begins as u64));
+            nul = rules.first_nul(at + begins as u64, nul, &text[begins..end]);
             begins = end;
         };
         let (decided, pending_from) = (filtered.len(), events.len());
