@@ -50,7 +50,7 @@ test: setup
 	$(CARGO) xtask guests
 	$(call say,running the tests; the longest are the end-to-end tests)
 	$(CARGO) test --release
-	$(CARGO) test --release --package crypt-grate --lib --test model --test kill --test power
+	$(CARGO) test --release --package crypt-grate --lib --test model --test kill --test power --test power_sqlite
 	$(CARGO) test --release --package write-filter-grate --lib
 endif
 
@@ -59,6 +59,7 @@ test-long: build
 	@scripts/setup.sh --tests
 	$(CARGO) test --release --package crypt-grate --test model --test kill
 	POWER_CUTS=1000000 $(CARGO) test --release --package crypt-grate --test power
+	POWER_CUTS=300000 $(CARGO) test --release --package crypt-grate --test power_sqlite
 	E2E_KILLS=500 $(CARGO) test --release --package e2e --test e2e -- 'random kills'
 	E2E_KILLS=500 $(CARGO) test --release --package e2e --test e2e -- 'killed and started again'
 	E2E_MODEL_SEEDS=1000 $(CARGO) test --release --package e2e --test e2e -- 'random file calls'

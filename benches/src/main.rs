@@ -42,6 +42,10 @@ struct Options {
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=16384))]
     size: Option<u64>,
 
+    /// Files alone: no system calls, connections and redaction
+    #[arg(long)]
+    files: bool,
+
     /// Write the tables to FILE, too
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -68,9 +72,14 @@ fn run(options: &Options) -> Result<()> {
     let (variants, left_out) = variant::prepare(&install, bench.path())?;
     let workloads = Workload::all(size);
     let mut results = Results::new(&workloads, &variants);
-    let mut calls = calls::Results::default();
-    let mut network = network::Results::new(options.quick);
-    let mut redaction = redaction::Results::new(&install, options.quick)?;
+    let mut others = match options.files {
+        true => None,
+        false => Some((
+            calls::Results::default(),
+            network::Results::new(options.quick),
+            redaction::Results::new(&install, options.quick)?,
+        )),
+    };
     for round in 1..=rounds {
         eprintln!("round {round} of {rounds}");
         for (row, workload) in workloads.iter().enumerate() {
@@ -81,9 +90,11 @@ fn run(options: &Options) -> Result<()> {
                 results.add(row, column, sample);
             }
         }
-        calls.round(&install, options.quick)?;
-        network.round(&install, bench.path())?;
-        redaction.round(&install, bench.path())?;
+        if let Some((calls, network, redaction)) = &mut others {
+            calls.round(&install, options.quick)?;
+            network.round(&install, bench.path())?;
+            redaction.round(&install, bench.path())?;
+        }
     }
 
     text += &format!(
@@ -94,13 +105,15 @@ fn run(options: &Options) -> Result<()> {
     if let Some(reason) = left_out {
         text += &format!("- {reason}\n");
     }
-    text += &format!(
-        "\n{}\n{}\n{}\n{}",
-        results.render(),
-        calls.render(),
-        network.render(),
-        redaction.render()
-    );
+    text += &format!("\n{}", results.render());
+    if let Some((calls, network, redaction)) = &others {
+        text += &format!(
+            "\n{}\n{}\n{}",
+            calls.render(),
+            network.render(),
+            redaction.render()
+        );
+    }
     print!("{text}");
     if let Some(file) = &options.out {
         fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;

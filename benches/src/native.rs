@@ -11,7 +11,9 @@ use crate::workload::{Op, Sample, Workload};
 /// Runs a workload on a file or folder. None for what is a program of its own.
 pub fn run(workload: &Workload, path: &Path) -> anyhow::Result<Option<Sample>> {
     let sample = match workload.op {
-        Op::Insert => return Ok(None),
+        Op::Insert | Op::Commit => return Ok(None),
+        Op::Truncate => truncations(workload, path)?,
+        Op::OpenLarge => large_opens(workload, path)?,
         Op::Make | Op::Open | Op::Stat => small_files(workload, path)?,
         _ => one_file(workload, path)?,
     };
@@ -31,6 +33,9 @@ fn one_file(workload: &Workload, path: &Path) -> Result<Sample> {
             Op::RandomWrite => file.write_all_at(&buf, offsets.next())?,
             _ => file.write_all(&buf)?,
         }
+        if matches!(workload.op, Op::SyncWrite | Op::SyncAppend) {
+            file.sync_all()?;
+        }
     }
     let calls = start.elapsed().as_nanos() as f64;
 
@@ -40,6 +45,36 @@ fn one_file(workload: &Workload, path: &Path) -> Result<Sample> {
     }
     let sync = start.elapsed().as_nanos() as f64;
     Ok(Sample { calls, sync })
+}
+
+fn truncations(workload: &Workload, path: &Path) -> Result<Sample> {
+    let start = Instant::now();
+    for _ in 0..workload.count {
+        File::create(path)?.set_len(workload.size)?;
+    }
+    let calls = start.elapsed().as_nanos() as f64;
+    Ok(Sample { calls, sync: 0.0 })
+}
+
+fn large_opens(workload: &Workload, path: &Path) -> Result<Sample> {
+    const APART: u64 = 1 << 20;
+    let mut buf = content(workload);
+    let file = File::create(path)?;
+    for number in 0..workload.size / APART {
+        file.write_all_at(&buf, number * APART)?;
+    }
+    drop(file);
+    let apart = Workload {
+        call: APART,
+        ..*workload
+    };
+    let mut offsets = Offsets::new(&apart);
+    let start = Instant::now();
+    for _ in 0..workload.count {
+        File::open(path)?.read_exact_at(&mut buf, offsets.next())?;
+    }
+    let calls = start.elapsed().as_nanos() as f64;
+    Ok(Sample { calls, sync: 0.0 })
 }
 
 fn small_files(workload: &Workload, folder: &Path) -> Result<Sample> {
@@ -81,8 +116,8 @@ fn open(op: Op, path: &Path) -> Result<File> {
     let mut options = OpenOptions::new();
     match op {
         Op::Read | Op::RandomRead => options.read(true),
-        Op::RandomWrite => options.write(true),
-        Op::Append => {
+        Op::Overwrite | Op::SyncWrite | Op::RandomWrite => options.write(true),
+        Op::Append | Op::SyncAppend => {
             File::create(path)?;
             options.append(true)
         }

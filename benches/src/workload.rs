@@ -15,11 +15,26 @@ const SMALL: u64 = 1024;
 const TRANSACTIONS: u64 = 500;
 const ROWS: u64 = 100;
 
+/// Calls with an fsync after each.
+const SYNCS: u64 = 500;
+/// How long a file of nothing is made, and how often.
+const HOLE: u64 = 1 << 40;
+const HOLES: u64 = 1_000;
+/// A large file, and how often it is opened.
+const LARGE: u64 = 4 << 30;
+const OPENS: u64 = 2_000;
+/// Transactions of SQLite that wait for the disk, of one row each.
+const COMMITS: u64 = 300;
+
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Make a file anew from its start to its end.
     Write,
+    /// Write over it from its start to its end.
+    Overwrite,
+    /// Write over its beginning, with an fsync after each call.
+    SyncWrite,
     /// Read it from its start to its end.
     Read,
     /// pread at random places.
@@ -28,6 +43,12 @@ pub enum Op {
     RandomWrite,
     /// Make a file anew with O_APPEND.
     Append,
+    /// The same, with an fsync after each call.
+    SyncAppend,
+    /// Make a file anew and extend it with ftruncate.
+    Truncate,
+    /// Open a large file, and read a page of it.
+    OpenLarge,
     /// Open a new small file, write it, close it.
     Make,
     /// Open a small file, read it, close it.
@@ -36,6 +57,8 @@ pub enum Op {
     Stat,
     /// SQLite: insert rows.
     Insert,
+    /// SQLite: commit a row, and wait for the disk.
+    Commit,
 }
 
 /// One line of the table.
@@ -82,15 +105,31 @@ impl Workload {
         vec![
             of_file(Op::Write, 1 << 20),
             of_file(Op::Read, 1 << 20),
+            of_file(Op::Overwrite, 1 << 20),
             of_file(Op::Write, PAGE),
+            of_file(Op::Overwrite, PAGE),
             of_file(Op::Read, PAGE),
             random(Op::RandomRead),
             random(Op::RandomWrite),
+            Self {
+                count: SYNCS,
+                ..of_file(Op::SyncWrite, PAGE)
+            },
             many(Op::Append, RECORD, RECORDS),
+            many(Op::SyncAppend, RECORD, SYNCS),
+            Self {
+                size: HOLE,
+                ..many(Op::Truncate, 1, HOLES)
+            },
+            Self {
+                size: LARGE,
+                ..many(Op::OpenLarge, PAGE, OPENS)
+            },
             many(Op::Make, SMALL, FILES),
             many(Op::Open, SMALL, FILES),
             many(Op::Stat, SMALL, FILES),
             many(Op::Insert, 0, TRANSACTIONS * ROWS),
+            many(Op::Commit, 0, COMMITS),
         ]
     }
 
@@ -106,34 +145,50 @@ impl Workload {
             Op::Read => format!("read, {call} calls"),
             Op::RandomRead => format!("random read, {call}"),
             Op::RandomWrite => format!("random write, {call}"),
+            Op::Overwrite => format!("overwrite, {call} calls"),
+            Op::SyncWrite => format!("overwrite {call} and fsync"),
             Op::Append => format!("append, {call}"),
+            Op::SyncAppend => format!("append {call} and fsync"),
+            Op::Truncate => format!("make a hole of {} TiB", self.size >> 40),
+            Op::OpenLarge => format!("open {} GiB, read {call}, close", self.size >> 30),
             Op::Make => format!("make a file of {call}"),
             Op::Open => format!("open, read, close {call}"),
             Op::Stat => "stat".to_owned(),
             Op::Insert => "SQLite, insert a row".to_owned(),
+            Op::Commit => "SQLite, commit a row and wait for the disk".to_owned(),
         }
     }
 
     /// How often it is done in a second, or how many bytes it moves.
     pub fn unit(&self) -> &'static str {
         match self.op {
-            Op::Write | Op::Read => "MB/s",
+            Op::Write | Op::Overwrite | Op::Read => "MB/s",
             _ => "a second",
         }
     }
 
     /// Whether there is something to sync afterwards.
     pub fn syncs(&self) -> bool {
-        matches!(self.op, Op::Write | Op::RandomWrite | Op::Append)
+        matches!(
+            self.op,
+            Op::Write | Op::Overwrite | Op::RandomWrite | Op::Append
+        )
     }
 
     /// What is worked on, below the root's data folder. SQLite deletes its file.
     pub fn place(&self) -> &'static str {
         match self.op {
-            Op::Write | Op::Read | Op::RandomRead | Op::RandomWrite => "file",
-            Op::Append => "log",
+            Op::Write
+            | Op::Overwrite
+            | Op::SyncWrite
+            | Op::Read
+            | Op::RandomRead
+            | Op::RandomWrite => "file",
+            Op::Append | Op::SyncAppend => "log",
+            Op::Truncate => "hole",
+            Op::OpenLarge => "large",
             Op::Make | Op::Open | Op::Stat => "small",
-            Op::Insert => "rows.db",
+            Op::Insert | Op::Commit => "rows.db",
         }
     }
 
@@ -149,6 +204,11 @@ impl Workload {
     pub fn command(&self, path: &str) -> Vec<String> {
         let op = match self.op {
             Op::Write => "write",
+            Op::Overwrite => "overwrite",
+            Op::SyncWrite => "syncwrite",
+            Op::SyncAppend => "syncappend",
+            Op::Truncate => "truncate",
+            Op::OpenLarge => "openlarge",
             Op::Read => "read",
             Op::RandomRead => "randread",
             Op::RandomWrite => "randwrite",
@@ -156,11 +216,8 @@ impl Workload {
             Op::Make => "make",
             Op::Open => "open",
             Op::Stat => "stat",
-            Op::Insert => {
-                let numbers = [TRANSACTIONS, ROWS].map(|number| number.to_string());
-                let words = ["sqlite_bench.cwasm", path].map(str::to_owned);
-                return words.into_iter().chain(numbers).collect();
-            }
+            Op::Insert => return sqlite(path, TRANSACTIONS, ROWS, "OFF"),
+            Op::Commit => return sqlite(path, COMMITS, 1, "FULL"),
         };
         let numbers = [self.size, self.call, self.count].map(|number| number.to_string());
         let words = ["bench_io.cwasm", op, path].map(str::to_owned);
@@ -187,8 +244,16 @@ impl Workload {
     pub fn rate(&self, nanoseconds: f64) -> f64 {
         let per_second = self.count as f64 * 1e9 / nanoseconds;
         match self.op {
-            Op::Write | Op::Read => self.call as f64 / 1e6 * per_second,
+            Op::Write | Op::Overwrite | Op::Read => self.call as f64 / 1e6 * per_second,
             _ => per_second,
         }
     }
+}
+
+/// The command line of SQLite for so many transactions of so many rows.
+fn sqlite(path: &str, transactions: u64, rows: u64, synchronous: &str) -> Vec<String> {
+    let numbers = [transactions, rows].map(|number| number.to_string());
+    let words = ["sqlite_bench.cwasm", path].map(str::to_owned);
+    let end = [synchronous.to_owned()];
+    words.into_iter().chain(numbers).chain(end).collect()
 }

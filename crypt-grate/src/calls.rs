@@ -173,6 +173,11 @@ pub const GROUPS: &[Group<Decision>] = {
         ),
         group(
             Track,
+            "the lock is the file's; where grates keep each other out by it, for want of another kind, the programs' are kept in the grate",
+            &["flock"],
+        ),
+        group(
+            Track,
             "what it waits for may be sealed",
             &["epoll_create", "epoll_ctl", "epoll_create1"],
         ),
@@ -242,11 +247,6 @@ pub const GROUPS: &[Group<Decision>] = {
         ),
         group(Pass, "no byte goes out by it", &["bind", "listen"]),
         group(Pass, "UNIX sockets stay among programs", &["socketpair"]),
-        group(
-            Pass,
-            "the lock is the file's; grates use another kind",
-            &["flock"],
-        ),
         group(
             Pass,
             "names are not sealed, and entries show no size",

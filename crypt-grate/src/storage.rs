@@ -73,6 +73,12 @@ pub trait Storage {
         Ok(())
     }
 
+    /// Whether a read of fewer bytes than were asked for has come to the end of the file, as with a
+    /// regular file of Linux.
+    fn short_is_end(&self) -> bool {
+        false
+    }
+
     /// Whether this may write.
     fn is_writable(&self) -> bool {
         true

@@ -362,6 +362,7 @@ fn history(params: Params, marks: bool) -> Vec<(Vec<u8>, Vec<u8>)> {
         if marks {
             let moment = file.moment();
             file.synced(&disk, moment);
+            file.close(&disk, &mut with).unwrap();
         }
         keep(&disk);
     }
@@ -530,6 +531,38 @@ fn no_mixture_of_states_is_read_as_data() {
         }
     }
     assert!(whole > 0);
+}
+
+/// Not every fsync is followed by a mark, but the first one, every sixteenth, and the last before a close.
+#[test]
+fn marks_do_not_come_with_every_fsync() {
+    let disk = Disk::new();
+    let (key, mut rng) = (key(), Counter(5));
+    let mut with = Sealing {
+        keys: keys(&key),
+        params: params(Cipher::default()),
+        rng: &mut rng,
+    };
+    let mut file = SealedFile::default();
+    let mark = || disk.bytes.borrow()[1024..1056].to_vec();
+    let mut marks = Vec::new();
+    for number in 1..=40 {
+        file.write(&disk, &mut with, 0, &[number]).unwrap();
+        let moment = file.moment();
+        file.synced(&disk, moment);
+        if marks.last() != Some(&mark()) {
+            marks.push(mark());
+            assert!(matches!(number, 1 | 17 | 33), "{number}");
+        }
+    }
+    assert_eq!(marks.len(), 3);
+    file.close(&disk, &mut with).unwrap();
+    assert_ne!(marks.last(), Some(&mark()));
+    // Now it covers all: without the last record the file is damaged.
+    let len = disk.bytes.borrow().len();
+    disk.bytes.borrow_mut()[len - 1] ^= 1;
+    let damage = Err(Error::Sealed(sealed::Error::LogCorrupt { record: 40 }));
+    assert_eq!(read_all(&disk, 10), damage);
 }
 
 #[test]

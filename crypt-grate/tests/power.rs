@@ -1,14 +1,7 @@
 //! Power cuts: what is on the disk then is anything that the writes since the last fsync can leave.
 //!
 //! A random load runs on a [`Recorder`], which keeps every write and fsync that the engine makes. Then the
-//! power is cut at moments of it, in several models of what a disk loses:
-//!
-//! - *prefix*: everything up to some byte of some write is there;
-//! - *pages*: each page that was written since the last fsync is in any of its versions since;
-//! - *sectors*: so is each sector of 512 bytes.
-//!
-//! A change of the size is in the journal of the file system: it is lost only together with all later ones, and
-//! with what is written behind where it cut the file.
+//! power is cut at moments of it, in the models of [`disk::cuts`].
 //!
 //! What the next process finds must be a state that the file was in at some moment between the last fsync and the
 //! cut. It goes on from there, is cut off in the same way, and so must the one after it.
@@ -18,202 +11,15 @@
 mod disk;
 
 use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, software};
-use crypt_grate::storage::{Errno, Storage};
-use disk::{PAGE, Pages};
-use rand_core::{TryCryptoRng, TryRng};
+use crypt_grate::storage::Storage;
+use disk::Random;
+use disk::cuts::{Disk, Files, Inode, Model, Recorder, Step, cut};
 use sealed::{ChunkSize, Cipher, MasterKey, Params};
-use std::cell::RefCell;
-use std::convert::Infallible;
+use std::rc::Rc;
 
 const CUTS: u64 = 12_000;
 
-/// SplitMix64: repeatable, for tests only.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        word ^ (word >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
-    }
-}
-
-impl TryRng for Random {
-    type Error = Infallible;
-
-    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        Ok(self.next() as u32)
-    }
-
-    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-        Ok(self.next())
-    }
-
-    fn try_fill_bytes(&mut self, dst: &mut [u8]) -> Result<(), Infallible> {
-        for part in dst.chunks_mut(8) {
-            let word = self.next().to_le_bytes();
-            part.copy_from_slice(&word[..part.len()]);
-        }
-        Ok(())
-    }
-}
-
-impl TryCryptoRng for Random {}
-
-/// What the engine did to the disk.
-#[derive(Clone, Debug)]
-enum Step {
-    Write { offset: u64, bytes: Vec<u8> },
-    SetLen(u64),
-    Sync,
-}
-
-/// A disk that keeps what is done to it.
-struct Recorder {
-    pages: RefCell<Pages>,
-    steps: RefCell<Vec<Step>>,
-}
-
-impl Recorder {
-    fn new(pages: Pages) -> Self {
-        Self {
-            pages: RefCell::new(pages),
-            steps: RefCell::default(),
-        }
-    }
-
-    fn done(&self) -> usize {
-        self.steps.borrow().len()
-    }
-}
-
-impl Storage for Recorder {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        Ok(self.pages.borrow().read(buf, offset))
-    }
-
-    fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
-        self.pages.borrow_mut().write(buf, offset);
-        self.steps.borrow_mut().push(Step::Write {
-            offset,
-            bytes: buf.to_vec(),
-        });
-        Ok(buf.len())
-    }
-
-    fn size(&self) -> Result<u64, Errno> {
-        Ok(self.pages.borrow().len())
-    }
-
-    fn set_size(&self, size: u64) -> Result<(), Errno> {
-        self.pages.borrow_mut().set_len(size);
-        self.steps.borrow_mut().push(Step::SetLen(size));
-        Ok(())
-    }
-
-    fn sync(&self) -> Result<(), Errno> {
-        self.steps.borrow_mut().push(Step::Sync);
-        Ok(())
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Model {
-    Prefix,
-    Pages,
-    Sectors,
-}
-
-/// What is on the disk when the power is cut after so many steps.
-fn cut(before: &Pages, steps: &[Step], model: Model, random: &mut Random) -> Pages {
-    let synced = steps
-        .iter()
-        .rposition(|step| matches!(step, Step::Sync))
-        .map_or(0, |at| at + 1);
-    let (durable, pending) = steps.split_at(synced);
-    let mut disk = before.clone();
-    for step in durable {
-        apply(&mut disk, step);
-    }
-    let unit = match model {
-        Model::Prefix => {
-            let Some((last, whole)) = pending.split_last() else {
-                return disk;
-            };
-            whole.iter().for_each(|step| apply(&mut disk, step));
-            match last {
-                Step::Write { offset, bytes } => {
-                    // The kernel copies what is within a page in one go.
-                    let to_border = PAGE as u64 - offset % PAGE as u64;
-                    let borders = (bytes.len() as u64).saturating_sub(to_border) / PAGE as u64 + 1;
-                    let len = match random.below(borders + 1) {
-                        0 => 0,
-                        border => to_border + (border - 1) * PAGE as u64,
-                    };
-                    let len = len.min(bytes.len() as u64) as usize;
-                    disk.write(&bytes[..len], *offset);
-                }
-                step => apply(&mut disk, step),
-            }
-            return disk;
-        }
-        Model::Pages => PAGE as u64,
-        Model::Sectors => 512,
-    };
-    let set_lens = pending
-        .iter()
-        .filter(|step| matches!(step, Step::SetLen(_)))
-        .count() as u64;
-    let mut kept = random.below(set_lens + 1);
-    // All or nothing is likelier than it would be otherwise.
-    let odds = [1, 8, 15][random.below(3) as usize];
-    let mut lost_from = u64::MAX;
-    let mut len = disk.len();
-    for step in pending {
-        match step {
-            Step::SetLen(size) if kept > 0 => {
-                kept -= 1;
-                disk.set_len(*size);
-                len = *size;
-            }
-            Step::SetLen(size) => lost_from = lost_from.min(*size),
-            Step::Sync => {}
-            Step::Write { offset, bytes } => {
-                let end = offset + bytes.len() as u64;
-                let mut at = *offset;
-                while at < end {
-                    let border = ((at / unit + 1) * unit).min(end);
-                    if random.below(16) < odds && at < lost_from {
-                        let part = &bytes[(at - offset) as usize..(border - offset) as usize];
-                        disk.write(part, at);
-                    }
-                    at = border;
-                }
-                if end <= lost_from {
-                    len = len.max(end);
-                }
-            }
-        }
-    }
-    if random.below(2) == 0 {
-        disk.set_len(disk.len().max(len));
-    }
-    disk
-}
-
-fn apply(disk: &mut Pages, step: &Step) {
-    match step {
-        Step::Write { offset, bytes } => disk.write(bytes, *offset),
-        Step::SetLen(len) => disk.set_len(*len),
-        Step::Sync => {}
-    }
-}
+const NAME: &str = "file";
 
 /// What a program does.
 #[derive(Clone, Debug)]
@@ -282,7 +88,7 @@ impl World {
     }
 
     /// Runs a load of two processes on a file that has that content.
-    fn run(&mut self, disk: &Recorder, content: Vec<u8>, ops: usize) -> Vec<State> {
+    fn run(&mut self, disk: &Disk, content: Vec<u8>, ops: usize) -> Vec<State> {
         let kind = self.random.below(4);
         let mut files = [SealedFile::default(), SealedFile::default()];
         let mut states = vec![State {
@@ -295,7 +101,7 @@ impl World {
             let mut content = states.last().expect("one").content.clone();
             let op = op(kind, content.len(), &mut self.random);
             let file = &mut files[self.random.below(8) as usize / 7];
-            let begun = disk.done();
+            let begun = disk.recorder.done();
             let fill = self.random.next();
             let mut with = Sealing {
                 keys: Self::keys(&self.key),
@@ -338,7 +144,7 @@ impl World {
                 }
             };
             assert_eq!(done, Ok(()), "{op:?}");
-            let done = disk.done();
+            let done = disk.recorder.done();
             if content != states.last().expect("one").content {
                 states.push(State {
                     content,
@@ -352,18 +158,17 @@ impl World {
     }
 
     /// What a process finds that comes after the cut.
-    fn find(&self, pages: &Pages) -> Result<Vec<u8>, Error> {
-        let disk = Recorder::new(pages.clone());
+    fn find(&self, disk: &Disk) -> Result<Vec<u8>, Error> {
         let mut file = SealedFile::default();
-        if file.identify(&disk, Self::keys(&self.key))? == Content::Plain {
+        if file.identify(disk, Self::keys(&self.key))? == Content::Plain {
             return Err(Error::Sealed(sealed::Error::NotSealed));
         }
-        let len = file.len(&disk, Self::keys(&self.key))? as usize;
+        let len = file.len(disk, Self::keys(&self.key))? as usize;
         let mut content = vec![0; len];
         let mut done = 0;
         while done < len {
             match file.read(
-                &disk,
+                disk,
                 Self::keys(&self.key),
                 done as u64,
                 &mut content[done..],
@@ -372,24 +177,77 @@ impl World {
                 read => done += read,
             }
         }
-        assert_eq!(disk.done(), 0, "a reader writes nothing");
+        assert_eq!(disk.recorder.done(), 0, "a reader writes nothing");
         Ok(content)
     }
 
-    /// Cuts the power somewhere in the load. Answers what is left, and its content.
+    /// Runs loads on several files, some of which take another's name in the end. Answers the states of each.
+    fn run_many(&mut self, recorder: &Rc<Recorder>, rounds: usize) -> Vec<Vec<State>> {
+        const NAMES: [&str; 3] = ["one", "two", "three"];
+        let mut all: Vec<Vec<State>> = Vec::new();
+        for _ in 0..rounds {
+            let name = NAMES[self.random.below(3) as usize];
+            let is_new = self.random.below(3) > 0;
+            let disk = recorder.open(if is_new { "draft" } else { name });
+            all.resize_with(all.len().max(disk.file + 1), Vec::new);
+            let content = all[disk.file].last().map(|state| state.content.clone());
+            let ops = self.random.below(8) as usize;
+            let mut states = self.run(&disk, content.unwrap_or_default(), ops);
+            if !all[disk.file].is_empty() {
+                states.remove(0);
+            }
+            all[disk.file].append(&mut states);
+            if !is_new {
+                continue;
+            }
+            if self.random.below(3) > 0 {
+                disk.sync().expect("it never fails");
+            }
+            recorder.step(Step::Rename {
+                from: "draft".to_owned(),
+                to: name.to_owned(),
+            });
+            if self.random.below(3) == 0 {
+                recorder.step(Step::SyncNames);
+            }
+        }
+        all
+    }
+
+    /// Cuts the power somewhere in the load of one file. Answers what is left, and its content.
     fn cut(
         &mut self,
-        before: &Pages,
+        before: &Files,
         steps: &[Step],
         states: &[State],
-    ) -> Result<(Pages, Vec<u8>), String> {
+    ) -> Result<(Files, Vec<u8>), String> {
+        let (left, why) = self.cut_somewhere(before, steps);
+        let disk = Recorder::new(left.clone()).find(NAME);
+        let found = self.check(disk.as_ref(), 0, &steps[..why.1], states);
+        Ok((left, found.map_err(|what| format!("{why:?}: {what}"))?))
+    }
+
+    /// What is left after a cut, and which model after how many steps that was.
+    fn cut_somewhere(&mut self, before: &Files, steps: &[Step]) -> (Files, (Model, usize)) {
         let moment = self.random.below(steps.len() as u64 + 1) as usize;
-        let model = [Model::Prefix, Model::Pages, Model::Sectors][self.random.below(3) as usize];
-        let steps = &steps[..moment];
-        let left = cut(before, steps, model, &mut self.random);
+        let model = Model::ALL[self.random.below(3) as usize];
+        let left = cut(before, &steps[..moment], model, &mut self.random);
+        (left, (model, moment))
+    }
+
+    /// Whether a file, if it is still there, is one that it was since its last fsync of these steps. Answers its
+    /// content.
+    fn check(
+        &self,
+        disk: Option<&Disk>,
+        file: Inode,
+        steps: &[Step],
+        states: &[State],
+    ) -> Result<Vec<u8>, String> {
+        let moment = steps.len();
         let synced = steps
             .iter()
-            .rposition(|step| matches!(step, Step::Sync))
+            .rposition(|step| matches!(step, Step::Sync { file: synced } if *synced == file))
             .unwrap_or(0);
         let first = states
             .iter()
@@ -400,17 +258,15 @@ impl World {
             .rposition(|state| state.begun <= moment)
             .unwrap_or(0);
         let possible = &states[first..=last];
-        let why = |what: String| format!("{model:?} after {moment} steps: {what}");
-        let found = self
-            .find(&left)
-            .map_err(|error| why(format!("{error:?}")))?;
+        let found = disk.map_or(Ok(Vec::new()), |disk| self.find(disk));
+        let found = found.map_err(|error| format!("{error:?}"))?;
         let is_there = possible.iter().any(|state| state.content == found)
             || possible.iter().any(|state| state.in_parts) && is_mixture(&found, possible);
         if !is_there {
             let sizes: Vec<usize> = possible.iter().map(|state| state.content.len()).collect();
-            return Err(why(format!("{} bytes, of {sizes:?}", found.len())));
+            return Err(format!("{} bytes, of {sizes:?}", found.len()));
         }
-        Ok((left, found))
+        Ok(found)
     }
 }
 
@@ -427,8 +283,9 @@ fn is_mixture(found: &[u8], states: &[State]) -> bool {
         })
 }
 
-#[test]
-fn a_power_cut_loses_nothing_that_was_synced() {
+/// Runs tests of different seeds until so many states were looked at. Each answers how many it did, and what went
+/// wrong.
+fn each_seed(mut test: impl FnMut(World, &mut Vec<String>) -> u64) {
     let cuts = std::env::var("POWER_CUTS").map_or(CUTS, |text| text.parse().expect("a number"));
     let only: Option<u64> = std::env::var("POWER_SEED")
         .ok()
@@ -439,7 +296,7 @@ fn a_power_cut_loses_nothing_that_was_synced() {
         if tried >= cuts || failures.len() >= 8 {
             break;
         }
-        let mut world = World {
+        let world = World {
             key: MasterKey::from_bytes([3; 32]),
             params: Params {
                 cipher: Cipher::ALL[(seed % 2) as usize],
@@ -447,35 +304,69 @@ fn a_power_cut_loses_nothing_that_was_synced() {
             },
             random: Random(seed << 20),
         };
-        let disk = Recorder::new(Pages::default());
-        let ops = 5 + world.random.below(60) as usize * (1 + world.random.below(4) as usize);
-        let states = world.run(&disk, Vec::new(), ops);
-        let steps = disk.steps.borrow().clone();
-        for _ in 0..10 {
-            tried += 1;
-            let (left, found) = match world.cut(&Pages::default(), &steps, &states) {
-                Ok(left) => left,
-                Err(why) => {
-                    failures.push(format!("seed {seed}: {why}"));
-                    continue;
-                }
-            };
-            // The next one goes on from there, and its power is cut too.
-            let disk = Recorder::new(left.clone());
-            let ops = world.random.below(12) as usize;
-            let states = world.run(&disk, found, ops);
-            let steps = disk.steps.borrow().clone();
-            for _ in 0..2 {
-                tried += 1;
-                if let Err(why) = world.cut(&left, &steps, &states) {
-                    failures.push(format!("seed {seed}, second cut: {why}"));
-                }
-            }
-        }
+        let mut whys = Vec::new();
+        tried += test(world, &mut whys);
+        failures.extend(whys.into_iter().map(|why| format!("seed {seed}: {why}")));
         if only.is_some() {
             break;
         }
     }
     assert!(failures.is_empty(), "of {tried}:\n{}", failures.join("\n"));
     println!("{tried} states");
+}
+
+#[test]
+fn a_power_cut_loses_nothing_that_was_synced() {
+    each_seed(|mut world, failures| {
+        let disk = Recorder::new(Files::default()).open(NAME);
+        let ops = 5 + world.random.below(60) as usize * (1 + world.random.below(4) as usize);
+        let states = world.run(&disk, Vec::new(), ops);
+        let steps = disk.recorder.steps();
+        let mut tried = 0;
+        for _ in 0..10 {
+            tried += 1;
+            let (left, found) = match world.cut(&Files::default(), &steps, &states) {
+                Ok(left) => left,
+                Err(why) => {
+                    failures.push(why);
+                    continue;
+                }
+            };
+            // The next one goes on from there, and its power is cut too.
+            let disk = Recorder::new(left.clone()).open(NAME);
+            let ops = world.random.below(12) as usize;
+            let states = world.run(&disk, found, ops);
+            let steps = disk.recorder.steps();
+            for _ in 0..2 {
+                tried += 1;
+                if let Err(why) = world.cut(&left, &steps, &states) {
+                    failures.push(format!("second cut: {why}"));
+                }
+            }
+        }
+        tried
+    });
+}
+
+/// Whatever file a name leads to after the cut, that file is as it was since its last fsync.
+#[test]
+fn files_that_take_each_others_names_are_whole() {
+    each_seed(|mut world, failures| {
+        let recorder = Recorder::new(Files::default());
+        let rounds = 2 + world.random.below(12) as usize;
+        let states = world.run_many(&recorder, rounds);
+        let steps = recorder.steps();
+        for _ in 0..10 {
+            let (left, why) = world.cut_somewhere(&Files::default(), &steps);
+            let recorder = Recorder::new(left.clone());
+            for (name, file) in &left.names {
+                let disk = recorder.find(name);
+                let states = &states[*file];
+                if let Err(what) = world.check(disk.as_ref(), *file, &steps[..why.1], states) {
+                    failures.push(format!("{name}, {why:?}: {what}"));
+                }
+            }
+        }
+        10
+    });
 }

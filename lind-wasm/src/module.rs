@@ -20,10 +20,12 @@ use std::convert::Infallible;
 use wasm_encoder::reencode::{Error, Reencode};
 use wasm_encoder::{
     CodeSection, ElementSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
-    GlobalSection, ImportSection, Instruction, MemoryType, Module, TableSection, TypeSection,
-    ValType,
+    GlobalSection, ImportSection, Instruction, MemoryType, Module, NameSection, TableSection,
+    TypeSection, ValType,
 };
-use wasmparser::{DataKind, Encoding, Operator, Parser, Payload, TypeRef, WasmFeatures};
+use wasmparser::{
+    DataKind, Encoding, KnownCustom, Name, Operator, Parser, Payload, TypeRef, WasmFeatures,
+};
 
 /// What the names start with that a program may not use.
 const RESERVED: &str = "lind:";
@@ -354,6 +356,8 @@ struct Parts {
     /// The program's start function, by its new index.
     start: Option<u32>,
     segments: Vec<Vec<u8>>,
+    /// The program's name for itself.
+    name: Option<String>,
     /// Puts active segments in their places.
     fill: Vec<Instruction<'static>>,
     /// Indices of active segments.
@@ -374,12 +378,13 @@ impl Parts {
             code: CodeSection::new(),
             start: None,
             segments: Vec::new(),
+            name: None,
             fill: Vec::new(),
             active: Vec::new(),
         }
     }
 
-    /// Takes over a section. Custom ones are left out: nothing reads them.
+    /// Takes over a section. Of custom ones nothing is read but the module's name.
     fn take(&mut self, payload: Payload<'_>) -> anyhow::Result<()> {
         let facts = &mut self.facts;
         match payload {
@@ -419,6 +424,14 @@ impl Parts {
             Payload::DataSection(reader) => {
                 for segment in reader {
                     self.segment(segment?)?;
+                }
+            }
+            Payload::CustomSection(section) => {
+                if let KnownCustom::Name(names) = section.as_known() {
+                    self.name = names.into_iter().find_map(|name| match name {
+                        Ok(Name::Module { name, .. }) => Some(name.to_owned()),
+                        _ => None,
+                    });
                 }
             }
             _ => {}
@@ -506,6 +519,11 @@ impl Parts {
             .section(&self.exports)
             .section(&self.elements)
             .section(&self.code);
+        if let Some(name) = &self.name {
+            let mut names = NameSection::new();
+            names.module(name);
+            module.section(&names);
+        }
         Ok(Normalised {
             wasm: module.finish(),
             segments: self.segments,

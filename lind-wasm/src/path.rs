@@ -175,13 +175,19 @@ impl Root {
         })
     }
 
-    /// Reads a program file, looking in the program folders for a name without a slash.
+    /// Reads a program file; `searched` says whether a name without a slash is looked for in the
+    /// program folders too.
     ///
     /// # Errors
     /// As open(2) and read(2); `EACCES` for what is no regular file.
-    pub fn read_program(&self, cwd: &Arc<OwnedFd>, name: &[u8]) -> Result<Vec<u8>, Errno> {
+    pub fn read_program(
+        &self,
+        cwd: &Arc<OwnedFd>,
+        name: &[u8],
+        searched: bool,
+    ) -> Result<Vec<u8>, Errno> {
         let mut opened = self.open_at(cwd, name, OFlags::RDONLY, 0);
-        if !name.contains(&b'/') {
+        if searched && !name.contains(&b'/') {
             for folder in PROGRAM_FOLDERS {
                 if !matches!(opened, Err(Errno::NOENT)) {
                     break;
@@ -242,7 +248,7 @@ mod tests {
     }
 
     fn read(root: &Root, path: &str) -> Result<String, Errno> {
-        root.read_program(&root.top(), path.as_bytes())
+        root.read_program(&root.top(), path.as_bytes(), true)
             .map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
@@ -269,11 +275,11 @@ mod tests {
         let a = Arc::new(root.open_at(&root.top(), b"a", OFlags::PATH, 0).unwrap());
         assert_eq!(root.path_of(&a).unwrap(), b"/a");
         assert_eq!(root.path_of(&root.top()).unwrap(), b"/");
-        assert_eq!(root.read_program(&a, b"file").unwrap(), b"inside");
-        assert_eq!(root.read_program(&a, b"../good").unwrap(), b"inside");
-        assert_eq!(root.read_program(&a, b""), Err(Errno::NOENT));
+        assert_eq!(root.read_program(&a, b"file", true).unwrap(), b"inside");
+        assert_eq!(root.read_program(&a, b"../good", true).unwrap(), b"inside");
+        assert_eq!(root.read_program(&a, b"", true), Err(Errno::NOENT));
         assert_eq!(
-            root.read_program(&a, &[b'x'; 5000]),
+            root.read_program(&a, &[b'x'; 5000], true),
             Err(Errno::NAMETOOLONG)
         );
     }

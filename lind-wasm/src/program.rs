@@ -212,7 +212,8 @@ impl LoadError {
         match self {
             LoadError::File(Errno::NOENT) => anyhow::anyhow!(
                 "{name}: no such program (a name without a slash is looked up in the current \
-                 directory, /grates and /bin of the root)"
+                 directory, /grates and /bin of the root; under --strict-lind a full path is \
+                 needed)"
             ),
             LoadError::File(errno) => anyhow::anyhow!("{name}: {errno}"),
             LoadError::Program(why) => anyhow::anyhow!("{name}: {why}"),

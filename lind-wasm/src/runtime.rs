@@ -218,7 +218,7 @@ impl Runtime {
     }
 
     /// Finds and loads a program. A name without a slash is looked up in `cwd`, then `/grates`,
-    /// then `/bin`.
+    /// then `/bin`; in strict mode a name is a path from the root.
     ///
     /// # Errors
     /// Why not, for a person and as errno.
@@ -227,7 +227,11 @@ impl Runtime {
         cwd: &Arc<rustix::fd::OwnedFd>,
         name: &[u8],
     ) -> Result<Arc<Program>, LoadError> {
-        let bytes = self.root.read_program(cwd, name).map_err(LoadError::File)?;
+        // Lind knows the directory of the whole process alone, and searches none.
+        let top = self.root.top();
+        let cwd = if self.strict { &top } else { cwd };
+        let bytes = self.root.read_program(cwd, name, !self.strict);
+        let bytes = bytes.map_err(LoadError::File)?;
         if artifact::is_artifact(&bytes) {
             let program = Program::open(&self.engine, &self.key, &bytes, self.strict);
             return program.map(Arc::new).map_err(LoadError::Program);

@@ -15,12 +15,11 @@ use wasmtime::{Caller, Val};
 /// A [`Stop`] when the instance must not go on.
 pub fn system_call(caller: &mut Caller<'_, HostState>, request: Request) -> wasmtime::Result<i32> {
     let state = caller.data();
-    let (rt, cage) = (state.rt.clone(), state.cage.clone());
+    let (rt, cage) = (&state.rt, &state.cage);
     if state.main {
         cage.enter_call(request.nr);
     }
-    let result = threei::dispatch(&rt, &cage, request);
-    let state = caller.data();
+    let result = threei::dispatch(rt, cage, request);
     if state.main && !cage.needs_attention() {
         return Ok(result);
     }
@@ -30,7 +29,7 @@ pub fn system_call(caller: &mut Caller<'_, HostState>, request: Request) -> wasm
     if !state.main {
         return Ok(result);
     }
-    deliver(&rt, &cage);
+    deliver(rt, cage);
     match cage.take_pending() {
         None => Ok(result),
         Some(Pending::Exit(status)) => Err(Stop::Exit(status).into()),

@@ -231,7 +231,7 @@ impl Fixture {
         for variable in &run.env {
             command.arg("--env").arg(variable);
         }
-        command.args(&run.args);
+        command.args(run.args.iter().map(|arg| self.named(arg, run.strict)));
         let limit = match run.kill_after {
             Some(time) => Limit::IsKilled(time),
             None => Limit::Hangs(run.timeout.unwrap_or(Duration::from_secs(60))),
@@ -243,6 +243,16 @@ impl Fixture {
             ran.err
         );
         Ok(ran)
+    }
+
+    /// An argument, and if it is a program's name, as that has to be told: Lind takes paths alone.
+    pub fn named(&self, arg: &str, strict: bool) -> String {
+        let is_program = strict && arg.ends_with("wasm") && !arg.contains(['/', ' ', '=']);
+        let paths = ["grates", "bin"].map(|folder| format!("/{folder}/{arg}"));
+        let found = paths
+            .into_iter()
+            .find(|path| is_program && self.path(path).exists());
+        found.unwrap_or_else(|| arg.to_owned())
     }
 
     /// All regular files of the root that tests made, with their bytes.

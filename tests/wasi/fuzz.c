@@ -212,11 +212,12 @@ static void make(void)
 		break;
 	case 35: a = path(&b); wasi_path_unlink_file(directory(), a, b); break;
 	case 36: {
-		// A clock that has rung, or nonsense.
+		// A clock that has rung, so that nothing is waited for; then whatever may come.
 		uint64_t *events = (uint64_t *)(arena + 32768);
 		memset(events, 0, 48 * 4);
-		events[1] = roll(4) ? 0 : roll(4);
 		events[3] = roll(2);
+		events[6 + 1] = roll(4) ? 0 : roll(4);
+		events[6 + 2] = (uint64_t)(uint32_t)fd();
 		wasi_poll_oneoff((i)(uintptr_t)events, place(), (i)roll(5), place());
 		break;
 	}

@@ -1,8 +1,9 @@
 //! Calls that the grate makes itself, on descriptors of a cage or of its own.
 
+use super::exclusion;
 use crypt_grate::storage::{Errno as StorageErrno, LockMode, Storage};
 use grate_rs::constants::{
-    SYS_FALLOCATE, SYS_FCNTL, SYS_FSYNC, SYS_FTRUNCATE, SYS_OPEN, SYS_PREAD, SYS_PWRITE, error, fs,
+    SYS_FALLOCATE, SYS_FSYNC, SYS_FTRUNCATE, SYS_OPEN, SYS_PREAD, SYS_PWRITE, fs,
 };
 pub use grate_rs::kernel::{Inode, OwnFd, SIZE_AT, STAT_LEN, Stat, call, int, pass, value};
 use grate_rs::{Arg, CageFd, Errno, getcageid, own_buffer};
@@ -43,39 +44,7 @@ impl File {
             .map(drop)
             .map_err(storage)
     }
-
-    /// Sets or removes the lock that all grates keep to, on the last byte that a file could have:
-    /// one of the open file description, so that the locks of programs stay what they are.
-    fn set_lock(&self, kind: i16) -> Result<(), StorageErrno> {
-        let lock = Flock {
-            kind,
-            start: GRATE_LOCK,
-            len: 1,
-            ..Flock::default()
-        };
-        let bytes = lock.to_bytes();
-        let own = getcageid();
-        let args = [
-            self.fd.arg(),
-            int(own, fs::F_OFD_SETLKW),
-            int(own, 0),
-            own_buffer(bytes.as_ptr()),
-        ];
-        loop {
-            match call(SYS_FCNTL, self.fd.cage, &args) {
-                Err(Errno(error::EINTR)) => {}
-                // Where the system below has no such locks, runs have to be kept apart by others.
-                Ok(_) | Err(Errno(error::EINVAL | error::ENOSYS | error::ENOTSUP)) => {
-                    return Ok(());
-                }
-                Err(errno) => return Err(storage(errno)),
-            }
-        }
-    }
 }
-
-/// Where the lock lies that grates keep each other out with.
-pub const GRATE_LOCK: i64 = i64::MAX;
 
 /// `struct flock` of Linux for 64-bit machines, as Lind passes it.
 #[derive(Clone, Copy, Debug, Default)]
@@ -178,20 +147,25 @@ impl Storage for File {
         self.allocate(fs::FALLOC_FL_KEEP_SIZE, range)
     }
 
+    fn short_is_end(&self) -> bool {
+        true
+    }
+
     fn is_writable(&self) -> bool {
         self.writable
     }
 
     fn lock(&self, mode: LockMode) -> Result<(), StorageErrno> {
-        self.set_lock(match mode {
+        let mode = match mode {
             LockMode::Shared => fs::F_RDLCK,
             LockMode::Exclusive => fs::F_WRLCK,
-        })
+        };
+        exclusion::set(self.fd, mode).map_err(storage)
     }
 
     fn unlock(&self) {
         // Nothing can be done about a lock that can't be removed; it ends with the descriptor.
-        let _ = self.set_lock(fs::F_UNLCK);
+        let _ = exclusion::set(self.fd, fs::F_UNLCK);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The keys: raw and wrapped key files, rings of them, and the passphrases they ask for.
 
+use super::exclusion;
 use super::kernel::{self, File, Inode, int, value};
 use crypt_grate::storage::read_up_to;
 use grate_rs::constants::{SYS_IOCTL, SYS_READ, error, fs};
@@ -132,6 +133,8 @@ fn contents(path: &str) -> Result<(Zeroizing<Vec<u8>>, Inode), String> {
     // One byte more tells a file that is too long for any key file.
     let most = stat.size.min(key_file::MAX_LEN as u64 + 1) as usize;
     let mut bytes = Zeroizing::new(vec![0; most]);
+    // Any file of the grate's own does, and this one is there.
+    exclusion::probe(file.0);
     let read = read_up_to(&File::to_read(file.0), &mut bytes, 0)
         .map_err(|errno| describe(Errno(errno.0)))?;
     bytes.truncate(read);

@@ -1,5 +1,6 @@
 //! The grate: options, what it keeps of each cage, and one handler a call.
 
+mod exclusion;
 mod files;
 mod found;
 mod kernel;

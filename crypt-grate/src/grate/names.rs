@@ -6,10 +6,12 @@
 
 use super::state;
 use super::state::State;
-use grate_rs::constants::{SYS_FCHMODAT, SYS_FCHOWNAT, SYS_UTIMENSAT, error, fs};
-use grate_rs::kernel::{self, int};
+use grate_rs::constants::{
+    SYS_FCHMOD, SYS_FCHMODAT, SYS_FCHOWNAT, SYS_OPENAT, SYS_UTIMENSAT, error, fs,
+};
+use grate_rs::kernel::{self, OwnFd, int};
 use grate_rs::places::Place;
-use grate_rs::{Arg, Call, Errno, getcageid};
+use grate_rs::{Arg, CageFd, Call, Errno, getcageid};
 
 const EACCES: Errno = Errno(error::EACCES);
 const EXDEV: Errno = Errno(error::EXDEV);
@@ -81,7 +83,29 @@ fn change(
         own,
         (flags & !fs::AT_EMPTY_PATH) | fs::AT_SYMLINK_NOFOLLOW,
     ));
-    kernel::call(nr, own, &args)
+    match kernel::call(nr, own, &args) {
+        Err(Errno(error::ENOTSUP)) if nr == SYS_FCHMODAT => change_mode(&place, call.arg(rest)),
+        result => result,
+    }
+}
+
+/// Changes the mode of a file where fchmodat has no AT_SYMLINK_NOFOLLOW, by a descriptor of it.
+fn change_mode(place: &Place, mode: Arg) -> Result<i32, Errno> {
+    const FLAGS: i32 = fs::O_NOFOLLOW | fs::O_NONBLOCK | fs::O_CLOEXEC;
+    let stat = place.stat()?;
+    if !stat.is_regular() && !stat.is_directory() {
+        return Err(Errno(error::ENOTSUP));
+    }
+    let own = getcageid();
+    let [directory, name] = place.args();
+    let fd = kernel::call(
+        SYS_OPENAT,
+        own,
+        &[directory, name, int(own, FLAGS), int(own, 0)],
+    )?;
+    let file = OwnFd(CageFd { cage: own, fd });
+    state().check_key(file.0.stat()?.inode())?;
+    kernel::call(SYS_FCHMOD, own, &[file.0.arg(), mode])
 }
 
 /// chmod: path, mode.

@@ -119,7 +119,7 @@ fn sealed_size(state: &State, path: &PathArg, stat: Stat) -> Option<u64> {
         None => {
             let mut file = SealedFile::default();
             match file.identify(&storage, state.keys()) {
-                Ok(Content::Sealed) => file.len(&storage, state.keys()).ok(),
+                Ok(Content::Sealed) => Some(file.known_len()),
                 Ok(Content::Empty) => Some(0),
                 Ok(Content::Plain) | Err(_) => None,
             }

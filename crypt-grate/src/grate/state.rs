@@ -1,5 +1,6 @@
 //! What the grate keeps: the key, open files by cage and descriptor, sealed files by inode.
 
+use super::exclusion::ProgramLock;
 use super::found;
 use super::kernel::{self, Inode};
 use super::keyring::{self, KeyFiles};
@@ -14,7 +15,7 @@ use grate_rs::constants::{error, fs};
 use grate_rs::{CageFd, Descriptors, Errno, Held};
 use keys::KeyRing;
 use sealed::Params;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, Weak};
 
@@ -42,7 +43,13 @@ pub struct State {
     /// What is known of descriptors. What is not known is found out, see [`State::hold`].
     pub descriptors: Descriptors<Opened>,
     files: Mutex<HashMap<Inode, Weak<Mutex<SealedFile>>>>,
+    /// The files that were opened last, also when they are closed again: who comes back finds them as they
+    /// were left, and has no more to look at than whether they changed.
+    recent: Mutex<VecDeque<Arc<Mutex<SealedFile>>>>,
 }
+
+/// Files that are remembered when nobody has them open.
+const RECENT: usize = 8;
 
 /// What a descriptor refers to.
 #[derive(Clone, Debug)]
@@ -71,6 +78,8 @@ pub struct OpenFile {
     flags: AtomicI32,
     /// The file offset, in plaintext.
     pub offset: Mutex<u64>,
+    /// Its lock by flock(2), where the grate keeps that.
+    pub program_lock: ProgramLock,
 }
 
 impl Opened {
@@ -87,6 +96,7 @@ impl OpenFile {
             file,
             flags: AtomicI32::new(flags & Self::FLAGS),
             offset: Mutex::new(0),
+            program_lock: ProgramLock::default(),
         }
     }
 
@@ -155,6 +165,7 @@ impl State {
             random: Mutex::new(HostRandom::new()),
             descriptors: Descriptors::default(),
             files: Mutex::default(),
+            recent: Mutex::default(),
         })
     }
 
@@ -271,6 +282,9 @@ impl State {
         files.retain(|_, file| file.strong_count() > 0);
         let file = Arc::new(Mutex::new(SealedFile::default()));
         files.insert(inode, Arc::downgrade(&file));
+        let mut recent = lock(&self.recent);
+        recent.truncate(RECENT - 1);
+        recent.push_front(Arc::clone(&file));
         file
     }
 

@@ -1,7 +1,7 @@
 //! Which function serves which call. Calls that are not here pass untouched; [`crypt_grate::calls`]
 //! says of every call why it may, or may not.
 
-use super::{files, mapping, names, net, open, stat, transfer};
+use super::{exclusion, files, mapping, names, net, open, stat, transfer};
 use crypt_grate::calls::{self, Decision, HANDLED};
 use grate_rs::constants as nr;
 use grate_rs::{SyscallHandler, handler};
@@ -40,6 +40,7 @@ table! {
     SYS_EXIT => exit: net::exit,
     SYS_WAITPID => waitpid: net::wait4,
     SYS_FCNTL => fcntl: files::fcntl,
+    SYS_FLOCK => flock: exclusion::flock,
     SYS_FSYNC => fsync: files::fsync,
     SYS_FDATASYNC => fdatasync: files::fsync,
     SYS_TRUNCATE => truncate: files::truncate,

@@ -173,6 +173,10 @@ impl<S: Storage> Disk for OnDisk<'_, S> {
     fn discard(&self, range: Range<u64>) {
         self.0.discard(range);
     }
+
+    fn short_is_end(&self) -> bool {
+        self.0.short_is_end()
+    }
 }
 
 /// Chunks that were opened ahead of who reads them.
@@ -196,6 +200,10 @@ pub struct SealedFile {
     has_remains: bool,
     /// Whether this process has changed the file since it was compact.
     is_changed: bool,
+    /// Up to where it is known to have reached the disk, if the file does not say so yet, and how often it
+    /// was waited for since it did.
+    unmarked: Option<Moment>,
+    syncs: u32,
 }
 
 impl std::fmt::Debug for SealedFile {
@@ -222,6 +230,8 @@ impl SealedFile {
     fn forget(&mut self) {
         *self = Self {
             is_changed: self.is_changed,
+            unmarked: self.unmarked,
+            syncs: self.syncs,
             ..Self::default()
         };
     }
@@ -280,6 +290,11 @@ impl SealedFile {
         self.settled(storage, keys, |file, _| {
             Ok(file.volume.as_ref().map_or(0, Volume::size))
         })
+    }
+
+    /// Size of the plaintext when the file was looked at last.
+    pub fn known_len(&self) -> u64 {
+        self.volume.as_ref().map_or(0, Volume::size)
     }
 
     /// The first byte from `offset` on that is data, or, where `is_hole`, that is in a hole; the end

@@ -6,6 +6,9 @@ use rand_core::TryCryptoRng;
 use sealed::{FileKey, Moment, Volume};
 use std::ops::Range;
 
+/// How many times it is waited for the disk until the file says again how far that was.
+const SYNCS_A_MARK: u32 = 16;
+
 /// A sealed file that nobody else changes: its lock is held as long as this lives.
 pub struct Writer<'a, 's, S: Storage, R: TryCryptoRng + ?Sized> {
     file: &'a mut SealedFile,
@@ -81,15 +84,27 @@ impl SealedFile {
         self.volume.as_ref().map(Volume::moment)
     }
 
-    /// Notes in the file that all up to that moment has reached the disk. What comes of it is no
-    /// matter to who waited for the disk.
+    /// Takes note that all up to that moment has reached the disk. The file says so after the first time of an
+    /// epoch, after every so many more, and when it is closed: to write it each time would make every next
+    /// fsync wait for it. What comes of it is no matter to who waited for the disk.
     pub fn synced(&mut self, storage: &impl Storage, moment: Option<Moment>) {
-        let (Some(volume), Some(moment)) = (&mut self.volume, moment) else {
+        let Some(moment) = moment.filter(|_| storage.is_writable()) else {
             return;
         };
-        if !storage.is_writable() {
-            return;
+        self.unmarked = Some(moment);
+        self.syncs += 1;
+        let is_marked = self.volume.as_ref().is_some_and(Volume::is_marked);
+        if !is_marked || self.syncs >= SYNCS_A_MARK {
+            self.mark(storage);
         }
+    }
+
+    /// Writes the mark that is due.
+    fn mark(&mut self, storage: &impl Storage) {
+        self.syncs = 0;
+        let (Some(moment), Some(volume)) = (self.unmarked.take(), &mut self.volume) else {
+            return;
+        };
         if let Ok(_locked) = Locked::new(storage, LockMode::Exclusive)
             && matches!(volume.refresh(&OnDisk(storage)), Ok(true))
         {
@@ -102,7 +117,8 @@ impl SealedFile {
         self.is_changed
     }
 
-    /// Ends what this process does with the file: a long log behind it is worked in.
+    /// Ends what this process does with the file: it says how far it has reached the disk, and a long log behind
+    /// it is worked in.
     ///
     /// # Errors
     /// As [`SealedFile::writer`]. Nothing is lost then.
@@ -114,6 +130,7 @@ impl SealedFile {
         if !std::mem::take(&mut self.is_changed) {
             return Ok(());
         }
+        self.mark(storage);
         if !self.volume.as_ref().is_some_and(Volume::is_long) {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use crate::abi;
 use crate::errno::{self, answer, fail};
+use crate::seek;
 use crate::sys::{self, Errno, address, nr};
 use libc::{c_char, c_int, c_void, mode_t, off_t, size_t, ssize_t, stat as Stat};
 
@@ -106,8 +107,7 @@ unsafe extern "C" fn writev(fd: c_int, vectors: *const libc::iovec, count: c_int
 
 #[unsafe(no_mangle)]
 extern "C" fn lseek(fd: c_int, offset: off_t, whence: c_int) -> off_t {
-    // The result of the plain call has 32 bits. Lind has no other; where the base is 0 the
-    // runtime has one with 64.
+    // The result of the plain call has 32 bits. Where the base is 0 the runtime has one with 64.
     let result = if sys::base() == 0 {
         let mut position = 0u64;
         let args = [
@@ -119,8 +119,20 @@ extern "C" fn lseek(fd: c_int, offset: off_t, whence: c_int) -> off_t {
         // SAFETY: `position` is a place for a u64.
         unsafe { sys::syscall(nr::LLSEEK, &args) }.map(|_| position as off_t)
     } else {
-        // SAFETY: no addresses.
-        unsafe { sys::syscall(nr::LSEEK, &[int(fd), offset as u64, int(whence)]) }.map(off_t::from)
+        let raw = |offset: i64, whence: c_int| {
+            // SAFETY: no addresses.
+            match unsafe { sys::syscall(nr::LSEEK, &[int(fd), offset as u64, int(whence)]) } {
+                Ok(low) => low,
+                Err(Errno(errno)) => -errno,
+            }
+        };
+        let size = || {
+            let mut kernel = KernelStat::default();
+            // SAFETY: `kernel` has the size and layout that the call fills.
+            unsafe { sys::syscall(nr::FSTAT, &[int(fd), address(&raw mut kernel)]) }?;
+            Ok(kernel.size)
+        };
+        seek::wide(raw, size, offset, whence).map(|place| place as off_t)
     };
     result.unwrap_or_else(|error| off_t::from(fail(error)))
 }

@@ -21,6 +21,7 @@ mod file;
 mod heap;
 pub mod net;
 mod paths;
+pub mod seek;
 mod start;
 mod string;
 pub mod sys;

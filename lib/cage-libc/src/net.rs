@@ -69,6 +69,30 @@ impl Address {
         &self.bytes[..self.len as usize]
     }
 
+    /// Sets the length to that of the family, if nobody has told it.
+    fn measure(&mut self) {
+        if self.len as usize != Self::ROOM {
+            return;
+        }
+        let family = u16::from_le_bytes([self.bytes[0], self.bytes[1]]);
+        self.len = match i32::from(family) {
+            AF_INET => 16,
+            AF_INET6 => 28,
+            // Who connects has no name as a rule, and one that is cut is none.
+            _ => 2,
+        };
+    }
+
+    /// The port of an IPv4 or IPv6 address, of which no more need be there.
+    pub fn port(&self) -> Option<u16> {
+        let (family, rest) = self.as_bytes().split_first_chunk()?;
+        let port = rest.first_chunk()?;
+        match i32::from(u16::from_le_bytes(*family)) {
+            AF_INET | AF_INET6 => Some(u16::from_be_bytes(*port)),
+            _ => None,
+        }
+    }
+
     /// The path of a UNIX address; none when it is another, or has no name.
     pub fn path(&self) -> Option<&[u8]> {
         let (family, path) = self.as_bytes().split_first_chunk()?;
@@ -247,10 +271,10 @@ impl Socket {
         &self,
         call: impl FnOnce(u64, u64) -> Result<T, Errno>,
     ) -> Result<(T, Address), Errno> {
-        let mut room = MaybeUninit::new(Address {
-            bytes: [0; Address::ROOM],
-            len: Address::ROOM as u32,
-        });
+        // Lind's accept takes the room to be that of the family which stands there.
+        let mut empty = Address::new(&(AF_INET6 as u16).to_le_bytes());
+        empty.len = Address::ROOM as u32;
+        let mut room = MaybeUninit::new(empty);
         let place: *mut Address = room.as_mut_ptr();
         // SAFETY: the fields are inside of `room`.
         let (bytes, len) = unsafe { (&raw mut (*place).bytes, &raw mut (*place).len) };
@@ -270,9 +294,13 @@ impl Socket {
             // SAFETY: there is room for an address, and a place for its length.
             unsafe { sys::syscall(nr::ACCEPT4, &[int(self.0), at, len, int(flags)]) }.map(Self)
         })
+        .map(|(socket, mut from)| {
+            from.measure();
+            (socket, from)
+        })
     }
 
-    /// Its own address.
+    /// Its own address. Lind tells no more than the first 16 bytes of it.
     ///
     /// # Errors
     /// As getsockname(2).
@@ -284,7 +312,7 @@ impl Socket {
         .map(|(_, name)| name)
     }
 
-    /// The address of who it is connected to.
+    /// The address of who it is connected to; on Lind as for [`Socket::name`].
     ///
     /// # Errors
     /// As getpeername(2).

@@ -2,7 +2,7 @@
 
 use crate::constants::lind::GRATE_MEMORY_FLAG;
 use cage_libc::sys::{self, Arg, Errno};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 
 /// EFAULT, which a cage gets for an address that is not its own.
 const EFAULT: Errno = Errno(14);
@@ -22,8 +22,17 @@ pub struct Call {
     /// Its number.
     pub nr: u32,
     came: [Arg; 6],
-    goes: [Cell<Arg>; 6],
-    copies: RefCell<Vec<Box<[u8]>>>,
+    /// Few, if any: most calls pass on what came.
+    taken: RefCell<Vec<Taken>>,
+}
+
+/// What goes on in place of an argument that was taken.
+#[derive(Debug)]
+struct Taken {
+    index: usize,
+    goes: Arg,
+    /// What it points to.
+    _copy: Box<[u8]>,
 }
 
 /// An address in the memory of a cage.
@@ -45,6 +54,7 @@ pub fn own_buffer<T: ?Sized>(pointer: *const T) -> Arg {
 
 impl Call {
     /// A call from what the runtime passes.
+    #[inline]
     pub fn new(nr: u32, raw: [u64; 12]) -> Self {
         let came = std::array::from_fn(|index| Arg {
             value: raw[2 * index],
@@ -53,19 +63,30 @@ impl Call {
         Self {
             nr,
             came,
-            goes: came.map(Cell::new),
-            copies: RefCell::default(),
+            taken: RefCell::default(),
         }
     }
 
-    /// All arguments as they go on, to change some.
+    /// All arguments as they go on, to change some. Those that the call does not have are blank,
+    /// whatever came: Lind ends the run of who passes anything else to its kernel.
     pub fn args(&self) -> [Arg; 6] {
-        std::array::from_fn(|index| self.goes[index].get())
+        let mut args = self.came;
+        if let Some(entry) = calls::entry(self.nr) {
+            for arg in args.iter_mut().skip(entry.args.len()) {
+                arg.value = sys::UNUSED;
+            }
+        }
+        for taken in &*self.taken.borrow() {
+            args[taken.index] = taken.goes;
+        }
+        args
     }
 
     /// An argument (from 0) as it goes on, with its cage.
     pub fn arg(&self, index: usize) -> Arg {
-        self.goes[index].get()
+        let taken = self.taken.borrow();
+        let last = taken.iter().rev().find(|taken| taken.index == index);
+        last.map_or(self.came[index], |taken| taken.goes)
     }
 
     /// An argument of C type `int`.
@@ -140,13 +161,17 @@ impl Call {
     /// Has the call go on with these bytes in place of what an argument points to.
     pub(crate) fn replace(&self, index: usize, bytes: &[u8]) {
         let copy: Box<[u8]> = bytes.into();
-        self.goes[index].set(own_buffer(copy.as_ptr()));
-        self.copies.borrow_mut().push(copy);
+        self.take_away(index, own_buffer(copy.as_ptr()), copy);
+    }
+
+    fn take_away(&self, index: usize, goes: Arg, _copy: Box<[u8]>) {
+        let taken = Taken { index, goes, _copy };
+        self.taken.borrow_mut().push(taken);
     }
 
     /// Takes a buffer argument: its bytes are read piece by piece, and not passed on.
     pub fn take_buffer(&self, index: usize, len: u64) -> Vectors {
-        self.goes[index].set(NOWHERE);
+        self.take_away(index, NOWHERE, Box::default());
         vec![(self.place(index), len)]
     }
 
@@ -155,7 +180,7 @@ impl Call {
     /// # Errors
     /// EFAULT; EINVAL for a count out of range or lengths that add up to too much.
     pub fn take_vectors(&self, index: usize, count: i32) -> Result<Vectors, Errno> {
-        self.goes[index].set(NOWHERE);
+        self.take_away(index, NOWHERE, Box::default());
         self.place(index).read_iovecs(count)
     }
 

@@ -206,6 +206,10 @@ pub mod fs {
     pub const F_OFD_GETLK: i32 = 36;
     pub const F_OFD_SETLK: i32 = 37;
     pub const F_OFD_SETLKW: i32 = 38;
+    pub const LOCK_SH: i32 = 1;
+    pub const LOCK_EX: i32 = 2;
+    pub const LOCK_NB: i32 = 4;
+    pub const LOCK_UN: i32 = 8;
     pub const F_RDLCK: i16 = 0;
     pub const F_WRLCK: i16 = 1;
     pub const F_UNLCK: i16 = 2;

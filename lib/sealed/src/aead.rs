@@ -19,7 +19,7 @@ pub const TAG_LEN: usize = 16;
 
 /// Bytes of associated data of a chunk: its index, whether it is shorter than others, and zeros up to what
 /// vector code of Poly1305 takes at a time, for it is slow on all that follows odd blocks.
-const ASSOCIATED_DATA_LEN: usize = 64;
+pub const ASSOCIATED_DATA_LEN: usize = 64;
 
 /// The AEAD a file is sealed with. The number is the one in the header. Both have nonces of 192
 /// bits, which can be drawn at random for as long as anyone writes.
@@ -81,15 +81,38 @@ impl Run {
         self.first
     }
 
-    /// The pieces of the run, given how many bytes of plaintext it holds: the length of each, and
-    /// its index.
-    fn pieces(&self, plaintext_len: usize) -> impl Iterator<Item = (usize, u64)> + use<> {
+    /// The chunks of the run, given how many bytes of plaintext it holds.
+    pub fn pieces(&self, plaintext_len: usize) -> impl Iterator<Item = Piece> + use<> {
         let chunk_size = self.layout.chunk_size();
         let first = self.first;
         (0..plaintext_len.div_ceil(chunk_size)).map(move |i| {
             let len = chunk_size.min(plaintext_len - i * chunk_size);
-            (len, first.wrapping_add(i as u64))
+            Piece {
+                index: first.wrapping_add(i as u64),
+                len,
+                is_final: len < chunk_size,
+            }
         })
+    }
+}
+
+/// One chunk of a [`Run`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// Which of the file's chunks it is.
+    pub index: u64,
+    /// Bytes of plaintext.
+    pub len: usize,
+    is_final: bool,
+}
+
+impl Piece {
+    /// What the chunk's tag vouches for beside its bytes.
+    pub fn associated_data(&self) -> [u8; ASSOCIATED_DATA_LEN] {
+        let mut data = [0; ASSOCIATED_DATA_LEN];
+        data[..8].copy_from_slice(&self.index.to_le_bytes());
+        data[8] = u8::from(self.is_final);
+        data
     }
 }
 
@@ -166,22 +189,14 @@ impl Aead for Software {
     }
 }
 
-/// What the tag of a chunk vouches for beside its bytes.
-fn associated_data(index: u64, is_final: bool) -> [u8; ASSOCIATED_DATA_LEN] {
-    let mut data = [0; ASSOCIATED_DATA_LEN];
-    data[..8].copy_from_slice(&index.to_le_bytes());
-    data[8] = u8::from(is_final);
-    data
-}
-
 fn seal<A: AeadInOut>(
     aead: &A,
     run: Run,
     mut plaintext: &[u8],
     mut sealed: &mut [u8],
 ) -> Result<(), Error> {
-    for (len, index) in run.pieces(plaintext.len()) {
-        let is_final = len < run.layout.chunk_size();
+    for piece in run.pieces(plaintext.len()) {
+        let len = piece.len;
         let input = plaintext.split_off(..len).ok_or(Error::BufferSize)?;
         let nonce = sealed.split_off_mut(..NONCE_LEN).ok_or(Error::BufferSize)?;
         let output = sealed.split_off_mut(..len).ok_or(Error::BufferSize)?;
@@ -190,7 +205,7 @@ fn seal<A: AeadInOut>(
         let nonce = <&Nonce<A>>::try_from(&*nonce).map_err(|_| Error::BufferSize)?;
         let buffer = InOutBuf::new(input, output).map_err(|_| Error::BufferSize)?;
         let computed = aead
-            .encrypt_inout_detached(nonce, &associated_data(index, is_final), buffer)
+            .encrypt_inout_detached(nonce, &piece.associated_data(), buffer)
             .map_err(|_| Error::TooLarge)?;
         tag.copy_from_slice(&computed);
     }
@@ -203,8 +218,8 @@ fn open<A: AeadInOut>(
     mut sealed: &[u8],
     mut plaintext: &mut [u8],
 ) -> Result<(), Error> {
-    for (len, index) in run.pieces(plaintext.len()) {
-        let is_final = len < run.layout.chunk_size();
+    for piece in run.pieces(plaintext.len()) {
+        let len = piece.len;
         let output = plaintext.split_off_mut(..len).ok_or(Error::BufferSize)?;
         let nonce = sealed.split_off(..NONCE_LEN).ok_or(Error::BufferSize)?;
         let input = sealed.split_off(..len).ok_or(Error::BufferSize)?;
@@ -213,8 +228,8 @@ fn open<A: AeadInOut>(
         let nonce = <&Nonce<A>>::try_from(nonce).map_err(|_| Error::BufferSize)?;
         let tag = <&Tag<A>>::try_from(tag).map_err(|_| Error::BufferSize)?;
         let buffer = InOutBuf::new(input, output).map_err(|_| Error::BufferSize)?;
-        aead.decrypt_inout_detached(nonce, &associated_data(index, is_final), buffer, tag)
-            .map_err(|_| Error::ChunkCorrupt { index })?;
+        aead.decrypt_inout_detached(nonce, &piece.associated_data(), buffer, tag)
+            .map_err(|_| Error::ChunkCorrupt { index: piece.index })?;
     }
     Ok(())
 }
@@ -238,6 +253,7 @@ mod tests {
         let pieces = |len| -> alloc::vec::Vec<_> {
             Run::new(Layout::new(ChunkSize::MIN), 5)
                 .pieces(len)
+                .map(|piece| (piece.len, piece.index))
                 .collect()
         };
         assert_eq!(pieces(1024), [(512, 5), (512, 6)]);
@@ -278,9 +294,13 @@ mod tests {
 
     #[test]
     fn associated_data_is_little_endian_index_then_flag() {
+        let data = |first, len| {
+            let run = Run::new(Layout::new(ChunkSize::MIN), first);
+            run.pieces(len).next().unwrap().associated_data()
+        };
         for (data, begins) in [
-            (associated_data(0x0102, true), [2, 1, 0, 0, 0, 0, 0, 0, 1]),
-            (associated_data(7, false), [7, 0, 0, 0, 0, 0, 0, 0, 0]),
+            (data(0x0102, 5), [2, 1, 0, 0, 0, 0, 0, 0, 1]),
+            (data(7, 512), [7, 0, 0, 0, 0, 0, 0, 0, 0]),
         ] {
             assert_eq!(data[..9], begins);
             assert_eq!(data[9..], [0; 55]);

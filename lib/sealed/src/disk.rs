@@ -41,6 +41,12 @@ pub trait Disk {
 
     /// Gives the room of a range back, as far as that is possible. It need not read as zeros then.
     fn discard(&self, _range: Range<u64>) {}
+
+    /// Whether a read of fewer bytes than were asked for has come to the end of the file, as with a
+    /// regular file of Linux: nobody needs to read on to see it.
+    fn short_is_end(&self) -> bool {
+        false
+    }
 }
 
 /// Bytes in memory can be read like a disk, and nothing else.
@@ -103,9 +109,10 @@ pub(crate) fn read_full<D: Disk + ?Sized>(
     let mut done = 0;
     while done < buf.len() {
         let at = offset + done as u64;
-        match disk.read_at(&mut buf[done..], at).map_err(Failure::Disk)? {
-            0 => break,
-            read => done += read.min(buf.len() - done),
+        let read = disk.read_at(&mut buf[done..], at).map_err(Failure::Disk)?;
+        done += read.min(buf.len() - done);
+        if read == 0 || disk.short_is_end() {
+            break;
         }
     }
     buf[done..].fill(0);

@@ -259,6 +259,11 @@ impl<A: Aead> Volume<A> {
         out: &mut [u8],
         sealed: &mut vec::Vec<u8>,
     ) -> Result<(u64, usize), Failure<D::Error>> {
+        let at_hand = self.layout().chunk_len(first, self.size);
+        if at_hand <= out.len() && self.has_at_hand(disk, first, at_hand)? {
+            out[..at_hand].copy_from_slice(&self.edge.plaintext);
+            return Ok((1, at_hand));
+        }
         let mut tags = vec::Vec::new();
         let (mut start, mut len, mut sealed_len) = (0, 0, 0);
         let mut holes = 0;
@@ -338,21 +343,36 @@ impl<A: Aead> Volume<A> {
         }
     }
 
-    /// The plaintext of one chunk; zeros for a hole, nothing behind the end.
+    /// Whether a chunk of that length is in memory, and still the one of the file.
+    fn has_at_hand<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        index: u64,
+        len: usize,
+    ) -> Result<bool, Failure<D::Error>> {
+        if self.edge.index != index || len == 0 || self.edge.plaintext.len() != len {
+            return Ok(false);
+        }
+        Ok(match self.stored(disk, index)? {
+            Stored::At { tag, .. } => same(&tag, &self.edge.tag),
+            Stored::Hole => false,
+        })
+    }
+
+    /// The plaintext of one chunk; zeros for a hole, nothing behind the end. There is room for a full
+    /// one in the memory that it is in.
     fn chunk<D: Disk + ?Sized>(
         &mut self,
         disk: &D,
         index: u64,
     ) -> Result<Zeroizing<vec::Vec<u8>>, Failure<D::Error>> {
         let len = self.layout().chunk_len(index, self.size);
-        if let Stored::At { tag, .. } = self.stored(disk, index)?
-            && self.edge.index == index
-            && same(&tag, &self.edge.tag)
-            && self.edge.plaintext.len() == len
-        {
+        let room = self.layout().chunk_size();
+        if self.has_at_hand(disk, index, len)? && self.edge.plaintext.capacity() >= room {
             return Ok(core::mem::take(&mut self.edge.plaintext));
         }
-        let mut plaintext = Zeroizing::new(vec![0; len]);
+        let mut plaintext = Zeroizing::new(vec::Vec::with_capacity(room));
+        plaintext.resize(len, 0);
         self.read(disk, index, &mut plaintext)?;
         Ok(plaintext)
     }

@@ -23,6 +23,10 @@ pub(super) const ROOM: usize = 128;
 const PATH: usize = 2;
 /// Bytes of a `struct sockaddr_un`.
 const UNIX_LEN: usize = 110;
+/// Bytes of a `struct sockaddr_in6`.
+const INET6_LEN: usize = 28;
+/// Bytes of a `struct sockaddr_in`: of all addresses that Lind shows.
+const STRICT_LEN: usize = 16;
 
 /// A `struct sockaddr` of any family, or nothing.
 #[derive(Clone, Debug)]
@@ -109,6 +113,32 @@ impl Address {
         })
     }
 
+    /// Leaves of it what Lind shows of any: as much as an IPv4 address has.
+    fn cut(&mut self) {
+        self.len = self.len.min(STRICT_LEN);
+    }
+
+    /// Gives this address of the kernel's to the guest as Lind's accept does: the room is the size
+    /// of the family that stood there before, and nobody is told the length.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub(super) fn give_unmeasured(
+        &self,
+        call: &Call<'_>,
+        memory: &GuestMemory,
+        at: u64,
+    ) -> Result<(), Errno> {
+        let family = AddressFamily::from_raw(u16::from_ne_bytes(memory.read_array(at)?));
+        let room = match family {
+            AddressFamily::INET6 => INET6_LEN,
+            AddressFamily::UNIX => UNIX_LEN,
+            _ => STRICT_LEN,
+        };
+        let address = self.shown(call);
+        memory.write(at, &address.bytes()[..room.min(address.len)])
+    }
+
     /// This address of the kernel's as the cage knows it.
     fn shown(&self, call: &Call<'_>) -> Self {
         match self.name() {
@@ -134,7 +164,10 @@ impl Address {
         (memory, at): (&GuestMemory, u64),
         (len_memory, len_at): (&GuestMemory, u64),
     ) -> Result<(), Errno> {
-        let address = self.shown(call);
+        let mut address = self.shown(call);
+        if call.rt.strict {
+            address.cut();
+        }
         let room = i32::from_le_bytes(len_memory.read_array(len_at)?);
         let room = usize::try_from(room).map_err(|_| Errno::INVAL)?;
         memory.write(at, &address.bytes()[..room.min(address.len)])?;

@@ -1,15 +1,17 @@
 //! A native AEAD for guests: runs of chunks of the sealed file format, with the processor's vector
-//! and AES instructions, which WebAssembly does not have.
+//! and AES instructions, which WebAssembly does not have. [`Fast`] has the ciphers.
 //!
 //! Lind has no such calls; a guest uses them where `lind-get-memory-base` is 0 and else its own
 //! software. They know no file and keep no key: each call brings the key along.
 
+use super::fast::Fast;
 use super::{Call, Entry};
 use crate::image::Image;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use rustix::io::Errno;
-use sealed::aead::{Aead, Run, Software};
+use sealed::aead::{Piece, Run};
 use sealed::{ChunkSize, Cipher, Layout, NONCE_LEN, OVERHEAD};
+use std::hint::black_box;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -42,7 +44,7 @@ fn helpers() -> Option<&'static ThreadPool> {
 
 /// One call: what to do with which key, and where the bytes lie.
 struct Job {
-    aead: Software,
+    aead: Fast,
     layout: Layout,
     first: u64,
     plaintext: Place,
@@ -88,7 +90,7 @@ impl Job {
         key.copy_from_slice(&request[16..]);
         let layout = Layout::new(chunk_size);
         let job = Self {
-            aead: Software::from_content_key(cipher, &key),
+            aead: Fast::new(cipher, &key).ok_or(Errno::INVAL)?,
             layout,
             first: u64::from_le_bytes(first),
             plaintext: Place::of(call, 1)?,
@@ -109,7 +111,7 @@ impl Job {
     /// Works chunk by chunk, a long run on all processors.
     fn each_chunk(
         &self,
-        work: impl Fn(&Software, Run, &Part<'_>, &mut Buffers) -> Result<(), Errno> + Sync,
+        work: impl Fn(&Fast, Piece, &Part<'_>, &mut [u8]) -> Result<(), Errno> + Sync,
     ) -> Result<i32, Errno> {
         let chunks = self.chunks();
         let share = (SHARE / self.layout.chunk_size()).max(1) as u64;
@@ -147,40 +149,34 @@ impl Job {
         }
     }
 
-    /// Works through buffers of the host that stay in the processor's cache: guest memory can
+    /// Works through a buffer of the host that stays in the processor's cache: guest memory can
     /// change under our hands, so no reference to it is made.
     fn each_of(
         &self,
         chunks: Range<u64>,
-        work: &impl Fn(&Software, Run, &Part<'_>, &mut Buffers) -> Result<(), Errno>,
+        work: &impl Fn(&Fast, Piece, &Part<'_>, &mut [u8]) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let size = self.layout.chunk_size();
         let stored = size + OVERHEAD;
-        let mut buffers = Buffers {
-            plaintext: Zeroizing::new(vec![0; size]),
-            sealed: vec![0; stored],
-        };
-        for index in chunks {
+        let mut buffer = vec![0; stored];
+        let outcome = chunks.into_iter().try_for_each(|index| {
             // The last one may be shorter.
             let len = self.layout.chunk_len(index, self.plaintext.len);
-            buffers.plaintext.truncate(len);
-            buffers.sealed.truncate(len + OVERHEAD);
             let run = Run::new(self.layout, self.first.wrapping_add(index));
+            let piece = run.pieces(len).next().ok_or(Errno::INVAL)?;
             let part = Part {
                 plaintext: &self.plaintext.image,
                 plaintext_at: self.plaintext.element(index, size)?,
                 sealed: &self.sealed.image,
                 sealed_at: self.sealed.element(index, stored)?,
             };
-            work(&self.aead, run, &part, &mut buffers)?;
-        }
-        Ok(())
+            work(&self.aead, piece, &part, &mut buffer[..len + OVERHEAD])
+        });
+        // Wiped by vectors: `zeroize` takes it byte by byte, which is as long as sealing it.
+        buffer.fill(0);
+        black_box(&buffer);
+        outcome
     }
-}
-
-struct Buffers {
-    plaintext: Zeroizing<Vec<u8>>,
-    sealed: Vec<u8>,
 }
 
 /// Where one chunk lies.
@@ -193,28 +189,23 @@ struct Part<'a> {
 
 /// Seals; the nonces are in their places already. `EINVAL` for lengths that do not fit.
 fn seal(call: &Call<'_>) -> Result<i32, Errno> {
-    Job::of(call)?.each_chunk(|aead, run, part, buffers| {
+    Job::of(call)?.each_chunk(|aead, piece, part, chunk| {
+        let (nonce, rest) = chunk.split_at_mut(NONCE_LEN);
         let from = &part.plaintext.memory;
-        from.read(part.plaintext_at, &mut buffers.plaintext)?;
+        from.read(part.plaintext_at, &mut rest[..piece.len])?;
         let to = &part.sealed.memory;
-        to.read(part.sealed_at, &mut buffers.sealed[..NONCE_LEN])?;
-        aead.seal(run, &buffers.plaintext, &mut buffers.sealed)
-            .map_err(|_| Errno::INVAL)?;
-        to.write(part.sealed_at, &buffers.sealed)
+        to.read(part.sealed_at, nonce)?;
+        aead.seal(piece, chunk).map_err(|_| Errno::INVAL)?;
+        to.write(part.sealed_at, chunk)
     })
 }
 
 /// Opens. `EBADMSG` at the first chunk that does not authenticate; nothing of it is written, and
 /// those before it are the caller's to wipe.
 fn open(call: &Call<'_>) -> Result<i32, Errno> {
-    Job::of(call)?.each_chunk(|aead, run, part, buffers| {
-        part.sealed
-            .memory
-            .read(part.sealed_at, &mut buffers.sealed)?;
-        aead.open(run, &buffers.sealed, &mut buffers.plaintext)
-            .map_err(|_| Errno::BADMSG)?;
-        part.plaintext
-            .memory
-            .write(part.plaintext_at, &buffers.plaintext)
+    Job::of(call)?.each_chunk(|aead, piece, part, chunk| {
+        part.sealed.memory.read(part.sealed_at, chunk)?;
+        let plaintext = aead.open(piece, chunk).map_err(|_| Errno::BADMSG)?;
+        part.plaintext.memory.write(part.plaintext_at, plaintext)
     })
 }

@@ -50,6 +50,10 @@ fn epoll_ctl(call: &Call<'_>) -> Result<i32, Errno> {
         event = abi::epoll_event(&call.get(3)?);
         // Keeping the machine awake is not for a cage.
         event.events &= !(libc::EPOLLWAKEUP as u32);
+        if call.rt.strict {
+            // Lind keeps nothing but the descriptor.
+            event.u64 = u64::from(call.uint(2));
+        }
     }
     let (instance, file) = (call.target_file(0)?, call.target_file(2)?);
     // SAFETY: the event is in this frame.

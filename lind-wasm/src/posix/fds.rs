@@ -138,16 +138,6 @@ fn fcntl(call: &Call<'_>) -> Result<i32, Errno> {
     let (fd, number) = (call.int(0), call.int(2));
     let file = call.target_file(0)?;
     let command = call.int(1);
-    let of_descriptors = [
-        libc::F_DUPFD,
-        libc::F_DUPFD_CLOEXEC,
-        libc::F_GETFD,
-        libc::F_SETFD,
-        libc::F_GETFL,
-    ];
-    if !of_descriptors.contains(&command) {
-        check_open(&file)?;
-    }
     match command {
         libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
             let cloexec = command == libc::F_DUPFD_CLOEXEC;
@@ -164,10 +154,18 @@ fn fcntl(call: &Call<'_>) -> Result<i32, Errno> {
             // SAFETY: no memory is involved.
             answer(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, number) })
         }
+        libc::F_OFD_GETLK | libc::F_OFD_SETLK | libc::F_OFD_SETLKW if call.rt.strict => {
+            // Lind passes the address with the commands of process locks alone, and the number
+            // with these.
+            Err(Errno::FAULT)
+        }
+        libc::F_GETLK | libc::F_SETLK | libc::F_SETLKW if call.rt.strict => {
+            lock(call, &file, command)
+        }
         libc::F_GETLK | libc::F_OFD_GETLK => lock(call, &file, libc::F_OFD_GETLK),
         libc::F_SETLK | libc::F_OFD_SETLK => lock(call, &file, libc::F_OFD_SETLK),
         libc::F_SETLKW | libc::F_OFD_SETLKW => lock(call, &file, libc::F_OFD_SETLKW),
-        _ => Err(Errno::INVAL),
+        _ => check_open(&file).and(Err(Errno::INVAL)),
     }
 }
 
@@ -180,12 +178,16 @@ fn set_cloexec(call: &Call<'_>, cloexec: bool) -> Result<i32, Errno> {
 /// as they come, two cages could lock the same bytes, and a close in one would unlock another's.
 /// So they become locks of the open file description, which conflict between cages. Unlike true
 /// ones they are shared with a forked child, and kept when another descriptor of the same file is
-/// closed.
+/// closed. In strict mode they stay the process's, as on Lind.
 fn lock(call: &Call<'_>, file: &OwnedFd, command: i32) -> Result<i32, Errno> {
-    let mut lock = abi::flock(&call.get(3)?);
+    // The kernel looks at the descriptor first.
+    let bytes = call
+        .get(3)
+        .or_else(|errno| check_open(file).and(Err(errno)))?;
+    let mut lock = abi::flock(&bytes);
     // SAFETY: the lock is in this frame.
     answer(unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) })?;
-    if command == libc::F_OFD_GETLK {
+    if matches!(command, libc::F_GETLK | libc::F_OFD_GETLK) {
         call.put(3, &abi::flock_bytes(&lock))?;
     }
     Ok(0)

@@ -25,7 +25,7 @@ pub(super) const CALLS: &[Entry] = &[
     Entry::new(74, fsync),
     Entry::new(75, fdatasync),
     Entry::new(77, ftruncate),
-    Entry::new(78, getdents),
+    Entry::new(78, getdents_strictly),
     Entry::new(221, fadvise),
     Entry::new(277, sync_file_range),
     Entry::new(285, fallocate),
@@ -296,6 +296,10 @@ fn seek(file: &OwnedFd, offset: i64, whence: i32) -> Result<i64, Errno> {
 fn lseek(call: &Call<'_>) -> Result<i32, Errno> {
     let file = call.file(0)?;
     let (offset, whence) = (call.offset(1), call.int(2));
+    if call.rt.strict {
+        // Lind cuts it.
+        return seek(&file, offset, whence).map(|position| position as i32);
+    }
     if whence == libc::SEEK_SET && i32::try_from(offset).is_ok() {
         return seek(&file, offset, whence).map(|position| position as i32);
     }
@@ -393,6 +397,16 @@ fn getdents(call: &Call<'_>) -> Result<i32, Errno> {
         // No entry fits what can be reached, but one might fit what the guest meant.
         Err(Errno::INVAL) if (reached as u64) < len => Err(Errno::FAULT),
         other => other,
+    }
+}
+
+/// On Lind -1 stands for what the kernel finds wrong with the descriptor.
+fn getdents_strictly(call: &Call<'_>) -> Result<i32, Errno> {
+    match getdents(call) {
+        Err(errno) if call.rt.strict && !matches!(errno, Errno::BADF | Errno::FAULT) => {
+            Err(Errno::PERM)
+        }
+        listed => listed,
     }
 }
 

@@ -70,6 +70,11 @@ impl<'a> Lookup<'a> {
         path: Vec<u8>,
     ) -> Result<Self, Errno> {
         let root = &call.rt.root;
+        let path = match path.is_empty() && call.rt.strict && descriptor(call, dir)?.is_none() {
+            // Lind puts the current directory before it.
+            true => root.path_of(&cwd(call, index)?)?,
+            false => path,
+        };
         let from = match path.first() {
             None => return Err(Errno::NOENT),
             Some(b'/') => root.top(),

@@ -5,6 +5,7 @@ mod addresses;
 mod aead;
 mod devices;
 mod epoll;
+mod fast;
 mod fds;
 mod files;
 mod io;

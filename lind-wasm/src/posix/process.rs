@@ -60,6 +60,12 @@ fn clone(call: &Call<'_>) -> Result<i32, Errno> {
     if flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0 {
         return Err(Errno::NOSYS); // Threads are not served.
     }
+    if call.rt.strict && image.program.module.name().is_none_or(str::is_empty) {
+        call.rt.strict_violation(
+            call.caller,
+            format_args!("clone: its module has no name, which Lind needs to make another"),
+        );
+    }
     if !image.can_fork() {
         return Err(Errno::NOSYS);
     }
@@ -189,7 +195,8 @@ fn kill(call: &Call<'_>) -> Result<i32, Errno> {
     const SIGURG: i32 = 23;
     const SIGWINCH: i32 = 28;
     let signal = call.int(1);
-    if !(0..=64).contains(&signal) {
+    // Lind has no probe.
+    if !(0..=64).contains(&signal) || (call.rt.strict && signal == 0) {
         return Err(Errno::INVAL);
     }
     let pid = match call.int(0) {

@@ -206,8 +206,10 @@ fn accept(call: &Call<'_>, flags: i32) -> Result<i32, Errno> {
         )
     })?;
     peer.set_len(len);
-    if call.raw(1) != 0 {
-        give(call, &peer)?;
+    match call.raw(1) {
+        0 => {}
+        at if call.rt.strict => peer.give_unmeasured(call, &call.image_of(1)?.memory, at)?,
+        _ => give(call, &peer)?,
     }
     let cloexec = flags & libc::SOCK_CLOEXEC != 0;
     call.target.fds().insert(0, Arc::new(accepted), cloexec)

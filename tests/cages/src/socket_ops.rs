@@ -338,6 +338,18 @@ impl<'k> Player<'k> {
     /// An address that came out, as the story has it: ports and paths by what they are called.
     fn seen(&mut self, bytes: &[u8]) -> String {
         let family = bytes.first().map_or(0, |&family| i32::from(family));
+        let mut whole = bytes.to_vec();
+        if !self.wide && bytes.len() >= 16 {
+            // Lind shows no more, and not always how much that is.
+            whole.truncate(16);
+            if family == INET6 {
+                // What goes anywhere goes to this one.
+                whole.resize(28, 0);
+                whole[8..].fill(0);
+                whole[23] = 1;
+            }
+        }
+        let bytes = &whole[..];
         match family {
             INET | INET6 if bytes.len() >= 16 => {
                 let port = u16::from_be_bytes([bytes[2], bytes[3]]);
@@ -348,6 +360,7 @@ impl<'k> Player<'k> {
                 }
                 format!("family {family} port {known} rest {:x?}", &bytes[4..])
             }
+            UNIX if !self.wide => "a path".to_owned(),
             UNIX => {
                 let path = String::from_utf8_lossy(&bytes[2..]);
                 path.replace(&self.directory, "DIR/")
@@ -789,7 +802,13 @@ impl<'k> Player<'k> {
             self.call(232, &[int(instance), place, int(count), 0])
         };
         let got = result.map_or(0, |got| got as usize);
-        let got: Vec<&[u8]> = events.chunks(12).take(got).collect();
+        // Lind does not keep the data.
+        let len = if self.wide { 12 } else { 4 };
+        let got: Vec<&[u8]> = events
+            .chunks(12)
+            .take(got)
+            .map(|event| &event[..len])
+            .collect();
         format!("epoll_wait({shown}, {count}) = {result:?} {got:x?}")
     }
 

@@ -43,7 +43,13 @@ pub(super) fn trials() -> Vec<Trial> {
         ("the exit status is the program's", exit_status),
         ("files that are not sealed", plaintext_policy),
         ("--encrypt names what is sealed", subtrees),
-        ("several runs write one file", several_runs),
+        ("several runs write one file", || several_runs(&[])),
+        ("several runs write one file (strict)", || {
+            several_runs(&[0, 1, 2])
+        }),
+        ("strict runs and others write one file", || {
+            several_runs(&[1])
+        }),
         ("several keys open, the first seals", key_rings),
         ("a passphrase opens a wrapped key", passphrases),
         ("what can't be sealed is refused", what_cannot_be_sealed),
@@ -62,7 +68,8 @@ fn text() -> Vec<u8> {
 }
 
 /// Runs that know nothing of each other change the same chunks: no update is lost.
-fn several_runs() -> anyhow::Result<()> {
+/// Of the runs these are strict: those keep each other out by other locks than the rest.
+fn several_runs(strict: &[usize]) -> anyhow::Result<()> {
     const STRANDS: usize = 3;
     const COUNT: usize = 150;
     let fixture = &Fixture::new()?;
@@ -71,10 +78,17 @@ fn several_runs() -> anyhow::Result<()> {
         let runs: Vec<_> = (0..STRANDS)
             .map(|strand| {
                 scope.spawn(move || {
+                    let strict = strict.contains(&strand);
                     let (strand, strands) = (strand.to_string(), STRANDS.to_string());
                     let args = ["crypt-grate.cwasm", "--key", "/k.bin", "weave.cwasm"];
                     let own = ["/tmp/cloth", &strand, &strands, &COUNT.to_string()];
-                    fixture.run(&[args, own].concat())?.expect(0)
+                    let args = [args, own].concat();
+                    let run = Run {
+                        strict,
+                        args: args.into_iter().map(str::to_owned).collect(),
+                        ..Run::default()
+                    };
+                    fixture.start(&run)?.expect(0)
                 })
             })
             .collect();

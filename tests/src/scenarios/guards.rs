@@ -164,7 +164,8 @@ fn sealed_stream(strict: bool) -> anyhow::Result<()> {
     if strict {
         line.push(OsStr::new("--strict-lind"));
     }
-    line.extend(args.map(OsStr::new));
+    let args = args.map(|arg| fixture.named(arg, strict));
+    line.extend(args.iter().map(OsStr::new));
     line.push(OsStr::new("out what everybody reads"));
     command("sh".as_ref(), line)?;
     ensure!(fs::read(fixture.path("tmp/f"))? == sealed);

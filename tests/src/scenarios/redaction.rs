@@ -21,6 +21,7 @@ const STREAMS: &[&str] = &[
     "child first",
     "exec",
     "failed exec",
+    "failed calls",
     "dup",
 ];
 /// Ways to another end of a pipe or socket, which the program shows in hexadecimal.
@@ -222,8 +223,8 @@ fn one_file(strict: bool) -> anyhow::Result<()> {
         .arg("--root")
         .arg(fixture.path(""))
         .args(strict.then_some("--strict-lind"))
-        .args(REDACT)
-        .args(["leak.cwasm", "streams"]);
+        .args(REDACT.iter().map(|arg| fixture.named(arg, strict)))
+        .args(["leak.cwasm", "streams"].map(|arg| fixture.named(arg, strict)));
     ensure!(command.status()?.success(), "it failed");
     let text = fs::read_to_string(&out)?;
     ensure!(text == MASKED, "{text:?}");
@@ -265,8 +266,8 @@ fn hold(strict: bool) -> anyhow::Result<()> {
         .arg("--root")
         .arg(fixture.path(""))
         .args(strict.then_some("--strict-lind"))
-        .args(REDACT)
-        .args(["leak.cwasm", "half"])
+        .args(REDACT.iter().map(|arg| fixture.named(arg, strict)))
+        .args(["leak.cwasm", "half"].map(|arg| fixture.named(arg, strict)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
     let mut child = command.spawn()?;

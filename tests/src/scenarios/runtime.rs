@@ -29,7 +29,61 @@ pub(super) fn trials() -> Vec<Trial> {
             move || trace(strict),
         ));
     }
+    trials.push(trial("runtime/as on Lind (strict)".to_owned(), as_on_lind));
+    trials.push(trial(
+        "runtime/a module without a name can't fork (strict)".to_owned(),
+        nameless,
+    ));
     trials
+}
+
+/// Where Lind does otherwise than Linux, strict mode does too.
+fn as_on_lind() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let ran = run(&fixture, true, &["lind_facts.cwasm", "/tmp"])?.expect(0)?;
+    anyhow::ensure!(ran.text() == "as on Lind\n", "{}", ran.text());
+    // Under a grate that lets them pass they are the same.
+    let args = ["geteuid-grate.cwasm", "lind_facts.cwasm", "/tmp"];
+    run(&fixture, true, &args)?.expect(0)?;
+    // Nor is it so elsewhere, or it would show nothing.
+    run(&fixture, false, &["lind_facts.cwasm", "/tmp"])?.expect(1)?;
+    Ok(())
+}
+
+/// Lind needs a module's name to make another instance of it.
+fn nameless() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    for (name, is_refused) in [("", true), ("$forks", false)] {
+        let text = format!(
+            r#"(module {name}
+                 (import "env" "memory" (memory 1 1 shared))
+                 (import "lind" "lind-get-cage-id" (func $id (result i64)))
+                 (import "lind" "make-syscall"
+                   (func $call (param i32 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64)
+                     (result i32)))
+                 (global (export "epoch") (mut i64) (i64.const 0))
+                 (global (export "__stack_pointer") (mut i32) (i32.const 4096))
+                 (global (export "__stack_low") i32 (i32.const 64))
+                 (func (export "asyncify_start_unwind") (param i32))
+                 (func (export "asyncify_stop_unwind"))
+                 (func (export "asyncify_start_rewind") (param i32) unreachable)
+                 (func (export "asyncify_stop_rewind"))
+                 (func $make (param i32 i64) (result i32)
+                   (call $call (local.get 0) (i64.const 0) (call $id) (call $id)
+                     (local.get 1) (call $id) (i64.const 0) (call $id) (i64.const 0) (call $id)
+                     (i64.const 0) (call $id) (i64.const 0) (call $id) (i64.const 0) (call $id)))
+                 (func (export "_start") (result i32)
+                   ;; Without an argument it is a plain fork. It does not unwind, so that nothing
+                   ;; comes of it.
+                   (drop (call $make (i32.const 56) (i64.const 0)))
+                   unreachable))"#
+        );
+        std::fs::write(fixture.path("bin/nameless.wasm"), wat::parse_str(text)?)?;
+        let ran = run(&fixture, true, &["/bin/nameless.wasm"])?;
+        let refused = ran.code == 70 && ran.err.contains("has no name");
+        anyhow::ensure!(refused == is_refused, "{name:?}: {} {}", ran.code, ran.err);
+    }
+    Ok(())
 }
 
 fn run(fixture: &Fixture, strict: bool, args: &[&str]) -> anyhow::Result<crate::fixture::Ran> {

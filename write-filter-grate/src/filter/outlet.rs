@@ -161,6 +161,11 @@ impl Outlet {
 
     /// Ends the stream: everything goes out.
     pub fn finish(&self, fd: CageFd) {
+        self.end(fd, || ());
+    }
+
+    /// Ends the stream by `act`, after everything has gone out; nothing is written between the two.
+    pub fn end<T>(&self, fd: CageFd, act: impl FnOnce() -> T) -> T {
         let mut flow = self.flow();
         let flow = &mut *flow;
         flow.stream.finish(&mut flow.unsent);
@@ -171,6 +176,7 @@ impl Outlet {
         {}
         flow.unsent.clear();
         flow.since = None;
+        act()
     }
 
     /// As [`Outlet::finish`] after the program is gone.

@@ -35,6 +35,11 @@ pub fn is_unix(fd: CageFd) -> bool {
     own.as_deref().and_then(family) == Some(AF_UNIX)
 }
 
+/// Whether it is a socket that has a peer.
+pub fn is_connected(fd: CageFd) -> bool {
+    ask(SYS_GETPEERNAME, fd).is_some()
+}
+
 /// The peer of a socket that is connected by IPv4 or IPv6.
 pub fn peer(fd: CageFd) -> Option<SocketAddr> {
     address(&ask(SYS_GETPEERNAME, fd)?)

@@ -1,6 +1,7 @@
 //! How descriptors that are not files come to be: pipes and sockets.
 
 use super::filter;
+use super::peers;
 use super::redaction::Way;
 use grate_rs::constants::net;
 use grate_rs::kernel::pass;
@@ -75,12 +76,15 @@ pub fn accept(call: &Call) -> Result<i32, Errno> {
 }
 
 /// shutdown: descriptor, which directions. Nothing can be sent after it, so what is held goes out
-/// before.
+/// before: where it will not fail, for a program could write the other half of a secret then.
 pub fn shutdown(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    let way = filter().known.get(fd).and_then(|known| known.way);
-    if let (Some(Way::Out(outlet)), net::SHUT_WR | net::SHUT_RDWR) = (way, call.int(1)) {
-        outlet.finish(fd);
+    let held = filter().known.hold(fd)?;
+    let way = held.what().and_then(|known| known.way.as_ref());
+    match (way, call.int(1)) {
+        (Some(Way::Out(outlet)), net::SHUT_WR | net::SHUT_RDWR) if peers::is_connected(fd) => {
+            outlet.end(fd, || pass(call, 0))
+        }
+        _ => pass(call, 0),
     }
-    pass(call, 0)
 }

@@ -101,6 +101,8 @@ pub fn ctl(call: &Call) -> Result<i32, Errno> {
     let mut data = [0; 8];
     data.copy_from_slice(&given[4..]);
     let number = match operation {
+        // Lind keeps the descriptor alone.
+        _ if cage_libc::sys::base() != 0 => fd.fd as u64,
         poll::EPOLL_CTL_MOD => all.number_of(fd).unwrap_or(all.next),
         _ => all.next,
     };

@@ -7,5 +7,6 @@ mod entry;
 mod exact;
 mod generate;
 mod hostile;
+mod letting_go;
 mod reference;
 mod rule_file;

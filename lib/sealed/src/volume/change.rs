@@ -76,19 +76,21 @@ impl<A: Aead> Volume<A> {
         let mut assembled = Zeroizing::new(Vec::new());
         let plaintext = if before == 0 && after.is_empty() {
             data
+        } else if first == last {
+            // Changed where it is: there is room for all of it.
+            assembled = self.chunk(disk, first)?;
+            let len = assembled.len().max(before + data.len());
+            assembled.resize(len, 0);
+            assembled[before..before + data.len()].copy_from_slice(data);
+            &assembled
         } else {
             let old_first = match before {
                 0 => Zeroizing::default(),
                 _ => self.chunk(disk, first)?,
             };
-            let old_last;
-            let old_last = if after.is_empty() {
-                &[][..]
-            } else if last == first && before > 0 {
-                &old_first
-            } else {
-                old_last = self.chunk(disk, last)?;
-                &old_last
+            let old_last = match after.is_empty() {
+                true => Zeroizing::default(),
+                false => self.chunk(disk, last)?,
             };
             assembled.reserve_exact(before + data.len() + after.len());
             assembled.extend_from_slice(&old_first[..before.min(old_first.len())]);
@@ -108,9 +110,14 @@ impl<A: Aead> Volume<A> {
         self.place(first, plaintext, &mut pieces);
         self.commit(disk, rng, size, &pieces)?;
         // Who writes on from here, or once more, has the chunk at hand.
-        let kept = plaintext.len() - (plaintext.len() - 1) % layout.chunk_size() - 1;
         if before > 0 || layout.offset_in_chunk(end) != 0 {
-            self.keep_edge(last, &plaintext[kept..]);
+            let kept = plaintext.len() - (plaintext.len() - 1) % layout.chunk_size() - 1;
+            if kept > 0 || assembled.is_empty() {
+                let mut chunk = Vec::with_capacity(layout.chunk_size());
+                chunk.extend_from_slice(&plaintext[kept..]);
+                assembled = Zeroizing::new(chunk);
+            }
+            self.keep_edge(last, assembled);
         }
         Ok(())
     }
@@ -149,8 +156,8 @@ impl<A: Aead> Volume<A> {
             plaintext,
         });
         self.commit(disk, rng, size, piece.as_slice())?;
-        if let Some((index, plaintext)) = &edge {
-            self.keep_edge(*index, plaintext);
+        if let Some((index, plaintext)) = edge {
+            self.keep_edge(index, plaintext);
         }
         Ok(())
     }
@@ -466,14 +473,19 @@ impl<A: Aead> Volume<A> {
     }
 
     /// Keeps a chunk that was just written, in plaintext.
-    fn keep_edge(&mut self, index: u64, plaintext: &[u8]) {
+    fn keep_edge(&mut self, index: u64, plaintext: Zeroizing<Vec<u8>>) {
         if let Some(Stored::At { tag, .. }) = self.changed.get(&index) {
             self.edge = Edge {
                 index,
                 tag: *tag,
-                plaintext: Zeroizing::new(plaintext.to_vec()),
+                plaintext,
             };
         }
+    }
+
+    /// Whether there is a mark of this epoch.
+    pub fn is_marked(&self) -> bool {
+        self.log.durable > self.superblock.counter
     }
 
     /// Notes on the disk that what there was at that moment has reached it.

@@ -21,6 +21,10 @@ const RUN: usize = 1 << 20;
 /// Bytes behind the groups that a file at rest may have.
 const SLACK: u64 = 2 << 20;
 
+/// Bytes of plaintext that a file at rest may have changed and not synced: who opens it has to look at all of
+/// them.
+const LOOSE: u64 = 4 << 20;
+
 impl<A: Aead> Volume<A> {
     /// Brings chunks and tree up to date, and begins a new epoch with an empty log.
     ///
@@ -110,7 +114,8 @@ impl<A: Aead> Volume<A> {
         disk.write_at(&run, start).map_err(Failure::Disk)
     }
 
-    /// Makes a file compact behind which much lies: its log, or what it was longer by. Does nothing to others,
+    /// Makes a file compact behind which much lies: its log, or what it was longer by; or of which much is not
+    /// known to have reached the disk. Does nothing to others,
     /// so that the end of a program that wrote a little waits for no disk.
     ///
     /// # Errors
@@ -121,10 +126,9 @@ impl<A: Aead> Volume<A> {
         rng: &mut R,
     ) -> Result<(), Failure<D::Error>> {
         let end = self.data_end()?;
-        if !self.lies_far_behind(end) {
-            return Ok(());
-        }
-        if disk.size().map_err(Failure::Disk)? <= end.saturating_add(SLACK) {
+        let is_short = !self.lies_far_behind(end)
+            || disk.size().map_err(Failure::Disk)? <= end.saturating_add(SLACK);
+        if is_short && !self.is_loose() {
             return Ok(());
         }
         self.checkpoint(disk, rng)?;
@@ -135,7 +139,13 @@ impl<A: Aead> Volume<A> {
 
     /// Whether [`Volume::compact`] may have something to do, as far as is known without a look at the disk.
     pub fn is_long(&self) -> bool {
-        self.data_end().is_ok_and(|end| self.lies_far_behind(end))
+        self.is_loose() || self.data_end().is_ok_and(|end| self.lies_far_behind(end))
+    }
+
+    /// Whether much was changed that is not known to have reached the disk.
+    fn is_loose(&self) -> bool {
+        let changed = (self.changed.len() * self.layout().chunk_size()) as u64;
+        changed > LOOSE && self.log.durable < self.log.counter
     }
 
     /// Whether anything may lie far behind the end, as far as is known without a look at the disk.

@@ -10,9 +10,10 @@ use crate::aead::Aead;
 use crate::disk::read_full;
 use crate::layout::{HEAD_LEN, OVERHEAD};
 use crate::mac::{About, MAC_LEN, Mac, same};
-use crate::record::{FIXED_LEN, Kind, Part, Record, Start};
+use crate::record::{FIXED_LEN, Kind, Part, Record, Start, tags_of};
 use crate::superblock::{MARK_LEN, SECTOR_LEN, SUPERBLOCK_LEN, Superblock, parse_mark};
-use crate::volume::{Stored, Volume};
+use crate::tree::HOLE;
+use crate::volume::{Edge, Stored, Volume};
 use crate::{Disk, Error, Failure, FileCipher, TAG_LEN};
 use zeroize::Zeroizing;
 
@@ -20,6 +21,9 @@ pub use salvage::{Found, Salvage};
 
 /// Bytes of the log that are read at a time.
 const PIECE: usize = 32 << 10;
+
+/// Bytes of sealed chunks that are looked at together.
+const MANY: usize = 256 << 10;
 
 /// Bytes that are read first: header, superblock, mark, and the log of a small file.
 const FIRST: usize = 4096;
@@ -206,9 +210,13 @@ impl<A: Aead> Volume<A> {
             }
             .into());
         }
-        // Who reads while another process makes a checkpoint may have seen parts of both.
-        let is_certain =
-            ends && (volume.log.counter == superblock.counter || !volume.has_successor(disk)?);
+        // Who reads while another process makes a checkpoint may have seen parts of both, unless it was
+        // all read at once.
+        let at_once = len < FIRST && ahead.start == 0;
+        let is_certain = ends
+            && (at_once
+                || volume.log.counter == superblock.counter
+                || !volume.has_successor(disk)?);
         Ok(Opened {
             volume: Some(volume),
             is_certain,
@@ -238,11 +246,14 @@ impl<A: Aead> Volume<A> {
         let apart = (self.log.at - from.min(self.log.at)) as usize;
         // One look, but where the log went on elsewhere right here.
         let near = apart <= 2 * SECTOR_LEN;
-        let mut bytes = vec![0; if near { apart + FIXED_LEN } else { MAC_LEN }];
+        let mut bytes = [0; 2 * SECTOR_LEN + FIXED_LEN];
+        let bytes = &mut bytes[..if near { apart + FIXED_LEN } else { MAC_LEN }];
         // Mostly the file ends right there, and one call tells it.
-        let len = match disk.read_at(&mut bytes, from).map_err(Failure::Disk)? {
-            MAC_LEN => MAC_LEN,
-            _ => read_full(disk, &mut bytes, from)?,
+        let read = disk.read_at(bytes, from).map_err(Failure::Disk)?;
+        let len = if read == MAC_LEN || read == bytes.len() {
+            read
+        } else {
+            read_full(disk, bytes, from)?
         };
         if len < MAC_LEN || bytes[..MAC_LEN] != self.log.chain {
             return Ok(false);
@@ -296,7 +307,7 @@ impl<A: Aead> Volume<A> {
 
     /// The last record with which all that the log names is there.
     fn last_that_counts<D: Disk + ?Sized>(
-        &self,
+        &mut self,
         disk: &D,
         ahead: &mut Ahead,
         history: History,
@@ -305,19 +316,74 @@ impl<A: Aead> Volume<A> {
         let mut versions = history.versions;
         // Those that are there to the end, then those that an earlier end brings back.
         versions.sort_by_key(|version| core::cmp::Reverse(version.until));
-        for version in versions {
-            if version.until <= last {
-                break;
+        let mut rest = versions.as_slice();
+        while let Some(version) = rest.first().filter(|version| version.until > last) {
+            let count = self.together(rest, last);
+            if count > 1 && self.are_there(disk, ahead, &rest[..count])? {
+                rest = &rest[count..];
+                continue;
             }
-            if version.since <= last && !self.is_there(disk, ahead, &version)? {
+            if version.since <= last && !self.is_there(disk, ahead, version)? {
                 last = version.since - 1;
             }
+            rest = &rest[1..];
         }
         Ok(last)
     }
 
-    fn is_there<D: Disk + ?Sized>(
+    /// How many of the first versions are full chunks that lie one behind the other, and count as things are.
+    fn together(&self, versions: &[Version], last: u64) -> usize {
+        let layout = *self.layout();
+        let most = MANY / layout.sealed_chunk_len();
+        let place = |version: &Version| match version.stored {
+            Stored::At { offset, len, .. }
+                if len == layout.chunk_size() && version.since <= last && version.until > last =>
+            {
+                Some((version.index, offset))
+            }
+            _ => None,
+        };
+        let Some((first, start)) = versions.first().and_then(place) else {
+            return 0;
+        };
+        let expected = (0..most as u64).map(|i| {
+            let offset = start + i * layout.sealed_chunk_len() as u64;
+            Some((first + i, offset))
+        });
+        let found = versions.iter().map(place);
+        found
+            .zip(expected)
+            .take_while(|(found, expected)| found == expected)
+            .count()
+    }
+
+    /// Whether all these chunks, which lie one behind the other, are where records say.
+    fn are_there<D: Disk + ?Sized>(
         &self,
+        disk: &D,
+        ahead: &mut Ahead,
+        versions: &[Version],
+    ) -> Result<bool, Failure<D::Error>> {
+        let (Some(first), layout) = (versions.first(), *self.layout()) else {
+            return Ok(true);
+        };
+        let Stored::At { offset, .. } = first.stored else {
+            return Ok(false);
+        };
+        let sealed = ahead.get(disk, offset, versions.len() * layout.sealed_chunk_len())?;
+        let mut plaintext = Zeroizing::new(vec![0; versions.len() * layout.chunk_size()]);
+        let opened = self.cipher.open_chunks(first.index, sealed, &mut plaintext);
+        let mut tags = tags_of(&layout, sealed).zip(versions);
+        let named = |stored: Stored| match stored {
+            Stored::At { tag, .. } => tag,
+            Stored::Hole => HOLE,
+        };
+        Ok(opened.is_ok() && tags.all(|(found, version)| same(&found, &named(version.stored))))
+    }
+
+    /// Whether a chunk is where a record says. One that counts now is kept for who reads it next.
+    fn is_there<D: Disk + ?Sized>(
+        &mut self,
         disk: &D,
         ahead: &mut Ahead,
         version: &Version,
@@ -326,11 +392,20 @@ impl<A: Aead> Volume<A> {
             return Ok(true);
         };
         let sealed = ahead.get(disk, offset, len + OVERHEAD)?;
-        let mut plaintext = Zeroizing::new(vec![0; len]);
+        let mut plaintext = Zeroizing::new(Vec::with_capacity(self.layout().chunk_size()));
+        plaintext.resize(len, 0);
         let opened = self
             .cipher
             .open_chunks(version.index, sealed, &mut plaintext);
-        Ok(opened.is_ok() && same(&sealed[sealed.len() - TAG_LEN..], &tag))
+        let is_there = opened.is_ok() && same(&sealed[sealed.len() - TAG_LEN..], &tag);
+        if is_there && version.until == u64::MAX {
+            self.edge = Edge {
+                index: version.index,
+                tag,
+                plaintext,
+            };
+        }
+        Ok(is_there)
     }
 
     fn next_record<D: Disk + ?Sized>(

@@ -3,4 +3,6 @@
 mod entry;
 mod hostile;
 mod support;
+mod tamper;
+mod trees;
 mod vectors;

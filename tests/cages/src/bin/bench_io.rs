@@ -1,8 +1,10 @@
 //! Times one kind of I/O: `bench_io OP FILE SIZE CALL COUNT`.
 //!
-//! On one file OP is `write` or `append` (the file is made anew), `read`, `randread` or
-//! `randwrite`; SIZE is that of the file, CALL that of one call, COUNT how many calls. On many
-//! small files in the directory FILE it is `make` (open, write, close), `open` (open, read, close)
+//! On one file OP is `write` or `append` (the file is made anew), `overwrite`, `read`, `randread` or
+//! `randwrite`; SIZE is that of the file, CALL that of one call, COUNT how many calls. `syncwrite` and
+//! `syncappend` make an fsync after each call. `truncate` makes the file anew and extends it to SIZE, `openlarge`
+//! opens a file of SIZE with a CALL of data in every mebibyte, which it makes first, and reads one of
+//! them. On many small files in the directory FILE it is `make` (open, write, close), `open` (open, read, close)
 //! or `stat`; CALL is the size of each, COUNT how many there are, SIZE that of all. Prints the
 //! nanoseconds that it took, the number of calls or files, and the nanoseconds of an fsync
 //! afterwards.
@@ -19,7 +21,12 @@ use cage_libc::sys::{self, Errno, nr};
 #[derive(Clone, Copy)]
 enum Op {
     Write,
+    Overwrite,
+    SyncWrite,
     Append,
+    SyncAppend,
+    Truncate,
+    OpenLarge,
     Read,
     RandomRead,
     RandomWrite,
@@ -29,9 +36,14 @@ enum Op {
 }
 
 /// What OP is called on the command line.
-const OPS: [(&str, Op); 8] = [
+const OPS: [(&str, Op); 13] = [
     ("write", Op::Write),
+    ("overwrite", Op::Overwrite),
+    ("syncwrite", Op::SyncWrite),
     ("append", Op::Append),
+    ("syncappend", Op::SyncAppend),
+    ("truncate", Op::Truncate),
+    ("openlarge", Op::OpenLarge),
     ("read", Op::Read),
     ("randread", Op::RandomRead),
     ("randwrite", Op::RandomWrite),
@@ -80,6 +92,8 @@ fn parse() -> Option<Task> {
 fn run(task: &Task) -> Result<()> {
     let (took, sync) = match task.op {
         Op::Make | Op::Open | Op::Stat => (small_files(task)?, 0),
+        Op::Truncate => (truncations(task)?, 0),
+        Op::OpenLarge => (large_opens(task)?, 0),
         _ => one_file(task)?,
     };
     println!("{took} {} {sync}", task.count);
@@ -105,14 +119,54 @@ fn one_file(task: &Task) -> Result<(u128, u128)> {
         if moved != buf.len() {
             return Err(Error::other(format!("a call moved {moved} bytes only")));
         }
+        if matches!(task.op, Op::SyncWrite | Op::SyncAppend) {
+            file.sync_all()?;
+        }
     }
     let calls = start.elapsed().as_nanos();
 
     let start = Instant::now();
-    if matches!(task.op, Op::Write | Op::Append | Op::RandomWrite) {
+    if matches!(
+        task.op,
+        Op::Write | Op::Overwrite | Op::Append | Op::RandomWrite
+    ) {
         file.sync_all()?;
     }
     Ok((calls, start.elapsed().as_nanos()))
+}
+
+/// Nanoseconds of making a file that is one hole.
+fn truncations(task: &Task) -> Result<u128> {
+    let start = Instant::now();
+    for _ in 0..task.count {
+        File::create(&task.file)?.set_len(task.size)?;
+    }
+    Ok(start.elapsed().as_nanos())
+}
+
+/// Nanoseconds of opening a large file and reading a little of it.
+fn large_opens(task: &Task) -> Result<u128> {
+    const APART: u64 = 1 << 20;
+    let mut buf = content(task.call);
+    let file = File::create(&task.file)?;
+    let moved = |fd: i32, number: u32, buf: &mut [u8], offset: u64| match transfer_at(
+        number, fd, buf, offset,
+    ) {
+        Ok(moved) if moved == buf.len() => Ok(()),
+        Ok(moved) => Err(Error::other(format!("a call moved {moved} bytes only"))),
+        Err(Errno(number)) => Err(Error::from_raw_os_error(number)),
+    };
+    for number in 0..task.size / APART {
+        moved(file.as_raw_fd(), nr::PWRITE, &mut buf, number * APART)?;
+    }
+    drop(file);
+    let mut offsets = Offsets::new(task.size, APART as usize);
+    let start = Instant::now();
+    for _ in 0..task.count {
+        let file = File::open(&task.file)?;
+        moved(file.as_raw_fd(), nr::PREAD, &mut buf, offsets.next())?;
+    }
+    Ok(start.elapsed().as_nanos())
 }
 
 /// Nanoseconds of all files.
@@ -154,8 +208,8 @@ fn open(task: &Task) -> Result<File> {
     let mut options = OpenOptions::new();
     match task.op {
         Op::Read | Op::RandomRead => options.read(true),
-        Op::RandomWrite => options.write(true),
-        Op::Append => {
+        Op::Overwrite | Op::SyncWrite | Op::RandomWrite => options.write(true),
+        Op::Append | Op::SyncAppend => {
             // Emptied first: std refuses to append to a file that it truncates.
             File::create(&task.file)?;
             options.append(true)

@@ -203,6 +203,8 @@ fn record_locks(checks: &mut Checks, path: &core::ffi::CStr, fd: i32) -> Result<
         done.map(|_| (i16::from_le_bytes([lock[0], lock[1]]), word(8), word(16)))
     };
     let other = open(path, 2)?;
+    // Where they are the whole process's, nobody here is kept out, or sees one.
+    let apart = sys::base() == 0;
     // The last 100 bytes of 5000, by way of the end; then 10 from the offset on, which is 5000.
     checks.equal(
         "locks the end",
@@ -212,9 +214,21 @@ fn record_locks(checks: &mut Checks, path: &core::ffi::CStr, fd: i32) -> Result<
     checks.equal(
         "seen at",
         ask(other, GET, WRITE, 0, 0, 0),
-        Ok((WRITE, 4900, 100)),
+        Ok(if apart {
+            (WRITE, 4900, 100)
+        } else {
+            (UNLOCK, 0, 0)
+        }),
     );
-    checks.equal("kept out", ask(other, SET, WRITE, 0, 4950, 1), Err(EAGAIN));
+    checks.equal(
+        "kept out",
+        ask(other, SET, WRITE, 0, 4950, 1),
+        if apart {
+            Err(EAGAIN)
+        } else {
+            Ok((WRITE, 4950, 1))
+        },
+    );
     checks.equal(
         "beside it",
         ask(other, SET, WRITE, 0, 4899, 1).is_ok(),
@@ -229,7 +243,11 @@ fn record_locks(checks: &mut Checks, path: &core::ffi::CStr, fd: i32) -> Result<
     checks.equal(
         "seen there",
         ask(other, GET, WRITE, 0, 4900, 0),
-        Ok((WRITE, 5000, 10)),
+        Ok(if apart {
+            (WRITE, 5000, 10)
+        } else {
+            (UNLOCK, 4900, 0)
+        }),
     );
     checks.equal(
         "before the file",
@@ -250,7 +268,7 @@ fn record_locks(checks: &mut Checks, path: &core::ffi::CStr, fd: i32) -> Result<
     checks.equal(
         "seen without an end",
         ask(other, GET, WRITE, 0, 9, 1),
-        Ok((WRITE, 0, 0)),
+        Ok(if apart { (WRITE, 0, 0) } else { (UNLOCK, 9, 1) }),
     );
     // Locks are advice: a write through another descriptor goes on.
     checks.equal(
@@ -260,6 +278,46 @@ fn record_locks(checks: &mut Checks, path: &core::ffi::CStr, fd: i32) -> Result<
     );
     checks.equal("unlocks all", ask(fd, SET, UNLOCK, 0, 0, 0).is_ok(), true);
     call(3, &[other as u64]).map(drop)
+}
+
+/// flock(2) keeps others out, by the open file, whoever keeps the locks.
+fn whole_locks(checks: &mut Checks) -> Result<(), Errno> {
+    const SHARED: u64 = 1;
+    const EXCLUSIVE: u64 = 2;
+    const NOW: u64 = 4;
+    const UNLOCK: u64 = 8;
+    let path = c"/tmp/locked";
+    let (one, other) = (open(path, 0o102)?, open(path, 2)?);
+    let copy = call(32, &[one as u64])?;
+    let flock = |fd: i32, operation: u64| call(73, &[fd as u64, operation]);
+    checks.equal("shared", flock(one, SHARED), Ok(0));
+    checks.equal("by both", flock(other, SHARED | NOW), Ok(0));
+    checks.equal(
+        "not for one alone",
+        flock(one, EXCLUSIVE | NOW),
+        Err(EAGAIN),
+    );
+    checks.equal("unlocked", flock(other, UNLOCK), Ok(0));
+    checks.equal("for one alone", flock(one, EXCLUSIVE | NOW), Ok(0));
+    checks.equal("its copy's too", flock(copy, EXCLUSIVE | NOW), Ok(0));
+    checks.equal("kept out", flock(other, SHARED | NOW), Err(EAGAIN));
+    checks.equal("no operation", flock(one, 3), Err(EINVAL));
+    checks.equal("writes go on", write(other, b"x"), Ok(1));
+    checks.equal("and keep it", flock(other, SHARED | NOW), Err(EAGAIN));
+    let waiting = sys::fork()?;
+    if waiting == 0 {
+        let mine = open(path, 2);
+        let locked = mine.and_then(|fd| flock(fd, EXCLUSIVE));
+        std::process::exit(i32::from(locked.is_err()))
+    }
+    std::thread::sleep(std::time::Duration::from_millis(30));
+    // The child has copies of both; its own end gives nothing back.
+    checks.equal("given back", flock(one, UNLOCK), Ok(0));
+    checks.equal("for who waited", sys::waitpid(waiting, 0), Ok((waiting, 0)));
+    checks.equal("by its end", flock(other, EXCLUSIVE | NOW), Ok(0));
+    call(3, &[other as u64])?;
+    checks.equal("by a close", flock(one, EXCLUSIVE | NOW), Ok(0));
+    Ok(())
 }
 
 /// Several cages append lines to one file, each through a descriptor of its own: no line is lost
@@ -302,7 +360,9 @@ fn together(checks: &mut Checks) -> Result<(), Errno> {
 
 fn main() {
     let mut checks = Checks(0);
-    let ran = differences(&mut checks).and_then(|()| together(&mut checks));
+    let ran = differences(&mut checks)
+        .and_then(|()| whole_locks(&mut checks))
+        .and_then(|()| together(&mut checks));
     checks.equal("the checks themselves", ran, Ok(()));
     std::process::exit(i32::from(checks.0 > 0))
 }

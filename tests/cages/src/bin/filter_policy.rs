@@ -477,7 +477,9 @@ fn relative(checks: &mut Checks, names: &Names) {
         checks.close(fd);
         checks.equal("truncate", path_call(TRUNCATE, path, &[1]), EPERM);
     }
-    checks.equal("no name", open("", O_RDWR), ENOENT);
+    // Lind takes no name for the current directory's.
+    let nameless = if sys::base() == 0 { ENOENT } else { EISDIR };
+    checks.equal("no name", open("", O_RDWR), nameless);
     checks.equal("chdir", path_call(nr::CHDIR, "/", &[]), Ok(0));
 }
 

@@ -16,6 +16,7 @@ const O_CREAT: i32 = 0o100;
 const O_TRUNC: i32 = 0o1000;
 const O_APPEND: i32 = 0o2000;
 const O_CLOEXEC: i32 = 0o2000000;
+const DUP3: u32 = 292;
 const SENDFILE: u32 = 40;
 const COPY_FILE_RANGE: u32 = 326;
 const FALLOCATE: u32 = 285;
@@ -169,6 +170,29 @@ fn to_stdout(way: &str) -> Option<Outcome> {
             }
             write(copy, second)
         })(),
+        "failed calls" => TEXT.iter().try_for_each(|byte| {
+            write(1, &[*byte])?;
+            // Calls that would end the stream, or move it on, if they did not fail.
+            let calls: &[(u32, &[u64])] = &[
+                (nr::SHUTDOWN, &[1, 1]),
+                (nr::SHUTDOWN, &[1, 2]),
+                (nr::SHUTDOWN, &[1, 3]),
+                (nr::DUP2, &[77, 1]),
+                (DUP3, &[77, 1, 0]),
+                (DUP3, &[1, 1, 0]),
+                (nr::CLOSE, &[77]),
+                (nr::LSEEK, &[1, 0, 9]),
+                (nr::FTRUNCATE, &[1, u64::MAX]),
+                (nr::CONNECT, &[1, address(TEXT.as_ptr()), 0]),
+                (nr::SENDTO, &[1, address(TEXT.as_ptr()), u64::MAX, 0, 0, 0]),
+                (nr::WRITE, &[1, address(TEXT.as_ptr()), u64::MAX]),
+                (nr::EXECVE, &[0, 0, 0]),
+            ];
+            match calls.iter().find(|(number, args)| call(*number, args).is_ok()) {
+                Some((number, _)) => Err(format!("call {number} did not fail")),
+                None => Ok(()),
+            }
+        }),
         "dup" => (|| {
             let copy = done("dup", call(nr::DUP, &[1]))?;
             write(copy, first)?;

@@ -3,6 +3,13 @@
 use cage_libc::sys;
 use std::error::Error;
 
+/// The program that the children execute: `/bin/geteuid.cwasm` unless the first argument says
+/// otherwise.
+fn program() -> String {
+    let named = std::env::args().nth(1);
+    named.unwrap_or_else(|| "/bin/geteuid.cwasm".to_owned())
+}
+
 fn exec(program: &str) -> ! {
     let path = format!("{program}\0");
     // SAFETY: NUL-terminated strings that live to the end.
@@ -24,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for _ in 0..2 {
         let child = sys::fork().map_err(failed("fork"))?;
         if child == 0 {
-            exec("geteuid.cwasm");
+            exec(&program());
         }
         let (pid, status) = sys::waitpid(child, 0).map_err(failed("wait"))?;
         check("the child ends well", pid == child && status == 0)?;

@@ -374,10 +374,9 @@ impl Stage {
 
     fn audit_filtered(&self, ran: &Ran) -> anyhow::Result<()> {
         for (name, bytes) in [("output", &ran.out[..]), ("error", ran.err.as_bytes())] {
-            ensure!(
-                !contains(bytes, SECRET),
-                "a secret came out on standard {name}"
-            );
+            if let Some(around) = surroundings(bytes, SECRET) {
+                anyhow::bail!("a secret came out on standard {name}: {around}");
+            }
         }
         for (path, bytes) in self.files()? {
             if let Some(around) = surroundings(&bytes, SECRET) {

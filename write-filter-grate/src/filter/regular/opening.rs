@@ -2,6 +2,7 @@
 
 use super::super::outlet::plain_write;
 use super::Regular;
+use cage_libc::{seek, sys};
 use grate_rs::constants::{SYS_FCNTL, SYS_LLSEEK, SYS_LSEEK, SYS_PWRITE, fs};
 use grate_rs::kernel::{self, int, value};
 use grate_rs::{CageFd, Errno, own_buffer};
@@ -115,10 +116,18 @@ fn seek(fd: CageFd, offset: u64, whence: i32) -> Result<u64, Errno> {
         int(fd.cage, whence),
         own_buffer(place.as_mut_ptr()),
     ];
-    if cage_libc::sys::base() == 0 {
+    if sys::base() == 0 {
         kernel::call(SYS_LLSEEK, fd.cage, &args)?;
         return Ok(u64::from_le_bytes(place));
     }
-    // Lind has no call that answers more than 31 bits.
-    kernel::call(SYS_LSEEK, fd.cage, &args[..3]).map(|offset| offset as u64)
+    let raw = |offset: i64, whence: i32| {
+        let args = [
+            fd.arg(),
+            value(fd.cage, offset as u64),
+            int(fd.cage, whence),
+        ];
+        kernel::call(SYS_LSEEK, fd.cage, &args).unwrap_or_else(|Errno(errno)| -errno)
+    };
+    let size = || fd.stat().map(|stat| stat.size);
+    seek::wide(raw, size, offset as i64, whence)
 }

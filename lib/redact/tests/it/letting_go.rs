@@ -1,0 +1,51 @@
+//! What is held may have to go out before it is decided: masked, and never a secret with it.
+
+use proptest::prelude::*;
+use redact::{Action, Pattern, RuleSet, Verdict};
+
+const SECRET: &[u8] = b"jane.doe@example.com";
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(Vec<u8>),
+    LetGo,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let piece = (0..=SECRET.len(), 0..=SECRET.len())
+        .prop_map(|(a, b)| Step::Write(SECRET[a.min(b)..a.max(b)].to_vec()));
+    let pieces = prop::collection::vec((0..=SECRET.len(), 0..=SECRET.len()), 0..4).prop_map(|list| {
+        let parts = list.iter().map(|&(a, b)| &SECRET[a.min(b)..a.max(b)]);
+        Step::Write(parts.collect::<Vec<_>>().concat())
+    });
+    prop_oneof![piece, pieces, Just(Step::LetGo)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20000))]
+    #[test]
+    fn no_secret_comes_out_however_often_what_is_held_is_let_go(
+        steps in prop::collection::vec(step(), 1..30)
+    ) {
+        let mut rules = RuleSet::builder();
+        rules.rule("words", &Pattern::Literals(vec![SECRET.to_vec()]), Action::Mask).unwrap();
+        let rules = rules.build();
+        let (mut stream, mut out) = (rules.filter().stream(), Vec::new());
+        let mut written = 0;
+        for step in &steps {
+            match step {
+                Step::Write(bytes) => {
+                    written += bytes.len();
+                    prop_assert_eq!(stream.push(bytes, &mut out), Verdict::Passed);
+                }
+                Step::LetGo if stream.held() > 0 => stream.flush_masked(&mut out),
+                Step::LetGo => {}
+            }
+            prop_assert_eq!(out.len() + stream.held(), written);
+        }
+        stream.finish(&mut out);
+        prop_assert_eq!(out.len(), written);
+        let shown = out.windows(SECRET.len()).any(|window| window == SECRET);
+        prop_assert!(!shown, "{}", out.escape_ascii());
+    }
+}
