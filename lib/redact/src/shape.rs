@@ -42,7 +42,7 @@ impl Shape {
         const FEW: usize = 12;
         let mut heads = vec![[0; NEAR]];
         for (place, set) in self.places.iter().take(NEAR).enumerate() {
-            let bytes: BTreeSet<u8> = set.iter().map(|byte| fold(byte)).collect();
+            let bytes: BTreeSet<u8> = set.iter().map(fold).collect();
             if bytes.len() * heads.len() > FEW {
                 return None;
             }
