@@ -394,11 +394,15 @@ mod tests {
     #[test]
     fn handlers_take_what_is_theirs() {
         let body = r#"(func (export "run") (param i32) (result i32)
-            (try (result i32)
-              (do (call $throw (local.get 0)) (i32.const 7))
-              (catch $a (i32.add (i32.const 1)))
-              (catch $c (drop) (i32.add (i32.const 2)))
-              (catch_all (i32.const 99))))"#;
+            try (result i32)
+              (call $throw (local.get 0)) (i32.const 7)
+            catch $a
+              (i32.const 1) i32.add
+            catch $c
+              drop (i32.const 2) i32.add
+            catch_all
+              (i32.const 99)
+            end)"#;
         let expected = [Some(7), Some(11), Some(99), Some(32), None];
         assert_eq!(answers(body, [0, 1, 2, 3, 4]), expected);
     }
@@ -406,31 +410,42 @@ mod tests {
     #[test]
     fn what_no_handler_takes_goes_on() {
         let body = r#"(func $inner (param i32) (result i32)
-            (try (result i32)
-              (do (call $throw (local.get 0)) (i32.const 7))
-              (catch $a)))
+            try (result i32)
+              (call $throw (local.get 0)) (i32.const 7)
+            catch $a
+            end)
           (func (export "run") (param i32) (result i32)
-            (try (result i32) (do (call $inner (local.get 0))) (catch $b (i32.const 20))))"#;
+            try (result i32)
+              try (result i32) (call $inner (local.get 0)) end
+            catch $b
+              (i32.const 20)
+            end)"#;
         let expected = [Some(7), Some(10), Some(20), None];
         assert_eq!(answers(body, [0, 1, 2, 3]), expected);
     }
 
     #[test]
     fn what_was_caught_is_thrown_again() {
-        // From the inner handler what the outer one has caught, and what it has itself.
+        // From the inner handler what it has itself, and what the outer one has.
         let body = r#"(func (export "run") (param i32) (result i32)
-            (try (result i32)
-              (do
-                (try (result i32)
-                  (do (call $throw (i32.const 1)) (i32.const 0))
-                  (catch $a (drop)
-                    (try (result i32)
-                      (do (call $throw (i32.const 2)) (i32.const 0))
-                      (catch_all
-                        (if (local.get 0) (then (rethrow 1)))
-                        (if (result i32) (i32.const 1) (then (rethrow 2)) (else (i32.const 0))))))))
-              (catch $a (i32.add (i32.const 500)))
-              (catch $b (i32.const 600))))"#;
+            try (result i32)
+              try (result i32)
+                (call $throw (i32.const 1)) (i32.const 0)
+              catch $a
+                drop
+                try (result i32)
+                  (call $throw (i32.const 2)) (i32.const 0)
+                catch_all
+                  (local.get 0)
+                  if rethrow 1 end
+                  rethrow 1
+                end
+              end
+            catch $a
+              (i32.const 500) i32.add
+            catch $b
+              (i32.const 600)
+            end)"#;
         assert_eq!(answers(body, [0, 1]), [Some(510), Some(600)]);
     }
 
@@ -438,41 +453,54 @@ mod tests {
     fn labels_lead_where_they_led() {
         let body = r#"(func (export "run") (param i32) (result i32)
             (local $count i32)
-            (block $out (result i32)
-              (loop $again
-                (try $t
-                  (do
-                    (block $skip
-                      (br_table $skip $t $again 3 (local.get 0)))
-                    (call $throw (i32.const 2)))
-                  (catch $b
-                    (local.set $count (i32.add (local.get $count) (i32.const 1)))
-                    (if (i32.lt_u (local.get $count) (i32.const 5)) (then (br $again)))
-                    (br $out (i32.add (local.get $count) (i32.const 100))))))
-              (i32.const 42)))"#;
-        let body = body.replace("$again 3 (", "$t (");
-        assert_eq!(answers(&body, [0, 1, 9]), [Some(105), Some(42), Some(42)]);
+            block (result i32)
+              loop
+                try
+                  block
+                    (local.get 0)
+                    br_table 0 1 1
+                  end
+                  (call $throw (i32.const 2))
+                catch $b
+                  (local.set $count (i32.add (local.get $count) (i32.const 1)))
+                  (i32.lt_u (local.get $count) (i32.const 5))
+                  br_if 1
+                  (i32.add (local.get $count) (i32.const 100))
+                  br 2
+                end
+              end
+              (i32.const 42)
+            end)"#;
+        assert_eq!(answers(body, [0, 1, 9]), [Some(105), Some(42), Some(42)]);
     }
 
     #[test]
     fn what_is_delegated_passes_by_the_handlers_between() {
         let body = r#"(func $to_the_caller (param i32)
-            (try (do
-              (try (do (call $throw (local.get 0))) (delegate 1)))
-              (catch_all)))
+            try
+              try (call $throw (local.get 0)) delegate 1
+            catch_all
+            end)
           (func (export "run") (param i32) (result i32)
-            (try $outer (result i32)
-              (do
-                (if (i32.ge_u (local.get 0) (i32.const 10))
-                  (then (call $to_the_caller (i32.sub (local.get 0) (i32.const 10)))))
-                (try (result i32)
-                  (do
-                    (try (result i32)
-                      (do (call $throw (local.get 0)) (i32.const 7))
-                      (delegate $outer)))
-                  (catch_all (i32.const 1))))
-              (catch $a (i32.add (i32.const 200)))
-              (catch_all (i32.const 300))))"#;
+            try (result i32)
+              (i32.ge_u (local.get 0) (i32.const 10))
+              if
+                (call $to_the_caller (i32.sub (local.get 0) (i32.const 10)))
+              end
+              try (result i32)
+                block (result i32)
+                  try (result i32)
+                    (call $throw (local.get 0)) (i32.const 7)
+                  delegate 2
+                end
+              catch_all
+                (i32.const 1)
+              end
+            catch $a
+              (i32.const 200) i32.add
+            catch_all
+              (i32.const 300)
+            end)"#;
         let expected = [Some(7), Some(210), Some(300), Some(210), Some(300), Some(7)];
         assert_eq!(answers(body, [0, 1, 2, 11, 12, 10]), expected);
     }
@@ -493,12 +521,12 @@ mod tests {
             normalise(&wasm, Size::ANY).unwrap_err().to_string()
         };
         let why = refused(
-            "(module (memory 1) (tag $a) (func (result i32) (i32.const 1)
-               (try (param i32) (result i32) (do) (catch_all (i32.const 2)))))",
+            "(module (memory 1) (func (result i32) (i32.const 1)
+               try (param i32) (result i32) catch_all (i32.const 2) end))",
         );
         assert!(why.contains("parameters"), "{why}");
         let why = refused(
-            "(module (memory 1) (func (try (do) (catch_all))
+            "(module (memory 1) (func try catch_all end
                (block (try_table (catch_all 0)))))",
         );
         assert!(why.contains("both forms"), "{why}");
