@@ -10,6 +10,7 @@ pub mod cage;
 mod compile;
 pub mod engine;
 mod errno;
+mod exceptions;
 pub mod family;
 pub mod fds;
 pub mod host;

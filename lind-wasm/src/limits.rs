@@ -309,10 +309,14 @@ impl Drop for Charge {
     }
 }
 
-/// The tables of an instance.
+/// Bytes that an instance may have of exceptions which were thrown and are still kept.
+const MAX_THROWN: u64 = 64 << 20;
+
+/// The tables of an instance, and its exceptions.
 #[derive(Debug)]
 pub struct Tables {
     memory: Charge,
+    thrown: Charge,
     elements: u64,
 }
 
@@ -321,20 +325,22 @@ impl Tables {
     pub fn new(account: &Arc<Account>) -> Self {
         Self {
             memory: Charge::new(account, Resource::Memory),
+            thrown: Charge::new(account, Resource::Memory),
             elements: 0,
         }
     }
 }
 
 impl ResourceLimiter for Tables {
-    /// Memories are no instance's own: [`crate::memory`] counts them.
+    /// Linear memories are no instance's own: [`crate::memory`] counts them. This is what it
+    /// throws.
     fn memory_growing(
         &mut self,
         _current: usize,
-        _desired: usize,
+        desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        Ok(true)
+        Ok(desired as u64 <= MAX_THROWN && self.thrown.resize(desired as u64).is_ok())
     }
 
     fn table_growing(

@@ -14,14 +14,14 @@
 //!   runtime ([`Host`]), which look at what is mapped and keep it so meanwhile.
 
 use crate::bulk;
+use crate::exceptions::{CAUGHT, Plan, Refused, Translation, Types};
 use crate::limits::Limits;
 use anyhow::{bail, ensure};
-use std::convert::Infallible;
 use wasm_encoder::reencode::{Error, Reencode};
 use wasm_encoder::{
-    CodeSection, ElementSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
-    GlobalSection, ImportSection, Instruction, MemoryType, Module, NameSection, TableSection,
-    TypeSection, ValType,
+    BlockType, CodeSection, ElementSection, EntityType, ExportKind, ExportSection, Function,
+    FunctionSection, GlobalSection, ImportSection, Instruction, MemoryType, Module, NameSection,
+    TableSection, TagSection, TypeSection, ValType,
 };
 use wasmparser::{
     DataKind, Encoding, KnownCustom, Name, Operator, Parser, Payload, TypeRef, WasmFeatures,
@@ -47,7 +47,37 @@ const FEATURES: WasmFeatures = WasmFeatures::WASM2
     .union(WasmFeatures::EXTENDED_CONST)
     .union(WasmFeatures::RELAXED_SIMD)
     .union(WasmFeatures::TAIL_CALL)
-    .union(WasmFeatures::THREADS);
+    .union(WasmFeatures::THREADS)
+    .union(WasmFeatures::EXCEPTIONS)
+    .union(WasmFeatures::LEGACY_EXCEPTIONS);
+
+/// Proposals that no program may use, as an error names them.
+const PROPOSALS: &[(WasmFeatures, &str)] = &[
+    (
+        WasmFeatures::FUNCTION_REFERENCES,
+        "typed function references",
+    ),
+    (
+        WasmFeatures::GC.union(WasmFeatures::FUNCTION_REFERENCES),
+        "garbage collection (GC)",
+    ),
+    (WasmFeatures::MEMORY64, "memory64"),
+    (WasmFeatures::MULTI_MEMORY, "multi-memory"),
+    (WasmFeatures::CUSTOM_PAGE_SIZES, "custom page sizes"),
+    (WasmFeatures::WIDE_ARITHMETIC, "wide arithmetic"),
+    (WasmFeatures::MEMORY_CONTROL, "memory control"),
+    (
+        WasmFeatures::SHARED_EVERYTHING_THREADS,
+        "shared-everything threads",
+    ),
+    (
+        WasmFeatures::STACK_SWITCHING.union(WasmFeatures::FUNCTION_REFERENCES),
+        "stack switching",
+    ),
+];
+
+/// Tags that C and C++ programs may leave to the runtime, each of which carries an i32.
+const TAGS: &[&str] = &["__c_longjmp", "__cpp_exception"];
 
 /// Functions of the runtime that stand for instructions, in the order of their imports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,14 +182,28 @@ pub fn normalise(wasm: &[u8], most: Size) -> anyhow::Result<Normalised> {
         most.bytes
     );
     let facts = Facts::read(wasm, most)?;
-    wasmparser::Validator::new_with_features(FEATURES)
-        .validate_all(wasm)
-        .map_err(|error| anyhow::anyhow!("it is not a valid module: {error}"))?;
+    validate(wasm)?;
     let mut parts = Parts::new(facts);
     for payload in Parser::new(0).parse_all(wasm) {
         parts.take(payload?)?;
     }
     parts.finish()
+}
+
+fn validate(wasm: &[u8]) -> anyhow::Result<()> {
+    let is_valid = |features| {
+        let mut validator = wasmparser::Validator::new_with_features(features);
+        validator.validate_all(wasm).map(drop)
+    };
+    is_valid(FEATURES).map_err(|error| {
+        let with = |features: &WasmFeatures| is_valid(FEATURES.union(*features)).is_ok();
+        match PROPOSALS.iter().find(|(features, _)| with(features)) {
+            Some((_, name)) => anyhow::anyhow!(
+                "it uses a WebAssembly proposal that programs can't use here: {name}"
+            ),
+            None => anyhow::anyhow!("it is not a valid module: {error}"),
+        }
+    })
 }
 
 /// What has to be known about a module before it can be rewritten.
@@ -174,6 +218,15 @@ struct Facts {
     types: u32,
     /// Indices of its own mutable globals.
     mutable_globals: Vec<u32>,
+    /// Parameters and results of its types that are of functions.
+    signatures: Vec<Option<wasmparser::FuncType>>,
+    /// The types of its own functions, and of all tags.
+    function_types: Vec<u32>,
+    tag_types: Vec<u32>,
+    /// Functions whose bodies were taken over.
+    bodies: usize,
+    /// Results of types that are added to its own.
+    added_types: Vec<Vec<ValType>>,
 }
 
 impl Facts {
@@ -189,7 +242,13 @@ impl Facts {
                 ),
                 Payload::TypeSection(reader) => {
                     for group in reader {
-                        facts.types += group?.types().len() as u32;
+                        for ty in group?.into_types() {
+                            facts.types += 1;
+                            facts.signatures.push(match ty.composite_type.inner {
+                                wasmparser::CompositeInnerType::Func(ty) => Some(ty),
+                                _ => None,
+                            });
+                        }
                     }
                 }
                 Payload::ImportSection(reader) => {
@@ -204,12 +263,23 @@ impl Facts {
                             TypeRef::Memory(memory) => memories.push(memory),
                             TypeRef::Global(_) => imported_globals += 1,
                             TypeRef::Func(_) => facts.imported_functions += 1,
+                            TypeRef::Tag(tag) => {
+                                ensure!(
+                                    import.module == "env" && TAGS.contains(&import.name),
+                                    "it imports the tag {:?} of {:?}, which nobody has",
+                                    import.name,
+                                    import.module
+                                );
+                                facts.tag_types.push(tag.func_type_idx);
+                            }
                             _ => {}
                         }
                     }
                 }
                 Payload::FunctionSection(reader) => {
                     facts.functions = reader.count();
+                    let types = reader.clone().into_iter();
+                    facts.function_types = types.collect::<Result<_, _>>()?;
                     ensure!(
                         facts.functions <= most.functions,
                         "it has {} functions, and a module may have {}",
@@ -232,6 +302,11 @@ impl Facts {
                     reader.count() as usize <= MAX_SEGMENTS,
                     "it has more than {MAX_SEGMENTS} data segments"
                 ),
+                Payload::TagSection(reader) => {
+                    for tag in reader {
+                        facts.tag_types.push(tag?.func_type_idx);
+                    }
+                }
                 Payload::GlobalSection(reader) => {
                     for (index, global) in reader.into_iter().enumerate() {
                         if global?.ty.mutable {
@@ -245,11 +320,15 @@ impl Facts {
         let memory = match memories[..] {
             [memory] => memory,
             [] => bail!("it has no memory"),
-            _ => bail!("it has more than one memory"),
+            _ => bail!(
+                "it has more than one memory (the proposal multi-memory, which programs can't use \
+                 here)"
+            ),
         };
         ensure!(
             !memory.memory64 && memory.page_size_log2.is_none(),
-            "its memory is not a 32-bit one"
+            "its memory is not a 32-bit one of ordinary pages (the proposals memory64 and custom \
+             page sizes, which programs can't use here)"
         );
         let most = crate::regions::WASM_PAGES_MAX;
         ensure!(memory.initial <= most, "its memory is larger than 4 GiB");
@@ -282,10 +361,10 @@ enum Added {
 }
 
 impl Reencode for Facts {
-    type Error = Infallible;
+    type Error = Refused;
 
     /// The runtime's functions stand between those that the program imports and its own.
-    fn function_index(&mut self, index: u32) -> Result<u32, Error> {
+    fn function_index(&mut self, index: u32) -> Result<u32, Error<Refused>> {
         Ok(if index < self.imported_functions {
             index
         } else {
@@ -297,29 +376,120 @@ impl Reencode for Facts {
         &mut self,
         code: &mut CodeSection,
         body: wasmparser::FunctionBody<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), Error<Refused>> {
+        if let Some(plan) = Plan::of(&body)? {
+            return self.translate(code, &body, plan);
+        }
+        self.bodies += 1;
         let mut function = self.new_function_with_parsed_locals(&body)?;
         let mut operators = body.get_operators_reader()?;
         while !operators.eof() {
             let operator = operators.read()?;
-            match self.replacement(&operator) {
-                Some((operand, callee)) => {
-                    if let Some(operand) = operand {
-                        function.instruction(&operand);
-                    }
-                    function.instruction(&Instruction::Call(callee));
-                }
-                None => {
-                    function.instruction(&self.instruction(operator)?);
-                }
-            }
+            self.operator(&mut function, operator)?;
         }
         code.function(&function);
         Ok(())
     }
 }
 
+impl Types for Facts {
+    fn block_type(&mut self, ty: wasmparser::BlockType) -> Result<BlockType, Refused> {
+        const PARAMETERS: Refused = Refused::new("a try of it takes parameters");
+        if let wasmparser::BlockType::FuncType(index) = ty {
+            let ty = self.signatures.get(index as usize).and_then(Option::as_ref);
+            if ty.is_none_or(|ty| !ty.params().is_empty()) {
+                return Err(PARAMETERS);
+            }
+        }
+        Reencode::block_type(self, ty).map_err(|_| PARAMETERS)
+    }
+
+    fn caught(&mut self, tag: Option<u32>) -> Result<BlockType, Refused> {
+        const UNKNOWN: Refused = Refused::new("a tag of it carries what is not known");
+        let Some(tag) = tag else {
+            return Ok(BlockType::Result(CAUGHT));
+        };
+        let ty = self.tag_types.get(tag as usize).copied();
+        let ty = ty.and_then(|ty| self.signatures.get(ty as usize));
+        let carried = ty.and_then(Option::as_ref).ok_or(UNKNOWN)?;
+        let carried = carried.params().to_vec();
+        let mut results = Vec::with_capacity(carried.len() + 1);
+        for ty in carried {
+            results.push(self.val_type(ty).map_err(|_| UNKNOWN)?);
+        }
+        results.push(CAUGHT);
+        if let [result] = results[..] {
+            return Ok(BlockType::Result(result));
+        }
+        let known = self.added_types.iter().position(|added| *added == results);
+        let index = known.unwrap_or_else(|| {
+            self.added_types.push(results);
+            self.added_types.len() - 1
+        });
+        Ok(BlockType::FunctionType(self.types + index as u32))
+    }
+}
+
 impl Facts {
+    /// Takes a function over that has exceptions of the first form.
+    fn translate(
+        &mut self,
+        code: &mut CodeSection,
+        body: &wasmparser::FunctionBody<'_>,
+        plan: Plan,
+    ) -> Result<(), Error<Refused>> {
+        let ty = self.function_types.get(self.bodies).copied().unwrap_or(0);
+        self.bodies += 1;
+        let ty = self.signatures.get(ty as usize).and_then(Option::as_ref);
+        let mut count = ty.map_or(0, |ty| ty.params().len() as u32);
+        let mut locals = Vec::new();
+        for local in body.get_locals_reader()? {
+            let (more, ty) = local?;
+            count += more;
+            locals.push((more, self.val_type(ty)?));
+        }
+        locals.push((plan.locals(), CAUGHT));
+        let mut function = Function::new(locals);
+        let mut translation = Translation::new(plan, count);
+        if let Some(begin) = translation.begin() {
+            function.instruction(&begin);
+        }
+        let mut operators = body.get_operators_reader()?;
+        while !operators.eof() {
+            let operator = operators.read()?;
+            let translated = translation.translated(&operator, self);
+            match translated.map_err(Error::UserError)? {
+                Some(instructions) => {
+                    for instruction in instructions {
+                        function.instruction(&instruction);
+                    }
+                }
+                None => self.operator(&mut function, operator)?,
+            }
+        }
+        code.function(&function);
+        Ok(())
+    }
+
+    fn operator(
+        &mut self,
+        function: &mut Function,
+        operator: Operator<'_>,
+    ) -> Result<(), Error<Refused>> {
+        match self.replacement(&operator) {
+            Some((operand, callee)) => {
+                if let Some(operand) = operand {
+                    function.instruction(&operand);
+                }
+                function.instruction(&Instruction::Call(callee));
+            }
+            None => {
+                function.instruction(&self.instruction(operator)?);
+            }
+        }
+        Ok(())
+    }
+
     /// What stands for an instruction that must not be left to the engine: an operand more, if it
     /// takes one, and the function that is called.
     fn replacement(&self, operator: &Operator<'_>) -> Option<(Option<Instruction<'static>>, u32)> {
@@ -349,6 +519,7 @@ struct Parts {
     imports: ImportSection,
     functions: FunctionSection,
     tables: TableSection,
+    tags: TagSection,
     globals: GlobalSection,
     exports: ExportSection,
     elements: ElementSection,
@@ -372,6 +543,7 @@ impl Parts {
             imports: ImportSection::new(),
             functions: FunctionSection::new(),
             tables: TableSection::new(),
+            tags: TagSection::new(),
             globals: GlobalSection::new(),
             exports: ExportSection::new(),
             elements: ElementSection::new(),
@@ -392,9 +564,17 @@ impl Parts {
             Payload::ImportSection(reader) => {
                 for import in reader.into_imports() {
                     let import = import?;
-                    if !matches!(import.ty, TypeRef::Memory(_)) {
-                        let ty = facts.entity_type(import.ty)?;
-                        self.imports.import(import.module, import.name, ty);
+                    match import.ty {
+                        TypeRef::Memory(_) => {}
+                        // It becomes the program's own, of the same number: imported ones come
+                        // first.
+                        TypeRef::Tag(tag) => {
+                            self.tags.tag(facts.tag_type(tag)?);
+                        }
+                        ty => {
+                            let ty = facts.entity_type(ty)?;
+                            self.imports.import(import.module, import.name, ty);
+                        }
                     }
                 }
             }
@@ -402,6 +582,7 @@ impl Parts {
                 facts.parse_function_section(&mut self.functions, reader)?;
             }
             Payload::TableSection(reader) => facts.parse_table_section(&mut self.tables, reader)?,
+            Payload::TagSection(reader) => facts.parse_tag_section(&mut self.tags, reader)?,
             Payload::GlobalSection(reader) => {
                 facts.parse_global_section(&mut self.globals, reader)?;
             }
@@ -467,7 +648,10 @@ impl Parts {
 
     fn finish(mut self) -> anyhow::Result<Normalised> {
         let facts = &self.facts;
-        let mut next_type = facts.types;
+        for results in &facts.added_types {
+            self.types.ty().function([], results.iter().copied());
+        }
+        let mut next_type = facts.types + facts.added_types.len() as u32;
         for (_, name, params, results) in HOST {
             self.types
                 .ty()
@@ -514,7 +698,11 @@ impl Parts {
             .section(&self.types)
             .section(&self.imports)
             .section(&self.functions)
-            .section(&self.tables)
+            .section(&self.tables);
+        if !self.tags.is_empty() {
+            module.section(&self.tags);
+        }
+        module
             .section(&self.globals)
             .section(&self.exports)
             .section(&self.elements)

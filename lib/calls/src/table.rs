@@ -102,7 +102,7 @@ macro_rules! table {
             133 mknod(Path, Mode, Bits) -> Number, Both;
             137 statfs(Path, Struct(Out, Statfs)) -> Number, Both;
             138 fstatfs(Fd, Struct(Out, Statfs)) -> Number, Both;
-            170 gethostname(BytesOut, Size) -> Number, Lind;
+            170 gethostname(BytesOut, Size) -> Number, Both;
             188 setxattr(Path, Text, BytesIn, Size, Bits) -> Number, Lind;
             194 listxattr(Path, BytesOut, Size) -> Count, Lind;
             202 futex(Struct(InOut, Word), Bits, Int, Struct(In, Time), Struct(InOut, Word), Int) -> Number, Both;
@@ -139,7 +139,7 @@ macro_rules! table {
             293 pipe2(Struct(Out, Pair), OpenFlags) -> Number, Both;
             295 preadv(Fd, VectorsOut, Int, Offset) -> Count, Both;
             296 pwritev(Fd, VectorsIn, Int, Offset) -> Count, Both;
-            302 prlimit64(Pid, Int, Struct(In, Rlimit), Struct(Out, Rlimit)) -> Number, Lind;
+            302 prlimit64(Pid, Int, Struct(In, Rlimit), Struct(Out, Rlimit)) -> Number, Both;
             303 name_to_handle_at(DirFd, Path, Struct(InOut, Long), Struct(Out, Word), AtFlags) -> Number, Nowhere;
             304 open_by_handle_at(DirFd, Struct(In, Long), OpenFlags) -> Fd, Nowhere;
             310 process_vm_readv(Pid, VectorsOut, Int, VectorsIn, Int, Bits) -> Count, Nowhere;

@@ -20,7 +20,9 @@ pub(super) const CALLS: &[Entry] = &[
     Entry::new(108, |_| id(rustix::process::getegid().as_raw())),
     Entry::new(110, getppid),
     Entry::new(121, |call| Ok(call.target.id.pid())),
+    Entry::new(170, gethostname),
     Entry::new(231, exit),
+    Entry::new(302, prlimit),
 ];
 
 /// Arguments and environment together, in strings and in bytes (execve(2), `E2BIG`).
@@ -33,6 +35,45 @@ fn id(value: u32) -> Result<i32, Errno> {
 
 fn sched_yield(_call: &Call<'_>) -> Result<i32, Errno> {
     rustix::thread::sched_yield();
+    Ok(0)
+}
+
+/// A name, with its NUL. It is the same everywhere: the host's is none of a cage's business.
+fn gethostname(call: &Call<'_>) -> Result<i32, Errno> {
+    const NAME: &[u8] = b"localhost\0";
+    let room = usize::try_from(call.raw(1) as i64).map_err(|_| Errno::INVAL)?;
+    if room < NAME.len() {
+        return Err(Errno::NAMETOOLONG);
+    }
+    call.put(0, NAME)?;
+    Ok(0)
+}
+
+/// A limit of the cage's own, in Lind's layout: soft and hard, 32 bits each. What the run bounds
+/// is told; nothing can be set.
+fn prlimit(call: &Call<'_>) -> Result<i32, Errno> {
+    const RESOURCES: i32 = 16;
+    const STACK: i32 = 3;
+    const FILES: i32 = 7;
+    let (pid, resource) = (call.int(0), call.int(1));
+    if !(0..RESOURCES).contains(&resource) {
+        return Err(Errno::INVAL);
+    }
+    if pid != 0 && pid != call.target.id.pid() {
+        return Err(Errno::PERM);
+    }
+    if call.raw(2) != 0 {
+        let _: [u8; 8] = call.get(2)?;
+        return Err(Errno::PERM);
+    }
+    let limit = match resource {
+        STACK => crate::engine::WASM_STACK as u32,
+        FILES => call.target.account.files() as u32,
+        _ => u32::MAX,
+    };
+    if call.raw(3) != 0 {
+        call.put(3, &[limit.to_le_bytes(), limit.to_le_bytes()].concat())?;
+    }
     Ok(0)
 }
 
@@ -216,4 +257,31 @@ fn kill(call: &Call<'_>) -> Result<i32, Errno> {
         _ => call.rt.kill(&victim, WaitStatus::killed(signal)),
     }
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Fixture, UNMAPPED};
+    use super::*;
+
+    #[test]
+    fn limits_and_the_name_are_told_and_can_not_be_set() {
+        let cage = Fixture::new();
+        assert_eq!(cage.call(170, &[0x1000, 64]), Ok(0));
+        assert_eq!(cage.get(0x1000, 10), *b"localhost\0");
+        assert_eq!(cage.call(170, &[0x1000, 9]), Err(Errno::NAMETOOLONG));
+        assert_eq!(cage.call(170, &[0x1000, u64::MAX]), Err(Errno::INVAL));
+        assert_eq!(cage.call(170, &[UNMAPPED, 64]), Err(Errno::FAULT));
+        assert_eq!(cage.call(302, &[0, 7, 0, 0x1000]), Ok(0));
+        let told = cage.get(0x1000, 8);
+        assert_eq!(told[..4], told[4..]);
+        assert_ne!(told[..4], [0xff; 4]);
+        assert_eq!(cage.call(302, &[0, 9, 0, 0x1000]), Ok(0));
+        assert_eq!(cage.get(0x1000, 8), [0xff; 8]);
+        assert_eq!(cage.call(302, &[0, 7, 0x1000, 0]), Err(Errno::PERM));
+        assert_eq!(cage.call(302, &[0, 7, UNMAPPED, 0]), Err(Errno::FAULT));
+        assert_eq!(cage.call(302, &[0, 7, 0, UNMAPPED]), Err(Errno::FAULT));
+        assert_eq!(cage.call(302, &[0, 16, 0, 0]), Err(Errno::INVAL));
+        assert_eq!(cage.call(302, &[77, 7, 0, 0]), Err(Errno::PERM));
+    }
 }
