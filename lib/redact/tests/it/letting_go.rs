@@ -14,10 +14,11 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let piece = (0..=SECRET.len(), 0..=SECRET.len())
         .prop_map(|(a, b)| Step::Write(SECRET[a.min(b)..a.max(b)].to_vec()));
-    let pieces = prop::collection::vec((0..=SECRET.len(), 0..=SECRET.len()), 0..4).prop_map(|list| {
-        let parts = list.iter().map(|&(a, b)| &SECRET[a.min(b)..a.max(b)]);
-        Step::Write(parts.collect::<Vec<_>>().concat())
-    });
+    let pieces =
+        prop::collection::vec((0..=SECRET.len(), 0..=SECRET.len()), 0..4).prop_map(|list| {
+            let parts = list.iter().map(|&(a, b)| &SECRET[a.min(b)..a.max(b)]);
+            Step::Write(parts.collect::<Vec<_>>().concat())
+        });
     prop_oneof![piece, pieces, Just(Step::LetGo)]
 }
 

@@ -188,7 +188,10 @@ fn to_stdout(way: &str) -> Option<Outcome> {
                 (nr::WRITE, &[1, address(TEXT.as_ptr()), u64::MAX]),
                 (nr::EXECVE, &[0, 0, 0]),
             ];
-            match calls.iter().find(|(number, args)| call(*number, args).is_ok()) {
+            match calls
+                .iter()
+                .find(|(number, args)| call(*number, args).is_ok())
+            {
                 Some((number, _)) => Err(format!("call {number} did not fail")),
                 None => Ok(()),
             }
