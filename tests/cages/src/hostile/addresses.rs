@@ -80,6 +80,8 @@ fn also(entry: &Entry, kind: Kind) -> &'static [i32] {
         (72, _) => &[-22],
         // Other arguments are wrong in these worlds.
         (48..=52, _) => &[-22, -107],
+        // Setting a limit is refused before the old one is told.
+        (302, _) => &[-1],
         (202, _) => &[-22, 0],
         (221, _) => &[0],
         (232 | 281, _) => &[0],
