@@ -16,7 +16,7 @@ fn a_program_writes_and_its_status_is_the_runs() {
         &lind_program(SAY, "(call $say) (call $exit (i32.const 7))"),
     );
     for strict in [&[][..], &["--strict-lind"]] {
-        let ran = fixture.run(&[strict, &["hello.wasm"]].concat());
+        let ran = fixture.run(&[strict, &["/bin/hello.wasm"]].concat());
         assert_eq!(
             (ran.code, ran.out.as_str()),
             (7, "hello from a cage\n"),
@@ -199,7 +199,7 @@ fn mapped_memory_opens_and_closes() {
         (i64.const -1) (call $id) (i64.const 0) (call $id)))"#;
     fixture.program("map.wasm", &lind_program(mmap, body));
     for strict in [&[][..], &["--strict-lind"]] {
-        let ran = fixture.run(&[strict, &["map.wasm"]].concat());
+        let ran = fixture.run(&[strict, &["/bin/map.wasm"]].concat());
         assert_eq!(ran.code, 1, "check failed: {ran:?}");
         assert!(
             ran.err.contains("out of bounds memory access"),
@@ -234,7 +234,7 @@ fn strict_mode_refuses_what_lind_would_not_run() {
         ("wasi.wasm", 0, 1),
     ] {
         assert_eq!(fixture.run(&[name]).code, plain, "{name}");
-        let ran = fixture.run(&["--strict-lind", name]);
+        let ran = fixture.run(&["--strict-lind", &format!("/bin/{name}")]);
         assert_eq!(ran.code, strict, "{name}: {}", ran.err);
         assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);
     }
@@ -279,7 +279,7 @@ fn listening_sockets_are_handed_to_the_program() {
                 "--listen",
                 &second_text,
             ];
-            let run = fixture.start(&[&options[..], strict, &["server.wasm"]].concat());
+            let run = fixture.start(&[&options[..], strict, &["/bin/server.wasm"]].concat());
             for address in [second, first] {
                 let mut said = String::new();
                 connect(address).read_to_string(&mut said).unwrap();

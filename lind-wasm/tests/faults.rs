@@ -11,7 +11,7 @@ fn trapped(text: &str, modes: &[&[&str]], reason: &str) {
     let fixture = Fixture::new();
     fixture.program("fault.wasm", text);
     for strict in modes {
-        let ran = fixture.run(&[strict, &["fault.wasm"][..]].concat());
+        let ran = fixture.run(&[strict, &["/bin/fault.wasm"][..]].concat());
         assert_eq!(ran.code, 1, "{text}: {ran:?}");
         assert!(
             ran.err.contains("fault.wasm") && ran.err.contains(reason),
@@ -246,7 +246,7 @@ fn a_cage_that_waits_for_ever_is_killed_and_its_status_told() {
       (call $expect (i32.const 1) (call $wait (local.get $pid)) (i32.const 15))";
     fixture.program("sleeper.wasm", &forking_program("", body));
     for strict in BOTH {
-        let ran = fixture.run(&[strict, &["sleeper.wasm"][..]].concat());
+        let ran = fixture.run(&[strict, &["/bin/sleeper.wasm"][..]].concat());
         assert_eq!(ran.code, 0, "{ran:?}");
     }
 }

@@ -37,7 +37,7 @@ const BOUND: i64 = 400 << 10;
 fn run(options: &[&str], text: &str) -> Ran {
     let fixture = Fixture::new();
     fixture.program("hog.wasm", text);
-    let (ran, memory) = fixture.run_measured(&[options, &["hog.wasm"]].concat());
+    let (ran, memory) = fixture.run_measured(&[options, &["/bin/hog.wasm"]].concat());
     assert!(memory < BOUND, "{memory} KiB: {ran:?}");
     ran
 }
