@@ -108,8 +108,20 @@ impl Stream {
     /// Ends the stream: everything that was held is decided and goes out. The stream then is as
     /// new.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
+        self.end(out, false);
+    }
+
+    /// As [`finish`](Self::finish), where more may be written to the same place later, by a stream
+    /// that knows nothing of this one: what was held and is no match goes out masked, for what
+    /// comes then may make it one.
+    pub fn finish_masked(&mut self, out: &mut Vec<u8>) {
+        self.end(out, true);
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>, veiled: bool) {
         // What was taken in can't be refused any more.
         let _: Result<(), Event> = self.each_lane(Some(out), |lane, matcher, sink| {
+            sink.veiled = veiled;
             let new = lane.append(&[]);
             let result = lane.run(matcher, new, true, sink);
             *lane = Lane::default();
@@ -164,6 +176,7 @@ impl Stream {
             filter,
             out,
             events: &mut self.events,
+            veiled: false,
         };
         act(&mut self.main, &filter.main, &mut sink)?;
         if let (Some(lane), Some(matcher)) = (&mut self.audit, &filter.audit) {
@@ -180,10 +193,15 @@ struct Sink<'s> {
     /// Nowhere, for a lane that only looks.
     out: Option<&'s mut Vec<u8>>,
     events: &'s mut Vec<Event>,
+    /// Nothing goes out as it is.
+    veiled: bool,
 }
 
 impl Sink<'_> {
     fn raw(&mut self, bytes: &[u8]) {
+        if self.veiled {
+            return self.mask(bytes.len());
+        }
         if let Some(out) = &mut self.out {
             out.extend_from_slice(bytes);
         }

@@ -1,11 +1,13 @@
 //! Redaction by write-filter-grate: no way of cutting a secret into calls gets it out.
 
 use super::trial;
-use crate::fixture::{Fixture, Ran, Run, host_command};
+use crate::fixture::{Fixture, Ran, Run, command, host_command};
 use anyhow::{Context, ensure};
 use libtest_mimic::Trial;
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 const TEXT: &str = "id AKIAIOSFODNN7EXAMPLE, mail jane.doe@example.com.\n";
@@ -58,6 +60,7 @@ pub(super) fn trials() -> Vec<Trial> {
         add("what a killed program has left", killed);
         add("a secret that is asked for is asked for at once", prompt);
         add("secrets out of a file", secret_file);
+        add("a pipe that is opened once more", reopened);
         add("nothing is held for long", hold);
     }
     for (name, args, message) in BAD {
@@ -301,6 +304,36 @@ fn secret_file(strict: bool) -> anyhow::Result<()> {
     let expected = "id AKIAIOSFODNN7*******, mail ********@example.com.\n";
     ensure!(ran.text() == expected, "{:?}", ran.text());
     ensure!(ran.err.contains("secrets found: /secrets 2"), "{}", ran.err);
+    Ok(())
+}
+
+/// Half a secret, a close, and the other half: the reader of a pipe with a name sees one run of
+/// bytes.
+fn reopened(strict: bool) -> anyhow::Result<()> {
+    const HALF: &str = "id *********DNN7EXAMPLE, mail jane.doe@example.com.\n";
+    let fixture = Fixture::new()?;
+    fs::write(fixture.path("secrets"), "AKIAIOSFODNN7EXAMPLE\n")?;
+    let secrets: &[&str] = &["write-filter-grate.cwasm", "--secret-file", "/secrets"];
+    let fifo = fixture.path("tmp/fifo");
+    command(Path::new("mkfifo"), [fifo.as_os_str()])?.expect(0)?;
+    let mut reader = fs::File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(&fifo)?;
+    for (grates, expected) in [(&[][..], TEXT), (secrets, HALF)] {
+        start(
+            &fixture,
+            strict,
+            grates,
+            &["leak.cwasm", "appended", "/tmp/fifo"],
+        )?
+        .expect(0)?;
+        let mut got = [0; 2 * TEXT.len()];
+        let len = reader.read(&mut got)?;
+        let text = String::from_utf8_lossy(&got[..len]);
+        ensure!(text == expected, "{text:?}");
+    }
     Ok(())
 }
 

@@ -178,7 +178,9 @@ impl Target {
             return Ok(None);
         };
         if !stat.is_regular() {
-            return Ok(Some(Way::Out(redaction.outlet(fd, stat, None, None))));
+            let outlet = redaction.outlet(fd, stat, None, None);
+            outlet.note_name();
+            return Ok(Some(Way::Out(outlet)));
         }
         let path = || match &self.path {
             Some(path) => Arc::clone(path),

@@ -7,6 +7,7 @@ use grate_rs::kernel::{self, int, value};
 use grate_rs::{CageFd, Errno, own_buffer};
 use redact::{Action, Event, Filter, Stream, Verdict};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -33,6 +34,8 @@ pub struct Outlet {
     /// A descriptor of the grate itself for the same, to let out what a killed program has left:
     /// that of a standard stream, or one to add to a file with.
     own: Option<CageFd>,
+    /// Whether it is a pipe with a name, by which it can be opened once more.
+    is_named: AtomicBool,
     flow: Mutex<Flow>,
 }
 
@@ -63,6 +66,7 @@ impl Outlet {
             spot,
             kind,
             own,
+            is_named: AtomicBool::new(false),
             flow: Mutex::new(Flow {
                 stream: rules.stream(),
                 applying,
@@ -70,6 +74,11 @@ impl Outlet {
                 since: None,
             }),
         }
+    }
+
+    /// Says that it is a pipe that was opened by its name.
+    pub fn note_name(&self) {
+        self.is_named.store(true, Ordering::Release);
     }
 
     /// Has more rules apply from now on.
@@ -159,16 +168,20 @@ impl Outlet {
         matches!(self.spot, Spot::File(_))
     }
 
-    /// Ends the stream: everything goes out.
+    /// Ends the stream: everything goes out. Where a program can open the same pipe once more, and
+    /// its reader sees one run of bytes, half a secret goes out masked.
     pub fn finish(&self, fd: CageFd) {
         self.end(fd, || ());
     }
 
-    /// Ends the stream by `act`, after everything has gone out; nothing is written between the two.
+    /// As [`Outlet::finish`], and ends it by `act`; nothing is written between the two.
     pub fn end<T>(&self, fd: CageFd, act: impl FnOnce() -> T) -> T {
         let mut flow = self.flow();
         let flow = &mut *flow;
-        flow.stream.finish(&mut flow.unsent);
+        match self.is_named.load(Ordering::Acquire) {
+            true => flow.stream.finish_masked(&mut flow.unsent),
+            false => flow.stream.finish(&mut flow.unsent),
+        }
         filter().note_events(&mut flow.stream, &self.source(fd, None));
         // Nobody is left to tell of an error, nor to come back when there is room.
         while flow.send_unsent(&|bytes| plain_write(fd, bytes)) == Err(EAGAIN)

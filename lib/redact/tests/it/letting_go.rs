@@ -9,6 +9,8 @@ const SECRET: &[u8] = b"jane.doe@example.com";
 enum Step {
     Write(Vec<u8>),
     LetGo,
+    /// The stream ends, and another one goes on at the same place.
+    End,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -19,7 +21,7 @@ fn step() -> impl Strategy<Value = Step> {
             let parts = list.iter().map(|&(a, b)| &SECRET[a.min(b)..a.max(b)]);
             Step::Write(parts.collect::<Vec<_>>().concat())
         });
-    prop_oneof![piece, pieces, Just(Step::LetGo)]
+    prop_oneof![piece, pieces, Just(Step::LetGo), Just(Step::End)]
 }
 
 proptest! {
@@ -41,6 +43,7 @@ proptest! {
                 }
                 Step::LetGo if stream.held() > 0 => stream.flush_masked(&mut out),
                 Step::LetGo => {}
+                Step::End => stream.finish_masked(&mut out),
             }
             prop_assert_eq!(out.len() + stream.held(), written);
         }
