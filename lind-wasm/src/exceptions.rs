@@ -52,6 +52,8 @@ struct Try {
     delegates: Option<Option<usize>>,
     /// Others delegate to it.
     is_target: bool,
+    /// Its frame, while it is open.
+    frame: usize,
 }
 
 /// What has to be known of a function before it can be translated.
@@ -74,6 +76,8 @@ impl Plan {
         type Open = Option<(usize, bool)>;
         let mut plan = Self::default();
         let mut open: Vec<Open> = vec![None];
+        // Of the open blocks those that are a `try`.
+        let mut depth = 0;
         let mut operators = body.get_operators_reader()?;
         while !operators.eof() {
             match operators.read()? {
@@ -84,13 +88,14 @@ impl Plan {
                 Operator::Try { .. } => {
                     open.push(Some((plan.tries.len(), true)));
                     plan.tries.push(Try::default());
-                    let depth = open.iter().flatten().count() as u32;
+                    depth += 1;
                     plan.depth = plan.depth.max(depth);
                 }
                 Operator::Catch { tag_index } => plan.handler(&mut open, Some(tag_index)),
                 Operator::CatchAll => plan.handler(&mut open, None),
                 Operator::Delegate { relative_depth } => {
                     let own = open.pop().flatten();
+                    depth -= u32::from(own.is_some());
                     let outside = open.len().saturating_sub(relative_depth as usize);
                     let bodies = open[..outside].iter().rev().flatten();
                     let target = bodies
@@ -106,7 +111,7 @@ impl Plan {
                         plan.tries[own].delegates = Some(target);
                     }
                 }
-                Operator::End => drop(open.pop()),
+                Operator::End => depth -= u32::from(open.pop().flatten().is_some()),
                 _ => {}
             }
         }
@@ -133,6 +138,17 @@ struct Frame {
     labels: u32,
     /// The `try` that it is, and how many of its handlers have begun.
     attempt: Option<(usize, usize)>,
+    /// Labels of the frames around it, and how many of those are a `try`. Kept, or programs could
+    /// make translating take by the square of their depth.
+    outside: u32,
+    tries_outside: u32,
+}
+
+impl Frame {
+    /// Its own labels and all around it.
+    fn reach(&self) -> u32 {
+        self.outside + self.labels
+    }
 }
 
 /// Types of blocks: those of handlers are made here.
@@ -162,6 +178,8 @@ impl Translation {
             frames: vec![Frame {
                 labels,
                 attempt: None,
+                outside: 0,
+                tries_outside: 0,
             }],
             next_try: 0,
             first_local,
@@ -211,6 +229,7 @@ impl Translation {
                 if let Some(Frame {
                     labels,
                     attempt: Some((_, begun)),
+                    ..
                 }) = self.frames.last_mut()
                 {
                     *labels -= 1;
@@ -229,21 +248,42 @@ impl Translation {
     }
 
     fn push(&mut self, labels: u32, attempt: Option<(usize, usize)>) {
-        self.frames.push(Frame { labels, attempt });
+        let (outside, tries_outside) = self.frames.last().map_or((0, 0), |frame| {
+            let is_try = u32::from(frame.attempt.is_some());
+            (frame.reach(), frame.tries_outside + is_try)
+        });
+        if let Some((index, _)) = attempt {
+            self.plan.tries[index].frame = self.frames.len();
+        }
+        self.frames.push(Frame {
+            labels,
+            attempt,
+            outside,
+            tries_outside,
+        });
+    }
+
+    /// All labels that there are now.
+    fn reach(&self) -> u32 {
+        self.frames.last().map_or(0, Frame::reach)
+    }
+
+    /// The frame so deep; the outermost one for what is deeper.
+    fn frame(&self, depth: usize) -> Option<&Frame> {
+        let outermost = self.frames.len().saturating_sub(1);
+        self.frames.iter().rev().nth(depth.min(outermost))
     }
 
     /// A label that was so deep.
     fn label(&self, depth: u32) -> u32 {
-        let inner = self.frames.iter().rev().take(depth as usize + 1);
-        inner.map(|frame| frame.labels).sum::<u32>() - 1
+        let outside = self.frame(depth as usize).map_or(0, |frame| frame.outside);
+        self.reach() - outside - 1
     }
 
     /// Where what the `try` so deep has caught is kept.
     fn local(&self, depth: usize) -> u32 {
-        let outside = self.frames.len().saturating_sub(depth + 1);
-        let outer = self.frames.iter().take(outside);
-        let tries = outer.filter(|frame| frame.attempt.is_some()).count();
-        self.first_local + tries as u32
+        let tries = self.frame(depth).map_or(0, |frame| frame.tries_outside);
+        self.first_local + tries
     }
 
     fn attempt(
@@ -291,19 +331,10 @@ impl Translation {
 
     /// The label of the block that throws on inside of a `try`, or of the function.
     fn landing(&self, target: Option<usize>) -> u32 {
-        let is_it = |frame: &&Frame| match (target, frame.attempt) {
-            (Some(target), Some((index, _))) => target == index,
-            _ => false,
-        };
         // The function's own is the first frame.
-        let at = self
-            .frames
-            .iter()
-            .position(|frame| is_it(&frame))
-            .unwrap_or(0);
-        let inner: u32 = self.frames[at + 1..].iter().map(|frame| frame.labels).sum();
+        let at = target.map_or(0, |target| self.plan.tries[target].frame);
         // It is the innermost label of its frame.
-        inner
+        self.reach() - self.frames.get(at).map_or(0, Frame::reach)
     }
 
     /// The end of a body that others delegate to: what it leaves goes out of the whole.
