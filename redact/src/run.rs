@@ -91,8 +91,18 @@ fn bar(file: &File) -> ProgressBar {
 struct Terminal {
     ours: OwnedFd,
     theirs: OwnedFd,
-    /// How ours was set before.
-    before: Option<Termios>,
+    /// While ours passes every key on.
+    raw: Option<Raw>,
+}
+
+/// How standard input was set before; it is again when this goes, whatever has happened.
+struct Raw(Termios);
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let stdin = rustix::stdio::stdin();
+        let _ = rustix::termios::tcsetattr(stdin, OptionalActions::Drain, &self.0);
+    }
 }
 
 impl Terminal {
@@ -107,7 +117,7 @@ impl Terminal {
         Ok(Self {
             ours,
             theirs,
-            before: None,
+            raw: None,
         })
     }
 
@@ -120,7 +130,7 @@ impl Terminal {
             let mut raw = termios.clone();
             raw.make_raw();
             rustix::termios::tcsetattr(&terminal, OptionalActions::Now, &raw)?;
-            self.before = Some(termios);
+            self.raw = Some(Raw(termios));
         }
         Ok(())
     }
@@ -212,24 +222,14 @@ pub fn program(options: &Options) -> Result<ExitCode> {
     // Its ends of pipes and terminals are its own now.
     drop(command);
     let ours = terminal.map(|terminal| {
-        let Terminal {
-            ours,
-            theirs,
-            before,
-        } = terminal;
+        let Terminal { ours, theirs, raw } = terminal;
         drop(theirs);
-        (ours, before)
+        (ours, raw)
     });
-    let restore = || {
-        if let Some((_, Some(before))) = &ours {
-            let stdin = rustix::stdio::stdin();
-            let _ = rustix::termios::tcsetattr(stdin, OptionalActions::Drain, before);
-        }
-    };
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => {
-            restore();
+            drop(ours);
             eprintln!(
                 "redact: {}: {error}",
                 Path::new(&options.program[0]).display()
@@ -276,7 +276,7 @@ pub fn program(options: &Options) -> Result<ExitCode> {
         }
         Ok(status?)
     });
-    restore();
+    drop(ours);
     let status = status?;
     told(options, &shared);
     let code = status

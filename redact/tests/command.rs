@@ -93,3 +93,38 @@ fn what_is_wrong_is_told() {
     let out = redact(b"", &["list", "tokens"]);
     assert!(text(&out.stdout).contains("github") && !text(&out.stdout).contains("email"));
 }
+
+#[test]
+fn a_terminal_is_left_as_it_was() {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let name = ptsname(&ours, Vec::new()).unwrap();
+    let theirs = fs::File::options()
+        .read(true)
+        .write(true)
+        .open(name.to_str().unwrap())
+        .unwrap();
+    let modes = || {
+        let now = rustix::termios::tcgetattr(&theirs).unwrap();
+        (now.input_modes, now.output_modes, now.local_modes)
+    };
+    let before = modes();
+    for (command, status) in [
+        (&["sh", "-c", "test -t 0 && exit 5"][..], Some(5)),
+        (&["sh", "-c", "kill -9 $$"], Some(128 + 9)),
+        (&["/no such command"], Some(127)),
+    ] {
+        let ended = Command::new(env!("CARGO_BIN_EXE_redact"))
+            .arg("--")
+            .args(command)
+            .stdin(theirs.try_clone().unwrap())
+            .stdout(theirs.try_clone().unwrap())
+            .stderr(theirs.try_clone().unwrap())
+            .status()
+            .unwrap();
+        assert_eq!(ended.code(), status, "{command:?}");
+        assert_eq!(modes(), before, "{command:?}");
+    }
+}
