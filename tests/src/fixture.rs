@@ -311,6 +311,17 @@ pub fn command<S: AsRef<OsStr>>(
     command_with_input(program, args, b"")
 }
 
+/// Compiles a program of `tests/wasi` in C with a stock WASI toolchain.
+pub fn compile_for_wasi(source: &str, program: &Path, flags: &[&str]) -> anyhow::Result<()> {
+    let source = repository().join("tests/wasi").join(source);
+    let flags = ["--target=wasm32-wasi", "-O1"].iter().chain(flags);
+    let files = [source.as_os_str(), OsStr::new("-o"), program.as_os_str()];
+    command(Path::new("clang-19"), flags.map(OsStr::new).chain(files))
+        .context("a stock WASI toolchain is missing: scripts/setup.sh --tests installs it")?
+        .expect(0)
+        .map(drop)
+}
+
 /// As [`command`], with that on standard input.
 ///
 /// # Errors

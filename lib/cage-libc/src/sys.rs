@@ -205,6 +205,21 @@ pub unsafe fn call_3i(nr: u32, own: u64, target: u64, a: &[Arg; 6]) -> i32 {
     }
 }
 
+/// As [`call_3i`], for the calls that unwind this cage: functions that call this one are made fit
+/// for it.
+///
+/// # Safety
+/// As [`call_3i`].
+pub unsafe fn call_3i_unwinding(nr: u32, own: u64, target: u64, a: &[Arg; 6]) -> i32 {
+    // SAFETY: as the caller's.
+    unsafe {
+        make_syscall_unwinding(
+            nr, 0, own, target, a[0].value, a[0].cage, a[1].value, a[1].cage, a[2].value,
+            a[2].cage, a[3].value, a[3].cage, a[4].value, a[4].cage, a[5].value, a[5].cage,
+        )
+    }
+}
+
 /// An ordinary system call of this cage. `args` are as the kernel takes them, addresses made by
 /// [`address`]; missing ones are passed as unused.
 ///
@@ -222,14 +237,8 @@ pub unsafe fn syscall(nr: u32, args: &[u64]) -> Result<i32, Errno> {
 /// As [`syscall`], for the calls that unwind.
 unsafe fn unwinding_syscall(nr: u32, args: &[u64]) -> Result<i32, Errno> {
     let own = own_id();
-    let a = own_args(own, args);
     // SAFETY: as the caller's.
-    check(unsafe {
-        make_syscall_unwinding(
-            nr, 0, own, own, a[0].value, a[0].cage, a[1].value, a[1].cage, a[2].value, a[2].cage,
-            a[3].value, a[3].cage, a[4].value, a[4].cage, a[5].value, a[5].cage,
-        )
-    })
+    check(unsafe { call_3i_unwinding(nr, own, own, &own_args(own, args)) })
 }
 
 /// All six arguments of a call that a cage makes for itself.

@@ -1,13 +1,11 @@
 //! Sockets of cages: against the host's kernel, between runs, and in networks of all sizes.
 
 use super::trial;
-use crate::fixture::{Fixture, Ran, Run, command, repository};
+use crate::fixture::{Fixture, Ran, Run, compile_for_wasi};
 use anyhow::Context;
 use libtest_mimic::Trial;
-use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -220,19 +218,7 @@ fn networks(strict: bool) -> anyhow::Result<()> {
 
 /// A server in C, built by a stock WASI toolchain into a root.
 pub(super) fn build_server(fixture: &Fixture) -> anyhow::Result<()> {
-    let program = fixture.path("bin/server.wasm");
-    let source = repository().join("tests/wasi/server.c");
-    let args: [&OsStr; 5] = [
-        OsStr::new("--target=wasm32-wasi"),
-        OsStr::new("-O1"),
-        source.as_os_str(),
-        OsStr::new("-o"),
-        program.as_os_str(),
-    ];
-    command(Path::new("clang-19"), args)
-        .context("a stock WASI toolchain is missing: scripts/setup.sh --tests installs it")?
-        .expect(0)
-        .map(drop)
+    compile_for_wasi("server.c", &fixture.path("bin/server.wasm"), &[])
 }
 
 fn server(grates: &[&str]) -> anyhow::Result<()> {

@@ -1,11 +1,8 @@
 //! A WASI program in C, built with a stock toolchain that knows nothing of Lind.
 
 use super::trial;
-use crate::fixture::{Fixture, command, repository};
-use anyhow::Context;
+use crate::fixture::{Fixture, compile_for_wasi};
 use libtest_mimic::Trial;
-use std::ffi::OsStr;
-use std::path::Path;
 
 pub(super) fn trials() -> Vec<Trial> {
     [
@@ -40,18 +37,7 @@ fn tour(grates: &[&str]) -> anyhow::Result<()> {
     const DONE: i32 = 7;
     let fixture = Fixture::new()?;
     fixture.make_key("k.bin")?;
-    let program = fixture.path("bin/tour.wasm");
-    let source = repository().join("tests/wasi/tour.c");
-    let args: [&OsStr; 5] = [
-        OsStr::new("--target=wasm32-wasi"),
-        OsStr::new("-O1"),
-        source.as_os_str(),
-        OsStr::new("-o"),
-        program.as_os_str(),
-    ];
-    command(Path::new("clang-19"), args)
-        .context("a stock WASI toolchain is missing: scripts/setup.sh --tests installs it")?
-        .expect(0)?;
+    compile_for_wasi("tour.c", &fixture.path("bin/tour.wasm"), &[])?;
     let ran = fixture.run(&[grates, &["tour.wasm", "one", "two words"]].concat())?;
     ran.expect(DONE).map(drop)
 }

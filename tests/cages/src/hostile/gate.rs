@@ -42,31 +42,6 @@ pub const AT_FDCWD: i32 = -100;
 /// What must not be on a disk below crypt-grate, nor in what comes out of write-filter-grate.
 pub const MARK: &[u8] = b"4417-PLAIN-TEXT of jane.doe@example.com\n";
 
-#[link(wasm_import_module = "lind")]
-unsafe extern "C" {
-    // As cage-libc names the gate for the calls that unwind the caller; its own functions make
-    // these only as they are meant.
-    #[link_name = "make-syscall-unwinding"]
-    fn make_syscall_unwinding(
-        nr: u32,
-        name: u64,
-        own: u64,
-        target: u64,
-        a1: u64,
-        a1cage: u64,
-        a2: u64,
-        a2cage: u64,
-        a3: u64,
-        a3cage: u64,
-        a4: u64,
-        a4cage: u64,
-        a5: u64,
-        a5cage: u64,
-        a6: u64,
-        a6cage: u64,
-    ) -> i32;
-}
-
 /// Whether the runtime is as narrow as Lind: only there addresses have a base.
 pub fn strict() -> bool {
     sys::base() != 0
@@ -94,10 +69,7 @@ pub fn raw_as(who: u64, number: u32, target: u64, args: &[Arg]) -> i32 {
     // program, or must be refused.
     unsafe {
         if unwinds && who == target {
-            make_syscall_unwinding(
-                number, 0, who, target, a[0].value, a[0].cage, a[1].value, a[1].cage, a[2].value,
-                a[2].cage, a[3].value, a[3].cage, a[4].value, a[4].cage, a[5].value, a[5].cage,
-            )
+            sys::call_3i_unwinding(number, who, target, &a)
         } else {
             sys::call_3i(number, who, target, &a)
         }

@@ -2,12 +2,10 @@
 
 use super::stage::{Stage, Under};
 use super::trial;
-use crate::fixture::{FileLimit, command, repository};
+use crate::fixture::{FileLimit, compile_for_wasi};
 use anyhow::{Context, ensure};
 use libtest_mimic::Trial;
-use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
 
 /// Calls in all tests together; `E2E_FUZZ_CALLS` names another number, for a long search.
 const CALLS: u64 = 50_000;
@@ -89,19 +87,8 @@ fn system_calls(under: Under, strict: bool, seed: u64) -> anyhow::Result<()> {
 fn wasi_calls(under: Under, first: u64, runs: u64) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("fuzz.wasm");
-    let source = repository().join("tests/wasi/fuzz.c");
-    let args: [&OsStr; 6] = [
-        OsStr::new("--target=wasm32-wasi"),
-        OsStr::new("-O1"),
-        // What is written to a null pointer and the bytes behind it changes nothing.
-        OsStr::new("-Wl,--global-base=16384"),
-        source.as_os_str(),
-        OsStr::new("-o"),
-        program.as_os_str(),
-    ];
-    command(Path::new("clang-19"), args)
-        .context("a stock WASI toolchain is missing: scripts/setup.sh --tests installs it")?
-        .expect(0)?;
+    // What is written to a null pointer and the bytes behind it changes nothing.
+    compile_for_wasi("fuzz.c", &program, &["-Wl,--global-base=16384"])?;
     for seed in first..first + runs {
         let mut stage = Stage::new(under, false)?.that_may_lose();
         stage.add("bin/fuzz.wasm", fs::read(&program)?)?;
