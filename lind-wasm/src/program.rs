@@ -13,9 +13,16 @@ use wasmtime::{Engine, ExternType, Module, Mutability, ValType};
 pub enum Kind {
     /// Makes Lind system calls; can fork and can be a grate.
     Lind,
-    /// A WASI preview 1 command.
+    /// A WASI command, of preview 1 or the one before it.
     Wasi,
 }
+
+/// What names of imported modules begin with, and what they are of, where that can be told from it.
+const NOT_SERVED: &[(&str, &str)] = &[
+    ("wasi:", "WASI preview 2 (the component model)"),
+    ("wasi_ephemeral_", "a WASI proposal beside preview 1"),
+    ("wasix_", "WASIX"),
+];
 
 /// A compiled program, ready to be instantiated in cages.
 #[derive(Debug)]
@@ -77,6 +84,16 @@ impl Program {
                 _ => None,
             })
             .context("it has no memory")?;
+        for import in module.imports() {
+            let is_of = |prefix: &str| import.module().starts_with(prefix);
+            ensure!(
+                (import.module(), import.name()) != ("wasi", "thread-spawn"),
+                "it needs threads (the proposal wasi-threads), which programs can't use here"
+            );
+            if let Some((_, what)) = NOT_SERVED.iter().find(|(prefix, _)| is_of(prefix)) {
+                bail!("it needs {what}, which programs can't use here");
+            }
+        }
         let imports = |wanted: &str| module.imports().any(|import| import.module() == wanted);
         let kind = if imports("lind") {
             Kind::Lind

@@ -159,6 +159,91 @@ fn check(call: impl Into<String>, want: i32) -> (String, i32) {
     (call.into(), want)
 }
 
+/// The same program for the preview before, which lacks a function.
+fn unstable(program: &str) -> String {
+    let accept = r#"(import "wasi_snapshot_preview1" "sock_accept" (func $sock_accept (param i32 i32 i32) (result i32)))"#;
+    assert!(program.contains(accept));
+    program
+        .replace(accept, "")
+        .replace("wasi_snapshot_preview1", "wasi_unstable")
+}
+
+#[test]
+fn programs_of_the_preview_before_find_its_numbers_and_layouts() {
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path("data"), "0123456789").unwrap();
+    let mut strings = Strings::default();
+    let data = strings.at("data");
+    let [from_position, from_end, from_start] = [0, 1, 2];
+    let seek = |code: u32, offset: i32, whence: i32, want: i32| {
+        format!(
+            "(call $expect (i32.const {code}) (call $fd_seek (call $opened) (i64.const {offset}) (i32.const {whence}) (i32.const 9000)) (i32.const 0))
+             (call $expect64 (i32.const {code}) (i64.load (i32.const 9000)) (i64.const {want}))"
+        )
+    };
+    let filestat = |code: u32, call: &str| {
+        format!(
+            "(memory.fill (i32.const 9000) (i32.const 7) (i32.const 64))
+             (call $expect (i32.const {code}) (call ${call} (i32.const 9000)) (i32.const 0))
+             (call $expect (i32.const {code}) (i32.load8_u (i32.const 9016)) (i32.const 4))
+             (call $expect (i32.const {code}) (i32.load (i32.const 9020)) (i32.const 1))
+             (call $expect64 (i32.const {code}) (i64.load (i32.const 9024)) (i64.const 10))
+             (call $expect64 (i32.const {code}) (i64.load (i32.const 9056)) (i64.const 0x0707070707070707))"
+        )
+    };
+    let body = [
+        format!("(call $expect (i32.const 1) (call $open (i32.const 3) {data} (i32.const 0)) (i32.const 0))"),
+        seek(2, -4, from_end, 6),
+        seek(3, 2, from_position, 8),
+        seek(4, 1, from_start, 1),
+        format!("(call $expect (i32.const 5) (call $fd_seek (call $opened) (i64.const 0) (i32.const 3) (i32.const 9000)) (i32.const {INVAL}))"),
+        filestat(6, "fd_filestat_get (call $opened)"),
+        filestat(7, &format!("path_filestat_get (i32.const 3) (i32.const 0) {data}")),
+        // A clock, whose identifier counts for nothing, and a descriptor that is ready.
+        "(memory.fill (i32.const 9000) (i32.const 0) (i32.const 112))
+         (i64.store (i32.const 9000) (i64.const 77)) (i32.store8 (i32.const 9008) (i32.const 0))
+         (i64.store (i32.const 9016) (i64.const -1)) (i32.store (i32.const 9024) (i32.const 1))
+         (i64.store (i32.const 9032) (i64.const 60000000000))
+         (i64.store (i32.const 9056) (i64.const 78)) (i32.store8 (i32.const 9064) (i32.const 1))
+         (i32.store (i32.const 9072) (call $opened))
+         (call $expect (i32.const 8) (call $poll_oneoff (i32.const 9000) (i32.const 10000) (i32.const 2) (i32.const 11000)) (i32.const 0))
+         (call $expect (i32.const 9) (i32.load (i32.const 11000)) (i32.const 1))
+         (call $expect64 (i32.const 10) (i64.load (i32.const 10000)) (i64.const 78))
+         (i64.store (i32.const 9032) (i64.const 1000000))
+         (call $expect (i32.const 11) (call $poll_oneoff (i32.const 9000) (i32.const 10000) (i32.const 1) (i32.const 11000)) (i32.const 0))
+         (call $expect64 (i32.const 12) (i64.load (i32.const 10000)) (i64.const 77))"
+            .to_owned(),
+    ]
+    .concat();
+    fixture.program("before.wasm", &unstable(&wasi_program(&strings, &body)));
+    let ran = fixture.run(&["before.wasm"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+}
+
+#[test]
+fn what_wasi_does_not_have_here_is_named() {
+    let fixture = Fixture::new();
+    for (module, name, said) in [
+        ("wasi", "thread-spawn", "wasi-threads"),
+        ("wasi:cli/stdout@0.2.0", "get-stdout", "preview 2"),
+        ("wasi_ephemeral_nn", "load", "proposal beside preview 1"),
+        ("wasix_32v1", "fd_dup", "WASIX"),
+    ] {
+        let text = format!(
+            "(module (import {module:?} {name:?} (func (param i32) (result i32)))
+               (memory (export \"memory\") 1) (func (export \"_start\")))"
+        );
+        fixture.program("needs.wasm", &text);
+        let ran = fixture.run(&["needs.wasm"]);
+        assert_ne!(ran.code, 0);
+        assert!(
+            ran.err.contains(said) && ran.err.lines().count() == 1,
+            "{}",
+            ran.err
+        );
+    }
+}
+
 #[test]
 fn a_program_prints_from_two_buffers_and_exits() {
     let fixture = Fixture::new();

@@ -420,6 +420,16 @@ impl Stat {
         }
         out
     }
+
+    /// As the `filestat` of `wasi_unstable`, whose links have four bytes beside the type.
+    pub fn filestat_unstable(&self) -> [u8; 56] {
+        let newer = self.filestat();
+        let mut out = [0; 56];
+        out[..20].copy_from_slice(&newer[..20]);
+        out[20..24].copy_from_slice(&newer[24..28]); // links
+        out[24..].copy_from_slice(&newer[32..]);
+        out
+    }
 }
 
 /// The `u16` at an offset in a layout that is known to hold one.
@@ -548,5 +558,8 @@ mod tests {
         let out = Stat::new(bytes).filestat();
         assert_eq!((out[0], out[8], out[16], out[24], out[32]), (1, 2, 4, 3, 4));
         assert_eq!(u64_at(&out, 48), 5_000_000_000);
+        let out = Stat::new(bytes).filestat_unstable();
+        assert_eq!((out[0], out[8], out[16], out[20], out[24]), (1, 2, 4, 3, 4));
+        assert_eq!(u64_at(&out, 40), 5_000_000_000);
     }
 }

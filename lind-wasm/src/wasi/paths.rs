@@ -81,12 +81,17 @@ pub fn path_filestat_get(
     len: u32,
     stat: u32,
 ) -> Outcome<()> {
+    let found = self::stat(cx, fd, lookup, path, len)?;
+    cx.put(stat, &found.filestat())
+}
+
+/// What the kernel says of the file.
+pub fn stat(cx: &mut Context<'_>, fd: u32, lookup: u32, path: u32, len: u32) -> Outcome<Stat> {
     let flags = nofollow_flag(lookup)?;
     let at = place(cx, fd, path, len)?;
     let found = cx.reserve(Stat::LEN)?;
     cx.call(nr::NEWFSTATAT, [at.dir, at.path, found, flags])?;
-    let found = Stat::new(cx.staged(found)?);
-    cx.put(stat, &found.filestat())
+    Ok(Stat::new(cx.staged(found)?))
 }
 
 /// Sets a file's times.

@@ -5,7 +5,7 @@ use super::clocks::{self, MONOTONIC, REALTIME, TIMESPEC};
 use super::context::Context;
 
 /// Bytes of a subscription and of an event.
-const SUBSCRIPTION: u32 = 48;
+pub const SUBSCRIPTION: u32 = 48;
 const EVENT: usize = 32;
 /// Most subscriptions of a call. The kernel refuses more descriptors than can be open; this
 /// leaves as much again and more for clocks.
@@ -57,10 +57,22 @@ pub fn poll_oneoff(
     count: u32,
     stored: u32,
 ) -> Outcome<()> {
+    check_count(count)?;
+    let wanted = cx.bytes(subscriptions, count * SUBSCRIPTION)?;
+    wait_for(cx, &wanted, events, stored)
+}
+
+/// Refuses a number of subscriptions that can't be.
+pub fn check_count(count: u32) -> Outcome<()> {
     if count == 0 || count > MAX_SUBSCRIPTIONS {
         return Err(Errno::INVAL.into());
     }
-    let wanted = cx.bytes(subscriptions, count * SUBSCRIPTION)?;
+    Ok(())
+}
+
+/// Waits for subscriptions that were copied from the program's memory.
+pub fn wait_for(cx: &mut Context<'_>, wanted: &[u8], events: u32, stored: u32) -> Outcome<()> {
+    let count = wanted.len() as u32 / SUBSCRIPTION;
     cx.check(events, count * EVENT as u32)?;
     cx.check(stored, 4)?;
 
