@@ -3,29 +3,44 @@
 //! ```text
 //! offset  size  field
 //! 0       8     magic "LINDCWSM"
-//! 8       4     version (2), little endian
-//! 12      32    HMAC-SHA256, keyed with this user's artifact key, over bytes 0..12 and 44..
-//! 44      4     number of data segments, little endian
-//! 48      ..    each segment: its length in 4 bytes, little endian, then its bytes
-//! ..      ..    what the engine serialised
+//! 8       4     version (3), little endian
+//! 12      32    BLAKE3, keyed with this user's artifact key, over bytes 0..12 and 44..
+//! 44      8     bytes of code, little endian
+//! 52      ..    what the engine serialised: the code
+//! ..      4     number of data segments, little endian
+//! ..      ..    each segment: its length in 4 bytes, little endian, then its bytes
 //! ```
 //!
 //! Native code can do anything, so the key lies outside every lindfs, readable by its user alone,
-//! and the tag is checked before the engine sees a byte.
+//! and the tag is checked before the engine sees a byte. The file lies where programs may write, so
+//! it is read once, into memory that nobody can change any more; the engine maps that instead of
+//! copying it again.
 
 use anyhow::{Context, bail, ensure};
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
-use std::fs;
-use std::io::Write;
+use rustix::fs::{MemfdFlags, SealFlags};
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-const MAGIC: &[u8; 8] = b"LINDCWSM";
-const VERSION: u32 = 2;
+/// What an artifact begins with.
+pub const MAGIC: &[u8; 8] = b"LINDCWSM";
+const VERSION: u32 = 3;
 const TAG_AT: usize = 12;
 const BODY_AT: usize = TAG_AT + 32;
+const CODE_AT: usize = BODY_AT + 8;
+/// Bytes that are read, hashed and written at a time: enough for all processors to hash.
+const PIECE: usize = 1 << 20;
+
+/// An artifact whose tag was right.
+#[derive(Debug)]
+pub struct Opened {
+    /// The code, which nobody can change any more.
+    pub code: File,
+    /// What follows it.
+    pub rest: Vec<u8>,
+}
 
 /// Whether these bytes claim to be an artifact.
 pub fn is_artifact(bytes: &[u8]) -> bool {
@@ -83,48 +98,70 @@ impl ArtifactKey {
         Self(Zeroizing::new(bytes))
     }
 
-    fn mac(&self, head: &[u8], body: &[u8]) -> Hmac<Sha256> {
-        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.0.as_slice())
-            .expect("HMAC takes a key of any length");
-        mac.update(head);
-        mac.update(body);
-        mac
-    }
-
-    /// Wraps what is behind the tag.
-    pub fn seal(&self, body: &[u8]) -> Vec<u8> {
-        let mut artifact = Vec::with_capacity(BODY_AT + body.len());
+    /// An artifact of code and what goes with it.
+    pub fn seal(&self, code: &[u8], rest: &[u8]) -> Vec<u8> {
+        let mut artifact = Vec::with_capacity(CODE_AT + code.len() + rest.len());
         artifact.extend_from_slice(MAGIC);
         artifact.extend_from_slice(&VERSION.to_le_bytes());
-        let tag = self.mac(&artifact, body).finalize().into_bytes();
-        artifact.extend_from_slice(&tag);
-        artifact.extend_from_slice(body);
+        artifact.extend_from_slice(&[0; BODY_AT - TAG_AT]);
+        artifact.extend_from_slice(&(code.len() as u64).to_le_bytes());
+        artifact.extend_from_slice(code);
+        artifact.extend_from_slice(rest);
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(&artifact[..TAG_AT]);
+        hasher.update_rayon(&artifact[BODY_AT..]);
+        artifact[TAG_AT..BODY_AT].copy_from_slice(hasher.finalize().as_bytes());
         artifact
     }
 
-    /// Checks an artifact and answers what was sealed.
+    /// Reads an artifact and checks it.
     ///
     /// # Errors
-    /// When it is cut short, of another version, or not made with this key.
-    pub fn open<'a>(&self, artifact: &'a [u8]) -> anyhow::Result<&'a [u8]> {
-        let (Some(head), Some(tag), Some(body)) = (
-            artifact.get(..TAG_AT),
-            artifact.get(TAG_AT..BODY_AT),
-            artifact.get(BODY_AT..),
-        ) else {
-            bail!("it is cut short; precompile it again");
-        };
+    /// When it can't be read, is cut short, of another version, or not made with this key.
+    pub fn open(&self, mut artifact: impl Read) -> anyhow::Result<Opened> {
+        const SHORT: &str = "it is cut short; precompile it again";
+        let mut head = [0; CODE_AT];
+        artifact.read_exact(&mut head).context(SHORT)?;
         ensure!(
-            is_artifact(head) && head[MAGIC.len()..] == VERSION.to_le_bytes(),
+            is_artifact(&head) && head[MAGIC.len()..TAG_AT] == VERSION.to_le_bytes(),
             "it is of another version of lind-wasm; precompile it again"
         );
-        if self.mac(head, body).verify_slice(tag).is_err() {
+        let mut tag = [0; BODY_AT - TAG_AT];
+        tag.copy_from_slice(&head[TAG_AT..BODY_AT]);
+        let mut len = [0; CODE_AT - BODY_AT];
+        len.copy_from_slice(&head[BODY_AT..]);
+        let len = u64::from_le_bytes(len);
+
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(&head[..TAG_AT]);
+        hasher.update(&head[BODY_AT..]);
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let mut code = File::from(rustix::fs::memfd_create("code", flags)?);
+        let mut left = len;
+        let mut piece = vec![0; PIECE.min(usize::try_from(len).unwrap_or(PIECE))];
+        while left > 0 {
+            let want = piece.len().min(usize::try_from(left).unwrap_or(PIECE));
+            let piece = &mut piece[..want];
+            artifact.read_exact(piece).context(SHORT)?;
+            hasher.update_rayon(piece);
+            code.write_all(piece)?;
+            left -= want as u64;
+        }
+        let mut rest = Vec::new();
+        artifact
+            .read_to_end(&mut rest)
+            .context("it can't be read")?;
+        hasher.update_rayon(&rest);
+        // Hashes are compared in constant time.
+        if hasher.finalize() != blake3::Hash::from_bytes(tag) {
             bail!(
                 "it was not made by your own `lind-wasm --precompile`, or was changed since; \
                  precompile its .wasm again"
             );
         }
-        Ok(body)
+        let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&code, all)?;
+        Ok(Opened { code, rest })
     }
 }
 
@@ -167,20 +204,43 @@ fn create_key(folder: &Path, file: &Path) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Seek;
 
     #[test]
     fn what_was_sealed_opens_and_nothing_else_does() {
         let key = ArtifactKey::from_bytes([7; 32]);
-        let artifact = key.seal(b"native code");
-        assert_eq!(key.open(&artifact).unwrap(), b"native code");
-        assert!(ArtifactKey::from_bytes([8; 32]).open(&artifact).is_err());
+        let artifact = key.seal(b"native code", b"data");
+        let opened = key.open(&artifact[..]).unwrap();
+        assert_eq!(opened.rest, b"data");
+        let mut code = Vec::new();
+        let mut file = opened.code;
+        file.rewind().unwrap();
+        file.read_to_end(&mut code).unwrap();
+        assert_eq!(code, b"native code");
+        file.write_all(b"more").unwrap_err();
+        file.set_len(3).unwrap_err();
+
+        let other = ArtifactKey::from_bytes([8; 32]);
+        assert!(other.open(&artifact[..]).is_err());
         for cut in 0..artifact.len() {
             assert!(key.open(&artifact[..cut]).is_err(), "cut at {cut}");
         }
+        assert!(key.open(&[&artifact[..], b"x"].concat()[..]).is_err());
         for bit in 0..artifact.len() * 8 {
             let mut forged = artifact.clone();
             forged[bit / 8] ^= 1 << (bit % 8);
-            assert!(key.open(&forged).is_err(), "bit {bit}");
+            assert!(key.open(&forged[..]).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn code_of_several_pieces_is_one() {
+        let key = ArtifactKey::from_bytes([7; 32]);
+        let code: Vec<u8> = (0..2 * PIECE + 5).map(|at| (at * 31 >> 3) as u8).collect();
+        let mut opened = key.open(&key.seal(&code, b"")[..]).unwrap().code;
+        let mut read = Vec::new();
+        opened.rewind().unwrap();
+        opened.read_to_end(&mut read).unwrap();
+        assert_eq!(read, code);
     }
 }

@@ -18,8 +18,10 @@ const CARRIED: u64 = 32;
 const PASSED: u64 = 16;
 /// A handler around a call.
 const HANDLER: u64 = 64;
-/// A loop or handler, for each pair of those around it.
+/// A handler, for each pair of those around it.
 const NESTED: u64 = 16;
+/// A loop or a block with handlers, for each of those around it and each local.
+const WITHIN: u64 = 8;
 
 /// What is known of the module that the function is of.
 pub struct Module<'a> {
@@ -64,6 +66,8 @@ struct Walk {
     around: u64,
     /// Loops and blocks with handlers around it.
     depth: u64,
+    /// Of all such, how many are around each.
+    within: u64,
     /// Edges of the control flow.
     edges: u64,
     /// All but the locals on them.
@@ -76,7 +80,10 @@ impl Walk {
         self.around += open.handlers;
         self.depth += u64::from(open.is_deep);
         if open.is_deep {
-            self.rest += NESTED * self.depth * self.depth;
+            self.within += self.depth;
+        }
+        if open.handlers > 0 {
+            self.rest += NESTED * self.around * self.around;
         }
         self.edge(open.arity);
     }
@@ -171,5 +178,5 @@ pub fn of(body: &FunctionBody<'_>, module: &Module<'_>) -> Result<u64> {
             _ => {}
         }
     }
-    Ok(walk.rest + walk.edges * locals.len() as u64)
+    Ok(walk.rest + (walk.edges + WITHIN * walk.within) * locals.len() as u64)
 }

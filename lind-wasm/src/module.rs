@@ -815,7 +815,12 @@ mod tests {
         let one = |index: usize| format!("local.get {index} drop ");
         let uses: String = (0..5000).map(one).collect();
         let bodies = [
-            nested("loop ", "nop", "local.get 0 br_if 0 end "),
+            format!(
+                "(local {wide}) {} {} {}",
+                "loop ".repeat(many),
+                (0..many).map(one).collect::<String>(),
+                "local.get 0 br_if 0 end ".repeat(many)
+            ),
             nested("block try_table (catch_all 0) ", "call $none", "end end "),
             nested("try ", "call $none", "delegate 0 "),
             nested("try ", "call $none", "catch_all end "),

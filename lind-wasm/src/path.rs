@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// Longest path in bytes, its NUL included, as `PATH_MAX`.
 pub const PATH_MAX: usize = 4096;
 /// Largest program file that is loaded.
-const PROGRAM_MAX: u64 = 1 << 30;
+pub const PROGRAM_MAX: u64 = 1 << 30;
 /// Where a program without a slash in its name is looked for after the current directory.
 const PROGRAM_FOLDERS: [&[u8]; 2] = [b"/grates/", b"/bin/"];
 /// How often a look-up is tried again that a rename elsewhere disturbed.
@@ -175,17 +175,17 @@ impl Root {
         })
     }
 
-    /// Reads a program file; `searched` says whether a name without a slash is looked for in the
+    /// Opens a program file; `searched` says whether a name without a slash is looked for in the
     /// program folders too.
     ///
     /// # Errors
-    /// As open(2) and read(2); `EACCES` for what is no regular file.
-    pub fn read_program(
+    /// As open(2); `EACCES` for what is no regular file, `ENOEXEC` for one that is too large.
+    pub fn open_program(
         &self,
         cwd: &Arc<OwnedFd>,
         name: &[u8],
         searched: bool,
-    ) -> Result<Vec<u8>, Errno> {
+    ) -> Result<std::fs::File, Errno> {
         let mut opened = self.open_at(cwd, name, OFlags::RDONLY, 0);
         if searched && !name.contains(&b'/') {
             for folder in PROGRAM_FOLDERS {
@@ -204,10 +204,7 @@ impl Root {
         if stat.st_size as u64 > PROGRAM_MAX {
             return Err(Errno::NOEXEC);
         }
-        let mut bytes = Vec::with_capacity(stat.st_size as usize + 1);
-        std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut bytes)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        Ok(bytes)
+        Ok(file.into())
     }
 }
 
@@ -248,8 +245,12 @@ mod tests {
     }
 
     fn read(root: &Root, path: &str) -> Result<String, Errno> {
-        root.read_program(&root.top(), path.as_bytes(), true)
-            .map(|bytes| String::from_utf8(bytes).unwrap())
+        program(root, &root.top(), path.as_bytes())
+    }
+
+    fn program(root: &Root, from: &Arc<OwnedFd>, name: &[u8]) -> Result<String, Errno> {
+        let file = root.open_program(from, name, true)?;
+        Ok(std::io::read_to_string(file).unwrap())
     }
 
     #[test]
@@ -275,13 +276,10 @@ mod tests {
         let a = Arc::new(root.open_at(&root.top(), b"a", OFlags::PATH, 0).unwrap());
         assert_eq!(root.path_of(&a).unwrap(), b"/a");
         assert_eq!(root.path_of(&root.top()).unwrap(), b"/");
-        assert_eq!(root.read_program(&a, b"file", true).unwrap(), b"inside");
-        assert_eq!(root.read_program(&a, b"../good", true).unwrap(), b"inside");
-        assert_eq!(root.read_program(&a, b"", true), Err(Errno::NOENT));
-        assert_eq!(
-            root.read_program(&a, &[b'x'; 5000], true),
-            Err(Errno::NAMETOOLONG)
-        );
+        assert_eq!(program(&root, &a, b"file").unwrap(), "inside");
+        assert_eq!(program(&root, &a, b"../good").unwrap(), "inside");
+        assert_eq!(program(&root, &a, b""), Err(Errno::NOENT));
+        assert_eq!(program(&root, &a, &[b'x'; 5000]), Err(Errno::NAMETOOLONG));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::regions::WASM_PAGES_MAX;
 use crate::{line, module};
 use anyhow::{Context, bail, ensure};
 use rustix::io::Errno;
+use std::io::Read;
 use wasmtime::{Engine, ExternType, Module, Mutability, ValType};
 
 /// Which host interface a program was built for.
@@ -47,16 +48,18 @@ impl Program {
     pub fn open(
         engine: &Engine,
         key: &ArtifactKey,
-        bytes: &[u8],
+        artifact: impl Read,
         strict: bool,
     ) -> anyhow::Result<Self> {
         const OTHER: &str = "it was made by another build of lind-wasm or on another machine; \
                              precompile it again";
-        let (segments, body) = segments(key.open(bytes)?).context(OTHER)?;
+        let opened = key.open(artifact)?;
+        let segments = segments(&opened.rest).context(OTHER)?;
         // SAFETY: the tag says that these very bytes came out of `precompile` run by this user,
-        // that is, out of the engine's own serialisation.
-        let module =
-            unsafe { Module::deserialize(engine, body) }.map_err(|_| anyhow::anyhow!(OTHER))?;
+        // that is, out of the engine's own serialisation; and they are sealed, so that they stay
+        // as they are while they are mapped.
+        let module = unsafe { Module::deserialize_open_file(engine, opened.code) }
+            .map_err(|_| anyhow::anyhow!(OTHER))?;
         Self::inspect(module, segments, strict)
     }
 
@@ -192,15 +195,15 @@ fn compile(engine: &Engine, wasm: &[u8], most: Size) -> anyhow::Result<(Module, 
     compiled().map_err(|why: anyhow::Error| anyhow::anyhow!(line::plain(&format!("{why:#}"))))
 }
 
-/// Takes the data segments off the front of an artifact's body.
-fn segments(mut body: &[u8]) -> Option<(Vec<Vec<u8>>, &[u8])> {
-    let count = u32::from_le_bytes(*body.split_off(..4)?.first_chunk()?);
+/// Reads the data segments of an artifact.
+fn segments(mut rest: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let count = u32::from_le_bytes(*rest.split_off(..4)?.first_chunk()?);
     let mut segments = Vec::new();
     for _ in 0..count {
-        let len = u32::from_le_bytes(*body.split_off(..4)?.first_chunk()?);
-        segments.push(body.split_off(..len as usize)?.to_vec());
+        let len = u32::from_le_bytes(*rest.split_off(..4)?.first_chunk()?);
+        segments.push(rest.split_off(..len as usize)?.to_vec());
     }
-    Some((segments, body))
+    rest.is_empty().then_some(segments)
 }
 
 /// Why a program could not be loaded.
@@ -245,11 +248,10 @@ impl LoadError {
 /// When it is not a module that can run as a cage.
 pub fn precompile(engine: &Engine, key: &ArtifactKey, wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
     let (module, segments) = compile(engine, wasm, Size::ANY)?;
-    let mut body = (segments.len() as u32).to_le_bytes().to_vec();
+    let mut rest = (segments.len() as u32).to_le_bytes().to_vec();
     for segment in segments {
-        body.extend_from_slice(&(segment.len() as u32).to_le_bytes());
-        body.extend_from_slice(&segment);
+        rest.extend_from_slice(&(segment.len() as u32).to_le_bytes());
+        rest.extend_from_slice(&segment);
     }
-    body.extend_from_slice(&module.serialize()?);
-    Ok(key.seal(&body))
+    Ok(key.seal(&module.serialize()?, &rest))
 }

@@ -10,7 +10,7 @@ use crate::limits::{Account, Ledger, Limits};
 use crate::memory::GuestMemory;
 use crate::module::Size;
 use crate::net::Net;
-use crate::path::Root;
+use crate::path::{PROGRAM_MAX, Root};
 use crate::program::{Kind, LoadError, Program};
 use crate::request::Arg;
 use crate::routes::HandlerTable;
@@ -19,6 +19,7 @@ use crate::unix_names::UnixNames;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fmt;
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
@@ -230,12 +231,19 @@ impl Runtime {
         // Lind knows the directory of the whole process alone, and searches none.
         let top = self.root.top();
         let cwd = if self.strict { &top } else { cwd };
-        let bytes = self.root.read_program(cwd, name, !self.strict);
-        let bytes = bytes.map_err(LoadError::File)?;
+        let file = self.root.open_program(cwd, name, !self.strict);
+        // It may grow meanwhile.
+        let mut file = file.map_err(LoadError::File)?.take(PROGRAM_MAX);
+        let failed = |error| LoadError::File(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        let mut bytes = Vec::new();
+        let mut head = file.by_ref().take(artifact::MAGIC.len() as u64);
+        head.read_to_end(&mut bytes).map_err(failed)?;
         if artifact::is_artifact(&bytes) {
-            let program = Program::open(&self.engine, &self.key, &bytes, self.strict);
+            let whole = bytes.as_slice().chain(file);
+            let program = Program::open(&self.engine, &self.key, whole, self.strict);
             return program.map(Arc::new).map_err(LoadError::Program);
         }
+        file.read_to_end(&mut bytes).map_err(failed)?;
         let (engine, strict, limits) = (self.engine.clone(), self.strict, &self.ledger.limits);
         let most = Size::of_cage(limits);
         compile::within(limits.compile_time(), &self.abandoned, move || {

@@ -7,7 +7,6 @@ use arbitrary::Unstructured;
 use lind_wasm::artifact::ArtifactKey;
 use lind_wasm::module::Size;
 use lind_wasm::program::Program;
-use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -338,7 +337,8 @@ impl Seeded {
 
     fn block(&mut self) -> [u8; 32] {
         self.blocks += 1;
-        Sha256::digest([self.seed.to_le_bytes(), self.blocks.to_le_bytes()].concat()).into()
+        let input = [self.seed.to_le_bytes(), self.blocks.to_le_bytes()].concat();
+        blake3::hash(&input).into()
     }
 
     fn bytes(&mut self, len: usize) -> Vec<u8> {
@@ -451,7 +451,7 @@ fn generated_and_damaged_modules_load_or_are_refused_in_a_line() {
             let artifact = lind_wasm::program::precompile(&engine, &key, &wasm);
             match (&program, &artifact) {
                 (Ok(_), Ok(artifact)) => {
-                    Program::open(&engine, &key, artifact, false).unwrap();
+                    Program::open(&engine, &key, &artifact[..], false).unwrap();
                     loaded += 1;
                 }
                 // Without a `_start` it compiles, and does not run.

@@ -76,8 +76,9 @@ fn system_calls(under: Under, strict: bool, seed: u64) -> anyhow::Result<()> {
     // Else nothing was tried.
     ensure!(
         made >= Some(RUN / 2),
-        "{made:?} calls were made\n{}",
-        ran.err
+        "{made:?} calls were made\n{}\n{}",
+        ran.err,
+        &text[text.floor_char_boundary(text.len().saturating_sub(400))..]
     );
     Ok(())
 }

@@ -300,12 +300,8 @@ impl Stage {
 
     fn audit_run(&self, ran: &Ran) -> anyhow::Result<()> {
         for text in [&ran.text(), &ran.err] {
-            for word in [
-                "RUST_BACKTRACE",
-                "core dumped",
-                "stack backtrace",
-                "/rustc/",
-            ] {
+            // In whole: a program that writes out its own memory shows the words as well.
+            for word in ["core dumped", "stack backtrace:\n   0:", "/rustc/"] {
                 ensure!(!text.contains(word), "it shows {word:?}:\n{text}");
             }
             if let Some(address) = host_address(text) {
