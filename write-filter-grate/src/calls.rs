@@ -192,6 +192,11 @@ pub const GROUPS: &[Group<Decision>] = {
         ),
         group(
             Pass,
+            "no bytes but a lock",
+            &["take_lock", "give_lock"],
+        ),
+        group(
+            Pass,
             "memory of the cage's own",
             &[
                 "mprotect",

@@ -97,6 +97,8 @@ pub const REGISTER_HANDLER: u32 = 1001;
 pub const COPY_DATA: u32 = 1002;
 /// 3i: copies a handler table.
 pub const COPY_TABLE: u32 = 1003;
+/// Descriptor flags and record locks.
+pub const FCNTL: u32 = 72;
 /// As lseek, with a result of 64 bits.
 pub const LLSEEK: u32 = 1100;
 
