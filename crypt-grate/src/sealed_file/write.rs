@@ -133,6 +133,11 @@ impl SealedFile {
         };
         self.unmarked = Some(moment);
         self.syncs += 1;
+        if self.syncs > 1
+            && let Some(volume) = &mut self.volume
+        {
+            volume.is_waited_for();
+        }
         let is_marked = self.volume.as_ref().is_some_and(Volume::is_marked);
         if !is_marked || self.syncs >= SYNCS_A_MARK {
             self.mark(storage);
@@ -177,6 +182,7 @@ impl SealedFile {
         let writer = self.writer(storage, with)?;
         if let Some(volume) = &mut writer.file.volume {
             volume.compact(&OnDisk(storage), writer.with.rng)?;
+            volume.trim(&OnDisk(storage))?;
         }
         Ok(())
     }

@@ -58,6 +58,8 @@ struct Log {
     closing: bool,
     /// The MAC of a record that stands at the end and does not count.
     void: Option<Mac>,
+    /// Up to where this process has put zeros ahead of it.
+    zeros: u64,
 }
 
 impl Log {
@@ -71,6 +73,7 @@ impl Log {
             durable: superblock.counter,
             closing: false,
             void: None,
+            zeros: 0,
         }
     }
 }
@@ -100,6 +103,8 @@ pub struct Volume<A = Software> {
     changed: BTreeMap<u64, Stored>,
     /// How long the log may get before another checkpoint is tried.
     patience: u64,
+    /// Whether the program waits for the disk again and again.
+    is_waited_for: bool,
     /// The chunk that was sealed or opened in part last: who goes on there has it at hand.
     edge: Edge,
 }
@@ -157,6 +162,7 @@ impl<A: Aead> Volume<A> {
             fresh: chunks,
             changed: BTreeMap::new(),
             patience: 0,
+            is_waited_for: false,
             edge: Edge::default(),
             superblock,
             superblock_mac: mac,

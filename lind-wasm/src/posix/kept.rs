@@ -25,7 +25,7 @@ use std::time::Duration;
 pub(super) const CALLS: &[Entry] = &[Entry::new(1105, take), Entry::new(1106, give)];
 
 /// How long a lock that was given back is kept, at least; twice that at most.
-const KEPT: Duration = Duration::from_millis(2);
+const KEPT: Duration = Duration::from_millis(4);
 
 /// Locks that are kept at a time. Others are given back at once.
 const MOST: usize = 64;

@@ -30,6 +30,10 @@ const MANY_CHANGES: usize = 1 << 18;
 /// are written: one write to the disk instead of two.
 const SHORT_LOG: u64 = 24 << 10;
 
+/// Bytes that are made zeros ahead of the log of a file whose program waits for the disk again and again: a
+/// file that grows with each record costs the file system a change of its own each time.
+const AHEAD: u64 = 64 << 10;
+
 /// Bytes that one change writes, at most.
 pub const MAX_CHANGE_LEN: usize = 4 << 20;
 
@@ -378,19 +382,19 @@ impl<A: Aead> Volume<A> {
         if self.log.far.is_none() && self.log.at + (len + BARE_LEN) as u64 > room {
             let mut link = self.record(self.size, Vec::new());
             link.next = self.far_place(record.size)?;
-            self.write_record(disk, &link, &mut vec![0; lead + BARE_LEN], lead)?;
+            self.write_record(disk, &link, vec![0; lead + BARE_LEN], lead)?;
             buffer.drain(..lead);
             lead = 0;
             record.counter += 1;
         }
-        self.write_record(disk, &record, &mut buffer, lead)
+        self.write_record(disk, &record, buffer, lead)
     }
 
     fn write_record<D: Disk + ?Sized>(
         &mut self,
         disk: &D,
         record: &Record,
-        buffer: &mut [u8],
+        mut buffer: Vec<u8>,
         lead: usize,
     ) -> Result<(), Failure<D::Error>> {
         let key = self.cipher.mac_key();
@@ -402,10 +406,50 @@ impl<A: Aead> Volume<A> {
             let superblock = self.superblock.encode(key);
             head[SECTOR_LEN..][..superblock.len()].copy_from_slice(&superblock);
         }
-        disk.write_at(buffer, self.log.at - lead as u64)
-            .map_err(Failure::Disk)?;
+        let written = buffer.len();
+        let at = self.log.at - lead as u64;
+        let zeros = self.zeros_behind(self.log.at + len as u64);
+        buffer.resize(written + zeros, 0);
+        let mut outcome = disk.write_at(&buffer, at);
+        if outcome.is_err() && zeros > 0 {
+            // There may be room for the record alone.
+            outcome = disk.write_at(&buffer[..written], at);
+        } else if zeros > 0 {
+            self.log.zeros = at + buffer.len() as u64;
+        }
+        outcome.map_err(Failure::Disk)?;
         self.begun = true;
         Ok(self.apply(record, len, mac)?)
+    }
+
+    /// How many zeros go behind a record that ends there, so that the next ones find the file as long as
+    /// they need it.
+    fn zeros_behind(&self, end: u64) -> usize {
+        if !self.is_waited_for || end <= self.log.zeros {
+            return 0;
+        }
+        let room = match self.log.far {
+            Some(_) => u64::MAX,
+            None => Superblock::log_end(self.superblock.epoch),
+        };
+        ((end + AHEAD).min(room) - end.min(room)) as usize
+    }
+
+    /// Takes note that the program waits for the disk again and again.
+    pub fn is_waited_for(&mut self) {
+        self.is_waited_for = true;
+    }
+
+    /// Cuts off what was made zeros ahead of the log, where that is the end of the file.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn trim<D: Disk + ?Sized>(&mut self, disk: &D) -> Result<(), Failure<D::Error>> {
+        let zeros = core::mem::take(&mut self.log.zeros);
+        if zeros > self.log.at && disk.size().map_err(Failure::Disk)? == zeros {
+            disk.set_size(self.log.at).map_err(Failure::Disk)?;
+        }
+        Ok(())
     }
 
     /// Where the log goes on when its place at the head is full: behind all groups, with room for the

@@ -139,7 +139,9 @@ impl<A: Aead> Volume<A> {
 
     /// Whether [`Volume::compact`] may have something to do, as far as is known without a look at the disk.
     pub fn is_long(&self) -> bool {
-        self.is_loose() || self.data_end().is_ok_and(|end| self.lies_far_behind(end))
+        self.log.zeros > self.log.at
+            || self.is_loose()
+            || self.data_end().is_ok_and(|end| self.lies_far_behind(end))
     }
 
     /// Whether much was changed that is not known to have reached the disk.
