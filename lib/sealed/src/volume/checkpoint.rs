@@ -12,7 +12,7 @@ use crate::mac::same;
 use crate::record::{Record, Tag};
 use crate::superblock::{SECTOR_LEN, Superblock};
 use crate::tree::HOLE;
-use crate::volume::{Stored, Volume, random};
+use crate::volume::{Stored, Tail, Volume, random};
 use crate::{Disk, Error, Failure, TAG_LEN};
 
 /// Bytes that are copied in one go.
@@ -39,6 +39,7 @@ impl<A: Aead> Volume<A> {
             return Ok(());
         }
         let unique = random(rng)?;
+        self.end_tail(disk, rng)?;
         disk.sync().map_err(Failure::Disk)?;
         let (from, to) = self.superblock.elder;
         if from < to {
@@ -167,6 +168,7 @@ impl<A: Aead> Volume<A> {
         self.valid = layout.chunks(superblock.size);
         self.fresh = self.valid;
         self.changed.clear();
+        self.tail = Tail::default();
         self.patience = 0;
         self.superblock = superblock;
         self.superblock_mac = mac;

@@ -263,11 +263,14 @@ impl<A: Aead> Salvage<A> {
         let layout = *self.layout();
         let mut payload = self.volume.log.at + record.head_len() as u64;
         let mut has_any = false;
-        for part in record.parts.iter().filter(|part| part.kind == Kind::InLog) {
+        for part in record.parts.iter().filter(|part| part.kind.is_in_log()) {
             for (index, len, _) in part.chunks(&layout) {
                 let mut sealed = vec![0; len + OVERHEAD];
                 if read_full(disk, &mut sealed, payload).is_ok() && self.opens(index, &sealed) {
-                    self.versions.entry(index).or_default().push((payload, len));
+                    // What was appended is none of itself.
+                    if part.kind == Kind::InLog {
+                        self.versions.entry(index).or_default().push((payload, len));
+                    }
                     has_any = true;
                 }
                 payload += sealed.len() as u64;
@@ -457,6 +460,7 @@ impl<A: Aead> Volume<A> {
             tag: crate::volume::random(rng)?,
         };
         self.changed.insert(index, stored);
+        self.tail.end(index..index.saturating_add(1));
         Ok(())
     }
 
