@@ -271,7 +271,7 @@ pub const GROUPS: &[Group<Decision>] = {
         group(Pass, "as pipe", &["pipe2"]),
         group(
             Pass,
-            "the runtime serves nobody with them whose fcntl is served by a grate",
+            "no program is served with them for descriptors of its own",
             &["take_lock", "give_lock"],
         ),
         group(

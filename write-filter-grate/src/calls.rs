@@ -190,7 +190,7 @@ pub const GROUPS: &[Group<Decision>] = {
                 "statx",
             ],
         ),
-        group(Pass, "no bytes but a lock", &["take_lock", "give_lock"]),
+        group(Pass, "moves no bytes", &["take_lock", "give_lock"]),
         group(
             Pass,
             "memory of the cage's own",

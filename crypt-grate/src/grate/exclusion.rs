@@ -92,13 +92,18 @@ const GIVE_LOCK: u64 = 1106;
 /// Whether there are such calls. They are for a grate that has none below it that wants to know of locks.
 static IS_KEPT: AtomicBool = AtomicBool::new(true);
 
+/// Whether they are for that descriptor: those of the grate's own are soon closed.
+fn is_kept(fd: CageFd) -> bool {
+    cage_libc::sys::base() == 0 && fd.cage != getcageid() && IS_KEPT.load(Ordering::Relaxed)
+}
+
 /// Waits for the grates' lock on a file, to write. Answers whether this grate has had it since
 /// [`give`].
 ///
 /// # Errors
 /// As [`set`].
 pub fn take(fd: CageFd) -> Result<bool, Errno> {
-    if cage_libc::sys::base() == 0 && IS_KEPT.load(Ordering::Relaxed) {
+    if is_kept(fd) {
         loop {
             match kernel::call(TAKE_LOCK, fd.cage, &[fd.arg()]) {
                 Ok(alone) => return Ok(alone == 1),
@@ -118,7 +123,7 @@ pub fn take(fd: CageFd) -> Result<bool, Errno> {
 /// # Errors
 /// As [`set`].
 pub fn give(fd: CageFd) -> Result<(), Errno> {
-    if cage_libc::sys::base() == 0 && IS_KEPT.load(Ordering::Relaxed) {
+    if is_kept(fd) {
         return kernel::call(GIVE_LOCK, fd.cage, &[fd.arg()]).map(drop);
     }
     set(fd, fs::F_UNLCK)

@@ -8,8 +8,8 @@
 //! longer than that.
 //!
 //! The lock is one of the open file description (`F_OFD_SETLKW`), on the last byte that a file could have.
-//! Programs may ask for it too; where a grate serves their `fcntl`, these calls are not for them: they
-//! would go past it.
+//! It is for grates, which lock a file of another cage's; and not for those whose own `fcntl` a grate
+//! serves, as it would go past that one.
 
 use super::fds::description_lock;
 use super::{Call, Entry};
@@ -150,8 +150,11 @@ fn is_watched() -> bool {
     *WATCHED
 }
 
-/// `ENOSYS` for a caller whose `fcntl` some grate serves.
+/// `EPERM` for a descriptor of the caller's own, `ENOSYS` for a caller whose `fcntl` some grate serves.
 fn check(call: &Call<'_>) -> Result<(), Errno> {
+    if Arc::ptr_eq(call.caller, call.target) {
+        return Err(Errno::PERM);
+    }
     match call.caller.handlers.way(FCNTL) {
         Way::Kernel => Ok(()),
         Way::Handler(..) | Way::Orphaned => Err(Errno::NOSYS),
@@ -219,7 +222,9 @@ fn give(call: &Call<'_>) -> Result<i32, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::posix;
     use crate::posix::testing::Fixture;
+    use crate::request::{Arg, UNUSED};
 
     fn is_free(file: &OwnedFd) -> bool {
         let mut lock = libc::flock {
@@ -233,61 +238,87 @@ mod tests {
         lock.l_type == libc::F_UNLCK as i16
     }
 
-    /// A cage with two descriptions of one file.
-    fn opened() -> (Fixture, [u64; 2]) {
-        const READ_WRITE_CREATE: u64 = 0o102;
-        let cage = Fixture::new();
-        let path = cage.text("file");
-        let mut open = || cage.call(2, &[path, READ_WRITE_CREATE, 0o600]).unwrap() as u64;
-        let fds = [open(), open()];
-        (cage, fds)
+    /// A cage with two descriptions of one file, and another one that locks it.
+    struct Opened {
+        cage: Fixture,
+        grate: Fixture,
+        fds: [u64; 2],
+    }
+
+    impl Opened {
+        fn new() -> Self {
+            const READ_WRITE_CREATE: u64 = 0o102;
+            let cage = Fixture::new();
+            let path = cage.text("file");
+            let open = || cage.call(2, &[path, READ_WRITE_CREATE, 0o600]).unwrap() as u64;
+            let fds = [open(), open()];
+            let grate = Fixture::new();
+            Self { cage, grate, fds }
+        }
+
+        fn call(&self, nr: u32, fd: u64) -> Result<i32, Errno> {
+            let cage = &self.cage.cage;
+            let args = [fd, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED].map(|value| Arg {
+                value,
+                cage: cage.id.raw(),
+            });
+            posix::call(&self.cage.rt, &self.grate.cage, cage, nr, &args)
+        }
+
+        fn file(&self, fd: u64) -> Arc<OwnedFd> {
+            self.cage.cage.fds().get(fd as i32).unwrap().file.clone()
+        }
     }
 
     #[test]
     fn who_comes_back_is_told_that_nobody_came() {
-        let (cage, [fd, other]) = opened();
-        let file = |fd: u64| cage.cage.fds().get(fd as i32).unwrap().file.clone();
-        assert_eq!(cage.call(1105, &[fd]), Ok(0));
-        assert!(!is_free(&file(other)), "it is locked");
-        assert_eq!(cage.call(1106, &[fd]), Ok(0));
-        // The thread may have come in between, but not each time.
+        let opened = Opened::new();
+        let [fd, other] = opened.fds;
+        // The thread may come in between, but not each time.
         let kept = (0..1000).any(|_| {
-            let kept = cage.call(1105, &[fd]) == Ok(1);
-            assert!(!is_free(&file(other)), "it is locked");
-            assert_eq!(cage.call(1106, &[fd]), Ok(0));
+            let kept = opened.call(1105, fd).unwrap() == 1;
+            assert!(!is_free(&opened.file(other)), "it is locked");
+            assert_eq!(opened.call(1106, fd), Ok(0));
             kept
         });
         assert!(kept);
         // Another description gets it, whatever is kept, and the first one is told.
-        assert_eq!(cage.call(1105, &[other]), Ok(0));
-        assert!(!is_free(&file(fd)));
-        assert_eq!(cage.call(1106, &[other]), Ok(0));
-        assert_eq!(cage.call(1105, &[fd]), Ok(0));
-        assert_eq!(cage.call(1106, &[fd]), Ok(0));
+        assert_eq!(opened.call(1105, other), Ok(0));
+        assert!(!is_free(&opened.file(fd)));
+        assert_eq!(opened.call(1106, other), Ok(0));
+        assert_eq!(opened.call(1105, fd), Ok(0));
+        assert_eq!(opened.call(1106, fd), Ok(0));
     }
 
     #[test]
     fn what_nobody_takes_again_is_given_back() {
-        let (cage, [fd, other]) = opened();
-        let other = cage.cage.fds().get(other as i32).unwrap().file.clone();
-        assert_eq!(cage.call(1105, &[fd]), Ok(0));
-        assert_eq!(cage.call(1106, &[fd]), Ok(0));
+        let opened = Opened::new();
+        let [fd, other] = opened.fds;
+        assert_eq!(opened.call(1105, fd), Ok(0));
+        assert_eq!(opened.call(1106, fd), Ok(0));
         // Waits for as long as it takes.
-        set(&other, libc::F_OFD_SETLKW, libc::F_WRLCK).unwrap();
-        assert_eq!(cage.call(3, &[fd]), Ok(0));
+        set(&opened.file(other), libc::F_OFD_SETLKW, libc::F_WRLCK).unwrap();
+        assert!(!is_free(&opened.file(fd)));
     }
 
     #[test]
     fn a_closed_descriptor_leaves_no_lock_behind() {
-        let (cage, [fd, other]) = opened();
-        let other = cage.cage.fds().get(other as i32).unwrap().file.clone();
-        let twin = cage.call(32, &[fd]).unwrap() as u64;
-        assert_eq!(cage.call(1105, &[fd]), Ok(0));
-        assert_eq!(cage.call(1106, &[fd]), Ok(0));
-        assert_eq!(cage.call(3, &[fd]), Ok(0));
-        assert!(is_free(&other), "though the description lives on");
-        assert_eq!(cage.call(3, &[twin]), Ok(0));
-        assert_eq!(cage.call(1105, &[fd]), Err(Errno::BADF));
-        assert_eq!(cage.call(1106, &[900]), Err(Errno::BADF));
+        let opened = Opened::new();
+        let [fd, other] = opened.fds;
+        let _twin = opened.cage.call(32, &[fd]).unwrap();
+        assert_eq!(opened.call(1105, fd), Ok(0));
+        assert_eq!(opened.call(1106, fd), Ok(0));
+        assert_eq!(opened.cage.call(3, &[fd]), Ok(0));
+        assert!(is_free(&opened.file(other)), "though it is open elsewhere");
+        assert_eq!(opened.call(1105, fd), Err(Errno::BADF));
+        assert_eq!(opened.call(1106, fd), Err(Errno::BADF));
+    }
+
+    #[test]
+    fn it_is_for_files_of_others() {
+        let opened = Opened::new();
+        for nr in [1105, 1106] {
+            assert_eq!(opened.cage.call(nr, &[opened.fds[0]]), Err(Errno::PERM));
+        }
     }
 }
