@@ -136,7 +136,7 @@ impl SealedFile {
         if self.syncs > 1
             && let Some(volume) = &mut self.volume
         {
-            volume.is_waited_for();
+            volume.expect_syncs();
         }
         let is_marked = self.volume.as_ref().is_some_and(Volume::is_marked);
         if !is_marked || self.syncs >= SYNCS_A_MARK {

@@ -510,7 +510,7 @@ impl<A: Aead> Volume<A> {
     }
 
     /// Takes note that the program waits for the disk again and again.
-    pub fn is_waited_for(&mut self) {
+    pub fn expect_syncs(&mut self) {
         self.is_waited_for = true;
     }
 
