@@ -56,7 +56,7 @@ PART_FIXED_LEN = 24
 MAC_LEN = 16
 HOLE = bytes(TAG_LEN)
 NOTHING = object()
-IN_PLACE, IN_LOG, HOLES = 1, 2, 3
+IN_PLACE, IN_LOG, HOLES, APPENDED = 1, 2, 3, 4
 
 # Of a piece of plaintext, the most bytes that the vectors show.
 SHOWN = 256
@@ -244,6 +244,7 @@ class Part(NamedTuple):
     first: int
     count: int
     kind: int
+    start: int
     last_len: int
     tags: list
 
@@ -262,12 +263,15 @@ class Record(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """Where a chunk is, the bytes of plaintext, its tag, and the record that names it."""
+    """Where a chunk is, the bytes of plaintext, its tag, and the record that names it; where in the chunk
+    it begins, for what was appended, and what was appended to it."""
 
     at: int
     length: int
     tag: bytes
     record: int = 0
+    start: int = 0
+    appended: tuple = ()
 
 
 def record_parts(data, count, layout):
@@ -275,18 +279,22 @@ def record_parts(data, count, layout):
     parts, at = [], RECORD_FIXED_LEN
     for _ in range(count):
         first, chunks, kind = number(data, at), number(data, at + 8), number(data, at + 16, 1)
-        last_len = number(data, at + 20, 4)
+        start, last_len = number(data, at + 18, 2), number(data, at + 20, 4)
         expected = {IN_PLACE: (layout.chunk_size,) * 2, IN_LOG: (1, layout.chunk_size), HOLES: (0, 0)}
+        if kind == APPENDED and start and chunks == 1:
+            expected[APPENDED] = (1, layout.chunk_size - start - 1)
+        elif start:
+            return None
         least, most = expected.get(kind, (1, 0))
         at += PART_FIXED_LEN
         tags_len = 0 if kind == HOLES else chunks * TAG_LEN
-        if not least <= last_len <= most or not chunks or any(data[at - 7 : at - 4]):
+        if not least <= last_len <= most or not chunks or data[at - 7]:
             return None
         if at + tags_len > len(data):
             return None
         tags = [data[start : start + TAG_LEN] for start in range(at, at + tags_len, TAG_LEN)]
         at += tags_len
-        parts.append(Part(first, chunks, kind, last_len, tags))
+        parts.append(Part(first, chunks, kind, start, last_len, tags))
     return parts, at
 
 
@@ -349,10 +357,12 @@ class SealedFile:
     def is_missing(self, index, durable):
         """Whether a chunk that the log names did not reach the disk, as may be."""
         stored = self.changed[index]
-        if stored is None or stored.record <= durable:
+        if stored is None:
             return False
         try:
-            self.open_chunk(index, stored)
+            for piece in (stored, *stored.appended):
+                if piece.record > durable:
+                    self.open_chunk(index, piece)
         except Refused:
             return True
         return False
@@ -378,7 +388,7 @@ class SealedFile:
         payload_len = sum(
             stored.length + OVERHEAD
             for kind, _, stored in self.named(record)
-            if kind == IN_LOG
+            if kind != IN_PLACE
         )
         return record if payload + payload_len + MAC_LEN == length else None
 
@@ -389,10 +399,10 @@ class SealedFile:
             for i, tag in enumerate(part.tags):
                 index = part.first + i
                 length = part.last_len if i == part.count - 1 else self.layout.chunk_size
-                at = payload if part.kind == IN_LOG else self.layout.chunk_at(index)
-                if part.kind == IN_LOG:
+                at = self.layout.chunk_at(index) if part.kind == IN_PLACE else payload
+                if part.kind != IN_PLACE:
                     payload += length + OVERHEAD
-                yield part.kind, index, Stored(at, length, tag, record.counter)
+                yield part.kind, index, Stored(at, length, tag, record.counter, part.start)
 
     def apply(self, record):
         """Takes a record. Answers what undoes it: size, chunks that are valid, and what was known
@@ -418,7 +428,10 @@ class SealedFile:
                 known = max(self.valid, 1 + max(self.changed, default=0))
                 for index in range(part.first, min(part.first + part.count, known)):
                     change(index, None)
-        for _, index, stored in self.named(record):
+        for kind, index, stored in self.named(record):
+            if kind == APPENDED:
+                whole = self.changed.get(index) or self.at_checkpoint(index)
+                stored = whole._replace(appended=(*whole.appended, stored))
             if index < chunks:
                 change(index, stored)
         return undo
@@ -469,7 +482,8 @@ class SealedFile:
     # Chunks.
 
     def open_chunk(self, index, stored):
-        """Section 5, and section 9, step 9."""
+        """Section 5, and section 9, step 9: a chunk as a whole, or what was appended to it."""
+        named = stored.tag or self.node(0, index // FAN_OUT)[index % FAN_OUT]
         chunk = self.disk.read(stored.at, stored.length + OVERHEAD)
         is_final = stored.length < self.layout.chunk_size
         associated_data = index.to_bytes(8, "little") + bytes([is_final]) + bytes(55)
@@ -479,20 +493,27 @@ class SealedFile:
             plaintext = self.open_aead(self.content_key, nonce, ciphertext, tag, associated_data)
         except ValueError:
             raise Refused("ChunkCorrupt", f"chunk {index} is damaged or was altered") from None
-        if not same(tag, stored.tag):
+        if not same(tag, named):
             raise Refused("Stale", f"chunk {index} is not the one that was written last")
         return plaintext
 
     def chunk(self, index):
         """The plaintext of a chunk that is no hole."""
-        stored = self.changed.get(index)
-        if stored is None:
-            length = self.layout.chunk_len(index, self.superblock.size)
-            tag = self.node(0, index // FAN_OUT)[index % FAN_OUT]
-            stored = Stored(self.layout.chunk_at(index), length, tag)
-        if stored.length != self.layout.chunk_len(index, self.size):
+        stored = self.changed.get(index) or self.at_checkpoint(index)
+        pieces = (stored, *stored.appended)
+        if sum(piece.length for piece in pieces) != self.layout.chunk_len(index, self.size):
             raise Refused("ChunkCorrupt", f"chunk {index} has another length than it must have")
-        return self.open_chunk(index, stored)
+        plaintext = b""
+        for piece in pieces:
+            if piece.start != len(plaintext):
+                raise Refused("ChunkCorrupt", f"chunk {index} lacks some of what was appended")
+            plaintext += self.open_chunk(index, piece)
+        return plaintext
+
+    def at_checkpoint(self, index):
+        """Where a chunk was at the checkpoint. What its tag is only the tree tells."""
+        length = self.layout.chunk_len(index, self.superblock.size)
+        return Stored(self.layout.chunk_at(index), length, None)
 
     def pieces(self):
         """The plaintext in order: bytes, or how many zeros a hole stands for."""

@@ -271,6 +271,11 @@ pub const GROUPS: &[Group<Decision>] = {
         group(Pass, "as pipe", &["pipe2"]),
         group(
             Pass,
+            "no program is served with them for descriptors of its own",
+            &["take_lock", "give_lock"],
+        ),
+        group(
+            Pass,
             "works on memory of the cage's own",
             &["aead_seal", "aead_open", "record_seal", "record_open"],
         ),

@@ -95,11 +95,29 @@ pub trait Storage {
 
     /// Ends what [`Storage::lock`] began.
     fn unlock(&self) {}
+
+    /// Waits until the file is free for an exclusive use, which [`Storage::give`] ends. Answers whether it has
+    /// been this one's alone since that was called last.
+    ///
+    /// # Errors
+    /// As [`Storage::lock`].
+    fn take(&self) -> Result<bool, Errno> {
+        self.lock(LockMode::Exclusive)?;
+        Ok(false)
+    }
+
+    /// Ends what [`Storage::take`] began, at once or as soon as others can be expected to wait for.
+    fn give(&self) {
+        self.unlock();
+    }
 }
 
 /// A locked file, unlocked when dropped.
 #[derive(Debug)]
-pub struct Locked<'a, S: Storage + ?Sized>(&'a S);
+pub struct Locked<'a, S: Storage + ?Sized> {
+    storage: &'a S,
+    is_taken: bool,
+}
 
 impl<'a, S: Storage + ?Sized> Locked<'a, S> {
     /// Waits for the lock.
@@ -108,13 +126,33 @@ impl<'a, S: Storage + ?Sized> Locked<'a, S> {
     /// As [`Storage::lock`].
     pub fn new(storage: &'a S, mode: LockMode) -> Result<Self, Errno> {
         storage.lock(mode)?;
-        Ok(Self(storage))
+        Ok(Self {
+            storage,
+            is_taken: false,
+        })
+    }
+
+    /// As [`Storage::take`].
+    ///
+    /// # Errors
+    /// As [`Storage::lock`].
+    pub fn take(storage: &'a S) -> Result<(Self, bool), Errno> {
+        let alone = storage.take()?;
+        let locked = Self {
+            storage,
+            is_taken: true,
+        };
+        Ok((locked, alone))
     }
 }
 
 impl<S: Storage + ?Sized> Drop for Locked<'_, S> {
     fn drop(&mut self) {
-        self.0.unlock();
+        if self.is_taken {
+            self.storage.give();
+        } else {
+            self.storage.unlock();
+        }
     }
 }
 

@@ -89,6 +89,7 @@ impl World {
 
     /// Runs a load of two processes on a file that has that content.
     fn run(&mut self, disk: &Disk, content: Vec<u8>, ops: usize) -> Vec<State> {
+        let mut disk = disk.clone();
         let kind = self.random.below(4);
         let mut files = [SealedFile::default(), SealedFile::default()];
         let mut states = vec![State {
@@ -100,7 +101,9 @@ impl World {
         for _ in 0..ops {
             let mut content = states.last().expect("one").content.clone();
             let op = op(kind, content.len(), &mut self.random);
-            let file = &mut files[self.random.below(8) as usize / 7];
+            disk.process = self.random.below(8) as usize / 7;
+            let disk = &disk;
+            let file = &mut files[disk.process];
             let begun = disk.recorder.done();
             let fill = self.random.next();
             let mut with = Sealing {

@@ -190,6 +190,7 @@ pub const GROUPS: &[Group<Decision>] = {
                 "statx",
             ],
         ),
+        group(Pass, "moves no bytes", &["take_lock", "give_lock"]),
         group(
             Pass,
             "memory of the cage's own",

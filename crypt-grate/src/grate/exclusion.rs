@@ -13,7 +13,7 @@ use super::state;
 use super::state::{OpenFile, Opened, State, lock};
 use grate_rs::constants::{SYS_CLOCK_NANOSLEEP, SYS_FCNTL, SYS_FLOCK, error, fs};
 use grate_rs::{CageFd, Call, Errno, getcageid, own_buffer};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// Where the lock lies that grates keep each other out with: the last byte that a file could have.
@@ -83,6 +83,50 @@ pub fn set(fd: CageFd, mode: i16) -> Result<(), Errno> {
         // It ends with the descriptor at the latest.
         let _ = flock_file(fd, fs::LOCK_UN);
     })
+}
+
+/// Our runtime's own: a lock that is given back a little later, and may be taken again until then.
+const TAKE_LOCK: u64 = 1105;
+const GIVE_LOCK: u64 = 1106;
+
+/// Whether there are such calls. They are for a grate that has none below it that wants to know of locks.
+static IS_KEPT: AtomicBool = AtomicBool::new(true);
+
+/// Whether they are for that descriptor: those of the grate's own are soon closed.
+fn is_kept(fd: CageFd) -> bool {
+    cage_libc::sys::base() == 0 && fd.cage != getcageid() && IS_KEPT.load(Ordering::Relaxed)
+}
+
+/// Waits for the grates' lock on a file, to write. Answers whether this grate has had it since
+/// [`give`].
+///
+/// # Errors
+/// As [`set`].
+pub fn take(fd: CageFd) -> Result<bool, Errno> {
+    if is_kept(fd) {
+        loop {
+            match kernel::call(TAKE_LOCK, fd.cage, &[fd.arg()]) {
+                Ok(alone) => return Ok(alone == 1),
+                Err(Errno(error::EINTR)) => {}
+                Err(Errno(error::EINVAL | error::ENOTSUP)) => return Ok(false),
+                Err(Errno(error::ENOSYS)) => break,
+                Err(other) => return Err(other),
+            }
+        }
+        IS_KEPT.store(false, Ordering::Relaxed);
+    }
+    set(fd, fs::F_WRLCK).map(|()| false)
+}
+
+/// Gives back what [`take`] took, soon.
+///
+/// # Errors
+/// As [`set`].
+pub fn give(fd: CageFd) -> Result<(), Errno> {
+    if is_kept(fd) {
+        return kernel::call(GIVE_LOCK, fd.cage, &[fd.arg()]).map(drop);
+    }
+    set(fd, fs::F_UNLCK)
 }
 
 fn record_lock(fd: CageFd, command: i32, mode: i16) -> Result<(), Errno> {

@@ -167,6 +167,14 @@ impl Storage for File {
         // Nothing can be done about a lock that can't be removed; it ends with the descriptor.
         let _ = exclusion::set(self.fd, fs::F_UNLCK);
     }
+
+    fn take(&self) -> Result<bool, StorageErrno> {
+        exclusion::take(self.fd).map_err(storage)
+    }
+
+    fn give(&self) {
+        let _ = exclusion::give(self.fd);
+    }
 }
 
 /// Opens a path in the grate's own memory for the grate itself.

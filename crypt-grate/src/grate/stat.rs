@@ -4,7 +4,7 @@ use super::kernel::{File, SIZE_AT, STAT_LEN, Stat, pass};
 use super::open::PathArg;
 use super::state;
 use super::state::{State, lock};
-use crypt_grate::sealed_file::{Content, SealedFile};
+use crypt_grate::sealed_file::Content;
 use grate_rs::constants::fs;
 use grate_rs::{CageFd, Call, Errno};
 
@@ -114,16 +114,12 @@ fn sealed_size(state: &State, path: &PathArg, stat: Stat) -> Option<u64> {
         return None;
     }
     let storage = File::to_read(own.0);
-    match state.known_file(stat.inode()) {
-        Some(file) => lock(&file).len(&storage, state.keys()).ok(),
-        None => {
-            let mut file = SealedFile::default();
-            match file.identify(&storage, state.keys()) {
-                Ok(Content::Sealed) => Some(file.known_len()),
-                Ok(Content::Empty) => Some(0),
-                Ok(Content::Plain) | Err(_) => None,
-            }
-        }
+    let file = state.glance(stat.inode());
+    let mut file = lock(&file);
+    match file.identify(&storage, state.keys()) {
+        Ok(Content::Sealed) => Some(file.known_len()),
+        Ok(Content::Empty) => Some(0),
+        Ok(Content::Plain) | Err(_) => None,
     }
 }
 

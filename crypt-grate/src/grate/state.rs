@@ -46,10 +46,15 @@ pub struct State {
     /// The files that were opened last, also when they are closed again: who comes back finds them as they
     /// were left, and has no more to look at than whether they changed.
     recent: Mutex<VecDeque<Arc<Mutex<SealedFile>>>>,
+    /// Those that were only looked at last, for their sizes.
+    glanced: Mutex<VecDeque<Arc<Mutex<SealedFile>>>>,
 }
 
 /// Files that are remembered when nobody has them open.
 const RECENT: usize = 8;
+
+/// Files that are remembered though nobody had them open: little of each.
+const GLANCED: usize = 64;
 
 /// What a descriptor refers to.
 #[derive(Clone, Debug)]
@@ -166,6 +171,7 @@ impl State {
             descriptors: Descriptors::default(),
             files: Mutex::default(),
             recent: Mutex::default(),
+            glanced: Mutex::default(),
         })
     }
 
@@ -275,22 +281,35 @@ impl State {
 
     /// The state of an inode, shared by all who have it open.
     pub fn file(&self, inode: Inode) -> Arc<Mutex<SealedFile>> {
+        self.remembered(inode, &self.recent, RECENT)
+    }
+
+    /// The state of an inode, for a look at it.
+    pub fn glance(&self, inode: Inode) -> Arc<Mutex<SealedFile>> {
+        self.remembered(inode, &self.glanced, GLANCED)
+    }
+
+    /// The state of an inode. One that is new is put before those that were remembered, of which there are
+    /// no more than that.
+    fn remembered(
+        &self,
+        inode: Inode,
+        last: &Mutex<VecDeque<Arc<Mutex<SealedFile>>>>,
+        most: usize,
+    ) -> Arc<Mutex<SealedFile>> {
         let mut files = lock(&self.files);
         if let Some(file) = files.get(&inode).and_then(Weak::upgrade) {
             return file;
         }
-        files.retain(|_, file| file.strong_count() > 0);
+        if files.len() == files.capacity() {
+            files.retain(|_, file| file.strong_count() > 0);
+        }
         let file = Arc::new(Mutex::new(SealedFile::default()));
         files.insert(inode, Arc::downgrade(&file));
-        let mut recent = lock(&self.recent);
-        recent.truncate(RECENT - 1);
-        recent.push_front(Arc::clone(&file));
+        let mut last = lock(last);
+        last.truncate(most - 1);
+        last.push_front(Arc::clone(&file));
         file
-    }
-
-    /// The state of an inode that somebody has open.
-    pub fn known_file(&self, inode: Inode) -> Option<Arc<Mutex<SealedFile>>> {
-        lock(&self.files).get(&inode).and_then(Weak::upgrade)
     }
 
     /// Keeps a descriptor what it is for a call on it, and says what that is. One that nobody

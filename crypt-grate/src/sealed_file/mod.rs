@@ -204,6 +204,10 @@ pub struct SealedFile {
     /// was waited for since it did.
     unmarked: Option<Moment>,
     syncs: u32,
+    /// Whether what is known of the file was true when its lock was given back last.
+    is_settled: bool,
+    /// How many changes nobody else has come between.
+    undisturbed: i32,
 }
 
 impl std::fmt::Debug for SealedFile {
@@ -232,6 +236,7 @@ impl SealedFile {
             is_changed: self.is_changed,
             unmarked: self.unmarked,
             syncs: self.syncs,
+            undisturbed: self.undisturbed,
             ..Self::default()
         };
     }

@@ -1,6 +1,6 @@
 //! Changing a sealed file.
 
-use super::{Error, OnDisk, RUN_LEN, SealedFile, Sealing};
+use super::{Error, Keys, OnDisk, RUN_LEN, SealedFile, Sealing};
 use crate::storage::{LockMode, Locked, Storage};
 use rand_core::TryCryptoRng;
 use sealed::{FileKey, Moment, Volume};
@@ -8,6 +8,11 @@ use std::ops::Range;
 
 /// How many times it is waited for the disk until the file says again how far that was.
 const SYNCS_A_MARK: u32 = 16;
+
+/// After how many changes that nobody came between a lock may be given back a little later than at once; and
+/// after how many more where somebody did.
+const UNDISTURBED: i32 = 16;
+const DISTURBED: i32 = -64;
 
 /// A sealed file that nobody else changes: its lock is held as long as this lives.
 pub struct Writer<'a, 's, S: Storage, R: TryCryptoRng + ?Sized> {
@@ -27,14 +32,49 @@ impl SealedFile {
         storage: &'a S,
         with: &'a mut Sealing<'s, R>,
     ) -> Result<Writer<'a, 's, S, R>, Error> {
-        let locked = Locked::new(storage, LockMode::Exclusive)?;
-        self.look(storage, with.keys)?;
+        let locked = self.lock(storage, with.keys)?;
         Ok(Writer {
             file: self,
             storage,
             with,
             _locked: locked,
         })
+    }
+
+    /// Waits for the lock, and gets to know the file as it is. Where this process alone changes the file, and
+    /// again and again, the lock stays with it from one change to the next, and nothing is to be found out.
+    fn lock<'a, S: Storage>(
+        &mut self,
+        storage: &'a S,
+        keys: Keys<'_>,
+    ) -> Result<Locked<'a, S>, Error> {
+        let was_settled = std::mem::take(&mut self.is_settled);
+        let locked = if self.undisturbed < UNDISTURBED {
+            Locked::new(storage, LockMode::Exclusive)?
+        } else {
+            let (locked, alone) = Locked::take(storage)?;
+            if was_settled && alone && self.volume.is_some() {
+                self.is_settled = true;
+                return Ok(locked);
+            }
+            if was_settled {
+                // It was taken back: who waits for it gets a chance.
+                self.undisturbed = 0;
+            }
+            self.is_settled = true;
+            locked
+        };
+        let known = self.moment();
+        if let Err(error) = self.look(storage, keys) {
+            self.is_settled = false;
+            return Err(error);
+        }
+        if known == self.moment() {
+            self.undisturbed = self.undisturbed.saturating_add(1);
+        } else {
+            self.undisturbed = DISTURBED;
+        }
+        Ok(locked)
     }
 
     /// As [`Writer::write`].
@@ -93,6 +133,11 @@ impl SealedFile {
         };
         self.unmarked = Some(moment);
         self.syncs += 1;
+        if self.syncs > 1
+            && let Some(volume) = &mut self.volume
+        {
+            volume.expect_syncs();
+        }
         let is_marked = self.volume.as_ref().is_some_and(Volume::is_marked);
         if !is_marked || self.syncs >= SYNCS_A_MARK {
             self.mark(storage);
@@ -137,6 +182,7 @@ impl SealedFile {
         let writer = self.writer(storage, with)?;
         if let Some(volume) = &mut writer.file.volume {
             volume.compact(&OnDisk(storage), writer.with.rng)?;
+            volume.trim(&OnDisk(storage))?;
         }
         Ok(())
     }

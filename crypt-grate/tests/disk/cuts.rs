@@ -11,8 +11,8 @@
 //! journal out.
 
 use super::{PAGE, Pages, Random};
-use crypt_grate::storage::{Errno, Storage};
-use std::cell::RefCell;
+use crypt_grate::storage::{Errno, LockMode, Storage};
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -97,6 +97,8 @@ impl Files {
 pub struct Recorder {
     now: RefCell<Files>,
     steps: RefCell<Vec<Step>>,
+    /// Which file's lock is kept for whom.
+    kept: Cell<Option<(Inode, usize)>>,
 }
 
 impl Recorder {
@@ -104,6 +106,7 @@ impl Recorder {
         Rc::new(Self {
             now: RefCell::new(files),
             steps: RefCell::default(),
+            kept: Cell::default(),
         })
     }
 
@@ -132,6 +135,7 @@ impl Recorder {
         Some(Disk {
             recorder: Rc::clone(self),
             file,
+            process: 0,
         })
     }
 
@@ -151,6 +155,8 @@ impl Recorder {
 pub struct Disk {
     pub recorder: Rc<Recorder>,
     pub file: Inode,
+    /// Who uses it.
+    pub process: usize,
 }
 
 impl Storage for Disk {
@@ -182,6 +188,16 @@ impl Storage for Disk {
     fn sync(&self) -> Result<(), Errno> {
         self.recorder.step(Step::Sync { file: self.file });
         Ok(())
+    }
+
+    fn lock(&self, _: LockMode) -> Result<(), Errno> {
+        self.recorder.kept.set(None);
+        Ok(())
+    }
+
+    fn take(&self) -> Result<bool, Errno> {
+        let own = Some((self.file, self.process));
+        Ok(self.recorder.kept.replace(own) == own)
     }
 }
 

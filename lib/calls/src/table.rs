@@ -165,6 +165,8 @@ macro_rules! table {
             1102 aead_open(Struct(In, AeadJob), BytesInOut, Size, BytesInOut, Size) -> Number, Ours;
             1103 record_seal(Struct(In, AeadJob), BytesInOut, Size, BytesInOut, Size) -> Number, Ours;
             1104 record_open(Struct(In, AeadJob), BytesInOut, Size, BytesInOut, Size) -> Number, Ours;
+            1105 take_lock(Fd) -> Number, Ours;
+            1106 give_lock(Fd) -> Number, Ours;
         }
     };
 }

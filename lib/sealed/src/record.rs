@@ -34,6 +34,15 @@ pub(crate) enum Kind {
     InPlace = 1,
     InLog = 2,
     Hole = 3,
+    /// What was appended to the last chunk, sealed by itself.
+    Appended = 4,
+}
+
+impl Kind {
+    /// Whether the chunks are in the payload.
+    pub fn is_in_log(self) -> bool {
+        matches!(self, Self::InLog | Self::Appended)
+    }
 }
 
 /// What a record says of chunks that follow one upon the other.
@@ -42,8 +51,10 @@ pub(crate) struct Part {
     pub first: u64,
     pub count: u64,
     pub kind: Kind,
-    /// Bytes of plaintext in the last chunk: 0 for holes.
+    /// Bytes of plaintext in the last chunk: 0 for holes. Those that were appended, of a chunk that grew.
     pub last_len: usize,
+    /// Bytes of plaintext that the chunk had before, where it grew.
+    pub start: usize,
     /// A tag for each chunk that is no hole.
     pub tags: Vec<Tag>,
 }
@@ -58,6 +69,7 @@ impl Part {
             count: tags.len() as u64,
             kind,
             last_len: last.map_or(0, |chunk| chunk.len() - OVERHEAD),
+            start: 0,
             tags,
         }
     }
@@ -68,6 +80,7 @@ impl Part {
             count,
             kind: Kind::Hole,
             last_len: 0,
+            start: 0,
             tags: Vec::new(),
         }
     }
@@ -147,7 +160,9 @@ impl Record {
         for part in &self.parts {
             head.extend_from_slice(&part.first.to_le_bytes());
             head.extend_from_slice(&part.count.to_le_bytes());
-            head.extend_from_slice(&[part.kind as u8, 0, 0, 0]);
+            head.extend_from_slice(&[part.kind as u8, 0]);
+            // Chunks are shorter than 2^16 bytes, but for full ones.
+            head.extend_from_slice(&(part.start as u16).to_le_bytes());
             head.extend_from_slice(&(part.last_len as u32).to_le_bytes());
             head.extend_from_slice(part.tags.as_flattened());
         }
@@ -171,9 +186,11 @@ impl Record {
                 1 => Kind::InPlace,
                 2 => Kind::InLog,
                 3 => Kind::Hole,
+                4 => Kind::Appended,
                 _ => return None,
             };
             let (first, count) = (word(part, 0), word(part, 8));
+            let start = usize::from(u16::from_le_bytes(field(part, 18)));
             let last_len = u32::from_le_bytes(field(part, 20)) as usize;
             let end = first.checked_add(count)?;
             layout.chunk_offset(end).ok()?;
@@ -187,8 +204,13 @@ impl Record {
                 Kind::InPlace => last_len == layout.chunk_size(),
                 Kind::InLog => (1..=layout.chunk_size()).contains(&last_len),
                 Kind::Hole => last_len == 0,
+                Kind::Appended => {
+                    let rest = layout.chunk_size().saturating_sub(start);
+                    count == 1 && (1..rest).contains(&last_len)
+                }
             };
-            if !possible || count == 0 || part[17..20] != [0; 3] {
+            let grows = kind == Kind::Appended;
+            if !possible || count == 0 || part[17] != 0 || (start > 0) != grows {
                 return None;
             }
             parts.push(Part {
@@ -196,6 +218,7 @@ impl Record {
                 count,
                 kind,
                 last_len,
+                start,
                 tags,
             });
         }
@@ -208,7 +231,7 @@ impl Record {
         let payload: usize = record
             .parts
             .iter()
-            .filter(|part| part.kind == Kind::InLog)
+            .filter(|part| part.kind.is_in_log())
             .map(|part| part.sealed_len(layout))
             .sum();
         (record.head_len() + payload + MAC_LEN == start.len).then_some(record)
@@ -257,6 +280,7 @@ mod tests {
                     count: 2,
                     kind: Kind::InPlace,
                     last_len: 512,
+                    start: 0,
                     tags: vec![[1; 16], [2; 16]],
                 },
                 Part {
@@ -264,9 +288,18 @@ mod tests {
                     count: 1,
                     kind: Kind::InLog,
                     last_len: 440,
+                    start: 0,
                     tags: vec![[3; 16]],
                 },
                 Part::holes(0, 3),
+                Part {
+                    first: 5,
+                    count: 1,
+                    kind: Kind::Appended,
+                    last_len: 71,
+                    start: 440,
+                    tags: vec![[4; 16]],
+                },
             ],
         }
     }
@@ -275,7 +308,7 @@ mod tests {
         let payload: usize = record
             .parts
             .iter()
-            .filter(|part| part.kind == Kind::InLog)
+            .filter(|part| part.kind.is_in_log())
             .map(|part| part.sealed_len(&layout()))
             .sum();
         let mut bytes = vec![0; record.head_len() + payload + MAC_LEN];

@@ -39,6 +39,40 @@ enum Stored {
     At { offset: u64, len: usize, tag: Tag },
 }
 
+/// What was appended to the last chunk since that was written as a whole.
+#[derive(Debug, Default)]
+struct Tail {
+    index: u64,
+    pieces: vec::Vec<TailPiece>,
+}
+
+/// One of them, and where in the chunk it begins.
+#[derive(Clone, Copy, Debug)]
+struct TailPiece {
+    start: usize,
+    offset: u64,
+    len: usize,
+    tag: Tag,
+}
+
+impl Tail {
+    /// What was appended to that chunk.
+    fn of(&self, index: u64) -> &[TailPiece] {
+        if self.index == index {
+            &self.pieces
+        } else {
+            &[]
+        }
+    }
+
+    /// Chunks of these are written as a whole, or cut off.
+    fn end(&mut self, chunks: Range<u64>) {
+        if chunks.contains(&self.index) {
+            self.pieces.clear();
+        }
+    }
+}
+
 /// The log as far as it counts.
 #[derive(Debug)]
 struct Log {
@@ -58,6 +92,8 @@ struct Log {
     closing: bool,
     /// The MAC of a record that stands at the end and does not count.
     void: Option<Mac>,
+    /// Up to where this process has put zeros ahead of it.
+    zeros: u64,
 }
 
 impl Log {
@@ -71,6 +107,7 @@ impl Log {
             durable: superblock.counter,
             closing: false,
             void: None,
+            zeros: 0,
         }
     }
 }
@@ -98,8 +135,11 @@ pub struct Volume<A = Software> {
     /// Chunks from here on were never written to their places, in this epoch and at the checkpoint.
     fresh: u64,
     changed: BTreeMap<u64, Stored>,
+    tail: Tail,
     /// How long the log may get before another checkpoint is tried.
     patience: u64,
+    /// Whether the program waits for the disk again and again.
+    is_waited_for: bool,
     /// The chunk that was sealed or opened in part last: who goes on there has it at hand.
     edge: Edge,
 }
@@ -107,6 +147,7 @@ pub struct Volume<A = Software> {
 #[derive(Default)]
 struct Edge {
     index: u64,
+    /// That of the chunk, or of what was appended to it last.
     tag: Tag,
     plaintext: Zeroizing<alloc::vec::Vec<u8>>,
 }
@@ -156,7 +197,9 @@ impl<A: Aead> Volume<A> {
             valid: chunks,
             fresh: chunks,
             changed: BTreeMap::new(),
+            tail: Tail::default(),
             patience: 0,
+            is_waited_for: false,
             edge: Edge::default(),
             superblock,
             superblock_mac: mac,
@@ -264,6 +307,12 @@ impl<A: Aead> Volume<A> {
             out[..at_hand].copy_from_slice(&self.edge.plaintext);
             return Ok((1, at_hand));
         }
+        if !self.tail.of(first).is_empty() {
+            let chunk = out.get_mut(..at_hand).ok_or(Error::BufferSize)?;
+            self.read_pieces(disk, first, chunk)
+                .inspect_err(|_| chunk.zeroize())?;
+            return Ok((1, at_hand));
+        }
         let mut tags = vec::Vec::new();
         let (mut start, mut len, mut sealed_len) = (0, 0, 0);
         let mut holes = 0;
@@ -272,6 +321,9 @@ impl<A: Aead> Volume<A> {
             let chunk_len = self.layout().chunk_len(index, self.size);
             if chunk_len == 0 || len + chunk_len > out.len() {
                 return Err(Error::BufferSize.into());
+            }
+            if !self.tail.of(index).is_empty() {
+                break;
             }
             let stored = match self.stored(disk, index) {
                 Err(_) if len > 0 => break,
@@ -343,6 +395,46 @@ impl<A: Aead> Volume<A> {
         }
     }
 
+    /// Reads a chunk that something was appended to.
+    fn read_pieces<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        index: u64,
+        out: &mut [u8],
+    ) -> Result<(), Failure<D::Error>> {
+        let corrupt = Error::ChunkCorrupt { index };
+        let Stored::At { offset, len, tag } = self.stored(disk, index)? else {
+            return Err(corrupt.into());
+        };
+        let whole = TailPiece {
+            start: 0,
+            offset,
+            len,
+            tag,
+        };
+        let mut done = 0;
+        let mut sealed = vec::Vec::new();
+        for piece in [whole].iter().chain(self.tail.of(index)) {
+            let part = out.get_mut(done..done + piece.len).ok_or(corrupt)?;
+            if piece.start != done {
+                return Err(corrupt.into());
+            }
+            sealed.resize(piece.len + OVERHEAD, 0);
+            read_full(disk, &mut sealed, piece.offset)?;
+            self.cipher.open_chunks(index, &sealed, part)?;
+            let found = sealed.last_chunk().ok_or(corrupt)?;
+            let found: &Tag = found;
+            if !same(&piece.tag, found) {
+                return Err(Error::Stale { index }.into());
+            }
+            done += piece.len;
+        }
+        if done < out.len() {
+            return Err(corrupt.into());
+        }
+        Ok(())
+    }
+
     /// Whether a chunk of that length is in memory, and still the one of the file.
     fn has_at_hand<D: Disk + ?Sized>(
         &mut self,
@@ -352,6 +444,9 @@ impl<A: Aead> Volume<A> {
     ) -> Result<bool, Failure<D::Error>> {
         if self.edge.index != index || len == 0 || self.edge.plaintext.len() != len {
             return Ok(false);
+        }
+        if let Some(piece) = self.tail.of(index).last() {
+            return Ok(same(&piece.tag, &self.edge.tag));
         }
         Ok(match self.stored(disk, index)? {
             Stored::At { tag, .. } => same(&tag, &self.edge.tag),

@@ -1,7 +1,7 @@
 //! Descriptors: making, copying and closing them, and their flags and locks.
 
 use super::io::answer;
-use super::{Call, Entry, abi};
+use super::{Call, Entry, abi, kept};
 use crate::cage::Cage;
 use crate::errno::last_error;
 use rustix::fd::OwnedFd;
@@ -36,6 +36,7 @@ pub(super) fn check_room(cage: &Cage) -> Result<(), Errno> {
 
 fn close(call: &Call<'_>) -> Result<i32, Errno> {
     let descriptor = call.target.fds().remove(call.int(0))?;
+    kept::end(&descriptor.file);
     // The last one to close hears of writes that failed late.
     if let Some(file) = Arc::into_inner(descriptor.file) {
         // SAFETY: the descriptor was owned by `file` alone, and is used no more.
@@ -185,12 +186,25 @@ fn lock(call: &Call<'_>, file: &OwnedFd, command: i32) -> Result<i32, Errno> {
         .get(3)
         .or_else(|errno| check_open(file).and(Err(errno)))?;
     let mut lock = abi::flock(&bytes);
-    // SAFETY: the lock is in this frame.
-    answer(unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut lock) })?;
+    let reaches = lock.l_start == kept::PLACE || lock.l_len == 0;
+    if reaches && command != libc::F_OFD_GETLK {
+        kept::end_all();
+    }
+    description_lock(file, command, &mut lock)?;
     if matches!(command, libc::F_GETLK | libc::F_OFD_GETLK) {
         call.put(3, &abi::flock_bytes(&lock))?;
     }
     Ok(0)
+}
+
+/// `F_OFD_GETLK` and its kin.
+pub(super) fn description_lock(
+    file: &OwnedFd,
+    command: i32,
+    lock: &mut libc::flock,
+) -> Result<i32, Errno> {
+    // SAFETY: the lock is the caller's, and as long as the kernel takes it.
+    answer(unsafe { libc::fcntl(file.as_raw_fd(), command, &raw mut *lock) })
 }
 
 fn flock(call: &Call<'_>) -> Result<i32, Errno> {

@@ -9,6 +9,7 @@ mod fast;
 mod fds;
 mod files;
 mod io;
+mod kept;
 mod lookup;
 mod memory;
 mod messages;
@@ -50,6 +51,7 @@ const FAMILIES: &[&[Entry]] = &[
     fds::CALLS,
     files::CALLS,
     io::CALLS,
+    kept::CALLS,
     memory::CALLS,
     messages::CALLS,
     names::CALLS,

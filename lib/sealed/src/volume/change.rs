@@ -30,8 +30,16 @@ const MANY_CHANGES: usize = 1 << 18;
 /// are written: one write to the disk instead of two.
 const SHORT_LOG: u64 = 24 << 10;
 
+/// Bytes that are made zeros ahead of the log of a file whose program waits for the disk again and again: a
+/// file that grows with each record costs the file system a change of its own each time.
+const AHEAD: u64 = 64 << 10;
+
 /// Bytes that one change writes, at most.
 pub const MAX_CHANGE_LEN: usize = 4 << 20;
+
+/// How often the last chunk is appended to before it is written as a whole again: who reads it has to open all
+/// of what was.
+const MOST_PIECES: usize = 64;
 
 /// Chunks that are punched by one record.
 const PUNCHED: u64 = 1 << 14;
@@ -70,6 +78,9 @@ impl<A: Aead> Volume<A> {
         self.make_room(disk, rng, size)?;
 
         let (first, last) = (layout.chunk_index(offset), layout.chunk_index(end - 1));
+        if self.can_append(disk, offset, end)? {
+            return self.append_to_chunk(disk, rng, last, data);
+        }
         let stretched = self.stretched(disk, size, first)?;
         let before = layout.offset_in_chunk(offset);
         let after = (end - layout.chunk_start(last)?) as usize..layout.chunk_len(last, size);
@@ -119,6 +130,69 @@ impl<A: Aead> Volume<A> {
             }
             self.keep_edge(last, assembled);
         }
+        Ok(())
+    }
+
+    /// Whether a write only appends to the last chunk, without making it full.
+    fn can_append<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        offset: u64,
+        end: u64,
+    ) -> Result<bool, Failure<D::Error>> {
+        let layout = *self.layout();
+        let index = layout.chunk_index(offset);
+        Ok(self.begun
+            && offset == self.size
+            && layout.offset_in_chunk(offset) > 0
+            && layout.chunk_index(end) == index
+            && self.tail.of(index).len() < MOST_PIECES
+            && self.stored(disk, index)? != Stored::Hole)
+    }
+
+    /// Seals what is appended to a chunk, and not the chunk.
+    fn append_to_chunk<D: Disk + ?Sized, R: TryCryptoRng + ?Sized>(
+        &mut self,
+        disk: &D,
+        rng: &mut R,
+        index: u64,
+        data: &[u8],
+    ) -> Result<(), Failure<D::Error>> {
+        let start = self.layout().offset_in_chunk(self.size);
+        let at_hand = self.has_at_hand(disk, index, start)?;
+        let size = self.size + data.len() as u64;
+        let piece = Piece {
+            first: index,
+            kind: Kind::Appended,
+            plaintext: data,
+        };
+        self.commit(disk, rng, size, &[piece])?;
+        let mut plaintext = core::mem::take(&mut self.edge.plaintext);
+        if at_hand && plaintext.capacity() >= start + data.len() {
+            plaintext.extend_from_slice(data);
+            self.keep_edge(index, plaintext);
+        }
+        Ok(())
+    }
+
+    /// Writes the chunk as a whole that was appended to.
+    pub(super) fn end_tail<D: Disk + ?Sized, R: TryCryptoRng + ?Sized>(
+        &mut self,
+        disk: &D,
+        rng: &mut R,
+    ) -> Result<(), Failure<D::Error>> {
+        if self.tail.pieces.is_empty() {
+            return Ok(());
+        }
+        let index = self.tail.index;
+        let plaintext = self.chunk(disk, index)?;
+        let piece = Piece {
+            first: index,
+            kind: Kind::InLog,
+            plaintext: &plaintext,
+        };
+        self.commit(disk, rng, self.size, &[piece])?;
+        self.keep_edge(index, plaintext);
         Ok(())
     }
 
@@ -302,20 +376,24 @@ impl<A: Aead> Volume<A> {
         let mut at = self.lead() + head_len(counts, pieces.len());
         let mut payload = 0;
         for piece in pieces {
-            if piece.kind == Kind::InLog {
+            if piece.kind.is_in_log() {
                 payload += layout.sealed_len(piece.plaintext.len())?;
             }
         }
         let mut buffer = vec![0; at + payload + MAC_LEN];
         let mut parts = Vec::with_capacity(pieces.len());
         for piece in pieces {
-            let part = if piece.kind == Kind::InLog {
+            let part = if piece.kind.is_in_log() {
                 let len = layout.sealed_len(piece.plaintext.len())?;
                 let sealed = &mut buffer[at..at + len];
                 at += len;
                 self.cipher
                     .seal(piece.first, piece.plaintext, sealed, &nonces)?;
-                Part::of(&layout, piece.first, piece.kind, sealed)
+                let mut part = Part::of(&layout, piece.first, piece.kind, sealed);
+                if piece.kind == Kind::Appended {
+                    part.start = layout.offset_in_chunk(self.size);
+                }
+                part
             } else {
                 self.write_in_place(disk, piece, &nonces)?
             };
@@ -378,19 +456,19 @@ impl<A: Aead> Volume<A> {
         if self.log.far.is_none() && self.log.at + (len + BARE_LEN) as u64 > room {
             let mut link = self.record(self.size, Vec::new());
             link.next = self.far_place(record.size)?;
-            self.write_record(disk, &link, &mut vec![0; lead + BARE_LEN], lead)?;
+            self.write_record(disk, &link, vec![0; lead + BARE_LEN], lead)?;
             buffer.drain(..lead);
             lead = 0;
             record.counter += 1;
         }
-        self.write_record(disk, &record, &mut buffer, lead)
+        self.write_record(disk, &record, buffer, lead)
     }
 
     fn write_record<D: Disk + ?Sized>(
         &mut self,
         disk: &D,
         record: &Record,
-        buffer: &mut [u8],
+        mut buffer: Vec<u8>,
         lead: usize,
     ) -> Result<(), Failure<D::Error>> {
         let key = self.cipher.mac_key();
@@ -402,10 +480,50 @@ impl<A: Aead> Volume<A> {
             let superblock = self.superblock.encode(key);
             head[SECTOR_LEN..][..superblock.len()].copy_from_slice(&superblock);
         }
-        disk.write_at(buffer, self.log.at - lead as u64)
-            .map_err(Failure::Disk)?;
+        let written = buffer.len();
+        let at = self.log.at - lead as u64;
+        let zeros = self.zeros_behind(self.log.at + len as u64);
+        buffer.resize(written + zeros, 0);
+        let mut outcome = disk.write_at(&buffer, at);
+        if outcome.is_err() && zeros > 0 {
+            // There may be room for the record alone.
+            outcome = disk.write_at(&buffer[..written], at);
+        } else if zeros > 0 {
+            self.log.zeros = at + buffer.len() as u64;
+        }
+        outcome.map_err(Failure::Disk)?;
         self.begun = true;
         Ok(self.apply(record, len, mac)?)
+    }
+
+    /// How many zeros go behind a record that ends there, so that the next ones find the file as long as
+    /// they need it.
+    fn zeros_behind(&self, end: u64) -> usize {
+        if !self.is_waited_for || end <= self.log.zeros {
+            return 0;
+        }
+        let room = match self.log.far {
+            Some(_) => u64::MAX,
+            None => Superblock::log_end(self.superblock.epoch),
+        };
+        ((end + AHEAD).min(room) - end.min(room)) as usize
+    }
+
+    /// Takes note that the program waits for the disk again and again.
+    pub fn expect_syncs(&mut self) {
+        self.is_waited_for = true;
+    }
+
+    /// Cuts off what was made zeros ahead of the log, where that is the end of the file.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn trim<D: Disk + ?Sized>(&mut self, disk: &D) -> Result<(), Failure<D::Error>> {
+        let zeros = core::mem::take(&mut self.log.zeros);
+        if zeros > self.log.at && disk.size().map_err(Failure::Disk)? == zeros {
+            disk.set_size(self.log.at).map_err(Failure::Disk)?;
+        }
+        Ok(())
     }
 
     /// Where the log goes on when its place at the head is full: behind all groups, with room for the
@@ -474,10 +592,15 @@ impl<A: Aead> Volume<A> {
 
     /// Keeps a chunk that was just written, in plaintext.
     fn keep_edge(&mut self, index: u64, plaintext: Zeroizing<Vec<u8>>) {
-        if let Some(Stored::At { tag, .. }) = self.changed.get(&index) {
+        let whole = match self.changed.get(&index) {
+            Some(Stored::At { tag, .. }) => Some(*tag),
+            _ => None,
+        };
+        let appended = self.tail.of(index).last().map(|piece| piece.tag);
+        if let Some(tag) = appended.or(whole) {
             self.edge = Edge {
                 index,
-                tag: *tag,
+                tag,
                 plaintext,
             };
         }

@@ -12,7 +12,7 @@ use crate::mac::same;
 use crate::record::{Record, Tag};
 use crate::superblock::{SECTOR_LEN, Superblock};
 use crate::tree::HOLE;
-use crate::volume::{Stored, Volume, random};
+use crate::volume::{Stored, Tail, Volume, random};
 use crate::{Disk, Error, Failure, TAG_LEN};
 
 /// Bytes that are copied in one go.
@@ -39,6 +39,7 @@ impl<A: Aead> Volume<A> {
             return Ok(());
         }
         let unique = random(rng)?;
+        self.end_tail(disk, rng)?;
         disk.sync().map_err(Failure::Disk)?;
         let (from, to) = self.superblock.elder;
         if from < to {
@@ -139,7 +140,9 @@ impl<A: Aead> Volume<A> {
 
     /// Whether [`Volume::compact`] may have something to do, as far as is known without a look at the disk.
     pub fn is_long(&self) -> bool {
-        self.is_loose() || self.data_end().is_ok_and(|end| self.lies_far_behind(end))
+        self.log.zeros > self.log.at
+            || self.is_loose()
+            || self.data_end().is_ok_and(|end| self.lies_far_behind(end))
     }
 
     /// Whether much was changed that is not known to have reached the disk.
@@ -165,6 +168,7 @@ impl<A: Aead> Volume<A> {
         self.valid = layout.chunks(superblock.size);
         self.fresh = self.valid;
         self.changed.clear();
+        self.tail = Tail::default();
         self.patience = 0;
         self.superblock = superblock;
         self.superblock_mac = mac;

@@ -13,7 +13,7 @@ use crate::mac::{About, MAC_LEN, Mac, same};
 use crate::record::{FIXED_LEN, Kind, Part, Record, Start, tags_of};
 use crate::superblock::{MARK_LEN, SECTOR_LEN, SUPERBLOCK_LEN, Superblock, parse_mark};
 use crate::tree::HOLE;
-use crate::volume::{Edge, Stored, Volume};
+use crate::volume::{Edge, Stored, TailPiece, Volume};
 use crate::{Disk, Error, Failure, FileCipher, TAG_LEN};
 use zeroize::Zeroizing;
 
@@ -63,26 +63,45 @@ struct Version {
 #[derive(Default)]
 struct History {
     versions: Vec<Version>,
-    /// Which of them count now.
-    live: BTreeMap<u64, usize>,
+    /// Which of them count now, by the chunk and where in it they begin.
+    live: BTreeMap<(u64, usize), usize>,
 }
 
 impl History {
     /// Takes the record that `volume` took last.
     fn take<A>(&mut self, volume: &Volume<A>, record: &Record) {
         let chunks = volume.cipher.layout().chunks(record.size);
-        let mut gone = self.live.split_off(&chunks);
+        let mut gone = self.live.split_off(&(chunks, 0));
         for part in &record.parts {
-            let mut old = self.live.split_off(&part.first);
-            self.live
-                .append(&mut old.split_off(&part.first.saturating_add(part.count)));
+            if part.kind == Kind::Appended {
+                if record.counter > volume.log.durable
+                    && let Some(piece) = volume.tail.of(part.first).last()
+                {
+                    self.live
+                        .insert((part.first, piece.start), self.versions.len());
+                    self.versions.push(Version {
+                        index: part.first,
+                        stored: Stored::At {
+                            offset: piece.offset,
+                            len: piece.len,
+                            tag: piece.tag,
+                        },
+                        since: record.counter,
+                        until: u64::MAX,
+                    });
+                }
+                continue;
+            }
+            let end = part.first.saturating_add(part.count);
+            let mut old = self.live.split_off(&(part.first, 0));
+            self.live.append(&mut old.split_off(&(end, 0)));
             gone.append(&mut old);
             if part.kind == Kind::Hole || record.counter <= volume.log.durable {
                 continue;
             }
-            for index in (part.first..part.first + part.count).take_while(|index| *index < chunks) {
+            for index in (part.first..end).take_while(|index| *index < chunks) {
                 if let Some(stored) = volume.changed.get(&index) {
-                    self.live.insert(index, self.versions.len());
+                    self.live.insert((index, 0), self.versions.len());
                     self.versions.push(Version {
                         index,
                         stored: *stored,
@@ -398,7 +417,8 @@ impl<A: Aead> Volume<A> {
             .cipher
             .open_chunks(version.index, sealed, &mut plaintext);
         let is_there = opened.is_ok() && same(&sealed[sealed.len() - TAG_LEN..], &tag);
-        if is_there && version.until == u64::MAX {
+        // Not what was appended, but with it.
+        if is_there && version.until == u64::MAX && self.tail.of(version.index).is_empty() {
             self.edge = Edge {
                 index: version.index,
                 tag,
@@ -451,11 +471,27 @@ impl<A: Aead> Volume<A> {
         for part in &record.parts {
             match part.kind {
                 Kind::Hole => self.apply_holes(part, chunks),
+                Kind::Appended => {
+                    let tag = part.tags.first().copied().unwrap_or_default();
+                    if self.tail.index != part.first {
+                        self.tail.pieces.clear();
+                    }
+                    self.tail.index = part.first;
+                    self.tail.pieces.push(TailPiece {
+                        start: part.start,
+                        offset: payload,
+                        len: part.last_len,
+                        tag,
+                    });
+                    payload += (part.last_len + OVERHEAD) as u64;
+                }
                 Kind::InPlace | Kind::InLog => {
+                    self.tail
+                        .end(part.first..part.first.saturating_add(part.count));
                     for (index, len, tag) in part.chunks(&layout) {
                         let offset = match part.kind {
                             Kind::InPlace => layout.chunk_offset(index)?,
-                            Kind::InLog | Kind::Hole => payload,
+                            Kind::InLog | Kind::Hole | Kind::Appended => payload,
                         };
                         if part.kind == Kind::InLog {
                             payload += (len + OVERHEAD) as u64;
@@ -485,6 +521,8 @@ impl<A: Aead> Volume<A> {
     }
 
     fn apply_holes(&mut self, part: &Part, chunks: u64) {
+        self.tail
+            .end(part.first..part.first.saturating_add(part.count));
         for index in part.first..(part.first + part.count).min(chunks) {
             if index < self.valid {
                 self.changed.insert(index, Stored::Hole);
@@ -499,6 +537,7 @@ impl<A: Aead> Volume<A> {
         if chunks < self.layout().chunks(self.size) {
             self.valid = self.valid.min(chunks);
             self.changed.split_off(&chunks);
+            self.tail.end(chunks..u64::MAX);
         }
         self.size = size;
     }

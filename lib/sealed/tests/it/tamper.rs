@@ -44,6 +44,8 @@ fn history(cipher: Cipher, seed: u64) -> Vec<State> {
             6 => volume.punch(&disk, &mut rng, 512..1024),
             7 => volume.set_len(&disk, &mut rng, 1700),
             8 => volume.write(&disk, &mut rng, 1900, &[step; 700]),
+            // Appended to the last chunk.
+            2 | 4 | 12 | 13 => volume.write(&disk, &mut rng, volume.size(), &[step; 30]),
             _ => volume.write(&disk, &mut rng, u64::from(step) * 151, &[step; 100]),
         };
         done.map_err(sealed_error).unwrap();

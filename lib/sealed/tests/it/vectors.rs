@@ -512,7 +512,33 @@ fn histories(cipher: Cipher) -> Series {
         &work.state(),
         &[zeros(400 * 512)],
     );
+    appended(cipher, &mut all);
     all
+}
+
+/// Chunks that were appended to.
+fn appended(cipher: Cipher, all: &mut Series) {
+    let content = sample(1000);
+    let expected = |len: usize| [bytes(&content[..len])];
+    let mut work = Work::begin(small_chunks(cipher), 0x800 + u64::from(cipher.id()));
+    work.write(0, &content[..600]);
+    work.write(600, &content[600..650]);
+    work.write(650, &content[650..700]);
+    let twice = work.state();
+    all.good("appended to", &twice, &expected(700));
+    let lost = twice.clone();
+    lost.flip(twice.len() - 20);
+    all.good("what was appended last lost", &lost, &expected(650));
+    work.mark();
+    let broken = work.state();
+    broken.flip(twice.len() - 20);
+    all.bad("what was appended damaged", "ChunkCorrupt", &broken);
+    work.checkpoint();
+    work.write(700, &content[700..710]);
+    let state = work.state();
+    all.good("appended to behind a checkpoint", &state, &expected(710));
+    work.write(710, &content[710..]);
+    all.good("appended to, and again", &work.state(), &expected(1000));
 }
 
 /// Files that are so large that their trees have several levels.

@@ -14,7 +14,7 @@ use crate::aead::{Aead, Software};
 use crate::disk::read_full;
 use crate::layout::OVERHEAD;
 use crate::mac::{MAC_LEN, Mac};
-use crate::record::{FIXED_LEN, Kind, MAX_RECORD_LEN, Record, Start, Tag};
+use crate::record::{FIXED_LEN, MAX_RECORD_LEN, Record, Start, Tag};
 use crate::superblock::{MARK_LEN, SECTOR_LEN, Superblock, parse_mark};
 use crate::tree::HOLE;
 use crate::volume::{Log, Stored, Volume};
@@ -40,12 +40,21 @@ pub enum Found {
     Nothing,
 }
 
+/// A chunk as a whole, or what was appended to it.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    place: u64,
+    /// Where in the chunk it begins.
+    start: usize,
+    len: usize,
+}
+
 /// A damaged file, as far as it can be known. It only ever reads.
 #[derive(Debug)]
 pub struct Salvage<A = Software> {
     volume: Volume<A>,
-    /// Where else versions of chunks are, the newest last, with their lengths.
-    versions: BTreeMap<u64, Vec<(u64, usize)>>,
+    /// Where else versions of chunks are, and what was appended to them, the newest last.
+    versions: BTreeMap<u64, Vec<Piece>>,
     /// Chunks that superblock or log tell of; of those behind nothing is known but what is there.
     known: u64,
     is_doubtful: bool,
@@ -263,11 +272,15 @@ impl<A: Aead> Salvage<A> {
         let layout = *self.layout();
         let mut payload = self.volume.log.at + record.head_len() as u64;
         let mut has_any = false;
-        for part in record.parts.iter().filter(|part| part.kind == Kind::InLog) {
+        for part in record.parts.iter().filter(|part| part.kind.is_in_log()) {
             for (index, len, _) in part.chunks(&layout) {
                 let mut sealed = vec![0; len + OVERHEAD];
                 if read_full(disk, &mut sealed, payload).is_ok() && self.opens(index, &sealed) {
-                    self.versions.entry(index).or_default().push((payload, len));
+                    self.versions.entry(index).or_default().push(Piece {
+                        place: payload,
+                        start: part.start,
+                        len,
+                    });
                     has_any = true;
                 }
                 payload += sealed.len() as u64;
@@ -290,7 +303,7 @@ impl<A: Aead> Salvage<A> {
             false => layout.chunks(size),
         };
         for (index, versions) in &self.versions {
-            let longest = versions.iter().map(|(_, len)| *len).max();
+            let longest = versions.iter().map(|piece| piece.start + piece.len).max();
             let start = layout.chunk_start(*index)?;
             size = size.max(start + longest.unwrap_or_default() as u64);
         }
@@ -370,8 +383,14 @@ impl<A: Aead> Salvage<A> {
         out.zeroize();
         let mut places: Vec<u64> = Vec::new();
         if let Some(versions) = self.versions.get(&index) {
-            let fitting = versions.iter().rev().filter(|(_, len)| *len == out.len());
-            places.extend(fitting.map(|(place, _)| *place));
+            let fitting = versions.iter().rev().filter(|piece| piece.len == out.len());
+            places.extend(fitting.map(|piece| piece.place));
+        }
+        if self.compose(disk, index, out) {
+            return Ok(match is_known && !self.is_doubtful {
+                true => Found::Older,
+                false => Found::Unproven,
+            });
         }
         places.extend(self.layout().chunk_offset(index));
         let mut sealed = vec![0; out.len() + OVERHEAD];
@@ -391,6 +410,56 @@ impl<A: Aead> Salvage<A> {
                 false => Found::Nothing,
             },
         )
+    }
+
+    /// Puts a chunk together of a version and what was appended to that. Answers whether all of it was found;
+    /// else what was is wiped.
+    fn compose<D: Disk + ?Sized>(&self, disk: &D, index: u64, out: &mut [u8]) -> bool {
+        let versions = self.versions.get(&index).map_or(&[][..], Vec::as_slice);
+        let Ok(own_place) = self.layout().chunk_offset(index) else {
+            return false;
+        };
+        let opens = |piece: &Piece, out: &mut [u8]| {
+            let mut sealed = vec![0; piece.len + OVERHEAD];
+            out.get_mut(piece.start..piece.start + piece.len)
+                .is_some_and(|out| {
+                    read_full(disk, &mut sealed, piece.place).is_ok()
+                        && self.cipher().open_chunks(index, &sealed, out).is_ok()
+                })
+        };
+        // From the last version on, or from the one at its place if nothing tells of another.
+        for at in (0..versions.len())
+            .rev()
+            .filter(|&at| versions[at].start > 0)
+        {
+            if at > 0 && versions[at - 1].start > 0 {
+                continue;
+            }
+            let before = Piece {
+                place: own_place,
+                start: 0,
+                len: versions[at].start,
+            };
+            let whole = match at.checked_sub(1) {
+                Some(before) => versions[before],
+                None => before,
+            };
+            if !opens(&whole, out) {
+                continue;
+            }
+            let mut done = whole.len;
+            for piece in versions[at..].iter().take_while(|piece| piece.start > 0) {
+                if piece.start != done || !opens(piece, out) {
+                    break;
+                }
+                done += piece.len;
+                if done == out.len() {
+                    return true;
+                }
+            }
+        }
+        out.zeroize();
+        false
     }
 
     /// The tag of a chunk, if something tells which one it is.
@@ -457,6 +526,7 @@ impl<A: Aead> Volume<A> {
             tag: crate::volume::random(rng)?,
         };
         self.changed.insert(index, stored);
+        self.tail.end(index..index.saturating_add(1));
         Ok(())
     }
 

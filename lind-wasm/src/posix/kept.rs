@@ -1,0 +1,324 @@
+//! Locks that are not given back at once.
+//!
+//! A grate that keeps others out of a file while it changes it takes a lock and gives it back for every
+//! change, and has to find out each time whether anybody came in between. With these calls the runtime
+//! keeps the lock for a few milliseconds after it was given back, in the grate's name: who takes it again
+//! meanwhile has it without the kernel, and is told that nobody can have come. A thread of the runtime
+//! gives back what nobody took again. So whoever waits for the lock, in whichever process, waits for no
+//! longer than that.
+//!
+//! The lock is one of the open file description (`F_OFD_SETLKW`), on the last byte that a file could have.
+//! It is for grates, which lock a file of another cage's; and not for those whose own `fcntl` a grate
+//! serves, as it would go past that one.
+
+use super::fds::description_lock;
+use super::{Call, Entry};
+use crate::ids::CageId;
+use crate::routes::Way;
+use calls::FCNTL;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
+use std::time::Duration;
+
+pub(super) const CALLS: &[Entry] = &[Entry::new(1105, take), Entry::new(1106, give)];
+
+/// How long a lock that was given back is kept, at least; twice that at most.
+const KEPT: Duration = Duration::from_millis(4);
+
+/// Locks that are kept at a time. Others are given back at once.
+const MOST: usize = 64;
+
+/// The byte that is locked.
+pub(super) const PLACE: i64 = i64::MAX;
+
+struct Lock {
+    file: Weak<OwnedFd>,
+    /// Who has it: another cage with the same description must not think that it has been alone.
+    owner: CageId,
+    /// Where it was given back and is kept: then the description must not go without being unlocked, as
+    /// another descriptor may have it too.
+    kept: Option<Arc<OwnedFd>>,
+    /// Whether it is given back for good at the end.
+    is_due: bool,
+}
+
+#[derive(Default)]
+struct Locks {
+    locks: Vec<Lock>,
+    /// Whether the thread waits until there is a lock.
+    is_idle: bool,
+}
+
+static LOCKS: Mutex<Locks> = Mutex::new(Locks {
+    locks: Vec::new(),
+    is_idle: false,
+});
+static WAKE: Condvar = Condvar::new();
+
+fn locks() -> MutexGuard<'static, Locks> {
+    LOCKS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Locks {
+    fn of(&mut self, file: &Arc<OwnedFd>) -> Option<usize> {
+        self.locks
+            .iter()
+            .position(|lock| lock.file.as_ptr() == Arc::as_ptr(file))
+    }
+
+    /// Gives back all that nobody has taken, and sees to it that the others are soon.
+    fn end(&mut self) {
+        self.locks.retain_mut(Lock::end);
+    }
+}
+
+impl Lock {
+    /// Gives it back, or sees to it that it is soon. Answers whether it is still to be given back.
+    fn end(&mut self) -> bool {
+        if let Some(file) = &self.kept {
+            unlock(file);
+            return false;
+        }
+        self.is_due = true;
+        // The lock of who ended with it goes with the last descriptor.
+        self.file.strong_count() > 0
+    }
+}
+
+fn set(file: &OwnedFd, command: i32, kind: i32) -> Result<i32, Errno> {
+    description_lock(
+        file,
+        command,
+        &mut libc::flock {
+            // One of three small numbers.
+            l_type: kind as i16,
+            l_whence: libc::SEEK_SET as i16,
+            l_start: PLACE,
+            l_len: 1,
+            l_pid: 0,
+        },
+    )
+}
+
+fn unlock(file: &OwnedFd) {
+    // What can't be unlocked ends with its description.
+    let _ = set(file, libc::F_OFD_SETLK, libc::F_UNLCK);
+}
+
+/// Gives back what is kept, for who may wait for it.
+pub(super) fn end_all() {
+    let mut locks = locks();
+    if !locks.locks.is_empty() {
+        locks.end();
+    }
+}
+
+/// Before a descriptor is closed: its open file description may live on, and with it the lock.
+pub(super) fn end(file: &Arc<OwnedFd>) {
+    let mut locks = locks();
+    if let Some(at) = locks.of(file)
+        && !locks.locks[at].end()
+    {
+        locks.locks.swap_remove(at);
+    }
+}
+
+/// The thread that gives back what was kept for long enough.
+fn watch() {
+    let mut locks = locks();
+    loop {
+        while locks.locks.is_empty() {
+            locks.is_idle = true;
+            locks = WAKE.wait(locks).unwrap_or_else(PoisonError::into_inner);
+        }
+        locks.is_idle = false;
+        drop(locks);
+        thread::sleep(KEPT);
+        locks = self::locks();
+        locks.end();
+    }
+}
+
+/// Whether there is a thread to give locks back.
+fn is_watched() -> bool {
+    static WATCHED: LazyLock<bool> = LazyLock::new(|| {
+        let watching = thread::Builder::new().name("locks".into()).spawn(watch);
+        watching.is_ok()
+    });
+    *WATCHED
+}
+
+/// `EPERM` for a descriptor of the caller's own, `ENOSYS` for a caller whose `fcntl` some grate serves.
+fn check(call: &Call<'_>) -> Result<(), Errno> {
+    if Arc::ptr_eq(call.caller, call.target) {
+        return Err(Errno::PERM);
+    }
+    match call.caller.handlers.way(FCNTL) {
+        Way::Kernel => Ok(()),
+        Way::Handler(..) | Way::Orphaned => Err(Errno::NOSYS),
+    }
+}
+
+/// take_lock: descriptor. Waits for the lock. 1 if the caller has had it all the time since it gave it back, 0
+/// if not.
+fn take(call: &Call<'_>) -> Result<i32, Errno> {
+    check(call)?;
+    let file = call.target_file(0)?;
+    {
+        let mut locks = locks();
+        if let Some(at) = locks.of(&file) {
+            let lock = &mut locks.locks[at];
+            if lock.owner == call.caller.id && lock.kept.take().is_some() {
+                return Ok(1);
+            }
+            locks.locks.swap_remove(at);
+        }
+    }
+    if set(&file, libc::F_OFD_SETLK, libc::F_WRLCK).is_err() {
+        // Perhaps it is another one of this process that it is kept for.
+        end_all();
+        set(&file, libc::F_OFD_SETLKW, libc::F_WRLCK)?;
+    }
+    let mut locks = locks();
+    if locks.locks.len() < MOST && is_watched() {
+        locks.locks.push(Lock {
+            file: Arc::downgrade(&file),
+            owner: call.caller.id,
+            kept: None,
+            is_due: false,
+        });
+    }
+    Ok(0)
+}
+
+/// give_lock: descriptor. Gives the lock back, within a few milliseconds.
+fn give(call: &Call<'_>) -> Result<i32, Errno> {
+    check(call)?;
+    let file = call.target_file(0)?;
+    let mut locks = locks();
+    let Some(at) = locks.of(&file) else {
+        unlock(&file);
+        return Ok(0);
+    };
+    let lock = &mut locks.locks[at];
+    if lock.owner != call.caller.id {
+        // It is the other one's now.
+        return Ok(0);
+    }
+    if lock.is_due {
+        locks.locks.swap_remove(at);
+        unlock(&file);
+        return Ok(0);
+    }
+    lock.kept = Some(file);
+    if locks.is_idle {
+        WAKE.notify_one();
+    }
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::posix;
+    use crate::posix::testing::Fixture;
+    use crate::request::{Arg, UNUSED};
+
+    fn is_free(file: &OwnedFd) -> bool {
+        let mut lock = libc::flock {
+            l_type: libc::F_WRLCK as i16,
+            l_whence: libc::SEEK_SET as i16,
+            l_start: PLACE,
+            l_len: 1,
+            l_pid: 0,
+        };
+        description_lock(file, libc::F_OFD_GETLK, &mut lock).unwrap();
+        lock.l_type == libc::F_UNLCK as i16
+    }
+
+    /// A cage with two descriptions of one file, and another one that locks it.
+    struct Opened {
+        cage: Fixture,
+        grate: Fixture,
+        fds: [u64; 2],
+    }
+
+    impl Opened {
+        fn new() -> Self {
+            const READ_WRITE_CREATE: u64 = 0o102;
+            let cage = Fixture::new();
+            let path = cage.text("file");
+            let open = || cage.call(2, &[path, READ_WRITE_CREATE, 0o600]).unwrap() as u64;
+            let fds = [open(), open()];
+            let grate = Fixture::new();
+            Self { cage, grate, fds }
+        }
+
+        fn call(&self, nr: u32, fd: u64) -> Result<i32, Errno> {
+            let cage = &self.cage.cage;
+            let args = [fd, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED].map(|value| Arg {
+                value,
+                cage: cage.id.raw(),
+            });
+            posix::call(&self.cage.rt, &self.grate.cage, cage, nr, &args)
+        }
+
+        fn file(&self, fd: u64) -> Arc<OwnedFd> {
+            self.cage.cage.fds().get(fd as i32).unwrap().file.clone()
+        }
+    }
+
+    #[test]
+    fn who_comes_back_is_told_that_nobody_came() {
+        let opened = Opened::new();
+        let [fd, other] = opened.fds;
+        // The thread may come in between, but not each time.
+        let kept = (0..1000).any(|_| {
+            let kept = opened.call(1105, fd).unwrap() == 1;
+            assert!(!is_free(&opened.file(other)), "it is locked");
+            assert_eq!(opened.call(1106, fd), Ok(0));
+            kept
+        });
+        assert!(kept);
+        // Another description gets it, whatever is kept, and the first one is told.
+        assert_eq!(opened.call(1105, other), Ok(0));
+        assert!(!is_free(&opened.file(fd)));
+        assert_eq!(opened.call(1106, other), Ok(0));
+        assert_eq!(opened.call(1105, fd), Ok(0));
+        assert_eq!(opened.call(1106, fd), Ok(0));
+    }
+
+    #[test]
+    fn what_nobody_takes_again_is_given_back() {
+        let opened = Opened::new();
+        let [fd, other] = opened.fds;
+        assert_eq!(opened.call(1105, fd), Ok(0));
+        assert_eq!(opened.call(1106, fd), Ok(0));
+        // Waits for as long as it takes.
+        set(&opened.file(other), libc::F_OFD_SETLKW, libc::F_WRLCK).unwrap();
+        assert!(!is_free(&opened.file(fd)));
+    }
+
+    #[test]
+    fn a_closed_descriptor_leaves_no_lock_behind() {
+        let opened = Opened::new();
+        let [fd, other] = opened.fds;
+        let _twin = opened.cage.call(32, &[fd]).unwrap();
+        assert_eq!(opened.call(1105, fd), Ok(0));
+        assert_eq!(opened.call(1106, fd), Ok(0));
+        assert_eq!(opened.cage.call(3, &[fd]), Ok(0));
+        assert!(is_free(&opened.file(other)), "though it is open elsewhere");
+        assert_eq!(opened.call(1105, fd), Err(Errno::BADF));
+        assert_eq!(opened.call(1106, fd), Err(Errno::BADF));
+    }
+
+    #[test]
+    fn it_is_for_files_of_others() {
+        let opened = Opened::new();
+        for nr in [1105, 1106] {
+            assert_eq!(opened.cage.call(nr, &[opened.fds[0]]), Err(Errno::PERM));
+        }
+    }
+}
