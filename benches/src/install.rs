@@ -26,6 +26,21 @@ pub struct Install {
     sqlite: PathBuf,
 }
 
+/// Another copy of the repository, built.
+pub struct Other(PathBuf);
+
+impl Other {
+    /// The one that stands there.
+    pub fn at(repository: &Path) -> Self {
+        Self(repository.to_owned())
+    }
+
+    /// Runs its grates and programs with its runtime, and answers what they print.
+    pub fn run_cages(&self, line: &[String]) -> Result<String> {
+        output(&mut cages(&self.0, &self.0.join("lindfs"), line))
+    }
+}
+
 /// The directory with all data of a run, removed with it. One run at a time has it.
 pub struct BenchDir {
     path: PathBuf,
@@ -58,7 +73,7 @@ impl Install {
     }
 
     fn tool(&self, name: &str) -> PathBuf {
-        self.repository.join("target/release").join(name)
+        tool(&self.repository, name)
     }
 
     /// Makes an empty directory to measure in.
@@ -106,10 +121,18 @@ impl Install {
 
     /// The command that runs grates and a program in `root`.
     pub fn cages(&self, root: &Path, line: &[String]) -> Command {
-        let mut command = Command::new(self.tool("lind-wasm"));
-        command.arg("--root").arg(root).args(line);
-        command
+        cages(&self.repository, root, line)
     }
+}
+
+fn tool(repository: &Path, name: &str) -> PathBuf {
+    repository.join("target/release").join(name)
+}
+
+fn cages(repository: &Path, root: &Path, line: &[String]) -> Command {
+    let mut command = Command::new(tool(repository, "lind-wasm"));
+    command.arg("--root").arg(root).args(line);
+    command
 }
 
 impl BenchDir {

@@ -46,6 +46,11 @@ struct Options {
     #[arg(long)]
     files: bool,
 
+    /// Another built copy of the repository, an older one say: calls through its grate are
+    /// measured beside this one's
+    #[arg(long, value_name = "DIR")]
+    before: Option<PathBuf>,
+
     /// Write the tables to FILE, too
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -75,7 +80,7 @@ fn run(options: &Options) -> Result<()> {
     let mut others = match options.files {
         true => None,
         false => Some((
-            calls::Results::default(),
+            calls::Results::new(options.before.as_deref()),
             network::Results::new(options.quick),
             redaction::Results::new(&install, options.quick)?,
         )),

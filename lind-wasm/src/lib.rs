@@ -8,6 +8,7 @@ pub mod artifact;
 mod bulk;
 pub mod cage;
 mod compile;
+mod effort;
 pub mod engine;
 mod errno;
 mod exceptions;

@@ -14,6 +14,7 @@
 //!   runtime ([`Host`]), which look at what is mapped and keep it so meanwhile.
 
 use crate::bulk;
+use crate::effort;
 use crate::exceptions::{CAUGHT, Plan, Refused, Translation, Types};
 use crate::limits::Limits;
 use anyhow::{bail, ensure};
@@ -143,6 +144,8 @@ pub struct Size {
     pub functions: u32,
     /// Bytes of one function.
     pub function_bytes: usize,
+    /// What compiling may take: of one function, and of all ([`effort::of`]).
+    pub effort: [u64; 2],
 }
 
 impl Size {
@@ -151,6 +154,7 @@ impl Size {
         bytes: usize::MAX,
         functions: u32::MAX,
         function_bytes: usize::MAX,
+        effort: [u64::MAX; 2],
     };
 
     /// For programs that a cage brings along.
@@ -160,12 +164,17 @@ impl Size {
             bytes: most(limits.max_module),
             functions: MAX_FUNCTIONS,
             function_bytes: most(limits.max_function),
+            effort: EFFORT,
         }
     }
 }
 
 /// Functions of a module that a cage brings along.
 const MAX_FUNCTIONS: u32 = 200_000;
+
+/// What compiling a module that a cage brings along may take, by [`effort::of`]: for one function
+/// (a minute and a gigabyte at the very most), and for all.
+const EFFORT: [u64; 2] = [1 << 24, 1 << 28];
 
 /// Data segments that a module may have: they become code.
 const MAX_SEGMENTS: usize = 10_000;
@@ -183,6 +192,7 @@ pub fn normalise(wasm: &[u8], most: Size) -> anyhow::Result<Normalised> {
     );
     let facts = Facts::read(wasm, most)?;
     validate(wasm)?;
+    facts.effort(wasm, most.effort)?;
     let mut parts = Parts::new(facts);
     for payload in Parser::new(0).parse_all(wasm) {
         parts.take(payload?)?;
@@ -220,7 +230,7 @@ struct Facts {
     mutable_globals: Vec<u32>,
     /// Parameters and results of its types that are of functions.
     signatures: Vec<Option<wasmparser::FuncType>>,
-    /// The types of its own functions, and of all tags.
+    /// The types of all functions, the imported ones first, and of all tags.
     function_types: Vec<u32>,
     tag_types: Vec<u32>,
     /// Functions whose bodies were taken over.
@@ -262,7 +272,10 @@ impl Facts {
                         match import.ty {
                             TypeRef::Memory(memory) => memories.push(memory),
                             TypeRef::Global(_) => imported_globals += 1,
-                            TypeRef::Func(_) => facts.imported_functions += 1,
+                            TypeRef::Func(ty) => {
+                                facts.imported_functions += 1;
+                                facts.function_types.push(ty);
+                            }
                             TypeRef::Tag(tag) => {
                                 ensure!(
                                     import.module == "env" && TAGS.contains(&import.name),
@@ -279,7 +292,9 @@ impl Facts {
                 Payload::FunctionSection(reader) => {
                     facts.functions = reader.count();
                     let types = reader.clone().into_iter();
-                    facts.function_types = types.collect::<Result<_, _>>()?;
+                    for ty in types {
+                        facts.function_types.push(ty?);
+                    }
                     ensure!(
                         facts.functions <= most.functions,
                         "it has {} functions, and a module may have {}",
@@ -392,6 +407,37 @@ impl Reencode for Facts {
     }
 }
 
+impl Facts {
+    /// Looks at what compiling the functions of a valid module takes.
+    fn effort(&self, wasm: &[u8], [of_one, of_all]: [u64; 2]) -> anyhow::Result<()> {
+        if of_one == u64::MAX {
+            return Ok(());
+        }
+        let module = effort::Module {
+            types: &self.signatures,
+            functions: &self.function_types,
+        };
+        let mut all = 0u64;
+        for payload in Parser::new(0).parse_all(wasm) {
+            let Payload::CodeSectionEntry(body) = payload? else {
+                continue;
+            };
+            let one = effort::of(&body, &module)?;
+            all = all.saturating_add(one);
+            for (values, most, what) in [(one, of_one, "one of its functions"), (all, of_all, "it")]
+            {
+                ensure!(
+                    values <= most,
+                    "compiling {what} takes too much for its locals, branches, calls and handlers \
+                     together ({values}, and {most} may be); `lind-wasm --precompile` has no such \
+                     limit"
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Types for Facts {
     fn block_type(&mut self, ty: wasmparser::BlockType) -> Result<BlockType, Refused> {
         const PARAMETERS: Refused = Refused::new("a try of it takes parameters");
@@ -438,7 +484,8 @@ impl Facts {
         body: &wasmparser::FunctionBody<'_>,
         plan: Plan,
     ) -> Result<(), Error<Refused>> {
-        let ty = self.function_types.get(self.bodies).copied().unwrap_or(0);
+        let index = self.imported_functions as usize + self.bodies;
+        let ty = self.function_types.get(index).copied().unwrap_or(0);
         self.bodies += 1;
         let ty = self.signatures.get(ty as usize).and_then(Option::as_ref);
         let mut count = ty.map_or(0, |ty| ty.params().len() as u32);
@@ -753,6 +800,59 @@ mod tests {
     fn normalised(text: &str) -> anyhow::Result<wasmtime::Module> {
         let bytes = normalise(&wat::parse_str(text)?, Size::ANY)?.wasm;
         Ok(wasmtime::Module::new(&crate::engine::new()?, bytes)?)
+    }
+
+    /// Modules of a few kilobytes that take minutes or gigabytes to compile.
+    #[test]
+    fn what_takes_too_much_to_compile_is_refused_from_cages() {
+        let many = 900;
+        let wide = "i32 ".repeat(many);
+        let values = "local.get 0 ".repeat(many);
+        let drops = "drop ".repeat(many);
+        let nested = |begin: &str, inside: &str, end: &str| {
+            format!("{}{inside} {}", begin.repeat(many), end.repeat(many))
+        };
+        let one = |index: usize| format!("local.get {index} drop ");
+        let uses: String = (0..5000).map(one).collect();
+        let bodies = [
+            nested("loop ", "nop", "local.get 0 br_if 0 end "),
+            nested("block try_table (catch_all 0) ", "call $none", "end end "),
+            nested("try ", "call $none", "delegate 0 "),
+            nested("try ", "call $none", "catch_all end "),
+            format!("{values} {} {drops}", "call $wide ".repeat(2000)),
+            format!("{values} {} {drops}", "loop (type $wide) end ".repeat(2000)),
+            format!(
+                "(local {}) {uses} {} {uses}",
+                "i32 ".repeat(5000),
+                "loop local.get 0 br_if 0 end ".repeat(5000)
+            ),
+        ];
+        let limits = Size::of_cage(&Limits::default());
+        for body in bodies {
+            let text = format!(
+                "(module (memory 1) (type $wide (func (param {wide}) (result {wide})))
+                   (func $none) (func $wide (type $wide) unreachable)
+                   (func (export \"_start\") i32.const 1 call $f)
+                   (func $f (param i32) {body}))"
+            );
+            let bytes = wat::parse_str(&text).unwrap();
+            normalise(&bytes, Size::ANY).unwrap();
+            let error = normalise(&bytes, limits).unwrap_err().to_string();
+            assert!(error.contains("takes too much"), "{error}: {body:.80}");
+        }
+        // As deep as people write.
+        let usual = nested_usually(20, 200);
+        normalise(&wat::parse_str(&usual).unwrap(), limits).unwrap();
+    }
+
+    /// Loops in each other, `depth` of them, again and again.
+    fn nested_usually(depth: usize, times: usize) -> String {
+        let nest = "loop ".repeat(depth) + &"local.get 0 br_if 0 end ".repeat(depth);
+        format!(
+            "(module (memory 1) (func (export \"_start\") i32.const 1 call $f)
+               (func $f (param i32) {}))",
+            nest.repeat(times)
+        )
     }
 
     fn memory(module: &wasmtime::Module) -> (u64, Option<u64>, bool) {

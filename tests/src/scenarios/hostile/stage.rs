@@ -125,8 +125,8 @@ pub struct Stage {
     denied: BTreeMap<PathBuf, State>,
     /// One that may be told in the clear, one that may not.
     peers: [UdpSocket; 2],
-    /// Files that hold what is looked for from the start, by path.
-    before: BTreeMap<PathBuf, Vec<u8>>,
+    /// Files that hold what is looked for from the start, by inode: the program may move them.
+    before: BTreeMap<u64, Vec<u8>>,
     /// Whether the program may have removed what it may not write, which no grate denies.
     removes: bool,
 }
@@ -176,7 +176,8 @@ impl Stage {
         }
         fs::write(fixture.path(SECRETS), [SECRET, b"\n"].concat())?;
         let secrets = fs::read(fixture.path(SECRETS))?;
-        let before = BTreeMap::from([(fixture.path(SECRETS), secrets)]);
+        let inode = fs::metadata(fixture.path(SECRETS))?.ino();
+        let before = BTreeMap::from([(inode, secrets)]);
         let peers = [
             UdpSocket::bind("127.0.0.1:0")?,
             UdpSocket::bind("127.0.0.1:0")?,
@@ -247,7 +248,7 @@ impl Stage {
     pub fn add(&mut self, path: &str, bytes: Vec<u8>) -> anyhow::Result<()> {
         let path = self.path(path);
         fs::write(&path, &bytes)?;
-        self.before.insert(path, bytes);
+        self.before.insert(fs::metadata(path)?.ino(), bytes);
         Ok(())
     }
 
@@ -260,8 +261,12 @@ impl Stage {
 
     /// Files of the root but for those.
     fn files(&self) -> anyhow::Result<Vec<(PathBuf, Vec<u8>)>> {
-        let mut files = self.fixture.files()?;
-        files.retain(|(path, bytes)| self.before.get(path) != Some(bytes));
+        let mut files = Vec::new();
+        for (path, bytes) in self.fixture.files()? {
+            if self.before.get(&fs::symlink_metadata(&path)?.ino()) != Some(&bytes) {
+                files.push((path, bytes));
+            }
+        }
         Ok(files)
     }
 
