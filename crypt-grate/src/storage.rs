@@ -79,6 +79,15 @@ pub trait Storage {
         false
     }
 
+    /// Whether the file has a name. One that has none and is damaged was replaced: what is written there is
+    /// lost.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    fn is_named(&self) -> Result<bool, Errno> {
+        Ok(true)
+    }
+
     /// Whether this may write.
     fn is_writable(&self) -> bool {
         true

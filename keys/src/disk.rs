@@ -5,12 +5,33 @@ use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-use rustix::fs::{FallocateFlags, fallocate};
+use rustix::fs::{FallocateFlags, SeekFrom, fallocate, seek};
 use sealed::Disk;
 
 /// An open file.
 #[derive(Clone, Copy, Debug)]
 pub struct FileDisk<'a>(pub &'a File);
+
+impl FileDisk<'_> {
+    /// The first byte from `offset` on that is data, or, where `is_hole`, that is in a hole; the end of the
+    /// file, of `size` bytes, counts as one.
+    ///
+    /// # Errors
+    /// As lseek(2).
+    pub fn next(&self, offset: u64, is_hole: bool, size: u64) -> io::Result<u64> {
+        let to = if is_hole {
+            SeekFrom::Hole(offset)
+        } else {
+            SeekFrom::Data(offset)
+        };
+        match seek(self.0, to) {
+            Ok(found) => Ok(found.min(size)),
+            // There is none.
+            Err(rustix::io::Errno::NXIO) => Ok(size),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
 
 impl Disk for FileDisk<'_> {
     type Error = io::Error;

@@ -76,6 +76,15 @@ impl Output {
         }
     }
 
+    /// The file that is written, where it is one, and a regular one.
+    pub fn file(&self) -> Option<&File> {
+        match self {
+            Self::File { temporary, .. } => Some(temporary.as_file()),
+            Self::Spooled { spool, .. } => Some(spool),
+            Self::Device(_) | Self::Stdout(_) => None,
+        }
+    }
+
     /// Has a file belong to who owns another one.
     ///
     /// # Errors

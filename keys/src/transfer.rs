@@ -327,6 +327,55 @@ pub fn seal(
     Ok(total)
 }
 
+/// Whether a file that is to be sealed has holes.
+///
+/// # Errors
+/// Where that can't be told.
+pub fn has_holes(input: &File) -> io::Result<bool> {
+    let size = input.metadata()?.len();
+    Ok(FileDisk(input).next(0, true, size)? < size)
+}
+
+/// Seals all of a file into an empty one, with its holes, as far as they are whole chunks. Else as [`seal`].
+///
+/// # Errors
+/// As [`seal`].
+pub fn seal_with_holes(
+    key: &MasterKey,
+    params: Params,
+    input: &File,
+    output: &File,
+    mut progress: impl FnMut(u64),
+) -> Result<u64, TransferError> {
+    let disk = FileDisk(input);
+    let size = disk.size().map_err(TransferError::Read)?;
+    let mut writing = Writing::new(key, params, output)?;
+    let mut buffer = Zeroizing::new(vec![0; READ_LEN]);
+    let mut at = 0;
+    while at < size {
+        let next = |is_hole| disk.next(at, is_hole, size).map_err(TransferError::Read);
+        let data = next(false)?;
+        if data > at {
+            writing.hole(data - at)?;
+            progress(data - at);
+            at = data;
+            continue;
+        }
+        let len = (next(true)? - at).clamp(1, READ_LEN as u64) as usize;
+        let read = disk.read_at(&mut buffer[..len], at);
+        let len = match read.map_err(TransferError::Read)? {
+            // It was cut meanwhile.
+            0 => break,
+            len => len,
+        };
+        writing.data(&buffer[..len])?;
+        progress(len as u64);
+        at += len as u64;
+    }
+    writing.end()?;
+    Ok(at)
+}
+
 /// A new file that is written like any other, and so may have holes and chunks that are lost.
 pub(crate) struct Writing<'a> {
     volume: Volume,

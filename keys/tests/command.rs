@@ -327,3 +327,36 @@ fn a_device_is_written_to_not_replaced() {
         );
     }
 }
+
+/// A file of a gibibyte that takes next to no room takes none when it is sealed, nor when it is opened.
+#[test]
+fn holes_stay_holes() {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+    const SIZE: u64 = 1 << 30;
+    let room = Room::new();
+    let file = fs::File::create(room.path("in")).unwrap();
+    file.set_len(SIZE).unwrap();
+    file.write_all_at(b"in the middle", 500_000_001).unwrap();
+    file.write_all_at(b"at the end", SIZE - 10).unwrap();
+    room.ok(&SEAL);
+    room.ok(&OPEN);
+    for name in ["out", "back"] {
+        let metadata = fs::metadata(room.path(name)).unwrap();
+        assert!(
+            metadata.blocks() * 512 < 1 << 20,
+            "{name}: {}",
+            metadata.blocks()
+        );
+    }
+    let back = fs::File::open(room.path("back")).unwrap();
+    assert_eq!(back.metadata().unwrap().len(), SIZE);
+    for (offset, expected) in [
+        (500_000_001 - 5, &b"\0\0\0\0\0in the middle\0\0"[..]),
+        (SIZE - 12, b"\0\0at the end"),
+    ] {
+        let mut found = vec![0; expected.len()];
+        back.read_exact_at(&mut found, offset).unwrap();
+        assert_eq!(found, expected);
+    }
+    room.ok(&["verify", "--key", "k.bin", "out"]);
+}

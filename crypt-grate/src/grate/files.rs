@@ -2,7 +2,7 @@
 
 use super::kernel::{self, File, Flock, int, pass, value};
 use super::net;
-use super::open::PathArg;
+use super::open::{ATTEMPTS, EAGAIN_NAME, PathArg};
 use super::state;
 use super::state::{OpenFile, Opened, State, lock};
 use crypt_grate::locks;
@@ -136,6 +136,16 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     let state = state();
     let len = u64::try_from(call.long(1)).map_err(|_| Errno(error::EINVAL))?;
     let path = PathArg::take(call, 0, None, true)?;
+    for _ in 0..ATTEMPTS {
+        match truncate_named(state, &path, len) {
+            Err(EAGAIN_NAME) => {}
+            done => return done,
+        }
+    }
+    Err(Errno(error::EAGAIN))
+}
+
+fn truncate_named(state: &State, path: &PathArg, len: u64) -> Result<i32, Errno> {
     let stat = path.stat()?;
     if stat.is_directory() {
         return Err(Errno(error::EISDIR));
@@ -164,10 +174,14 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
             &[own.0.arg(), value(own.0.cage, len)],
         );
     }
+    truncate_sealed(state, own.0, len).map_err(|errno| path.error_of(own.0, errno))
+}
+
+fn truncate_sealed(state: &State, fd: CageFd, len: u64) -> Result<i32, Errno> {
     let what = "truncate";
-    let file = state.file(stat.inode());
+    let file = state.file(fd.stat()?.inode());
     let mut file = lock(&file);
-    let storage = File::to_write(own.0);
+    let storage = File::to_write(fd);
     let content = match file.identify(&storage, state.keys()) {
         // What can't be read any more may still be emptied.
         Err(Error::Sealed(why)) if len == 0 && !matches!(why, sealed::Error::WrongKey { .. }) => {

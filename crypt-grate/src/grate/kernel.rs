@@ -151,6 +151,10 @@ impl Storage for File {
         true
     }
 
+    fn is_named(&self) -> Result<bool, StorageErrno> {
+        self.fd.stat().map(|stat| stat.links > 0).map_err(storage)
+    }
+
     fn is_writable(&self) -> bool {
         self.writable
     }

@@ -11,6 +11,7 @@ use grate_rs::{CageFd, Call, Errno, getcageid};
 use std::sync::Arc;
 
 const EACCES: Errno = Errno(error::EACCES);
+const EIO: Errno = Errno(error::EIO);
 
 /// A path argument, copied once. Where paths decide what is sealed, the place that it names is
 /// found once too: what is judged is what is opened.
@@ -67,6 +68,16 @@ impl PathArg {
         }
     }
 
+    /// The error of what was tried on a file that was opened by it. `keys rekey` leaves a damaged one when it
+    /// puts another one in its place, and in between the name may have been opened.
+    pub fn error_of(&self, opened: CageFd, errno: Errno) -> Errno {
+        let inodes = [opened.stat(), self.stat()].map(|stat| stat.map(|stat| stat.inode()));
+        match inodes {
+            [Ok(opened), Ok(named)] if errno == EIO && opened != named => EAGAIN_NAME,
+            _ => errno,
+        }
+    }
+
     /// Opens it for the grate itself.
     ///
     /// # Errors
@@ -106,7 +117,7 @@ pub fn openat(call: &Call) -> Result<i32, Errno> {
 }
 
 /// How often it is tried anew when a name has come to mean something else in between.
-const ATTEMPTS: usize = 8;
+pub const ATTEMPTS: usize = 8;
 
 fn open_with(call: &Call, path_at: usize, directory: Option<usize>) -> Result<i32, Errno> {
     let flags_at = path_at + 1;
@@ -138,7 +149,7 @@ fn open_with(call: &Call, path_at: usize, directory: Option<usize>) -> Result<i3
 }
 
 /// That a name has come to mean something else. No call answers it.
-const EAGAIN_NAME: Errno = Errno(i32::MAX);
+pub const EAGAIN_NAME: Errno = Errno(i32::MAX);
 
 /// What a call that opens asks for.
 struct Opening {
@@ -192,7 +203,11 @@ impl Opening {
             }
             self.admit(state, path, opened, stat, as_file)
         });
-        settled.inspect_err(|_| opened.close())?;
+        if let Err(errno) = settled {
+            let errno = path.error_of(opened, errno);
+            opened.close();
+            return Err(errno);
+        }
         if below & fs::O_APPEND != flags & fs::O_APPEND && state.open_file(opened).is_none() {
             // Not a sealed file after all: it has the flag that was taken away for one.
             let kept = flags & (fs::O_APPEND | fs::O_NONBLOCK);
@@ -293,7 +308,7 @@ fn open_sealed(
     }
     if truncates && content != Ok(Content::Empty) {
         // A new file gets a new salt: nothing of the old one can be put back into it.
-        let emptied = locked.empty(&storage);
+        let emptied = locked.empty(&storage, state.keys());
         emptied.map_err(|why| state.errno(why, &shown(path)))?;
     }
     drop(locked);

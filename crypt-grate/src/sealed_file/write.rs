@@ -102,17 +102,25 @@ impl SealedFile {
         len: u64,
     ) -> Result<(), Error> {
         if len == 0 {
-            return self.empty(storage);
+            return self.empty(storage, with.keys);
         }
         self.writer(storage, with)?.set_len(len)
     }
 
-    /// Cuts the file to nothing: also the way out for one that is damaged, or not sealed at all.
+    /// Cuts the file to nothing: also the way out for one that is damaged, or not sealed at all. But
+    /// one that another file has taken the names of, as `keys rekey` leaves it, stays damaged: what would be
+    /// written to it now would never be found.
     ///
     /// # Errors
-    /// The storage's.
-    pub fn empty(&mut self, storage: &impl Storage) -> Result<(), Error> {
+    /// The storage's; what is wrong with a file that was replaced.
+    pub fn empty(&mut self, storage: &impl Storage, keys: Keys<'_>) -> Result<(), Error> {
         let _locked = Locked::new(storage, LockMode::Exclusive)?;
+        if !storage.is_named()? {
+            match self.look(storage, keys) {
+                Ok(_) | Err(Error::Sealed(sealed::Error::NotSealed)) => {}
+                Err(replaced) => return Err(replaced),
+            }
+        }
         storage.set_size(0)?;
         self.forget();
         self.is_changed = false;

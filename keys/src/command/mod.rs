@@ -10,7 +10,7 @@ mod verify;
 
 use std::collections::HashSet;
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, Read, Seek};
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -152,7 +152,13 @@ pub fn seal(keys: &KeyOptions, files: &Transfer, params: Params) -> Result<()> {
         .seekable()
         .map_err(|error| cannot_write(files, &error))?;
     transfer(files, len, output, |output, progress| {
-        transfer::seal(ring.sealing(), params, input.reader, output, progress)
+        let key = ring.sealing();
+        match (input.file_with_holes(), output.file()) {
+            (Some(input), Some(output)) => {
+                transfer::seal_with_holes(key, params, input, output, progress)
+            }
+            _ => transfer::seal(key, params, input.reader, output, progress),
+        }
     })
     .map(drop)
 }
@@ -291,6 +297,19 @@ impl Input {
     /// Bytes of a regular file; 0 where that is not known.
     fn len(&self) -> u64 {
         self.metadata.as_ref().map_or(0, Metadata::len)
+    }
+
+    /// The file, if it is a regular one that is known to have holes.
+    fn file_with_holes(&self) -> Option<&File> {
+        match &self.reader {
+            Reader::File(file) if self.metadata.is_some() => {
+                let has_holes = transfer::has_holes(file).unwrap_or_default();
+                // It is read from its beginning where it has none.
+                (&*file).rewind().ok()?;
+                has_holes.then_some(file)
+            }
+            _ => None,
+        }
     }
 
     /// The file, or one with all that could be read.

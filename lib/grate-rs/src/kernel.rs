@@ -13,6 +13,8 @@ pub struct Stat {
     pub ino: u64,
     /// Type and permissions.
     pub mode: u32,
+    /// How many names it has.
+    pub links: u32,
     /// Size in bytes.
     pub size: u64,
 }
@@ -41,6 +43,7 @@ impl Stat {
             dev: word(0),
             ino: word(8),
             mode: word(16) as u32,
+            links: (word(16) >> 32) as u32,
             size: word(SIZE_AT),
         }
     }

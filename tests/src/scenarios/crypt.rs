@@ -54,6 +54,7 @@ pub(super) fn trials() -> Vec<Trial> {
         ("a passphrase opens a wrapped key", passphrases),
         ("what can't be sealed is refused", what_cannot_be_sealed),
         ("a change that was cut short", cut_short),
+        ("opened while keys rekey replaces it", opened_while_rekeyed),
     ] {
         trials.push(trial(format!("crypt-grate/{name}"), test));
     }
@@ -719,5 +720,42 @@ fn subtrees() -> anyhow::Result<()> {
     fixture
         .run(&[&args[..], &["/open/d"]].concat())?
         .expect(0)?;
+    Ok(())
+}
+
+/// A file is written anew, added to and read while it is given another key again and again.
+fn opened_while_rekeyed() -> anyhow::Result<()> {
+    const ROUNDS: &str = "1500";
+    let fixture = Fixture::new()?;
+    let keys = [fixture.make_key("a.bin")?, fixture.make_key("b.bin")?];
+    let folder = fixture.path("work");
+    fs::create_dir(&folder)?;
+    let rekey = |to: &Path, from: &Path| -> anyhow::Result<bool> {
+        let args = ["rekey", "--key"].map(OsStr::new).into_iter();
+        let rest = [to.as_os_str(), OsStr::new("--from"), from.as_os_str()];
+        let args = args.chain(rest).chain([folder.as_os_str()]);
+        // A file that changes while it is copied is told, and is for the next time.
+        Ok(command(&host_command("keys"), args)?.code == 0)
+    };
+    let program = [
+        "/a.bin",
+        "--key",
+        "/b.bin",
+        "reopen.cwasm",
+        "/work/file",
+        ROUNDS,
+    ];
+    let args = [&["crypt-grate.cwasm", "--key"], &program[..]].concat();
+    let mut moved = 0;
+    let ran = std::thread::scope(|scope| {
+        let program = scope.spawn(|| fixture.run(&args));
+        while !program.is_finished() {
+            moved += u32::from(rekey(&keys[1], &keys[0])?);
+            moved += u32::from(rekey(&keys[0], &keys[1])?);
+        }
+        program.join().map_err(|_| anyhow::anyhow!("it panicked"))?
+    })?;
+    ran.expect(0)?;
+    anyhow::ensure!(moved > 10, "it was moved {moved} times only");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Tests of the crate from outside: fixed vectors, hostile input.
 
+mod copies;
 mod entry;
 mod hostile;
 mod support;
