@@ -60,6 +60,7 @@ pub(super) fn trials() -> Vec<Trial> {
         add("what a killed program has left", killed);
         add("a secret that is asked for is asked for at once", prompt);
         add("secrets out of a file", secret_file);
+        add("secrets of the environment", environment);
         add("a pipe that is opened once more", reopened);
         add("nothing is held for long", hold);
     }
@@ -304,6 +305,64 @@ fn secret_file(strict: bool) -> anyhow::Result<()> {
     let expected = "id AKIAIOSFODNN7*******, mail ********@example.com.\n";
     ensure!(ran.text() == expected, "{:?}", ran.text());
     ensure!(ran.err.contains("secrets found: /secrets 2"), "{}", ran.err);
+    Ok(())
+}
+
+fn environment(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let dotenv = "API_KEY='jane.doe'\nDEBUG=true\n";
+    fs::write(fixture.path(".env"), dotenv)?;
+    fs::write(fixture.path("list"), "<<END\nid AKIA\n.\nEND\n")?;
+    let run = |options: &[&str], input: &[u8]| {
+        fixture.start(&Run {
+            strict,
+            options: ["--env", "MAIL_HOST=example.com", "--env", "MAIL_ON=1"]
+                .map(str::to_owned)
+                .to_vec(),
+            args: [&["write-filter-grate.cwasm"], options]
+                .concat()
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            input,
+            ..Run::default()
+        })
+    };
+    let all = [
+        "--secret-env",
+        "MAIL_*",
+        "--secret-dotenv",
+        "/.env",
+        "--secret-file",
+        "/list",
+    ];
+    let leak = run(&[&all[..], &["leak.cwasm", "bytes"]].concat(), b"")?.expect(0)?;
+    let expected = "id AKIAIOSFODNN7EXAMPLE, mail ********@***********.\n";
+    ensure!(leak.text() == expected, "{:?}", leak.text());
+    // The file of variables stays the program's.
+    let shown = run(&[&all[..], &["show.cwasm", "/.env"]].concat(), b"")?.expect(0)?;
+    ensure!(
+        shown.text() == "API_KEY='********'\nDEBUG=true\n",
+        "{:?}",
+        shown.text()
+    );
+    let shown = run(&[&all[..], &["show.cwasm", "/list"]].concat(), b"")?;
+    ensure!(
+        shown.code != 0 && shown.text().is_empty(),
+        "{:?}",
+        shown.text()
+    );
+    for (options, message) in [
+        (["--secret-env", "NONE"], "--secret-env NONE: no variable"),
+        (
+            ["--secret-env", "MAIL_ON"],
+            "--secret-env MAIL_ON: its value",
+        ),
+    ] {
+        let ran = run(&[&options[..], &["leak.cwasm", "bytes"]].concat(), b"")?;
+        let line = format!("write-filter-grate: {message}");
+        ensure!(ran.code == 1 && ran.err.contains(&line), "{}", ran.err);
+    }
     Ok(())
 }
 

@@ -37,6 +37,10 @@ pub(super) fn trials() -> Vec<Trial> {
         add("a file does not get under other rules by its name", names);
         add("rules apply to their peers", peers);
         add("files that are only added to", append_only);
+        add(
+            "a file that is added to is not cut by closing it",
+            closed_between,
+        );
         add("paths that may not be written", deny_write);
         add("the report", report);
         add("the grate's own files are closed to the program", closed);
@@ -685,6 +689,52 @@ fn append_only(strict: bool) -> anyhow::Result<()> {
     // Elsewhere there is nothing to keep to.
     let made = ["open /tmp/a w+c", "write hunter2x"];
     told(&fixture, strict, &rules, &[], &made, "ok ok")?;
+    Ok(())
+}
+
+/// Half a secret, a close, and the other half: by the same program, and by the next.
+fn closed_between(strict: bool) -> anyhow::Result<()> {
+    let add = "open /log/a w+c+a";
+    for (action, second, shown) in [
+        ("mask", "ok", "my ********."),
+        ("label", "ok", "my ********."),
+        ("deny", "1", "my hunt"),
+        ("audit", "ok", "my hunter2x."),
+    ] {
+        let rules = rule(action, "scope = ['/log/*']\nappend-only = true");
+        let halves = [
+            &[add, "write my hunt", "close"][..],
+            &[add, "write er2x.", "close"],
+        ];
+        let fixture = Fixture::new()?;
+        fs::create_dir_all(fixture.path("log"))?;
+        let expected = format!("ok ok ok ok {second} ok");
+        told(&fixture, strict, &rules, &[], &halves.concat(), &expected)?;
+        ensure!(content(&fixture, "/log/a")? == shown, "{action}");
+
+        fs::remove_file(fixture.path("log/a"))?;
+        told(&fixture, strict, &rules, &[], halves[0], "ok ok ok")?;
+        // The last word is there as long as it is the last.
+        ensure!(content(&fixture, "/log/a")? == "my hunt", "{action}");
+        let expected = format!("ok {second} ok");
+        let options = ["--report", "/report"];
+        told(&fixture, strict, &rules, &options, halves[1], &expected)?;
+        ensure!(content(&fixture, "/log/a")? == shown, "{action}, two runs");
+        let report = content(&fixture, "/report")?;
+        ensure!(
+            report.contains("\"offset\":3,\"length\":8"),
+            "{action}: {report}"
+        );
+    }
+    // What was there before stays.
+    let fixture = Fixture::new()?;
+    fs::create_dir_all(fixture.path("log"))?;
+    fs::write(fixture.path("log/a"), "an old hunter2x")?;
+    let rules = rule("mask", "scope = ['/log/*']\nappend-only = true");
+    let made = [add, "write , a new hunter2x"];
+    told(&fixture, strict, &rules, &[], &made, "ok ok")?;
+    let text = content(&fixture, "/log/a")?;
+    ensure!(text == "an old hunter2x, a new ********", "{text:?}");
     Ok(())
 }
 

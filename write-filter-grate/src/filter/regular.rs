@@ -11,10 +11,9 @@ mod originals;
 mod plan;
 
 use super::filter;
+use super::ranges;
 use super::redaction::{Applying, Redaction, Source, Spot};
-use grate_rs::constants::{SYS_PREAD, SYS_PWRITE};
-use grate_rs::kernel::{self, value};
-use grate_rs::{CageFd, Errno, own_buffer};
+use grate_rs::{CageFd, Errno};
 pub use opening::Opening;
 use originals::Originals;
 use plan::{Change, End, Patch, Plan, Refusal};
@@ -202,17 +201,17 @@ impl Regular {
     ) -> Result<i32, Errno> {
         // Masks first: whatever comes between, the secret never stands there whole.
         for patch in &plan.hide {
-            self.put(patch.at, &patch.bytes)?;
+            ranges::put(self.own, patch.at, &patch.bytes)?;
         }
         let result = act().inspect_err(|_| {
             // Nothing was done, and there is no secret.
             for patch in &plan.hide {
-                let _ = self.put(patch.at, &patch.was);
+                let _ = ranges::put(self.own, patch.at, &patch.was);
             }
             self.let_go_of_end(state);
         })?;
         for patch in &plan.show {
-            self.put(patch.at, &patch.bytes)?;
+            ranges::put(self.own, patch.at, &patch.bytes)?;
         }
         Ok(result)
     }
@@ -264,10 +263,10 @@ impl Regular {
     ) -> Result<Plan, Refusal<Errno>> {
         let at = place.start.saturating_sub(BESIDE);
         let until = new_size.min(place.end.saturating_add(BESIDE));
-        let mut present = self.get(at..place.start, size).map_err(Refusal::Error)?;
+        let mut present = ranges::get(self.own, at..place.start, size).map_err(Refusal::Error)?;
         let own = present.len()..present.len() + input.len();
         present.extend_from_slice(input);
-        let after = self.get(place.end..until.max(place.end), size);
+        let after = ranges::get(self.own, place.end..until.max(place.end), size);
         present.extend(after.map_err(Refusal::Error)?);
         let change = Change {
             at,
@@ -278,7 +277,7 @@ impl Regular {
         };
         let before = at..size.min(place.end.saturating_add(BESIDE)).max(at);
         let mut plan = plan::change(&state.rules, &state.originals, &change, || {
-            self.get(before, size)
+            ranges::get(self.own, before, size)
         })?;
         // Nothing is put where the file does not reach yet: what is done may fail.
         let is_there = |patch: &Patch| patch.at + patch.bytes.len() as u64 <= size;
@@ -294,43 +293,8 @@ impl Regular {
         if until == 0 || !state.rules.asks_for_text() {
             return Ok(None);
         }
-        let mut head = Zeroizing::new(self.get(0..until, size)?);
+        let mut head = Zeroizing::new(ranges::get(self.own, 0..until, size)?);
         state.originals.reveal(0, &mut head);
         Ok(state.rules.first_nul(0, None, &head))
-    }
-
-    /// What is in a range of the file, with zeros behind its end.
-    fn get(&self, range: Range<u64>, size: u64) -> Result<Vec<u8>, Errno> {
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        let len = size.clamp(range.start, range.end) - range.start;
-        let mut done = 0;
-        while done < len as usize {
-            let args = [
-                self.own.arg(),
-                own_buffer(bytes[done..].as_mut_ptr()),
-                value(self.own.cage, len - done as u64),
-                value(self.own.cage, range.start + done as u64),
-            ];
-            match kernel::call(SYS_PREAD, self.own.cage, &args)? as usize {
-                0 => break,
-                read => done += read.min(len as usize - done),
-            }
-        }
-        Ok(bytes)
-    }
-
-    fn put(&self, at: u64, bytes: &[u8]) -> Result<(), Errno> {
-        let mut done = 0;
-        while done < bytes.len() {
-            let rest = &bytes[done..];
-            let args = [
-                self.own.arg(),
-                own_buffer(rest.as_ptr()),
-                value(self.own.cage, rest.len() as u64),
-                value(self.own.cage, at + done as u64),
-            ];
-            done += (kernel::call(SYS_PWRITE, self.own.cage, &args)? as usize).max(1);
-        }
-        Ok(())
     }
 }
