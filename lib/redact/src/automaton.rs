@@ -177,6 +177,14 @@ impl Automaton {
         }
     }
 
+    /// Bytes of the longest literal.
+    pub fn longest_literal(&self) -> usize {
+        match self {
+            Self::Regex(_) => 0,
+            Self::Literals(trie) => trie.longest,
+        }
+    }
+
     /// Bytes of memory.
     pub fn memory(&self) -> usize {
         match self {
@@ -540,6 +548,8 @@ pub(crate) struct Trie {
     begins: Vec<u32>,
     /// Which is the first whose first byte is this, or a greater one.
     firsts: Box<[u32; 257]>,
+    /// Bytes of the longest one.
+    longest: usize,
     between: Between,
 }
 
@@ -572,6 +582,11 @@ impl Trie {
             bytes: Zeroizing::new(Vec::with_capacity(total)),
             begins: vec![0],
             firsts: Box::new([0; 257]),
+            longest: literals
+                .iter()
+                .map(|literal| literal.as_ref().len())
+                .max()
+                .unwrap_or(0),
             between,
         };
         // One that begins with an earlier literal is never reached. Of those that are left, a

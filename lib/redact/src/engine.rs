@@ -231,6 +231,12 @@ impl Engine {
         Ok(Self::new(rule, body.into(), lead))
     }
 
+    /// Bytes of the longest literal. A built-in has none, and is not compiled for the question.
+    pub fn longest_literal(&self) -> usize {
+        let body = self.body.get();
+        body.map_or(0, |body| body.automaton.longest_literal())
+    }
+
     /// Bytes of memory.
     pub fn memory(&self) -> usize {
         let lead = match &self.lead {

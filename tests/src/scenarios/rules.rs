@@ -41,6 +41,7 @@ pub(super) fn trials() -> Vec<Trial> {
             "a file that is added to is not cut by closing it",
             closed_between,
         );
+        add("secrets that are longer than most", long_ones);
         add("paths that may not be written", deny_write);
         add("the report", report);
         add("the grate's own files are closed to the program", closed);
@@ -442,6 +443,24 @@ fn packets(strict: bool) -> anyhow::Result<()> {
         );
         ensure!(ran.err.contains("secrets found: r 1,"), "{}", ran.err);
     }
+    // Two packets that the kernel would make one of.
+    let made = [
+        "udp",
+        &format!("connect {port}"),
+        "more my hunt",
+        "send er2x",
+    ];
+    told(
+        &fixture,
+        strict,
+        &rule("mask", ""),
+        &[],
+        &made,
+        "ok ok 95 ok",
+    )?;
+    let mut got = [0; 64];
+    let len = peer.recv(&mut got)?;
+    ensure!(&got[..len] == b"er2x");
     // Urgent data could carry the letters that a reader of the stream does not see.
     told(
         &fixture,
@@ -689,6 +708,29 @@ fn append_only(strict: bool) -> anyhow::Result<()> {
     // Elsewhere there is nothing to keep to.
     let made = ["open /tmp/a w+c", "write hunter2x"];
     told(&fixture, strict, &rules, &[], &made, "ok ok")?;
+    Ok(())
+}
+
+/// A secret of which each half is longer than what is looked at of others, the last half first.
+fn long_ones(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let secret: String = (0..6000).map(|number| format!("{number:04}x")).collect();
+    fs::write(fixture.path("list"), format!("{secret}\n"))?;
+    let (first, second) = secret.split_at(10_000);
+    let (second, third) = second.split_at(10_000);
+    let made = [
+        "open /tmp/f rw+c".to_owned(),
+        format!("pwrite 20003 {third}"),
+        format!("pwrite 3 {first}"),
+        format!("pwrite 10003 {second}"),
+        "pwrite 0 in ".to_owned(),
+    ];
+    let made = made.each_ref().map(String::as_str);
+    let options = ["--secret-file", "/list"];
+    told(&fixture, strict, "", &options, &made, "ok ok ok ok ok")?;
+    let text = content(&fixture, "/tmp/f")?;
+    let expected = format!("in {}", "*".repeat(secret.len()));
+    ensure!(text == expected, "{}", &text[..40]);
     Ok(())
 }
 

@@ -101,6 +101,13 @@ impl FilterState {
         self.closed.contains(&stat.inode())
     }
 
+    /// Whether it is to be kept from changing a file by its name.
+    fn is_kept(&self, stat: &Stat) -> bool {
+        let mut redaction = self.redaction.iter();
+        self.is_closed(stat)
+            || stat.is_regular() && redaction.any(|all| all.is_streamed(stat.inode()))
+    }
+
     /// Whether a name must keep its meaning, for it is one of the grate's own or leads to one.
     fn is_needed(&self, stat: &Stat) -> bool {
         self.is_closed(stat) || self.trail.contains(&stat.inode())

@@ -150,7 +150,7 @@ impl Target {
         append_only: bool,
     ) -> Result<Option<Way>, Errno> {
         let stat = fd.stat()?;
-        if filter().is_closed(&stat) {
+        if filter().is_kept(&stat) {
             return Err(EACCES);
         }
         if stat.is_regular() && is_append_only(applying) && !append_only {

@@ -182,6 +182,11 @@ impl Outlet {
         Ok(taken as i32)
     }
 
+    /// How writes relate to each other.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Whether it is a regular file that may only be added to.
     pub fn is_appended(&self) -> bool {
         matches!(self.spot, Spot::File(_))

@@ -214,6 +214,13 @@ impl Redaction {
         outlet
     }
 
+    /// Whether a standard stream leads to that file. What goes there by another way as well would stand
+    /// beside what was judged in the stream, which can't be read.
+    pub fn is_streamed(&self, inode: Inode) -> bool {
+        let outlet = lock(&self.outlets).get(&inode).and_then(Weak::upgrade);
+        outlet.is_some_and(|outlet| !outlet.is_appended())
+    }
+
     /// The way to the end of a regular file that may be written there only; `own` opens it for the
     /// grate if it is not open yet, to add to it and, where that can be, to read it and write it
     /// anywhere.

@@ -22,8 +22,14 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use zeroize::Zeroizing;
 
-/// Most bytes before and after a write that are looked at.
+/// Bytes before and after a write that are looked at.
 const BESIDE: u64 = 16 << 10;
+
+/// Most bytes before and after a write that are looked at: as many as a listed secret has, if that
+/// is more.
+pub fn beside(rules: &Filter) -> u64 {
+    BESIDE.max(rules.longest_literal() as u64)
+}
 
 /// A regular file that is written to, shared by all its open file descriptions.
 #[derive(Debug)]
@@ -171,11 +177,12 @@ impl Regular {
 
     /// Drops what is known of the file's end, unless a write is far from it.
     fn make_way(&self, state: &mut State, place: &Range<u64>, size: u64) {
+        let beside = beside(&state.rules);
         let is_far = |end: &End| {
             // The head decides on all of the file.
             place.start >= HEAD
                 && end.size == size
-                && place.end.saturating_add(BESIDE) <= end.open_from()
+                && place.end.saturating_add(beside) <= end.open_from()
         };
         if !state.end.as_ref().is_some_and(is_far) {
             self.let_go_of_end(state);
@@ -261,8 +268,9 @@ impl Regular {
         new_size: u64,
         size: u64,
     ) -> Result<Plan, Refusal<Errno>> {
-        let at = place.start.saturating_sub(BESIDE);
-        let until = new_size.min(place.end.saturating_add(BESIDE));
+        let beside = beside(&state.rules);
+        let at = place.start.saturating_sub(beside);
+        let until = new_size.min(place.end.saturating_add(beside));
         let mut present = ranges::get(self.own, at..place.start, size).map_err(Refusal::Error)?;
         let own = present.len()..present.len() + input.len();
         present.extend_from_slice(input);
@@ -275,7 +283,7 @@ impl Regular {
             reaches_end: until == place.end && !input.is_empty(),
             nul: self.first_nul(state, at, size).map_err(Refusal::Error)?,
         };
-        let before = at..size.min(place.end.saturating_add(BESIDE)).max(at);
+        let before = at..size.min(place.end.saturating_add(beside)).max(at);
         let mut plan = plan::change(&state.rules, &state.originals, &change, || {
             ranges::get(self.own, before, size)
         })?;

@@ -5,14 +5,12 @@
 //! there of a secret is masked in its place when the rest of it is written.
 
 use super::ranges;
+use super::regular::beside;
 use grate_rs::{CageFd, Errno};
 use redact::{Action, Event, Filter, HEAD, MASK, Stream};
 use std::ops::Range;
 use std::sync::Arc;
 use zeroize::Zeroizing;
-
-/// Most bytes that are looked at.
-const BESIDE: u64 = 16 << 10;
 
 /// The end of a file, as it was when its stream began.
 #[derive(Debug)]
@@ -31,7 +29,7 @@ impl Tail {
     /// As fstat(2) and pread(2).
     pub fn of(file: CageFd, rules: &Arc<Filter>) -> Result<(Self, Stream), Errno> {
         let size = file.stat()?.size;
-        let at = size.saturating_sub(BESIDE);
+        let at = size.saturating_sub(beside(rules));
         let nul = match rules.asks_for_text() {
             true => {
                 let head = Zeroizing::new(ranges::get(file, 0..at.min(HEAD), size)?);
