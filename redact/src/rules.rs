@@ -2,13 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use globset::Glob;
-use redact::{Action, Builder, Builtin, HashKey, Pattern, RuleSet, Terms, dotenv};
+use redact::{Action, Builder, Builtin, HashKey, Pattern, RuleSet};
 use zeroize::Zeroizing;
 
 use crate::options::Rules;
@@ -58,44 +57,23 @@ pub fn all(options: &Rules) -> Result<RuleSet> {
     // What is listed goes before what is guessed.
     for path in &options.secret_file {
         let name = path.display().to_string();
-        let listed = redact::lines(&read(path)?);
-        ensure!(
-            !listed.is_empty(),
-            "{name}: holds no secret; write one on each line"
-        );
-        secrets(&mut rules, &name, listed)?;
+        rules
+            .secret_list(&name, &read(path)?)
+            .context(name.clone())?;
     }
     for path in &options.secret_dotenv {
         let name = path.display().to_string();
-        let variables = dotenv::variables(&read(path)?)
-            .map_err(|error| anyhow::anyhow!("{name}:{}: {}", error.line, error.message))?;
-        let values = variables.into_iter().filter(dotenv::Variable::is_secret);
-        secrets(
-            &mut rules,
-            &name,
-            values.map(|variable| variable.value).collect(),
-        )?;
+        rules
+            .secret_dotenv(&name, &read(path)?)
+            .context(name.clone())?;
     }
     if !options.secret_env.is_empty() {
-        let mut values = Vec::new();
-        for wanted in &options.secret_env {
-            let glob = Glob::new(wanted)
-                .with_context(|| format!("--secret-env {wanted}"))?
-                .compile_matcher();
-            let found: Vec<_> = std::env::vars_os()
-                .filter(|(name, value)| {
-                    let name = globset::Candidate::from_bytes(name.as_bytes());
-                    glob.is_match_candidate(&name) && !value.is_empty()
-                })
-                .map(|(_, value)| value.into_vec())
-                .collect();
-            ensure!(
-                !found.is_empty(),
-                "--secret-env {wanted}: no variable of the environment has a value; name one that has"
-            );
-            values.extend(found);
-        }
-        secrets(&mut rules, "environment", values)?;
+        let variables: Vec<_> = std::env::vars_os()
+            .map(|(name, value)| (name.into_vec(), value.into_vec()))
+            .collect();
+        rules
+            .secret_env("environment", &options.secret_env, &variables)
+            .context("--secret-env")?;
     }
     let asked: Vec<&str> = match &options.redact[..] {
         [] if options.rules.is_empty() => vec!["tokens", "keys"],
@@ -112,20 +90,4 @@ pub fn all(options: &Rules) -> Result<RuleSet> {
             .with_context(|| name.to_owned())?;
     }
     Ok(rules.build())
-}
-
-/// Adds a rule for secrets that are known. Empty lists add none.
-fn secrets(rules: &mut Builder, name: &str, values: Vec<Vec<u8>>) -> Result<()> {
-    if values.is_empty() {
-        return Ok(());
-    }
-    rules
-        .rule_with(
-            name,
-            &Pattern::Secrets(values),
-            Action::Mask,
-            Terms::default(),
-        )
-        .with_context(|| name.to_owned())?;
-    Ok(())
 }

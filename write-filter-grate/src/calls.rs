@@ -44,7 +44,7 @@ pub const GROUPS: &[Group<Decision>] = {
         ),
         group(
             Transform,
-            "what is sent is redacted; urgent data are refused",
+            "what is sent is redacted; urgent data, and packets that are joined, are refused",
             &["sendto"],
         ),
         group(
@@ -216,7 +216,12 @@ pub const GROUPS: &[Group<Decision>] = {
             &["connect"],
         ),
         group(Pass, "a name to be reached by; nothing goes out", &["bind"]),
-        group(Pass, "nothing goes out", &["listen", "setsockopt"]),
+        group(Pass, "nothing goes out", &["listen"]),
+        group(
+            Guard,
+            "packets must not be joined that are judged apart; ENOPROTOOPT for what does",
+            &["setsockopt"],
+        ),
         group(
             Pass,
             "what a killed program leaves in a standard stream goes out in the end",

@@ -18,7 +18,7 @@ mod state;
 mod table;
 mod transfer;
 
-use grate_rs::GrateBuilder;
+use grate_rs::{GrateBuilder, order};
 use state::State;
 use std::sync::OnceLock;
 
@@ -32,9 +32,18 @@ fn state() -> &'static State {
     }
 }
 
+/// Said where what is sealed would be redacted.
+const WRONG_ORDER: &str = "a grate further out redacts what is written, and would damage what is \
+    sealed; name crypt-grate first: lind-wasm crypt-grate.cwasm --key FILE write-filter-grate.cwasm \
+    --redact KIND PROGRAM";
+
 /// Runs the grate.
 pub fn main() {
     let options = options::parse();
+    if order::is_changed_further_out() {
+        eprintln!("crypt-grate: {WRONG_ORDER}");
+        std::process::exit(1)
+    }
     let state = State::new(&options).unwrap_or_else(|error| {
         eprintln!("crypt-grate: {error}");
         std::process::exit(1)

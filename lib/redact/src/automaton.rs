@@ -4,16 +4,16 @@
 //! which are hard to get out of an unanchored search: where the match starts, whether the bytes
 //! seen so far can still become one, and how to go on later from where the bytes ran out.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use aho_corasick::automaton::Automaton as _;
-use aho_corasick::nfa::contiguous;
 use regex_automata::dfa::{Automaton as _, StartKind, dense};
 use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
 use regex_automata::util::primitives::StateID;
 use regex_automata::util::start;
 use regex_automata::{Anchored, MatchKind};
 use regex_syntax::hir::Hir;
+use zeroize::Zeroizing;
 
 use crate::byteset::ByteSet;
 
@@ -22,6 +22,9 @@ use crate::byteset::ByteSet;
 const NFA_LIMIT: usize = 2 << 20;
 const DFA_LIMIT: usize = 8 << 20;
 const DETERMINIZE_LIMIT: usize = 32 << 20;
+
+/// A state of an automaton.
+pub(crate) type State = u64;
 
 /// Why a pattern can't be used. Each message reads well after the name of the rule and a colon.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,7 +70,7 @@ pub(crate) enum Step {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
     /// The state in the end, unless nothing that follows matters any more.
-    pub state: Option<u32>,
+    pub state: Option<State>,
     /// Where the match ends, so far.
     pub end: Option<usize>,
 }
@@ -75,7 +78,7 @@ pub(crate) struct Run {
 /// A walk that ran out of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Walk {
-    pub state: u32,
+    pub state: State,
     /// Whether there is a match already and only its end is open; then its end so far, in bytes
     /// since the start of the walk.
     pub matched: Option<usize>,
@@ -104,7 +107,7 @@ impl Automaton {
         let walk = Walk {
             state: match self {
                 Self::Regex(dfa) => dfa.start(look_behind(hay, start)),
-                Self::Literals(trie) => trie.start,
+                Self::Literals(_) => Trie::START,
             },
             matched: None,
         };
@@ -126,7 +129,14 @@ impl Automaton {
     }
 
     /// Walks from a state over everything from `from` on. `end` is where the match ends so far.
-    pub fn run(&self, hay: &[u8], from: usize, state: u32, end: Option<usize>, ended: bool) -> Run {
+    pub fn run(
+        &self,
+        hay: &[u8],
+        from: usize,
+        state: State,
+        end: Option<usize>,
+        ended: bool,
+    ) -> Run {
         match self {
             Self::Regex(dfa) => dfa.run(hay, from, state, end, ended),
             Self::Literals(trie) => trie.run(hay, from, state, end, ended),
@@ -134,11 +144,11 @@ impl Automaton {
     }
 
     /// The states that a walk may begin in, each with the bytes that may stand before it.
-    pub fn starts(&self) -> Vec<(ByteSet, u32)> {
+    pub fn starts(&self) -> Vec<(ByteSet, State)> {
         let Self::Regex(dfa) = self else {
-            return vec![(ByteSet::FULL, self.literal_start())];
+            return vec![(ByteSet::FULL, Trie::START)];
         };
-        let mut starts: Vec<(ByteSet, u32)> = vec![(ByteSet::EMPTY, dfa.start(None))];
+        let mut starts: Vec<(ByteSet, State)> = vec![(ByteSet::EMPTY, dfa.start(None))];
         for before in 0..=u8::MAX {
             let state = dfa.start(Some(before));
             match starts.iter_mut().find(|(_, known)| *known == state) {
@@ -149,15 +159,8 @@ impl Automaton {
         starts
     }
 
-    fn literal_start(&self) -> u32 {
-        match self {
-            Self::Regex(dfa) => dfa.start(None),
-            Self::Literals(trie) => trie.start,
-        }
-    }
-
     /// What a byte leads to.
-    pub fn next(&self, state: u32, byte: u8) -> Next {
+    pub fn next(&self, state: State, byte: u8) -> Next {
         match self {
             Self::Regex(dfa) => dfa.next(state, byte),
             Self::Literals(trie) => trie.next(state, byte),
@@ -165,12 +168,20 @@ impl Automaton {
     }
 
     /// Whether there is a match where the stream ends in this state.
-    pub fn matches_at_end(&self, state: u32) -> bool {
+    pub fn matches_at_end(&self, state: State) -> bool {
         match self {
             Self::Regex(dfa) => dfa
                 .dfa
                 .is_match_state(dfa.dfa.next_eoi_state(state_id(state))),
-            Self::Literals(trie) => trie.is_end(trie_id(state)),
+            Self::Literals(trie) => trie.is_end(Node::of(state)),
+        }
+    }
+
+    /// Bytes of the longest literal.
+    pub fn longest_literal(&self) -> usize {
+        match self {
+            Self::Regex(_) => 0,
+            Self::Literals(trie) => trie.longest,
         }
     }
 
@@ -191,7 +202,7 @@ pub(crate) enum Next {
     /// There is a match whatever follows.
     Matched,
     /// Another state.
-    State(u32),
+    State(State),
 }
 
 /// The byte before an index, if the stream has one.
@@ -247,7 +258,7 @@ pub(crate) fn nfa(hir: &Hir, captures: WhichCaptures) -> Result<NFA, PatternErro
 pub(crate) struct RegexDfa {
     dfa: dense::DFA<Vec<u32>>,
     /// The start state for each byte before, and last the one for none.
-    starts: Vec<u32>,
+    starts: Vec<StateID>,
     /// By index of the state.
     outlooks: Vec<Outlook>,
 }
@@ -290,9 +301,9 @@ impl RegexDfa {
         let starts = befores
             .map(|before| {
                 let config = start::Config::new().anchored(anchored).look_behind(before);
-                dfa.start_state(&config).map(|state| state.as_u32())
+                dfa.start_state(&config)
             })
-            .collect::<Result<Vec<u32>, _>>()
+            .collect::<Result<Vec<StateID>, _>>()
             .map_err(|_| PatternError::UnicodeBoundary)?;
         let mut regex = Self {
             dfa,
@@ -312,12 +323,19 @@ impl RegexDfa {
     }
 
     /// Where a walk begins behind a byte.
-    pub fn start(&self, before: Option<u8>) -> u32 {
-        self.starts[before.map_or(256, usize::from)]
+    pub fn start(&self, before: Option<u8>) -> State {
+        number(self.starts[before.map_or(256, usize::from)])
     }
 
     /// As [`Automaton::run`].
-    fn run(&self, hay: &[u8], from: usize, state: u32, mut end: Option<usize>, ended: bool) -> Run {
+    fn run(
+        &self,
+        hay: &[u8],
+        from: usize,
+        state: State,
+        mut end: Option<usize>,
+        ended: bool,
+    ) -> Run {
         let mut state = state_id(state);
         for (at, &byte) in hay.iter().enumerate().skip(from) {
             state = self.dfa.next_state(state, byte);
@@ -341,7 +359,7 @@ impl RegexDfa {
             end = Some(hay.len());
         }
         Run {
-            state: (!outlook.closed).then(|| state.as_u32()),
+            state: (!outlook.closed).then(|| number(state)),
             end,
         }
     }
@@ -370,7 +388,7 @@ impl RegexDfa {
 
     /// As [`run`](Self::run), for an automaton that starts [`Anywhere`](Reach::Anywhere); stops
     /// where no candidate is left over.
-    pub fn chase(&self, hay: &[u8], from: usize, state: u32, ended: bool) -> Run {
+    pub fn chase(&self, hay: &[u8], from: usize, state: State, ended: bool) -> Run {
         let mut state = state_id(state);
         let mut end = None;
         for (at, &byte) in hay.iter().enumerate().skip(from) {
@@ -383,17 +401,17 @@ impl RegexDfa {
                 }
             }
         }
-        self.run(hay, hay.len(), state.as_u32(), end, ended)
+        self.run(hay, hay.len(), number(state), end, ended)
     }
 
-    fn next(&self, state: u32, byte: u8) -> Next {
+    fn next(&self, state: State, byte: u8) -> Next {
         let next = self.dfa.next_state(state_id(state), byte);
         if self.dfa.is_match_state(next) {
             Next::Matched
         } else if self.dfa.is_dead_state(next) {
             Next::Dead
         } else {
-            Next::State(next.as_u32())
+            Next::State(number(next))
         }
     }
 
@@ -411,7 +429,7 @@ impl RegexDfa {
             .filter_map(|unit| unit.as_u8())
             .collect();
         let mut outlooks = HashMap::new();
-        let mut todo: Vec<StateID> = self.starts.iter().map(|&start| state_id(start)).collect();
+        let mut todo = self.starts.clone();
         while let Some(state) = todo.pop() {
             if outlooks.contains_key(&state) {
                 continue;
@@ -439,7 +457,7 @@ impl RegexDfa {
 
     /// Bytes of memory.
     pub fn memory(&self) -> usize {
-        self.dfa.memory_usage() + self.starts.len() * 4 + self.outlooks.len() * 2
+        self.dfa.memory_usage() + size_of_val(&self.starts[..]) + self.outlooks.len() * 2
     }
 }
 
@@ -452,8 +470,12 @@ pub(crate) struct Sweep {
     pub matched: Option<usize>,
 }
 
-fn state_id(state: u32) -> StateID {
+fn state_id(state: State) -> StateID {
     StateID::new_unchecked(state as usize)
+}
+
+fn number(state: StateID) -> State {
+    State::from(state.as_u32())
 }
 
 /// What may stand between two bytes of a literal.
@@ -468,142 +490,235 @@ pub(crate) enum Between {
 /// What a control sequence begins with.
 pub(crate) const ESCAPE: u8 = 0x1b;
 
-/// Marks of a state of a trie: the walk is behind the first byte of a control sequence, or further
-/// inside one.
-const ESCAPED: u32 = 1 << 30;
-const INSIDE: u32 = 1 << 31;
+/// Where in a sequence a walk along literals is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sequence {
+    /// In none.
+    Outside,
+    /// Behind its first byte.
+    Escaped,
+    /// Further on.
+    Inside,
+}
 
-/// The trie of a list of literals.
+/// A node of a trie: so many bytes of the first of the literals that begin with these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Node {
+    literal: usize,
+    depth: usize,
+    sequence: Sequence,
+}
+
+/// Bits of a node's number that count the literal, and the depth.
+const LITERAL_BITS: u32 = 30;
+const DEPTH_BITS: u32 = 32;
+
+impl Node {
+    fn of(state: State) -> Self {
+        Self {
+            literal: (state & ((1 << LITERAL_BITS) - 1)) as usize,
+            depth: (state >> LITERAL_BITS & ((1 << DEPTH_BITS) - 1)) as usize,
+            sequence: match state >> (LITERAL_BITS + DEPTH_BITS) {
+                0 => Sequence::Outside,
+                1 => Sequence::Escaped,
+                _ => Sequence::Inside,
+            },
+        }
+    }
+
+    fn number(self) -> State {
+        let sequence = match self.sequence {
+            Sequence::Outside => 0,
+            Sequence::Escaped => 1,
+            Sequence::Inside => 2,
+        };
+        self.literal as u64
+            | (self.depth as u64) << LITERAL_BITS
+            | sequence << (LITERAL_BITS + DEPTH_BITS)
+    }
+}
+
+/// The trie of a list of literals, which is not there but as the sorted list: a node is where in it
+/// the first one stands that begins so. That takes little more than the literals themselves, and
+/// walks are short, for they begin only where one is likely.
 pub(crate) struct Trie {
-    nfa: contiguous::NFA,
-    start: u32,
+    /// All literals, sorted, one behind the other.
+    bytes: Zeroizing<Vec<u8>>,
+    /// Where each begins, and last where the last one ends.
+    begins: Vec<u32>,
+    /// Which is the first whose first byte is this, or a greater one.
+    firsts: Box<[u32; 257]>,
+    /// Bytes of the longest one.
+    longest: usize,
     between: Between,
-    /// The states in which a literal that began at the start ends, sorted. The automaton's own
-    /// match states are more: in some, only a literal that began later ends.
-    ends: Vec<u32>,
 }
 
 impl std::fmt::Debug for Trie {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Trie({} literals)", self.nfa.patterns_len())
+        write!(f, "Trie({} literals)", self.len())
     }
 }
 
 impl Trie {
+    /// Where walks begin.
+    const START: State = 0;
+
     /// Compiles literals. Of several that match at one place, the first in the list is taken.
     pub fn new<L: AsRef<[u8]>>(literals: &[L], between: Between) -> Result<Self, PatternError> {
         if literals.is_empty() {
             return Err(PatternError::NoLiterals);
         }
-        if let Some(at) = literals
-            .iter()
-            .position(|literal| literal.as_ref().is_empty())
-        {
+        let literal = |index: usize| literals[index].as_ref();
+        if let Some(at) = (0..literals.len()).find(|&at| literal(at).is_empty()) {
             return Err(PatternError::EmptyLiteral(at + 1));
         }
-        let nfa = contiguous::NFA::builder()
-            .match_kind(aho_corasick::MatchKind::LeftmostFirst)
-            .prefilter(false)
-            .build(literals)
-            .map_err(|_| PatternError::TooLarge)?;
-        let start = nfa
-            .start_state(aho_corasick::Anchored::Yes)
-            .map_err(|_| PatternError::TooLarge)?
-            .as_u32();
-        // Numbers of states are places in its table, of words.
-        if nfa.memory_usage() / 4 >= ESCAPED as usize {
+        let total: usize = literals.iter().map(|literal| literal.as_ref().len()).sum();
+        if literals.len() >> LITERAL_BITS != 0 || u32::try_from(total).is_err() {
             return Err(PatternError::TooLarge);
         }
+        let mut order: Vec<usize> = (0..literals.len()).collect();
+        order.sort_unstable_by(|&a, &b| literal(a).cmp(literal(b)).then(a.cmp(&b)));
         let mut trie = Self {
-            nfa,
-            start,
+            bytes: Zeroizing::new(Vec::with_capacity(total)),
+            begins: vec![0],
+            firsts: Box::new([0; 257]),
+            longest: literals
+                .iter()
+                .map(|literal| literal.as_ref().len())
+                .max()
+                .unwrap_or(0),
             between,
-            ends: Vec::new(),
         };
-        // One that begins with an earlier literal is never reached.
-        let ends = literals
-            .iter()
-            .filter_map(|literal| trie.walk(literal.as_ref()));
-        trie.ends = ends.collect();
-        trie.ends.sort_unstable();
-        trie.ends.dedup();
+        // One that begins with an earlier literal is never reached. Of those that are left, a
+        // longer one comes before what it begins with, so that the longest match is taken.
+        let mut prefixes: Vec<usize> = Vec::new();
+        for index in order {
+            let text = literal(index);
+            while prefixes
+                .last()
+                .is_some_and(|&last| !text.starts_with(literal(last)))
+            {
+                prefixes.pop();
+            }
+            if prefixes.iter().any(|&prefix| prefix < index) {
+                continue;
+            }
+            prefixes.push(index);
+            trie.bytes.extend_from_slice(text);
+            trie.begins.push(trie.bytes.len() as u32);
+        }
+        for index in 0..trie.len() {
+            trie.firsts[usize::from(trie.literal(index)[0]) + 1] += 1;
+        }
+        for first in 0..256 {
+            trie.firsts[first + 1] += trie.firsts[first];
+        }
         Ok(trie)
     }
 
-    fn walk(&self, literal: &[u8]) -> Option<u32> {
-        literal.iter().try_fold(self.start, |state, &byte| {
-            let next = self.step(trie_id(state), byte);
-            (!self.nfa.is_dead(next)).then(|| next.as_u32())
-        })
+    fn len(&self) -> usize {
+        self.begins.len() - 1
     }
 
-    fn step(&self, state: TrieId, byte: u8) -> TrieId {
-        self.nfa
-            .next_state(aho_corasick::Anchored::Yes, state, byte)
+    fn literal(&self, index: usize) -> &[u8] {
+        &self.bytes[self.begins[index] as usize..self.begins[index + 1] as usize]
     }
 
-    fn is_end(&self, state: TrieId) -> bool {
-        self.nfa.is_match(state) && self.ends.binary_search(&state.as_u32()).is_ok()
-    }
-
-    fn run(&self, hay: &[u8], from: usize, state: u32, mut end: Option<usize>, ended: bool) -> Run {
-        let mut marks = state & (ESCAPED | INSIDE);
-        let mut state = trie_id(state & !(ESCAPED | INSIDE));
-        for (at, &byte) in hay.iter().enumerate().skip(from) {
-            if marks != 0 {
-                marks = match (marks, byte) {
-                    (ESCAPED, b'[') => INSIDE,
-                    (INSIDE, b' '..=b'?') => INSIDE,
-                    (INSIDE, b'@'..=b'~') => 0,
-                    _ => return Run { state: None, end },
-                };
-                continue;
+    /// Where a byte leads.
+    fn step(&self, node: Node, byte: u8) -> Option<Node> {
+        let Node { literal, depth, .. } = node;
+        let deeper = |literal: usize| Node {
+            literal,
+            depth: depth + 1,
+            ..node
+        };
+        if depth == 0 {
+            let first = usize::from(byte);
+            let found = self.firsts[first] as usize;
+            return (found < self.firsts[first + 1] as usize).then(|| deeper(found));
+        }
+        let own = self.literal(literal);
+        if own.get(depth) == Some(&byte) {
+            return Some(deeper(literal));
+        }
+        // The first literal further on that is not less than these bytes.
+        let (prefix, last) = (&own[..depth], self.firsts[usize::from(own[0]) + 1] as usize);
+        let is_less = |index: usize| {
+            let text = self.literal(index);
+            match text[..text.len().min(depth)].cmp(prefix) {
+                Ordering::Equal => text.get(depth).is_none_or(|&next| next < byte),
+                other => other == Ordering::Less,
             }
-            if byte == ESCAPE
-                && self.between == Between::Sequences
-                && state.as_u32() != self.start
-                && self.nfa.is_dead(self.step(state, byte))
-            {
-                marks = ESCAPED;
-                continue;
-            }
-            state = self.step(state, byte);
-            if self.nfa.is_special(state) {
-                if self.nfa.is_dead(state) {
-                    return Run { state: None, end };
-                } else if self.is_end(state) {
-                    end = Some(at + 1);
-                }
+        };
+        let (mut low, mut high) = (literal + 1, last);
+        while low < high {
+            let middle = low.midpoint(high);
+            match is_less(middle) {
+                true => low = middle + 1,
+                false => high = middle,
             }
         }
-        let is_leaf = || (0..=u8::MAX).all(|byte| self.nfa.is_dead(self.step(state, byte)));
-        let closed = ended || (self.is_end(state) && is_leaf());
+        let is_found = low < last && {
+            let text = self.literal(low);
+            text.starts_with(prefix) && text.get(depth) == Some(&byte)
+        };
+        is_found.then(|| deeper(low))
+    }
+
+    fn is_end(&self, node: Node) -> bool {
+        node.depth > 0 && self.literal(node.literal).len() == node.depth
+    }
+
+    /// Whether no literal goes on from here, where one ends.
+    fn is_leaf(&self, node: Node) -> bool {
+        let own = self.literal(node.literal);
+        node.literal + 1 == self.len() || !self.literal(node.literal + 1).starts_with(own)
+    }
+
+    fn run(&self, hay: &[u8], from: usize, state: State, end: Option<usize>, ended: bool) -> Run {
+        let (mut node, mut end) = (Node::of(state), end);
+        for (at, &byte) in hay.iter().enumerate().skip(from) {
+            let sequence = match (node.sequence, byte) {
+                (Sequence::Outside, _) => None,
+                (Sequence::Escaped, b'[') | (Sequence::Inside, b' '..=b'?') => {
+                    Some(Sequence::Inside)
+                }
+                (Sequence::Inside, b'@'..=b'~') => Some(Sequence::Outside),
+                _ => return Run { state: None, end },
+            };
+            if let Some(sequence) = sequence {
+                node.sequence = sequence;
+                continue;
+            }
+            match self.step(node, byte) {
+                Some(next) => node = next,
+                None if byte == ESCAPE && self.between == Between::Sequences && node.depth > 0 => {
+                    node.sequence = Sequence::Escaped;
+                    continue;
+                }
+                None => return Run { state: None, end },
+            }
+            if self.is_end(node) {
+                end = Some(at + 1);
+            }
+        }
+        let closed = ended || (self.is_end(node) && self.is_leaf(node));
         Run {
-            state: (!closed).then(|| state.as_u32() | marks),
+            state: (!closed).then(|| node.number()),
             end,
         }
     }
 
-    fn next(&self, state: u32, byte: u8) -> Next {
-        let state = trie_id(state);
-        if self.is_end(state) {
+    fn next(&self, state: State, byte: u8) -> Next {
+        let node = Node::of(state);
+        if self.is_end(node) {
             return Next::Matched;
         }
-        let next = self.step(state, byte);
-        if self.nfa.is_dead(next) {
-            Next::Dead
-        } else {
-            Next::State(next.as_u32())
-        }
+        self.step(node, byte)
+            .map_or(Next::Dead, |next| Next::State(next.number()))
     }
 
     fn memory(&self) -> usize {
-        self.nfa.memory_usage() + self.ends.len() * 4
+        self.bytes.capacity() + size_of_val(&self.begins[..]) + size_of_val(&*self.firsts)
     }
-}
-
-type TrieId = aho_corasick::automaton::StateID;
-
-fn trie_id(state: u32) -> TrieId {
-    TrieId::new_unchecked(state as usize)
 }

@@ -8,64 +8,158 @@ const LINE: usize = 8;
 const STANDARD: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const URL_SAFE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// All forms of some secrets, the longest first, so that of two that begin alike the longer one is
-/// found.
-pub(crate) fn forms(secrets: &[Vec<u8>]) -> Vec<Vec<u8>> {
-    let mut all = Vec::new();
-    for secret in secrets {
-        add(secret, &mut all);
-        let lines = || secret.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-        if lines().count() > 1 {
-            lines()
-                .filter(|line| line.len() >= LINE)
-                .for_each(|line| add(line, &mut all));
-            // As it is printed on terminals and by other systems.
-            all.push(lines().collect::<Vec<_>>().join(&b"\r\n"[..]));
-        }
-    }
-    all.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
-    all.dedup();
-    all
+/// A way in which a text is written otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    /// Base64, also within something longer, and URL-safe.
+    Base64,
+    /// Hexadecimal, in both cases.
+    Hex,
+    /// Percent encoding.
+    Percent,
+    /// A string of JSON.
+    Json,
+    /// A text of XML.
+    Xml,
+    /// A word of a shell.
+    Shell,
+    /// Each line by itself, and with the ends of lines of terminals and other systems.
+    Lines,
+    /// With control sequences of terminals in between.
+    Terminal,
 }
 
-fn add(secret: &[u8], all: &mut Vec<Vec<u8>>) {
-    let mut encoded = Vec::new();
-    for alphabet in [STANDARD, URL_SAFE] {
-        encoded.extend((0..3).map(|before| base64(secret, before, alphabet)));
-        encoded.push(base64_whole(secret, alphabet));
+impl Encoding {
+    const ALL: [(&str, Self); 8] = [
+        ("base64", Self::Base64),
+        ("hex", Self::Hex),
+        ("percent", Self::Percent),
+        ("json", Self::Json),
+        ("xml", Self::Xml),
+        ("shell", Self::Shell),
+        ("lines", Self::Lines),
+        ("terminal", Self::Terminal),
+    ];
+}
+
+/// Some ways in which texts are written otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encodings(u8);
+
+/// There is no such encoding.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown encoding `{0}`; use base64, hex, percent, json, xml, shell, lines or terminal")]
+pub struct UnknownEncoding(String);
+
+impl Encodings {
+    /// All of them.
+    pub const ALL: Self = Self(u8::MAX);
+    /// None: texts are looked for as they are.
+    pub const NONE: Self = Self(0);
+
+    /// Those of these names.
+    ///
+    /// # Errors
+    /// There is none of a name.
+    pub fn named(names: &[impl AsRef<str>]) -> Result<Self, UnknownEncoding> {
+        names.iter().try_fold(Self::NONE, |all, name| {
+            let mut known = Encoding::ALL.iter();
+            match known.find(|(known, _)| *known == name.as_ref()) {
+                Some((_, encoding)) => Ok(Self(all.0 | 1 << *encoding as u8)),
+                None => Err(UnknownEncoding(name.as_ref().to_owned())),
+            }
+        })
     }
-    for digits in [b"0123456789abcdef", b"0123456789ABCDEF"] {
-        encoded.push(hex(secret, digits));
-        encoded.push(percent(secret, digits, |byte| !b"-_.~".contains(&byte)));
-        encoded.push(percent(secret, digits, |byte| {
-            !b"-_.!~*'()/:@".contains(&byte)
-        }));
+
+    pub(crate) fn has(self, encoding: Encoding) -> bool {
+        self.0 >> encoding as u8 & 1 != 0
     }
-    encoded.push(escaped(secret, json));
-    encoded.push(escaped(secret, |byte, out| match byte {
-        b'/' => out.extend(b"\\/"),
-        _ => json(byte, out),
-    }));
-    encoded.push(escaped(secret, xml));
-    encoded.push(escaped(secret, |byte, out| match byte {
-        b'\'' => out.extend(b"'\\''"),
-        _ => out.push(byte),
-    }));
-    encoded.push(escaped(secret, |byte, out| {
-        if b"\"\\$`".contains(&byte) {
-            out.push(b'\\');
+
+    /// All forms of some secrets, the longest first, so that of two that begin alike the longer one
+    /// is found.
+    pub(crate) fn forms(self, secrets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let mut all = Vec::new();
+        for secret in secrets {
+            self.add(secret, &mut all);
+            let lines = || secret.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
+            if self.has(Encoding::Lines) && lines().count() > 1 {
+                lines()
+                    .filter(|line| line.len() >= LINE)
+                    .for_each(|line| self.add(line, &mut all));
+                // As it is printed on terminals and by other systems.
+                all.push(lines().collect::<Vec<_>>().join(&b"\r\n"[..]));
+            }
         }
-        out.push(byte);
-    }));
-    encoded.push(escaped(secret, |byte, out| {
-        if !byte.is_ascii_alphanumeric() && !b"_-./:=@%+,".contains(&byte) && byte.is_ascii() {
-            out.push(b'\\');
+        all.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        all.dedup();
+        all
+    }
+
+    fn add(self, secret: &[u8], all: &mut Vec<Vec<u8>>) {
+        let mut encoded = Vec::new();
+        let each = Encoding::ALL.iter().map(|(_, encoding)| *encoding);
+        each.filter(|encoding| self.has(*encoding))
+            .for_each(|encoding| encode(secret, encoding, &mut encoded));
+        encoded.retain(|form| form.len() >= SHORTEST);
+        encoded.push(secret.to_vec());
+        // Most are the same: letters and digits are escaped nowhere.
+        encoded.sort_unstable();
+        encoded.dedup();
+        encoded.iter_mut().for_each(Vec::shrink_to_fit);
+        all.append(&mut encoded);
+    }
+}
+
+/// Adds a text in the forms of an encoding.
+fn encode(secret: &[u8], encoding: Encoding, all: &mut Vec<Vec<u8>>) {
+    const DIGITS: [&[u8; 16]; 2] = [b"0123456789abcdef", b"0123456789ABCDEF"];
+    match encoding {
+        Encoding::Base64 => {
+            for alphabet in [STANDARD, URL_SAFE] {
+                all.extend((0..3).map(|before| base64(secret, before, alphabet)));
+                all.push(base64_whole(secret, alphabet));
+            }
         }
-        out.push(byte);
-    }));
-    encoded.retain(|form| form.len() >= SHORTEST);
-    all.push(secret.to_vec());
-    all.append(&mut encoded);
+        Encoding::Hex => all.extend(DIGITS.map(|digits| hex(secret, digits))),
+        Encoding::Percent => {
+            for digits in DIGITS {
+                all.push(percent(secret, digits, |byte| !b"-_.~".contains(&byte)));
+                all.push(percent(secret, digits, |byte| {
+                    !b"-_.!~*'()/:@".contains(&byte)
+                }));
+            }
+        }
+        Encoding::Json => {
+            all.push(escaped(secret, json));
+            all.push(escaped(secret, |byte, out| match byte {
+                b'/' => out.extend(b"\\/"),
+                _ => json(byte, out),
+            }));
+        }
+        Encoding::Xml => all.push(escaped(secret, xml)),
+        Encoding::Shell => {
+            all.push(escaped(secret, |byte, out| match byte {
+                b'\'' => out.extend(b"'\\''"),
+                _ => out.push(byte),
+            }));
+            all.push(escaped(secret, |byte, out| {
+                if b"\"\\$`".contains(&byte) {
+                    out.push(b'\\');
+                }
+                out.push(byte);
+            }));
+            all.push(escaped(secret, |byte, out| {
+                if !byte.is_ascii_alphanumeric()
+                    && !b"_-./:=@%+,".contains(&byte)
+                    && byte.is_ascii()
+                {
+                    out.push(b'\\');
+                }
+                out.push(byte);
+            }));
+        }
+        Encoding::Lines | Encoding::Terminal => {}
+    }
 }
 
 /// What base64 of anything that holds the secret holds for sure, where `before` bytes, modulo three,
@@ -155,7 +249,9 @@ mod tests {
     use super::*;
 
     fn has(secret: &str, form: &str) -> bool {
-        forms(&[secret.as_bytes().to_vec()]).contains(&form.as_bytes().to_vec())
+        Encodings::ALL
+            .forms(&[secret.as_bytes().to_vec()])
+            .contains(&form.as_bytes().to_vec())
     }
 
     #[test]
@@ -175,7 +271,7 @@ mod tests {
     #[test]
     fn base64_of_what_holds_a_secret_holds_a_form_of_it() {
         let secret = b"correct horse battery\xff\xfe";
-        let forms = forms(&[secret.to_vec()]);
+        let forms = Encodings::ALL.forms(&[secret.to_vec()]);
         for before in 0..6 {
             for after in 0..3 {
                 let text = [&vec![b'x'; before][..], secret, &vec![b'y'; after]].concat();

@@ -9,6 +9,7 @@ use crate::automaton::{
 };
 use crate::builtin::BuiltinPattern;
 use crate::byteset::ByteSet;
+use crate::encodings::{Encoding, Encodings};
 use crate::scan::{Hay, LiteralHeads, Sweeper};
 use crate::secret::SecretGroup;
 use crate::shape::{self, Shape};
@@ -198,15 +199,26 @@ impl Engine {
 
     /// A list of literals, the first of which has priority.
     pub fn literals<L: AsRef<[u8]>>(rule: usize, literals: &[L]) -> Result<Self, PatternError> {
-        Self::listed(rule, literals, Between::Nothing)
+        Self::literals_with(rule, literals, Between::Nothing)
     }
 
-    /// A list of secrets, in which sequences of terminals may stand.
-    pub fn secrets<L: AsRef<[u8]>>(rule: usize, secrets: &[L]) -> Result<Self, PatternError> {
-        Self::listed(rule, secrets, Between::Sequences)
+    /// A list of texts, in these forms too.
+    pub fn listed(
+        rule: usize,
+        texts: &[Vec<u8>],
+        encodings: Encodings,
+    ) -> Result<Self, PatternError> {
+        if encodings == Encodings::NONE {
+            return Self::literals(rule, texts);
+        }
+        let between = match encodings.has(Encoding::Terminal) {
+            true => Between::Sequences,
+            false => Between::Nothing,
+        };
+        Self::literals_with(rule, &encodings.forms(texts), between)
     }
 
-    fn listed<L: AsRef<[u8]>>(
+    fn literals_with<L: AsRef<[u8]>>(
         rule: usize,
         literals: &[L],
         between: Between,
@@ -217,6 +229,12 @@ impl Engine {
         };
         let lead = Lead::Literals(Arc::new(LiteralHeads::new(literals, between)));
         Ok(Self::new(rule, body.into(), lead))
+    }
+
+    /// Bytes of the longest literal. A built-in has none, and is not compiled for the question.
+    pub fn longest_literal(&self) -> usize {
+        let body = self.body.get();
+        body.map_or(0, |body| body.automaton.longest_literal())
     }
 
     /// Bytes of memory.

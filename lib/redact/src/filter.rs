@@ -79,6 +79,16 @@ impl Filter {
         self.main.looks_back || self.audit.as_ref().is_some_and(|audit| audit.looks_back)
     }
 
+    /// Bytes of the longest literal, in the longest of its forms.
+    pub fn longest_literal(&self) -> usize {
+        let matchers = [Some(&self.main), self.audit.as_ref()];
+        let engines = matchers.into_iter().flatten().flat_map(|one| &one.engines);
+        engines
+            .map(|engine| engine.longest_literal())
+            .max()
+            .unwrap_or(0)
+    }
+
     /// Bytes of memory that its patterns take, roughly.
     pub fn memory(&self) -> usize {
         let matchers = [Some(&self.main), self.audit.as_ref()];

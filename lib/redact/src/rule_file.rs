@@ -8,6 +8,8 @@ use toml::Spanned;
 
 use crate::action::Action;
 use crate::builtin::Builtin;
+use crate::encodings::Encodings;
+use crate::listed::{SHORTEST, texts, too_short};
 use crate::rules::{Builder, Pattern, Terms};
 use crate::scope::Scope;
 
@@ -42,9 +44,17 @@ struct WrittenRule {
     #[serde(default)]
     append_only: bool,
     binary: Option<bool>,
-    encodings: Option<Spanned<bool>>,
+    encodings: Option<WrittenEncodings>,
     #[serde(default)]
     short: bool,
+}
+
+/// All of them or none, or some.
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "true, false, or a list of encodings")]
+enum WrittenEncodings {
+    All(bool),
+    Some(Vec<String>),
 }
 
 /// Where in the text something stands, and what is wrong with it.
@@ -193,7 +203,8 @@ fn pattern(
         listed(rule, literals.collect()).map_err(failed)?
     } else if let Some(name) = &rule.literals_file {
         let bytes = literals_file(name.get_ref()).map_err(failed)?;
-        listed(rule, lines(&bytes)).map_err(failed)?
+        let texts = texts(&bytes).map_err(|error| failed(error.to_string()))?;
+        listed(rule, texts).map_err(failed)?
     } else if let Some(regex) = &rule.regex {
         Pattern::Regex(regex.get_ref().clone())
     } else {
@@ -202,32 +213,27 @@ fn pattern(
     Ok((pattern, at))
 }
 
-/// Fewest bytes of a text that is listed, unless the rule says that it may be shorter.
-const SHORTEST: usize = 4;
-
 /// Texts that are listed.
 fn listed(rule: &WrittenRule, texts: Vec<Vec<u8>>) -> Result<Pattern, String> {
-    let short = texts.iter().position(|text| text.len() < SHORTEST);
-    if let Some(at) = short.filter(|_| !rule.short) {
+    if let Some(number) = too_short(&texts).filter(|_| !rule.short) {
         return Err(format!(
-            "text {} is shorter than {SHORTEST} bytes and would be masked all over; remove it, or say short = true",
-            at + 1
+            "text {number} is shorter than {SHORTEST} bytes and would be masked all over; remove it, or say short = true"
         ));
     }
-    Ok(match &rule.encodings {
-        Some(encodings) if !encodings.get_ref() => Pattern::Literals(texts),
-        _ => Pattern::Secrets(texts),
-    })
+    Ok(Pattern::Listed(texts, rule.forms()?))
 }
 
-/// The lines of a file of literals, without the ends of lines; empty ones are left out.
-pub fn lines(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let lines = bytes.split(|&byte| byte == b'\n');
-    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    lines
-        .filter(|line| !line.is_empty())
-        .map(<[u8]>::to_vec)
-        .collect()
+impl WrittenRule {
+    /// The forms in which its texts are looked for.
+    fn forms(&self) -> Result<Encodings, String> {
+        match &self.encodings {
+            None | Some(WrittenEncodings::All(true)) => Ok(Encodings::ALL),
+            Some(WrittenEncodings::All(false)) => Ok(Encodings::NONE),
+            Some(WrittenEncodings::Some(names)) => {
+                Encodings::named(names).map_err(|error| error.to_string())
+            }
+        }
+    }
 }
 
 /// A message in one line.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::action::{Action, HashKey, Replacer};
 use crate::automaton::PatternError;
 use crate::builtin::Builtin;
-use crate::encodings;
+use crate::encodings::Encodings;
 use crate::engine::Engine;
 use crate::filter::Filter;
 use crate::scope::{Place, Scope};
@@ -20,6 +20,8 @@ pub enum Pattern {
     /// percent encoding, as strings of JSON, XML and shells have them, each line of several by
     /// itself, and with terminal sequences in between.
     Secrets(Vec<Vec<u8>>),
+    /// Any of these texts as they are and in some of those forms.
+    Listed(Vec<Vec<u8>>, Encodings),
     /// A regex over bytes.
     Regex(String),
     /// A pattern that comes with the crate.
@@ -136,9 +138,8 @@ impl Builder {
         let rule = self.rules.len();
         let mut engines: Vec<Engine> = match pattern {
             Pattern::Literals(literals) => vec![Engine::literals(rule, literals)?],
-            Pattern::Secrets(secrets) => {
-                vec![Engine::secrets(rule, &encodings::forms(secrets))?]
-            }
+            Pattern::Secrets(secrets) => vec![Engine::listed(rule, secrets, Encodings::ALL)?],
+            Pattern::Listed(texts, encodings) => vec![Engine::listed(rule, texts, *encodings)?],
             Pattern::Regex(regex) => vec![Engine::regex(rule, regex)?],
             Pattern::Builtin(_) | Pattern::Builtins(_) => {
                 let builtins = match pattern {

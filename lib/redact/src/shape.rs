@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::automaton::{Automaton, Next};
+use crate::automaton::{Automaton, Next, State};
 use crate::byteset::ByteSet;
 
 /// Places whose sets are told apart as the automaton does.
@@ -158,7 +158,7 @@ pub(crate) fn shapes(automaton: &Automaton) -> Vec<Shape> {
 /// A set of texts that lead to the same states.
 struct Path {
     places: Vec<ByteSet>,
-    states: BTreeSet<u32>,
+    states: BTreeSet<State>,
     rest: Rest,
 }
 
@@ -173,7 +173,7 @@ enum Rest {
     Any,
 }
 
-fn near_paths(automaton: &Automaton, start: u32) -> Vec<Path> {
+fn near_paths(automaton: &Automaton, start: State) -> Vec<Path> {
     let mut paths = vec![Path {
         places: Vec::new(),
         states: BTreeSet::from([start]),
@@ -196,7 +196,7 @@ impl Path {
     fn split(self, automaton: &Automaton) -> Vec<Self> {
         let mut any = (self.rest == Rest::Any).then_some(ByteSet::FULL);
         let mut end = self.rest == Rest::End;
-        let mut by_state: Vec<(u32, ByteSet)> = Vec::new();
+        let mut by_state: Vec<(State, ByteSet)> = Vec::new();
         for &state in &self.states {
             end |= automaton.matches_at_end(state);
             for byte in 0..=u8::MAX {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::Filter;
 use crate::action::Action;
-use crate::automaton::{Walk, look_behind};
+use crate::automaton::{State, Walk, look_behind};
 use crate::engine::{Engine, Hit, HitKind, Lead};
 use crate::matcher::{Matcher, Search};
 use crate::scan::{Hay, Key, Source};
@@ -54,6 +54,8 @@ pub struct Stream {
     /// Rules that only look are matched by themselves, so that they take no match from others.
     audit: Option<Lane>,
     events: Vec<Event>,
+    /// What was found in what is out already, where that ends.
+    known: Vec<Event>,
 }
 
 impl Stream {
@@ -68,6 +70,7 @@ impl Stream {
             audit: audit.map(|_| lane.clone()),
             main: lane,
             events: Vec::new(),
+            known: Vec::new(),
             filter,
         }
     }
@@ -116,6 +119,44 @@ impl Stream {
     /// comes then may make it one.
     pub fn finish_masked(&mut self, out: &mut Vec<u8>) {
         self.end(out, true);
+    }
+
+    /// As [`finish`](Self::finish), where more may be written to the same place by this stream. What
+    /// is out stays as it is; of a match that more bytes make of it, those are masked.
+    pub fn finish_for_now(&mut self, out: &mut Vec<u8>) {
+        let mut ended = self.clone();
+        ended.finish(out);
+        let decided = self.events.len();
+        self.events = ended.events;
+        self.known.extend_from_slice(&self.events[decided..]);
+        self.let_stand();
+    }
+
+    /// Takes in what stands before the stream, in the place that it goes to: it is out, and no
+    /// event tells of what was found there. Of a match that begins in it and is completed later, what
+    /// comes later is masked, and its event is [`cut`](Event::cut). The stream must be new; its
+    /// offsets count from the beginning of these bytes.
+    pub fn precede(&mut self, before: &[u8]) {
+        let _: Result<(), Event> = self.each_lane(None, |lane, matcher, sink| {
+            lane.append(before);
+            // Nothing of it is new, so that nothing of it can be refused.
+            lane.run(matcher, lane.buf.len(), false, sink)
+        });
+        let mut ended = self.clone();
+        ended.finish(&mut Vec::new());
+        self.known = ended.events;
+        self.events.clear();
+        self.let_stand();
+    }
+
+    /// What is held is out, as it is.
+    fn let_stand(&mut self) {
+        for lane in [Some(&mut self.main), self.audit.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            lane.sent = lane.buf.len();
+        }
     }
 
     fn end(&mut self, out: &mut Vec<u8>, veiled: bool) {
@@ -167,6 +208,22 @@ impl Stream {
     }
 
     fn each_lane(
+        &mut self,
+        out: Option<&mut Vec<u8>>,
+        act: impl FnMut(&mut Lane, &Matcher, &mut Sink<'_>) -> Result<(), Event>,
+    ) -> Result<(), Event> {
+        let told = self.events.len();
+        let result = self.act_on_lanes(out, act);
+        if !self.known.is_empty() {
+            let of = |event: &Event| (event.rule, event.offset, event.len);
+            let found = self.events.split_off(told).into_iter();
+            let is_news = |event: &Event| self.known.iter().all(|known| of(known) != of(event));
+            self.events.extend(found.filter(is_news));
+        }
+        result
+    }
+
+    fn act_on_lanes(
         &mut self,
         out: Option<&mut Vec<u8>>,
         mut act: impl FnMut(&mut Lane, &Matcher, &mut Sink<'_>) -> Result<(), Event>,
@@ -259,7 +316,7 @@ struct Ghost {
     engine: usize,
     /// Whether the state is that of the engine's sweeper.
     sweeps: bool,
-    state: u32,
+    state: State,
     /// Where it starts in the stream, or may start.
     start: u64,
     /// Where the match ends so far.

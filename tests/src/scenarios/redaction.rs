@@ -1,7 +1,8 @@
 //! Redaction by write-filter-grate: no way of cutting a secret into calls gets it out.
 
+use super::crypt::python;
 use super::trial;
-use crate::fixture::{Fixture, Ran, Run, command, host_command};
+use crate::fixture::{Fixture, Ran, Run, command, host_command, repository};
 use anyhow::{Context, ensure};
 use libtest_mimic::Trial;
 use std::fs;
@@ -57,12 +58,18 @@ pub(super) fn trials() -> Vec<Trial> {
         add("lines of several programs stay whole", crowd);
         add("a slow reader gets everything", slow_reader);
         add("standard output and error of one file", one_file);
+        add("a standard stream to a file with a name", named_stream);
         add("what a killed program has left", killed);
         add("a secret that is asked for is asked for at once", prompt);
         add("secrets out of a file", secret_file);
+        add("secrets of the environment", environment);
         add("a pipe that is opened once more", reopened);
         add("nothing is held for long", hold);
     }
+    trials.push(trial(
+        "write-filter-grate/archives, databases and images pass unchanged".to_owned(),
+        archives,
+    ));
     for (name, args, message) in BAD {
         trials.push(trial(
             format!("write-filter-grate/bad options: {name}"),
@@ -216,6 +223,26 @@ fn slow_reader(strict: bool) -> anyhow::Result<()> {
 
 /// `> file 2>&1`: one secret over both.
 fn one_file(strict: bool) -> anyhow::Result<()> {
+    into_file(strict, &["leak.cwasm", "streams"], MASKED)
+}
+
+/// Standard output leads to a file that the program knows the name of.
+fn named_stream(strict: bool) -> anyhow::Result<()> {
+    const EACCES: &str = "13";
+    let made = [
+        "steps.cwasm",
+        "out AKIAIOSF",
+        "open /tmp/both w+a",
+        "truncate /tmp/both 3",
+        "out ODNN7EXAMPLE. ",
+        "open /tmp/both r",
+    ];
+    let shown = format!("{}. ok {EACCES} {EACCES} ok ok\n", "*".repeat(20));
+    into_file(strict, &made, &shown)
+}
+
+/// Runs a program whose standard output and error go to `/tmp/both`.
+fn into_file(strict: bool, program: &[&str], expected: &str) -> anyhow::Result<()> {
     let fixture = Fixture::new()?;
     let out = fixture.path("tmp/both");
     let mut command = Command::new("sh");
@@ -227,10 +254,10 @@ fn one_file(strict: bool) -> anyhow::Result<()> {
         .arg(fixture.path(""))
         .args(strict.then_some("--strict-lind"))
         .args(REDACT.iter().map(|arg| fixture.named(arg, strict)))
-        .args(["leak.cwasm", "streams"].map(|arg| fixture.named(arg, strict)));
+        .args(program.iter().map(|arg| fixture.named(arg, strict)));
     ensure!(command.status()?.success(), "it failed");
     let text = fs::read_to_string(&out)?;
-    ensure!(text == MASKED, "{text:?}");
+    ensure!(text == expected, "{text:?}");
     Ok(())
 }
 
@@ -304,6 +331,105 @@ fn secret_file(strict: bool) -> anyhow::Result<()> {
     let expected = "id AKIAIOSFODNN7*******, mail ********@example.com.\n";
     ensure!(ran.text() == expected, "{:?}", ran.text());
     ensure!(ran.err.contains("secrets found: /secrets 2"), "{}", ran.err);
+    Ok(())
+}
+
+/// What no secret is in goes through as it is, in a file and in a stream, with all built-ins on; and
+/// of a token in an archive, the token alone is masked.
+fn archives() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let script = repository().join("tests/archives.py");
+    let folder = fixture.path("tmp");
+    command(&python()?, [script.as_os_str(), folder.as_os_str()])?.expect(0)?;
+    fs::write(fixture.path("tmp/sh"), fs::read("/bin/sh")?)?;
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder)? {
+        let name = entry?.file_name().into_string();
+        names.push(name.map_err(|name| anyhow::anyhow!("{}", name.display()))?);
+    }
+    ensure!(names.len() == 14, "{names:?}");
+    for name in &names {
+        let (from, to) = (format!("/tmp/{name}"), format!("/tmp/copied/{name}"));
+        fs::create_dir_all(fixture.path("tmp/copied"))?;
+        let original = fs::read(fixture.path(&from))?;
+        // It compares, too.
+        let copy = ["copy.cwasm", &from, &to, "7777"];
+        start(&fixture, false, REDACT, &copy)?
+            .expect(0)
+            .with_context(|| name.clone())?;
+        ensure!(fs::read(fixture.path(&to))? == original, "{name} in a file");
+        let shown = start(&fixture, false, REDACT, &["show.cwasm", &from])?.expect(0)?;
+        ensure!(shown.out == original, "{name} in a stream");
+    }
+    let mut archive = fs::read(fixture.path("tmp/a.tar"))?;
+    let token = format!(" ghp_{} ", "Ab3dE6gH9".repeat(4));
+    let at = archive.len() / 2;
+    archive[at..at + token.len()].copy_from_slice(token.as_bytes());
+    fs::write(fixture.path("tmp/a.tar"), &archive)?;
+    let shown = start(&fixture, false, REDACT, &["show.cwasm", "/tmp/a.tar"])?.expect(0)?;
+    archive[at + 1..at + token.len() - 1].fill(b'*');
+    ensure!(
+        shown.out == archive,
+        "more or less than the token is masked"
+    );
+    Ok(())
+}
+
+fn environment(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let dotenv = "API_KEY='jane.doe'\nDEBUG=true\n";
+    fs::write(fixture.path(".env"), dotenv)?;
+    fs::write(fixture.path("list"), "<<END\nid AKIA\n.\nEND\n")?;
+    let run = |options: &[&str], input: &[u8]| {
+        fixture.start(&Run {
+            strict,
+            options: ["--env", "MAIL_HOST=example.com", "--env", "MAIL_ON=1"]
+                .map(str::to_owned)
+                .to_vec(),
+            args: [&["write-filter-grate.cwasm"], options]
+                .concat()
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            input,
+            ..Run::default()
+        })
+    };
+    let all = [
+        "--secret-env",
+        "MAIL_*",
+        "--secret-dotenv",
+        "/.env",
+        "--secret-file",
+        "/list",
+    ];
+    let leak = run(&[&all[..], &["leak.cwasm", "bytes"]].concat(), b"")?.expect(0)?;
+    let expected = "id AKIAIOSFODNN7EXAMPLE, mail ********@***********.\n";
+    ensure!(leak.text() == expected, "{:?}", leak.text());
+    // The file of variables stays the program's.
+    let shown = run(&[&all[..], &["show.cwasm", "/.env"]].concat(), b"")?.expect(0)?;
+    ensure!(
+        shown.text() == "API_KEY='********'\nDEBUG=true\n",
+        "{:?}",
+        shown.text()
+    );
+    let shown = run(&[&all[..], &["show.cwasm", "/list"]].concat(), b"")?;
+    ensure!(
+        shown.code != 0 && shown.text().is_empty(),
+        "{:?}",
+        shown.text()
+    );
+    for (options, message) in [
+        (["--secret-env", "NONE"], "--secret-env NONE: no variable"),
+        (
+            ["--secret-env", "MAIL_ON"],
+            "--secret-env MAIL_ON: its value",
+        ),
+    ] {
+        let ran = run(&[&options[..], &["leak.cwasm", "bytes"]].concat(), b"")?;
+        let line = format!("write-filter-grate: {message}");
+        ensure!(ran.code == 1 && ran.err.contains(&line), "{}", ran.err);
+    }
     Ok(())
 }
 

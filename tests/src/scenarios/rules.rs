@@ -37,6 +37,11 @@ pub(super) fn trials() -> Vec<Trial> {
         add("a file does not get under other rules by its name", names);
         add("rules apply to their peers", peers);
         add("files that are only added to", append_only);
+        add(
+            "a file that is added to is not cut by closing it",
+            closed_between,
+        );
+        add("secrets that are longer than most", long_ones);
         add("paths that may not be written", deny_write);
         add("the report", report);
         add("the grate's own files are closed to the program", closed);
@@ -438,6 +443,24 @@ fn packets(strict: bool) -> anyhow::Result<()> {
         );
         ensure!(ran.err.contains("secrets found: r 1,"), "{}", ran.err);
     }
+    // Two packets that the kernel would make one of.
+    let made = [
+        "udp",
+        &format!("connect {port}"),
+        "more my hunt",
+        "send er2x",
+    ];
+    told(
+        &fixture,
+        strict,
+        &rule("mask", ""),
+        &[],
+        &made,
+        "ok ok 95 ok",
+    )?;
+    let mut got = [0; 64];
+    let len = peer.recv(&mut got)?;
+    ensure!(&got[..len] == b"er2x");
     // Urgent data could carry the letters that a reader of the stream does not see.
     told(
         &fixture,
@@ -685,6 +708,75 @@ fn append_only(strict: bool) -> anyhow::Result<()> {
     // Elsewhere there is nothing to keep to.
     let made = ["open /tmp/a w+c", "write hunter2x"];
     told(&fixture, strict, &rules, &[], &made, "ok ok")?;
+    Ok(())
+}
+
+/// A secret of which each half is longer than what is looked at of others, the last half first.
+fn long_ones(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let secret: String = (0..6000).map(|number| format!("{number:04}x")).collect();
+    fs::write(fixture.path("list"), format!("{secret}\n"))?;
+    let (first, second) = secret.split_at(10_000);
+    let (second, third) = second.split_at(10_000);
+    let made = [
+        "open /tmp/f rw+c".to_owned(),
+        format!("pwrite 20003 {third}"),
+        format!("pwrite 3 {first}"),
+        format!("pwrite 10003 {second}"),
+        "pwrite 0 in ".to_owned(),
+    ];
+    let made = made.each_ref().map(String::as_str);
+    let options = ["--secret-file", "/list"];
+    told(&fixture, strict, "", &options, &made, "ok ok ok ok ok")?;
+    let text = content(&fixture, "/tmp/f")?;
+    let expected = format!("in {}", "*".repeat(secret.len()));
+    ensure!(text == expected, "{}", &text[..40]);
+    Ok(())
+}
+
+/// Half a secret, a close, and the other half: by the same program, and by the next.
+fn closed_between(strict: bool) -> anyhow::Result<()> {
+    let add = "open /log/a w+c+a";
+    for (action, second, shown) in [
+        ("mask", "ok", "my ********."),
+        ("label", "ok", "my ********."),
+        ("deny", "1", "my hunt"),
+        ("audit", "ok", "my hunter2x."),
+    ] {
+        let rules = rule(action, "scope = ['/log/*']\nappend-only = true");
+        let halves = [
+            &[add, "write my hunt", "close"][..],
+            &[add, "write er2x.", "close"],
+        ];
+        let fixture = Fixture::new()?;
+        fs::create_dir_all(fixture.path("log"))?;
+        let expected = format!("ok ok ok ok {second} ok");
+        told(&fixture, strict, &rules, &[], &halves.concat(), &expected)?;
+        ensure!(content(&fixture, "/log/a")? == shown, "{action}");
+
+        fs::remove_file(fixture.path("log/a"))?;
+        told(&fixture, strict, &rules, &[], halves[0], "ok ok ok")?;
+        // The last word is there as long as it is the last.
+        ensure!(content(&fixture, "/log/a")? == "my hunt", "{action}");
+        let expected = format!("ok {second} ok");
+        let options = ["--report", "/report"];
+        told(&fixture, strict, &rules, &options, halves[1], &expected)?;
+        ensure!(content(&fixture, "/log/a")? == shown, "{action}, two runs");
+        let report = content(&fixture, "/report")?;
+        ensure!(
+            report.contains("\"offset\":3,\"length\":8"),
+            "{action}: {report}"
+        );
+    }
+    // What was there before stays.
+    let fixture = Fixture::new()?;
+    fs::create_dir_all(fixture.path("log"))?;
+    fs::write(fixture.path("log/a"), "an old hunter2x")?;
+    let rules = rule("mask", "scope = ['/log/*']\nappend-only = true");
+    let made = [add, "write , a new hunter2x"];
+    told(&fixture, strict, &rules, &[], &made, "ok ok")?;
+    let text = content(&fixture, "/log/a")?;
+    ensure!(text == "an old hunter2x, a new ********", "{text:?}");
     Ok(())
 }
 

@@ -37,8 +37,85 @@ pub(super) fn trials() -> Vec<Trial> {
                 )
             },
         ));
+        trials.push(trial(
+            format!("stacks/what seals is not redacted{mode}"),
+            move || order(strict),
+        ));
     }
     trials
+}
+
+const CRYPT: &[&str] = &["crypt-grate.cwasm", "--key", "/k.bin"];
+const REDACTS: &[&str] = &["write-filter-grate.cwasm", "--redact", "all"];
+const NAMES: &[&str] = &["write-filter-grate.cwasm", "--allow-ext", "dat"];
+const TRACES: &[&str] = &["strace-grate.cwasm"];
+
+/// A filter that redacts may stand inside crypt-grate. Outside it, it is refused before anything is
+/// touched, whatever stands between them.
+fn order(strict: bool) -> anyhow::Result<()> {
+    const SAID: &str = "a grate further out redacts what is written, and would damage \
+        what is sealed; name crypt-grate first: lind-wasm crypt-grate.cwasm --key FILE \
+        write-filter-grate.cwasm --redact KIND PROGRAM";
+    const LEN: usize = 300 << 10;
+    let fixture = Fixture::new()?;
+    fixture.make_key("k.bin")?;
+    let start = |stack: &[&[&str]], program: &[&str], input: &[u8]| {
+        fixture.start(&Run {
+            strict,
+            args: [&stack.concat()[..], program]
+                .concat()
+                .into_iter()
+                .map(str::to_owned)
+                .collect(),
+            input,
+            ..Run::default()
+        })
+    };
+    let path = |number: usize| format!("/tmp/{number}.dat");
+    let right: [&[&[&str]]; 4] = [
+        &[CRYPT, REDACTS],
+        &[CRYPT, TRACES, REDACTS],
+        &[NAMES, CRYPT, REDACTS],
+        &[CRYPT, NAMES],
+    ];
+    let mut state = 1u64;
+    let inputs: Vec<Vec<u8>> = (0..20)
+        .map(|_| {
+            let bytes = std::iter::repeat_with(|| {
+                state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+                (state >> 56) as u8
+            });
+            // Its head says what it is, as those of nearly all formats do.
+            std::iter::once(0).chain(bytes).take(LEN).collect()
+        })
+        .collect();
+    for (number, input) in inputs.iter().enumerate() {
+        let stack = right[number % right.len()];
+        start(stack, &["keep.cwasm", &path(number)], input)?.expect(0)?;
+    }
+    let wrong: [&[&[&str]]; 4] = [
+        &[REDACTS, CRYPT],
+        &[REDACTS, TRACES, CRYPT],
+        &[REDACTS, CRYPT, REDACTS],
+        &[CRYPT, REDACTS, CRYPT],
+    ];
+    for stack in wrong {
+        for at in [&path(0), "/tmp/new.dat"] {
+            let ran = start(stack, &["keep.cwasm", at], b"a text")?.expect(1)?;
+            anyhow::ensure!(ran.err.contains(SAID), "{}", ran.err);
+        }
+    }
+    anyhow::ensure!(
+        !fixture.path("/tmp/new.dat").exists(),
+        "something was written"
+    );
+    for (number, input) in inputs.iter().enumerate() {
+        let file = fixture.path(&path(number));
+        anyhow::ensure!(fs::read(&file)?.starts_with(b"\xA7sealed"));
+        let shown = start(&[CRYPT], &["show.cwasm", &path(number)], b"")?.expect(0)?;
+        anyhow::ensure!(shown.out == *input, "{number} opens as another file");
+    }
+    Ok(())
 }
 
 /// Whatever the order, `.log` files are sealed and others can't be written.

@@ -6,7 +6,7 @@ use super::outlet::Outlet;
 use super::redaction::{Redaction, Way};
 use grate_rs::constants::{SYS_FCNTL, error, fs};
 use grate_rs::kernel::{self, int};
-use grate_rs::{CageFd, Call, Errno};
+use grate_rs::{CageFd, Call, Errno, order};
 use std::sync::Arc;
 
 macro_rules! follow {
@@ -22,8 +22,12 @@ macro_rules! follow {
 
 follow!(dup);
 
-/// fcntl: descriptor, command, number. The flags are those that the program opened with.
+/// fcntl: descriptor, command, number. The flags are those that the program opened with. A grate
+/// further in may ask whether what it writes is changed here.
 pub fn fcntl(call: &Call) -> Result<i32, Errno> {
+    if filter().redaction.is_some() && order::asks_for_changes(call) {
+        return Ok(order::CHANGES);
+    }
     let table = &filter().known;
     let known = || table.get(CageFd::of(call, 0));
     let way = match call.int(1) {

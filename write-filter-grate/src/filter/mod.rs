@@ -7,11 +7,13 @@ mod open;
 mod options;
 mod outlet;
 mod peers;
+mod ranges;
 mod redaction;
 mod regular;
 mod report;
 mod sockets;
 mod table;
+mod tail;
 mod truncate;
 mod write;
 
@@ -20,7 +22,7 @@ use grate_rs::constants::error;
 use grate_rs::kernel::{Inode, Stat};
 use grate_rs::{CageFd, Descriptors, Errno, GrateBuilder};
 use options::Extensions;
-use redact::{Event, Stream};
+use redact::Event;
 use redaction::{Redaction, Source, Spot, Way};
 use std::sync::OnceLock;
 
@@ -99,6 +101,13 @@ impl FilterState {
         self.closed.contains(&stat.inode())
     }
 
+    /// Whether it is to be kept from changing a file by its name.
+    fn is_kept(&self, stat: &Stat) -> bool {
+        let mut redaction = self.redaction.iter();
+        self.is_closed(stat)
+            || stat.is_regular() && redaction.any(|all| all.is_streamed(stat.inode()))
+    }
+
     /// Whether a name must keep its meaning, for it is one of the grate's own or leads to one.
     fn is_needed(&self, stat: &Stat) -> bool {
         self.is_closed(stat) || self.trail.contains(&stat.inode())
@@ -137,12 +146,6 @@ impl FilterState {
     fn note_seen(&self, bytes: usize) {
         if let Some(redaction) = &self.redaction {
             redaction.note_seen(bytes);
-        }
-    }
-
-    fn note_events(&self, stream: &mut Stream, source: &Source<'_>) {
-        if let Some(redaction) = &self.redaction {
-            redaction.note_events(stream, source);
         }
     }
 

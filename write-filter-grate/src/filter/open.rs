@@ -150,7 +150,7 @@ impl Target {
         append_only: bool,
     ) -> Result<Option<Way>, Errno> {
         let stat = fd.stat()?;
-        if filter().is_closed(&stat) {
+        if filter().is_kept(&stat) {
             return Err(EACCES);
         }
         if stat.is_regular() && is_append_only(applying) && !append_only {
@@ -187,7 +187,10 @@ impl Target {
             None => Arc::from(self.name.text()),
         };
         if append_only {
-            let own = || self.own(stat, fs::O_WRONLY | fs::O_APPEND);
+            let own = || {
+                let own = self.own(stat, fs::O_WRONLY | fs::O_APPEND)?;
+                Ok::<_, Errno>((own, self.own(stat, fs::O_RDWR).ok()))
+            };
             let outlet = redaction.appended(fd, stat, path(), applying, own)?;
             return Ok(Some(Way::Out(outlet)));
         }

@@ -54,9 +54,17 @@ pub struct Options {
     #[arg(long, value_name = "KIND", value_parser = kinds)]
     pub redact: Vec<Kinds>,
 
-    /// Mask the secrets in FILE, one on each line (repeatable)
+    /// Mask the secrets in FILE, one on each line, or between <<WORD and WORD (repeatable)
     #[arg(long, value_name = "FILE")]
     pub secret_file: Vec<String>,
+
+    /// Mask the values of these variables of the environment, which may be globs (repeatable)
+    #[arg(long, value_name = "NAME")]
+    pub secret_env: Vec<String>,
+
+    /// Mask what is secret in a file of variables, such as .env (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub secret_dotenv: Vec<String>,
 
     /// Milliseconds after which bytes that may begin a secret go out, masked
     #[arg(long, value_name = "MS", default_value_t = 200)]
@@ -134,7 +142,13 @@ impl Options {
     }
 
     fn has_rules(&self) -> bool {
-        !(self.rules.is_empty() && self.redact.is_empty() && self.secret_file.is_empty())
+        let lists = [
+            &self.rules,
+            &self.secret_file,
+            &self.secret_env,
+            &self.secret_dotenv,
+        ];
+        !self.redact.is_empty() || lists.iter().any(|list| !list.is_empty())
     }
 
     /// What is redacted, if anything is; and what the program is to be kept from.
@@ -170,6 +184,28 @@ impl Options {
                 .rule_file(&text, &mut literals)
                 .map_err(|error| format!("{path}:{error}"))?;
         }
+        // What is listed goes before what is guessed.
+        for path in &self.secret_file {
+            let list = read(path, Privacy::Any, &mut closed)?;
+            rules
+                .secret_list(path, &list)
+                .map_err(|error| format!("{path}: {error}"))?;
+        }
+        for path in &self.secret_dotenv {
+            // It stays the program's: that is who reads it.
+            let list = read(path, Privacy::Any, &mut OwnFiles::default())?;
+            rules
+                .secret_dotenv(path, &list)
+                .map_err(|error| format!("{path}: {error}"))?;
+        }
+        if !self.secret_env.is_empty() {
+            let variables: Vec<_> = std::env::vars_os()
+                .map(|(name, value)| (name.into_encoded_bytes(), value.into_encoded_bytes()))
+                .collect();
+            rules
+                .secret_env("environment", &self.secret_env, &variables)
+                .map_err(|error| format!("--secret-env {error}"))?;
+        }
         let mut kinds: Vec<_> = self
             .redact
             .iter()
@@ -182,15 +218,6 @@ impl Options {
             rules
                 .rule(kind.name(), &Pattern::Builtin(*kind), Action::Mask)
                 .map_err(|error| format!("{kind}: {error}"))?;
-        }
-        for path in &self.secret_file {
-            let literals = redact::lines(&read(path, Privacy::Any, &mut closed)?);
-            if literals.is_empty() {
-                return Err(format!("{path}: holds no secret; write one on each line"));
-            }
-            rules
-                .rule(path, &Pattern::Secrets(literals), Action::Mask)
-                .map_err(|error| format!("{path}: {error}"))?;
         }
         let report = match &self.report {
             Some(path) => {

@@ -2,11 +2,13 @@
 
 use super::filter;
 use super::redaction::{Applying, Redaction, Source, Spot};
+use super::tail::Tail;
 use grate_rs::constants::{SYS_POLL, SYS_WRITE, error, poll};
 use grate_rs::kernel::{self, int, value};
 use grate_rs::{CageFd, Errno, own_buffer};
 use redact::{Action, Event, Filter, Stream, Verdict};
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -34,7 +36,9 @@ pub struct Outlet {
     /// A descriptor of the grate itself for the same, to let out what a killed program has left:
     /// that of a standard stream, or one to add to a file with.
     own: Option<CageFd>,
-    /// Whether it is a pipe with a name, by which it can be opened once more.
+    /// One that reads and writes a file anywhere that is added to, if there can be one.
+    mend: Option<CageFd>,
+    /// Whether it can be opened once more by a name, without its being known then what is there.
     is_named: AtomicBool,
     flow: Mutex<Flow>,
 }
@@ -48,6 +52,8 @@ struct Flow {
     unsent: Vec<u8>,
     /// Since when something is held.
     since: Option<Instant>,
+    /// What stands in a file before the stream; nothing where the stream has not begun.
+    tail: Option<Tail>,
 }
 
 /// What the kernel has to be asked to write bytes.
@@ -61,22 +67,25 @@ impl Outlet {
         rules: &Arc<Filter>,
         kind: Kind,
         own: Option<CageFd>,
+        mend: Option<CageFd>,
     ) -> Self {
         Self {
             spot,
             kind,
             own,
+            mend,
             is_named: AtomicBool::new(false),
             flow: Mutex::new(Flow {
                 stream: rules.stream(),
                 applying,
                 unsent: Vec::new(),
                 since: None,
+                tail: None,
             }),
         }
     }
 
-    /// Says that it is a pipe that was opened by its name.
+    /// Says that it was opened by a name, and that it can't be seen what is there.
     pub fn note_name(&self) {
         self.is_named.store(true, Ordering::Release);
     }
@@ -120,6 +129,7 @@ impl Outlet {
             flow.change_rules(&filter, &source);
         }
         flow.send_unsent(transmit)?;
+        flow.look_behind(self.mend)?;
         let before = flow.stream.clone();
         let mut out = Vec::new();
         let verdict = flow.stream.push(input, &mut out);
@@ -134,16 +144,19 @@ impl Outlet {
             Verdict::Denied(_) | Verdict::Dropped(_) => events.last().copied(),
         };
         if let Some(event) = refused {
-            filter().note_event(&event, &source);
+            filter().note_event(&flow.placed(&event), &source);
             return match event.action {
                 Action::Drop => Ok(input.len() as i32),
                 _ => Err(filter().denied(fd.cage, event.rule)),
             };
         }
+        // Masks first, as in regular files.
+        let hidden = flow.begun(&events);
         // Where all is held, the kernel is still asked whether one may write at all.
-        let sent = match transmit(&out) {
+        let sent = match flow.hide(&hidden).and_then(|()| transmit(&out)) {
             Ok(sent) => (sent as usize).min(out.len()),
             Err(errno) => {
+                flow.show(&hidden);
                 flow.stream = before;
                 return Err(errno);
             }
@@ -154,13 +167,24 @@ impl Outlet {
             (flow.stream, taken) = part_taken(before, input, sent, &mut out);
             flow.unsent = out.split_off(sent);
             events = flow.stream.take_events();
+            let still = flow.begun(&events);
+            let lifted: Vec<_> = hidden
+                .into_iter()
+                .filter(|part| !still.contains(part))
+                .collect();
+            flow.show(&lifted);
         }
         filter().note_seen(taken);
         events
             .iter()
-            .for_each(|event| filter().note_event(event, &source));
+            .for_each(|event| filter().note_event(&flow.placed(event), &source));
         flow.note_time();
         Ok(taken as i32)
+    }
+
+    /// How writes relate to each other.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Whether it is a regular file that may only be added to.
@@ -168,8 +192,9 @@ impl Outlet {
         matches!(self.spot, Spot::File(_))
     }
 
-    /// Ends the stream: everything goes out. Where a program can open the same pipe once more, and
-    /// its reader sees one run of bytes, half a secret goes out masked.
+    /// Ends the stream: everything goes out. Where a program can open the same once more, and its
+    /// reader sees one run of bytes, half a secret goes out masked, unless it will be known what
+    /// went out.
     pub fn finish(&self, fd: CageFd) {
         self.end(fd, || ());
     }
@@ -178,11 +203,15 @@ impl Outlet {
     pub fn end<T>(&self, fd: CageFd, act: impl FnOnce() -> T) -> T {
         let mut flow = self.flow();
         let flow = &mut *flow;
-        match self.is_named.load(Ordering::Acquire) {
-            true => flow.stream.finish_masked(&mut flow.unsent),
-            false => flow.stream.finish(&mut flow.unsent),
+        // A standard stream may have a name too, by which nobody has opened it yet.
+        let is_standard = self.own.is_some() && !self.is_appended();
+        match (self.is_named.load(Ordering::Acquire), is_standard) {
+            (true, _) => flow.stream.finish_masked(&mut flow.unsent),
+            (false, true) => flow.stream.finish_for_now(&mut flow.unsent),
+            (false, false) => flow.stream.finish(&mut flow.unsent),
         }
-        filter().note_events(&mut flow.stream, &self.source(fd, None));
+        flow.tell(&self.source(fd, None));
+        flow.tail = None;
         // Nobody is left to tell of an error, nor to come back when there is room.
         while flow.send_unsent(&|bytes| plain_write(fd, bytes)) == Err(EAGAIN)
             && is_writable(fd, PATIENCE)
@@ -231,8 +260,11 @@ impl Outlet {
 impl Drop for Outlet {
     fn drop(&mut self) {
         // Standard streams are shared with the grate.
-        if let (true, Some(own)) = (self.is_appended(), self.own) {
-            own.close();
+        if self.is_appended() {
+            [self.own, self.mend]
+                .into_iter()
+                .flatten()
+                .for_each(CageFd::close);
         }
     }
 }
@@ -275,8 +307,50 @@ impl Flow {
             return;
         }
         self.stream.flush_masked(&mut self.unsent);
-        filter().note_events(&mut self.stream, source);
+        self.tell(source);
         self.stream = self.stream.under(rules);
+        self.tail = None;
+    }
+
+    /// Has the stream to a file know what is there, before anything goes through it.
+    fn look_behind(&mut self, file: Option<CageFd>) -> Result<(), Errno> {
+        if let (Some(file), None) = (file, &self.tail) {
+            let (tail, stream) = Tail::of(file, self.stream.filter())?;
+            (self.tail, self.stream) = (Some(tail), stream);
+        }
+        Ok(())
+    }
+
+    /// Tells of what was found. What matches began with in a file is masked there.
+    fn tell(&mut self, source: &Source<'_>) {
+        let events = self.stream.take_events();
+        // Nobody is there to tell of an error.
+        let _ = self.hide(&self.begun(&events));
+        events
+            .iter()
+            .for_each(|event| filter().note_event(&self.placed(event), source));
+    }
+
+    /// Which parts of what is in the file matches begin with.
+    fn begun(&self, events: &[Event]) -> Vec<Range<usize>> {
+        let tail = self.tail.as_ref();
+        tail.map_or_else(Vec::new, |tail| tail.parts(events))
+    }
+
+    fn hide(&self, parts: &[Range<usize>]) -> Result<(), Errno> {
+        self.tail.as_ref().map_or(Ok(()), |tail| tail.hide(parts))
+    }
+
+    fn show(&self, parts: &[Range<usize>]) {
+        if let Some(tail) = &self.tail {
+            tail.show(parts);
+        }
+    }
+
+    /// A match by its place in the file, if it goes to one.
+    fn placed(&self, event: &Event) -> Event {
+        let tail = self.tail.as_ref();
+        tail.map_or(*event, |tail| tail.placed(event))
     }
 
     /// Decides that what is held goes out masked. Where nothing is, there is nothing to decide: a
@@ -284,7 +358,7 @@ impl Flow {
     fn let_go(&mut self, source: &Source<'_>) {
         if self.stream.held() > 0 {
             self.stream.flush_masked(&mut self.unsent);
-            filter().note_events(&mut self.stream, source);
+            self.tell(source);
         }
         self.note_time();
     }

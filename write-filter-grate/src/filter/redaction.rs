@@ -8,7 +8,7 @@ use super::{Known, filter};
 use grate_rs::constants::{SYS_GETSOCKOPT, fs, net};
 use grate_rs::kernel::{self, Inode, Stat, int};
 use grate_rs::{CageFd, Descriptors, Pause, getcageid, own_buffer};
-use redact::{Event, Filter, Place, RuleSet, Stream};
+use redact::{Event, Filter, Place, RuleSet};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -99,6 +99,8 @@ pub struct Redaction {
     /// By inode: two descriptions of one pipe or file lead to one place.
     outlets: Mutex<HashMap<Inode, Weak<Outlet>>>,
     files: Mutex<HashMap<Inode, Weak<Regular>>>,
+    /// Those of the standard streams, which stay: one that was closed may be opened by a name.
+    standard: Mutex<Vec<Arc<Outlet>>>,
     /// Held while it is found out which descriptors are the last of their kind.
     endings: Mutex<()>,
     /// Matches by rule.
@@ -132,6 +134,7 @@ impl Redaction {
             seen: AtomicU64::new(0),
             outlets: Mutex::default(),
             files: Mutex::default(),
+            standard: Mutex::default(),
             endings: Mutex::default(),
             ending: Mutex::default(),
             ended: Condvar::new(),
@@ -204,11 +207,23 @@ impl Redaction {
         }
         let spot = spot.unwrap_or_else(|| Spot::of(fd, stat));
         let applying = self.rules.at(spot.place());
-        self.new_outlet(&mut outlets, fd, stat, own, spot, applying)
+        let outlet = self.new_outlet(&mut outlets, fd, stat, [own, None], spot, applying);
+        if own.is_some() {
+            lock(&self.standard).push(Arc::clone(&outlet));
+        }
+        outlet
+    }
+
+    /// Whether a standard stream leads to that file. What goes there by another way as well would stand
+    /// beside what was judged in the stream, which can't be read.
+    pub fn is_streamed(&self, inode: Inode) -> bool {
+        let outlet = lock(&self.outlets).get(&inode).and_then(Weak::upgrade);
+        outlet.is_some_and(|outlet| !outlet.is_appended())
     }
 
     /// The way to the end of a regular file that may be written there only; `own` opens it for the
-    /// grate if it is not open yet.
+    /// grate if it is not open yet, to add to it and, where that can be, to read it and write it
+    /// anywhere.
     ///
     /// # Errors
     /// Those of `own`.
@@ -218,14 +233,24 @@ impl Redaction {
         stat: &Stat,
         path: Arc<[u8]>,
         applying: &Applying,
-        own: impl FnOnce() -> Result<CageFd, E>,
+        own: impl FnOnce() -> Result<(CageFd, Option<CageFd>), E>,
     ) -> Result<Arc<Outlet>, E> {
         let (mut outlets, spot) = (lock(&self.outlets), Spot::File(path));
         let is_open = outlets
             .get(&stat.inode())
             .is_some_and(|outlet| outlet.strong_count() > 0);
-        let own = if is_open { None } else { Some(own()?) };
-        Ok(self.new_outlet(&mut outlets, fd, stat, own, spot, applying.clone()))
+        let own = match is_open {
+            true => [None; 2],
+            false => {
+                let (own, mend) = own()?;
+                [Some(own), mend]
+            }
+        };
+        let outlet = self.new_outlet(&mut outlets, fd, stat, own, spot, applying.clone());
+        if let [Some(_), None] = own {
+            outlet.note_name();
+        }
+        Ok(outlet)
     }
 
     fn new_outlet(
@@ -233,7 +258,7 @@ impl Redaction {
         outlets: &mut HashMap<Inode, Weak<Outlet>>,
         fd: CageFd,
         stat: &Stat,
-        own: Option<CageFd>,
+        [own, mend]: [Option<CageFd>; 2],
         spot: Spot,
         applying: Applying,
     ) -> Arc<Outlet> {
@@ -243,7 +268,14 @@ impl Redaction {
         }
         outlets.retain(|_, outlet| outlet.strong_count() > 0);
         let filter = self.filter(&applying);
-        let outlet = Arc::new(Outlet::new(spot, applying, &filter, kind(fd, stat), own));
+        let outlet = Arc::new(Outlet::new(
+            spot,
+            applying,
+            &filter,
+            kind(fd, stat),
+            own,
+            mend,
+        ));
         outlets.insert(stat.inode(), Arc::downgrade(&outlet));
         outlet
     }
@@ -339,13 +371,6 @@ impl Redaction {
     /// Counts bytes that were looked at.
     pub fn note_seen(&self, bytes: usize) {
         self.seen.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// Counts and reports what a stream has found.
-    pub fn note_events(&self, stream: &mut Stream, source: &Source<'_>) {
-        for event in stream.take_events() {
-            self.note_event(&event, source);
-        }
     }
 
     /// Counts and reports one match.

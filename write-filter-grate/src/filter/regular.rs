@@ -11,10 +11,9 @@ mod originals;
 mod plan;
 
 use super::filter;
+use super::ranges;
 use super::redaction::{Applying, Redaction, Source, Spot};
-use grate_rs::constants::{SYS_PREAD, SYS_PWRITE};
-use grate_rs::kernel::{self, value};
-use grate_rs::{CageFd, Errno, own_buffer};
+use grate_rs::{CageFd, Errno};
 pub use opening::Opening;
 use originals::Originals;
 use plan::{Change, End, Patch, Plan, Refusal};
@@ -23,8 +22,14 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 use zeroize::Zeroizing;
 
-/// Most bytes before and after a write that are looked at.
+/// Bytes before and after a write that are looked at.
 const BESIDE: u64 = 16 << 10;
+
+/// Most bytes before and after a write that are looked at: as many as a listed secret has, if that
+/// is more.
+pub fn beside(rules: &Filter) -> u64 {
+    BESIDE.max(rules.longest_literal() as u64)
+}
 
 /// A regular file that is written to, shared by all its open file descriptions.
 #[derive(Debug)]
@@ -172,11 +177,12 @@ impl Regular {
 
     /// Drops what is known of the file's end, unless a write is far from it.
     fn make_way(&self, state: &mut State, place: &Range<u64>, size: u64) {
+        let beside = beside(&state.rules);
         let is_far = |end: &End| {
             // The head decides on all of the file.
             place.start >= HEAD
                 && end.size == size
-                && place.end.saturating_add(BESIDE) <= end.open_from()
+                && place.end.saturating_add(beside) <= end.open_from()
         };
         if !state.end.as_ref().is_some_and(is_far) {
             self.let_go_of_end(state);
@@ -202,17 +208,17 @@ impl Regular {
     ) -> Result<i32, Errno> {
         // Masks first: whatever comes between, the secret never stands there whole.
         for patch in &plan.hide {
-            self.put(patch.at, &patch.bytes)?;
+            ranges::put(self.own, patch.at, &patch.bytes)?;
         }
         let result = act().inspect_err(|_| {
             // Nothing was done, and there is no secret.
             for patch in &plan.hide {
-                let _ = self.put(patch.at, &patch.was);
+                let _ = ranges::put(self.own, patch.at, &patch.was);
             }
             self.let_go_of_end(state);
         })?;
         for patch in &plan.show {
-            self.put(patch.at, &patch.bytes)?;
+            ranges::put(self.own, patch.at, &patch.bytes)?;
         }
         Ok(result)
     }
@@ -262,12 +268,13 @@ impl Regular {
         new_size: u64,
         size: u64,
     ) -> Result<Plan, Refusal<Errno>> {
-        let at = place.start.saturating_sub(BESIDE);
-        let until = new_size.min(place.end.saturating_add(BESIDE));
-        let mut present = self.get(at..place.start, size).map_err(Refusal::Error)?;
+        let beside = beside(&state.rules);
+        let at = place.start.saturating_sub(beside);
+        let until = new_size.min(place.end.saturating_add(beside));
+        let mut present = ranges::get(self.own, at..place.start, size).map_err(Refusal::Error)?;
         let own = present.len()..present.len() + input.len();
         present.extend_from_slice(input);
-        let after = self.get(place.end..until.max(place.end), size);
+        let after = ranges::get(self.own, place.end..until.max(place.end), size);
         present.extend(after.map_err(Refusal::Error)?);
         let change = Change {
             at,
@@ -276,9 +283,9 @@ impl Regular {
             reaches_end: until == place.end && !input.is_empty(),
             nul: self.first_nul(state, at, size).map_err(Refusal::Error)?,
         };
-        let before = at..size.min(place.end.saturating_add(BESIDE)).max(at);
+        let before = at..size.min(place.end.saturating_add(beside)).max(at);
         let mut plan = plan::change(&state.rules, &state.originals, &change, || {
-            self.get(before, size)
+            ranges::get(self.own, before, size)
         })?;
         // Nothing is put where the file does not reach yet: what is done may fail.
         let is_there = |patch: &Patch| patch.at + patch.bytes.len() as u64 <= size;
@@ -294,43 +301,8 @@ impl Regular {
         if until == 0 || !state.rules.asks_for_text() {
             return Ok(None);
         }
-        let mut head = Zeroizing::new(self.get(0..until, size)?);
+        let mut head = Zeroizing::new(ranges::get(self.own, 0..until, size)?);
         state.originals.reveal(0, &mut head);
         Ok(state.rules.first_nul(0, None, &head))
-    }
-
-    /// What is in a range of the file, with zeros behind its end.
-    fn get(&self, range: Range<u64>, size: u64) -> Result<Vec<u8>, Errno> {
-        let mut bytes = vec![0; (range.end - range.start) as usize];
-        let len = size.clamp(range.start, range.end) - range.start;
-        let mut done = 0;
-        while done < len as usize {
-            let args = [
-                self.own.arg(),
-                own_buffer(bytes[done..].as_mut_ptr()),
-                value(self.own.cage, len - done as u64),
-                value(self.own.cage, range.start + done as u64),
-            ];
-            match kernel::call(SYS_PREAD, self.own.cage, &args)? as usize {
-                0 => break,
-                read => done += read.min(len as usize - done),
-            }
-        }
-        Ok(bytes)
-    }
-
-    fn put(&self, at: u64, bytes: &[u8]) -> Result<(), Errno> {
-        let mut done = 0;
-        while done < bytes.len() {
-            let rest = &bytes[done..];
-            let args = [
-                self.own.arg(),
-                own_buffer(rest.as_ptr()),
-                value(self.own.cage, rest.len() as u64),
-                value(self.own.cage, at + done as u64),
-            ];
-            done += (kernel::call(SYS_PWRITE, self.own.cage, &args)? as usize).max(1);
-        }
-        Ok(())
     }
 }

@@ -47,6 +47,7 @@ table! {
     SYS_SOCKETPAIR => socketpair: sockets::socketpair,
     SYS_ACCEPT => accept: sockets::accept,
     SYS_ACCEPT4 => accept4: sockets::accept,
+    SYS_SETSOCKOPT => setsockopt: write::setsockopt,
     SYS_SENDTO => sendto: write::sendto,
     SYS_SENDMSG => sendmsg: write::sendmsg,
     SYS_FSYNC => fsync: write::fsync,

@@ -23,7 +23,7 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     if !stat.is_regular() {
         return Err(Errno(error::EINVAL));
     }
-    if filter().is_closed(&stat) {
+    if filter().is_kept(&stat) {
         return Err(Errno(error::EACCES));
     }
     if !name.is_permitted() {
@@ -50,7 +50,7 @@ pub fn truncate(call: &Call) -> Result<i32, Errno> {
     let fd = name.open(own, mode | fs::O_NONBLOCK | fs::O_CLOEXEC, 0)?;
     // What was opened is what counts, should the name have changed hands.
     let opened = fd.stat().and_then(|stat| {
-        if filter().is_closed(&stat) {
+        if filter().is_kept(&stat) {
             return Err(Errno(error::EACCES));
         }
         if !stat.is_regular() {

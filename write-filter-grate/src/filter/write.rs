@@ -1,5 +1,6 @@
 //! Calls that change a file through a descriptor, or send bytes out.
 
+use super::outlet::{Kind, Outlet};
 use super::peers::{self, MOST_ADDRESS};
 use super::redaction::Way;
 use super::{Known, filter};
@@ -186,11 +187,28 @@ pub fn pwritev(call: &Call) -> Result<i32, Errno> {
     write_at(call, "pwritev", many_buffers)
 }
 
-/// Urgent data stand beside the stream: who reads it gets what is before and behind them as one.
-fn refuse_urgent(flags: i32) -> Result<(), Errno> {
-    match flags & net::MSG_OOB {
+/// What joins bytes that are judged apart is refused. Urgent data stand beside the stream: who reads
+/// it gets what is before and behind them as one. Packets that more is to be added to would go out
+/// as one.
+fn refuse_joining(outlet: &Outlet, flags: i32) -> Result<(), Errno> {
+    let joins = match outlet.kind() {
+        Kind::Bytes => net::MSG_OOB,
+        Kind::Messages => net::MSG_OOB | net::MSG_MORE,
+    };
+    match flags & joins {
         0 => Ok(()),
         _ => Err(EOPNOTSUPP),
+    }
+}
+
+/// setsockopt: descriptor, level, option, value, its length. What would have packets wait for more,
+/// as MSG_MORE does, is not there.
+pub fn setsockopt(call: &Call) -> Result<i32, Errno> {
+    const UDP_CORK: i32 = 1;
+    let is_cork = (call.int(1), call.int(2)) == (net::IPPROTO_UDP, UDP_CORK);
+    match filter().redaction {
+        Some(_) if is_cork => Err(Errno(error::ENOPROTOOPT)),
+        _ => pass(call, 0),
     }
 }
 
@@ -201,7 +219,7 @@ pub fn sendto(call: &Call) -> Result<i32, Errno> {
     let Some(Way::Out(outlet)) = kept.way() else {
         return pass(call, 0);
     };
-    refuse_urgent(call.int(3))?;
+    refuse_joining(&outlet, call.int(3))?;
     let mut name = Vec::new();
     if !call.is_null(4) {
         // Read once: who is judged is who gets it.
@@ -241,7 +259,7 @@ pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
     let Some(Way::Out(outlet)) = kept.way() else {
         return pass(call, 0);
     };
-    refuse_urgent(call.int(2))?;
+    refuse_joining(&outlet, call.int(2))?;
     let header: [u8; MSGHDR_LEN] = call.take(1)?;
     let word = |at: usize| {
         let mut word = [0; 8];

@@ -11,6 +11,10 @@ enum Step {
     LetGo,
     /// The stream ends, and another one goes on at the same place.
     End,
+    /// It ends and goes on.
+    EndForNow,
+    /// It ends, and another one goes on that knows what is there and can change it.
+    Reopen,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -21,7 +25,14 @@ fn step() -> impl Strategy<Value = Step> {
             let parts = list.iter().map(|&(a, b)| &SECRET[a.min(b)..a.max(b)]);
             Step::Write(parts.collect::<Vec<_>>().concat())
         });
-    prop_oneof![piece, pieces, Just(Step::LetGo), Just(Step::End)]
+    prop_oneof![
+        piece,
+        pieces,
+        Just(Step::LetGo),
+        Just(Step::End),
+        Just(Step::EndForNow),
+        Just(Step::Reopen)
+    ]
 }
 
 proptest! {
@@ -35,7 +46,10 @@ proptest! {
         let rules = rules.build();
         let (mut stream, mut out) = (rules.filter().stream(), Vec::new());
         let mut written = 0;
+        // Where in what came out the stream begins.
+        let mut begins = 0;
         for step in &steps {
+            let is_known_up_to = out.len();
             match step {
                 Step::Write(bytes) => {
                     written += bytes.len();
@@ -44,6 +58,22 @@ proptest! {
                 Step::LetGo if stream.held() > 0 => stream.flush_masked(&mut out),
                 Step::LetGo => {}
                 Step::End => stream.finish_masked(&mut out),
+                Step::EndForNow => stream.finish_for_now(&mut out),
+                Step::Reopen => {
+                    stream.finish(&mut out);
+                    stream = rules.filter().stream();
+                    stream.precede(&out);
+                    prop_assert!(stream.take_events().is_empty());
+                    begins = 0;
+                }
+            }
+            for event in stream.take_events().iter().filter(|event| event.cut) {
+                let from = begins + event.offset as usize;
+                let until = (from + event.len as usize).min(is_known_up_to);
+                out[from.min(until)..until].fill(b'*');
+            }
+            if matches!(step, Step::End) {
+                begins = out.len();
             }
             prop_assert_eq!(out.len() + stream.held(), written);
         }

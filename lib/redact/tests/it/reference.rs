@@ -84,7 +84,9 @@ impl Rule {
                     })
                     .collect()
             }
-            Pattern::Literals(literals) | Pattern::Secrets(literals) => {
+            Pattern::Literals(literals)
+            | Pattern::Secrets(literals)
+            | Pattern::Listed(literals, _) => {
                 let escaped: Vec<String> = literals.iter().map(|text| escape(text)).collect();
                 vec![searched(compile(&escaped.join("|")), None, false, false)]
             }

@@ -7,7 +7,7 @@
 //! `pwrite OFFSET TEXT`, `ftruncate SIZE`, `setfl FLAGS`, `map`, `close` on what was opened last,
 //! `out TEXT`, `err TEXT`, `truncate PATH SIZE`, `rename OLD NEW`, `link OLD NEW`, `symlink TEXT
 //! PATH`, `unlink PATH`, `rmdir PATH`, `mkdir PATH`, `chdir PATH`, and `udp PORT`, `connect PORT`, `send TEXT`,
-//! `sendto PORT TEXT` on datagrams to this machine, `urgent TEXT`. `socket FAMILY KIND` opens any other, `fastopen`
+//! `sendto PORT TEXT` on datagrams to this machine, `urgent TEXT`, `more TEXT`. `socket FAMILY KIND` opens any other, `fastopen`
 //! asks for data in the first packet of what was opened last.
 
 use cage_libc::sys::{self, Errno, address, nr};
@@ -162,6 +162,10 @@ fn make(fd: &mut i32, step: &str) -> Result<i32, Errno> {
         "urgent" => {
             const MSG_OOB: i32 = 1;
             send(*fd, rest, MSG_OOB, None)
+        }
+        "more" => {
+            const MSG_MORE: i32 = 0x8000;
+            send(*fd, rest, MSG_MORE, None)
         }
         _ => Err(Errno(-1)),
     }

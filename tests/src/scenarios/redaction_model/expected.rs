@@ -89,6 +89,8 @@ struct Outlet {
     /// A packet's match that its rule refuses it for.
     refused: Option<Event>,
     out: Vec<u8>,
+    /// What was in the file before the stream.
+    before: Vec<u8>,
     /// What should have come out in one piece, and what came, where they differ.
     inexact: Option<(Vec<u8>, Vec<u8>)>,
     /// What was taken in since the stream began, and where that is in `out`; nothing where it was
@@ -169,9 +171,9 @@ impl World {
                 .any(|rule| rules.rules()[*rule].append_only());
             let outlet = only_added_to.then_some(world.outlets.len());
             if let (Some(_), Some(filter)) = (outlet, &filter) {
-                world
-                    .outlets
-                    .push(Outlet::new(Arc::clone(filter), "file", Some(index)));
+                let mut outlet = Outlet::new(Arc::clone(filter), "file", Some(index));
+                outlet.precede(before);
+                world.outlets.push(outlet);
             }
             world.files.push(File {
                 rules: filter,
@@ -225,6 +227,11 @@ impl World {
         for index in 0..self.outlets.len() {
             if !used.contains(&Target::Outlet(index)) {
                 self.let_out(index, Outlet::finish);
+                if let Some(file) = self.outlets[index].appends_to {
+                    // The next one to open it begins by what is there.
+                    let shown = self.files[file].shown.clone();
+                    self.outlets[index].precede(&shown);
+                }
             }
         }
         for (index, file) in self.files.iter_mut().enumerate() {
@@ -239,13 +246,19 @@ impl World {
         let outlet = &mut self.outlets[index];
         let before = outlet.out.len();
         let result = act(outlet);
-        self.found.extend(outlet.stream.take_events());
-        self.found.extend(outlet.refused.take());
+        let events = outlet.stream.take_events();
         if let Some(file) = outlet.appends_to {
-            self.files[file]
-                .shown
-                .extend_from_slice(&outlet.out[before..]);
+            let shown = &mut self.files[file].shown;
+            // What was there before the stream, of what is a secret now.
+            for event in events.iter().filter(|event| event.action != Action::Audit) {
+                let place = range(event);
+                let end = place.end.min(outlet.before.len());
+                shown[place.start.min(end)..end].fill(redact::MASK);
+            }
+            shown.extend_from_slice(&outlet.out[before..]);
         }
+        self.found.extend(events);
+        self.found.extend(outlet.refused.take());
         result
     }
 
@@ -439,10 +452,18 @@ impl Outlet {
             stream: filter.stream(),
             refused: None,
             out: Vec::new(),
+            before: Vec::new(),
             inexact: None,
             piece: Some((Vec::new(), 0)),
             filter,
         }
+    }
+
+    /// A stream behind what is there.
+    fn precede(&mut self, before: &[u8]) {
+        self.stream = self.filter.stream();
+        self.stream.precede(before);
+        self.before = before.to_vec();
     }
 
     fn is_socket(&self) -> bool {
@@ -514,6 +535,7 @@ impl Outlet {
         {
             // Refused writes are no part of the piece, and what is left of it may be a match now.
             let mut stream = self.filter.stream();
+            stream.precede(&self.before);
             let mut whole = Vec::new();
             if stream.push(&piece, &mut whole) == Verdict::Passed {
                 stream.finish(&mut whole);
