@@ -227,7 +227,7 @@ fn lock_for_program(state: &State, open: &Arc<OpenFile>, mode: u8) -> bool {
 /// Sleeps a little, for a cage: a call of it that is to end ends here.
 fn nap(cage: u64) -> Result<(), Errno> {
     const CLOCK_MONOTONIC: i32 = 1;
-    /// Seconds and nanoseconds.
+    // Seconds and nanoseconds.
     let time = [0u64, 5_000_000];
     let args = [
         int(cage, CLOCK_MONOTONIC),

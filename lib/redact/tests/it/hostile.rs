@@ -151,3 +151,9 @@ proptest! {
         entry::builtins(&data);
     }
 }
+
+/// What a search of some minutes has found.
+#[test]
+fn what_was_found_stays_mended() {
+    entry::regex(b"\x08.\0\x11]\x08\xef\xbf\xbd\x08\xc5");
+}

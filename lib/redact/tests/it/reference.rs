@@ -32,15 +32,14 @@ impl Text {
             Some(at) => &all[found.start - beside.len() + at + 1..end],
             None => &all[found.start - beside.len()..end],
         };
-        let text = String::from_utf8_lossy(line);
-        // A character that is not complete at the end is none that is wrong.
-        let whole = match std::str::from_utf8(line) {
-            Err(error) if error.error_len().is_none() => {
-                String::from_utf8_lossy(&line[..error.valid_up_to()])
-            }
-            _ => text,
-        };
-        !whole.contains('\u{fffd}') && !whole.contains(is_no_text)
+        match std::str::from_utf8(line) {
+            Ok(text) => !text.contains(is_no_text),
+            // A character that is not complete at the end is none that is wrong.
+            Err(error) if error.error_len().is_none() => !line[..error.valid_up_to()]
+                .iter()
+                .any(|&byte| is_no_text(byte.into())),
+            Err(_) => false,
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use calls::{Entry, Kind, Outcome as Answer};
 use dice::Dice;
 use gate::*;
 use grate_rs::{Call, SyscallHandler, handler};
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use world::{Arena, World, loopback, served};
@@ -133,7 +134,7 @@ impl Player {
         let me = sys::own_id();
         Ok(Self {
             dice: Dice::new(seed),
-            fds: vec![0, 1, 2, world.file, world.writer, world.pair[1]],
+            fds: vec![0, 1, 2, world.file, world.pipe[1], world.pair[1]],
             world,
             page,
             batch,
@@ -463,9 +464,13 @@ fn run() -> Outcome {
     let fd = open(c"/still.log", O_CREAT | O_WRONLY, 0o644);
     expect("the last open", fd.min(0), &[0])?;
     expect("the last write", write(fd, MARK), &[MARK.len() as i32])?;
-    // On a line of its own: anything may have been written before.
-    println!("\n{} calls made", page.word(MADE).load(Ordering::Relaxed));
-    Ok(())
+    // On a line of its own, by one call: anything may have been written before, and is written
+    // by others that still run.
+    let made = page.word(MADE).load(Ordering::Relaxed);
+    let line = format!("\n{made} calls made\n");
+    std::io::stdout()
+        .write_all(line.as_bytes())
+        .map_err(|error| error.to_string())
 }
 
 fn main() -> ExitCode {

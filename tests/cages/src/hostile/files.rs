@@ -516,7 +516,7 @@ fn special_bits(stage: &Stage) -> Outcome {
         0o7777,
         0o4000,
         0o2010,
-        u64::MAX & 0o177_777 | 0o6000,
+        0o177_777,
         0xffff_ffff_0000_0000 | 0o6755,
     ];
     for (index, mode) in modes.into_iter().enumerate() {

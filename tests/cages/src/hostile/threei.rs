@@ -3,7 +3,7 @@
 
 use super::gate::*;
 use super::{Attempt, Dice, Stage};
-use cage_libc::sys::{self, address, nr};
+use cage_libc::sys::{self, address};
 
 pub const ATTEMPTS: &[Attempt] = &[
     ("taking back each of its grate's handlers", take_back),

@@ -61,8 +61,8 @@ pub struct World {
     pub arena: Arena,
     pub file: i32,
     pub directory: i32,
-    pub reader: i32,
-    pub writer: i32,
+    /// Its end to read from, and to write to.
+    pub pipe: [i32; 2],
     pub pair: [i32; 2],
     pub datagram: i32,
     pub listener: i32,
@@ -91,7 +91,7 @@ impl World {
         let mut ends = [0i32; 2];
         let there = address(ends.as_mut_ptr());
         made("pipe", call(nr::PIPE2, &[there, int(O_NONBLOCK)]))?;
-        let [reader, writer] = ends;
+        let pipe = ends;
         let kind = int(1 | SOCK_NONBLOCK);
         made("socketpair", call(nr::SOCKETPAIR, &[1, kind, 0, there]))?;
         let pair = ends;
@@ -104,8 +104,7 @@ impl World {
             arena,
             file,
             directory,
-            reader,
-            writer,
+            pipe,
             pair,
             datagram,
             listener,
@@ -138,7 +137,7 @@ impl World {
         let place = self.arena.address(index);
         match entry.args[index] {
             Kind::Fd if number == 233 && index == 0 => int(self.epoll),
-            Kind::Fd if number == 233 => int(self.reader),
+            Kind::Fd if number == 233 => int(self.pipe[0]),
             Kind::Fd if number == 9 => int(-1),
             Kind::Fd if matches!(number, 33 | 292) && index == 1 => 90,
             Kind::Fd => int(self.fd(number)),
@@ -222,7 +221,7 @@ impl World {
             // Of a socket's address.
             Struct::Word => bytes[0] = 110,
             Struct::PollFd => {
-                bytes[..4].copy_from_slice(&self.reader.to_le_bytes());
+                bytes[..4].copy_from_slice(&self.pipe[0].to_le_bytes());
                 bytes[4] = 1;
             }
             Struct::EpollEvent => bytes[0] = 1,
