@@ -18,6 +18,7 @@
 
 use anyhow::{Context, bail, ensure};
 use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::process::{Resource, getrlimit};
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -33,11 +34,48 @@ const CODE_AT: usize = BODY_AT + 8;
 /// Bytes that are read, hashed and written at a time: enough for all processors to hash.
 const PIECE: usize = 1 << 20;
 
+/// Code that nobody can change any more.
+#[derive(Debug)]
+pub enum Code {
+    /// In a file without a name, to be mapped.
+    Sealed(File),
+    /// In memory, where `ulimit -f` allows no such file.
+    Copied(Vec<u8>),
+}
+
+impl Code {
+    fn new(len: u64) -> anyhow::Result<Self> {
+        let limit = getrlimit(Resource::Fsize).current;
+        if limit.is_some_and(|limit| limit < len) {
+            return Ok(Self::Copied(Vec::new()));
+        }
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        Ok(Self::Sealed(
+            rustix::fs::memfd_create("code", flags)?.into(),
+        ))
+    }
+
+    fn add(&mut self, piece: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Sealed(file) => file.write_all(piece),
+            Self::Copied(bytes) => bytes.write_all(piece),
+        }
+    }
+
+    fn seal(self) -> anyhow::Result<Self> {
+        if let Self::Sealed(file) = &self {
+            let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+            rustix::fs::fcntl_add_seals(file, all)?;
+        }
+        Ok(self)
+    }
+}
+
 /// An artifact whose tag was right.
 #[derive(Debug)]
 pub struct Opened {
-    /// The code, which nobody can change any more.
-    pub code: File,
+    /// The code.
+    pub code: Code,
     /// What follows it.
     pub rest: Vec<u8>,
 }
@@ -135,8 +173,7 @@ impl ArtifactKey {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher.update(&head[..TAG_AT]);
         hasher.update(&head[BODY_AT..]);
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let mut code = File::from(rustix::fs::memfd_create("code", flags)?);
+        let mut code = Code::new(len)?;
         let mut left = len;
         let mut piece = vec![0; PIECE.min(usize::try_from(len).unwrap_or(PIECE))];
         while left > 0 {
@@ -144,7 +181,7 @@ impl ArtifactKey {
             let piece = &mut piece[..want];
             artifact.read_exact(piece).context(SHORT)?;
             hasher.update_rayon(piece);
-            code.write_all(piece)?;
+            code.add(piece)?;
             left -= want as u64;
         }
         let mut rest = Vec::new();
@@ -159,9 +196,10 @@ impl ArtifactKey {
                  precompile its .wasm again"
             );
         }
-        let all = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-        rustix::fs::fcntl_add_seals(&code, all)?;
-        Ok(Opened { code, rest })
+        Ok(Opened {
+            code: code.seal()?,
+            rest,
+        })
     }
 }
 
@@ -206,17 +244,26 @@ mod tests {
     use super::*;
     use std::io::Seek;
 
+    fn read(code: &Code) -> Vec<u8> {
+        let Code::Sealed(file) = code else {
+            panic!("it is a copy");
+        };
+        let (mut file, mut bytes) = (file, Vec::new());
+        file.rewind().unwrap();
+        file.read_to_end(&mut bytes).unwrap();
+        bytes
+    }
+
     #[test]
     fn what_was_sealed_opens_and_nothing_else_does() {
         let key = ArtifactKey::from_bytes([7; 32]);
         let artifact = key.seal(b"native code", b"data");
         let opened = key.open(&artifact[..]).unwrap();
         assert_eq!(opened.rest, b"data");
-        let mut code = Vec::new();
-        let mut file = opened.code;
-        file.rewind().unwrap();
-        file.read_to_end(&mut code).unwrap();
-        assert_eq!(code, b"native code");
+        assert_eq!(read(&opened.code), b"native code");
+        let Code::Sealed(mut file) = opened.code else {
+            panic!("it is a copy");
+        };
         file.write_all(b"more").unwrap_err();
         file.set_len(3).unwrap_err();
 
@@ -237,10 +284,7 @@ mod tests {
     fn code_of_several_pieces_is_one() {
         let key = ArtifactKey::from_bytes([7; 32]);
         let code: Vec<u8> = (0..2 * PIECE + 5).map(|at| (at * 31 >> 3) as u8).collect();
-        let mut opened = key.open(&key.seal(&code, b"")[..]).unwrap().code;
-        let mut read = Vec::new();
-        opened.rewind().unwrap();
-        opened.read_to_end(&mut read).unwrap();
-        assert_eq!(read, code);
+        let opened = key.open(&key.seal(&code, b"")[..]).unwrap();
+        assert_eq!(read(&opened.code), code);
     }
 }

@@ -1,6 +1,6 @@
 //! Loaded programs: compiled modules with what the runtime has to know of them.
 
-use crate::artifact::ArtifactKey;
+use crate::artifact::{ArtifactKey, Code};
 use crate::module::Size;
 use crate::regions::WASM_PAGES_MAX;
 use crate::{line, module};
@@ -56,10 +56,15 @@ impl Program {
         let opened = key.open(artifact)?;
         let segments = segments(&opened.rest).context(OTHER)?;
         // SAFETY: the tag says that these very bytes came out of `precompile` run by this user,
-        // that is, out of the engine's own serialisation; and they are sealed, so that they stay
-        // as they are while they are mapped.
-        let module = unsafe { Module::deserialize_open_file(engine, opened.code) }
-            .map_err(|_| anyhow::anyhow!(OTHER))?;
+        // that is, out of the engine's own serialisation; and where they are a file it is sealed,
+        // so that they stay as they are while they are mapped.
+        let module = unsafe {
+            match opened.code {
+                Code::Sealed(file) => Module::deserialize_open_file(engine, file),
+                Code::Copied(bytes) => Module::deserialize(engine, bytes),
+            }
+        }
+        .map_err(|_| anyhow::anyhow!(OTHER))?;
         Self::inspect(module, segments, strict)
     }
 
