@@ -283,7 +283,9 @@ mod tests {
     #[test]
     fn code_of_several_pieces_is_one() {
         let key = ArtifactKey::from_bytes([7; 32]);
-        let code: Vec<u8> = (0..2 * PIECE + 5).map(|at| ((at * 31) >> 3) as u8).collect();
+        let code: Vec<u8> = (0..2 * PIECE + 5)
+            .map(|at| ((at * 31) >> 3) as u8)
+            .collect();
         let opened = key.open(&key.seal(&code, b"")[..]).unwrap();
         assert_eq!(read(&opened.code), code);
     }

@@ -78,9 +78,9 @@ impl Walk {
     fn begins(&mut self, open: Open) {
         self.open.push(open);
         self.around += open.handlers;
-        self.depth += u64::from(open.is_deep);
         if open.is_deep {
             self.within += self.depth;
+            self.depth += 1;
         }
         if open.handlers > 0 {
             self.rest += NESTED * self.around * self.around;

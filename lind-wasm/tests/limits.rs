@@ -278,14 +278,16 @@ fn shared_mappings_take_no_descriptors() {
 }
 
 /// A module with one function of so many blocks, each of which sets and reads many locals.
-fn bomb(blocks: u32) -> Vec<u8> {
+fn bomb(blocks: u32, count: u32) -> Vec<u8> {
     use wasm_encoder::*;
     const LOCALS: u32 = 2000;
     let mut module = Module::new();
     let mut types = TypeSection::new();
     types.ty().function([], []);
     let mut functions = FunctionSection::new();
-    functions.function(0);
+    for _ in 0..count {
+        functions.function(0);
+    }
     let mut memories = MemorySection::new();
     memories.memory(MemoryType {
         minimum: 1,
@@ -309,7 +311,9 @@ fn bomb(blocks: u32) -> Vec<u8> {
     }
     body.instruction(&Instruction::End);
     let mut code = CodeSection::new();
-    code.function(&body);
+    for _ in 0..count {
+        code.function(&body);
+    }
     module
         .section(&types)
         .section(&functions)
@@ -333,28 +337,34 @@ impl Finish for wasm_encoder::Module {
 #[test]
 fn modules_too_large_or_too_slow_to_compile_are_refused() {
     let fixture = Fixture::new();
-    let large = bomb(100_000);
+    let large = bomb(100_000, 1);
+    // Just below what is refused for what is in it, as often as may be.
+    let slow = bomb(2500, 16);
     std::fs::write(fixture.path("bin/bomb.wasm"), &large).unwrap();
-    let (over, under) = ((large.len() - 1).to_string(), large.len().to_string());
-    for (options, reason) in [
-        (&[][..], "one of its functions has"),
+    std::fs::write(fixture.path("bin/slow.wasm"), &slow).unwrap();
+    std::fs::write(fixture.path("bin/slower.wasm"), bomb(2500, 20)).unwrap();
+    let over = (large.len() - 1).to_string();
+    let unbound = ["--max-function", "64M", "--max-module", "64M"];
+    for (options, program, reason) in [
+        (&[][..], "bomb.wasm", "one of its functions has"),
         (
             &["--max-function", "64M", "--max-module", &over],
+            "bomb.wasm",
             "a module may have",
         ),
         (
-            &[
-                "--max-function",
-                "64M",
-                "--max-module",
-                &under,
-                "--max-compile-time",
-                "1",
-            ],
+            &unbound,
+            "bomb.wasm",
+            "compiling one of its functions takes",
+        ),
+        (&[], "slower.wasm", "compiling it takes"),
+        (
+            &["--max-compile-time", "1"],
+            "slow.wasm",
             "--max-compile-time",
         ),
     ] {
-        let ran = fixture.run(&[options, &["bomb.wasm"]].concat());
+        let ran = fixture.run(&[options, &[program]].concat());
         assert_eq!(ran.code, 1, "{ran:?}");
         assert!(ran.err.contains(reason), "{reason}: {}", ran.err);
         assert_eq!(ran.err.lines().count(), 1, "{}", ran.err);

@@ -88,7 +88,7 @@ fn a_file_of_variables_hides_what_is_secret_in_it() {
 fn what_is_wrong_is_told() {
     let out = redact(b"", &["--secret-env", "NO_SUCH_*"]);
     assert_eq!(out.status.code(), Some(1));
-    assert!(text(&out.stderr).starts_with("redact: --secret-env NO_SUCH_*: "));
+    assert!(text(&out.stderr).starts_with("redact: --secret-env: NO_SUCH_*: "));
     assert_eq!(redact(b"", &["--wrong"]).status.code(), Some(64));
     let out = redact(b"", &["list", "tokens"]);
     assert!(text(&out.stdout).contains("github") && !text(&out.stdout).contains("email"));

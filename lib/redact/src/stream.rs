@@ -56,6 +56,8 @@ pub struct Stream {
     events: Vec<Event>,
     /// What was found in what is out already, where that ends.
     known: Vec<Event>,
+    /// Something went out as it is that may have been the beginning of a match.
+    lets_stand: bool,
 }
 
 impl Stream {
@@ -71,6 +73,7 @@ impl Stream {
             main: lane,
             events: Vec::new(),
             known: Vec::new(),
+            lets_stand: false,
             filter,
         }
     }
@@ -116,9 +119,14 @@ impl Stream {
 
     /// As [`finish`](Self::finish), where more may be written to the same place later, by a stream
     /// that knows nothing of this one: what was held and is no match goes out masked, for what
-    /// comes then may make it one.
+    /// comes then may make it one. Where [`finish_for_now`](Self::finish_for_now) has let such
+    /// bytes out as they are, nobody but this stream can mask the rest: then it goes on.
     pub fn finish_masked(&mut self, out: &mut Vec<u8>) {
-        self.end(out, true);
+        if !self.lets_stand {
+            self.end(out, true);
+        } else if self.held() > 0 {
+            self.flush_masked(out);
+        }
     }
 
     /// As [`finish`](Self::finish), where more may be written to the same place by this stream. What
@@ -151,6 +159,7 @@ impl Stream {
 
     /// What is held is out, as it is.
     fn let_stand(&mut self) {
+        self.lets_stand |= self.held() > 0;
         for lane in [Some(&mut self.main), self.audit.as_mut()]
             .into_iter()
             .flatten()
@@ -160,6 +169,7 @@ impl Stream {
     }
 
     fn end(&mut self, out: &mut Vec<u8>, veiled: bool) {
+        self.lets_stand = false;
         // What was taken in can't be refused any more.
         let _: Result<(), Event> = self.each_lane(Some(out), |lane, matcher, sink| {
             sink.veiled = veiled;
