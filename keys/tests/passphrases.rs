@@ -309,6 +309,11 @@ fn every_bad_ring_is_named() {
     room.fails(&["passwd", "ring"], &["ring: "]);
 }
 
+fn echoes(terminal: &File) -> bool {
+    let modes = rustix::termios::tcgetattr(terminal).unwrap().local_modes;
+    modes.contains(rustix::termios::LocalModes::ECHO)
+}
+
 /// The command with a terminal of its own: what is typed when it asks, and all it shows.
 fn at_a_terminal(room: &Room, args: &[&str], typed: &[&str]) -> (bool, String) {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
@@ -346,8 +351,8 @@ fn at_a_terminal(room: &Room, args: &[&str], typed: &[&str]) -> (bool, String) {
             }
             Err(error) => panic!("{error}"),
         }
-        // Each prompt ends so.
-        if shown[answered..].ends_with(": ") {
+        // Each prompt ends so; who types before it is asked is seen.
+        if shown[answered..].ends_with(": ") && !echoes(&terminal) {
             answered = shown.len();
             if let Some(line) = typed.next() {
                 writeln!(terminal, "{line}").unwrap();

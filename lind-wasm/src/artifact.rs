@@ -39,20 +39,18 @@ const PIECE: usize = 1 << 20;
 pub enum Code {
     /// In a file without a name, to be mapped.
     Sealed(File),
-    /// In memory, where `ulimit -f` allows no such file.
+    /// In memory, where `ulimit -f` or the number of descriptors allows no such file.
     Copied(Vec<u8>),
 }
 
 impl Code {
-    fn new(len: u64) -> anyhow::Result<Self> {
+    fn new(len: u64) -> Self {
         let limit = getrlimit(Resource::Fsize).current;
-        if limit.is_some_and(|limit| limit < len) {
-            return Ok(Self::Copied(Vec::new()));
-        }
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        Ok(Self::Sealed(
-            rustix::fs::memfd_create("code", flags)?.into(),
-        ))
+        match rustix::fs::memfd_create("code", flags) {
+            Ok(file) if limit.is_none_or(|limit| len <= limit) => Self::Sealed(file.into()),
+            _ => Self::Copied(Vec::new()),
+        }
     }
 
     fn add(&mut self, piece: &[u8]) -> std::io::Result<()> {
@@ -173,7 +171,7 @@ impl ArtifactKey {
         let mut hasher = blake3::Hasher::new_keyed(&self.0);
         hasher.update(&head[..TAG_AT]);
         hasher.update(&head[BODY_AT..]);
-        let mut code = Code::new(len)?;
+        let mut code = Code::new(len);
         let mut left = len;
         let mut piece = vec![0; PIECE.min(usize::try_from(len).unwrap_or(PIECE))];
         while left > 0 {
