@@ -47,6 +47,8 @@ struct Piece {
     /// Where in the chunk it begins.
     start: usize,
     len: usize,
+    /// Which run of records it is of, within which none is lost.
+    run: usize,
 }
 
 /// A damaged file, as far as it can be known. It only ever reads.
@@ -55,6 +57,10 @@ pub struct Salvage<A = Software> {
     volume: Volume<A>,
     /// Where else versions of chunks are, and what was appended to them, the newest last.
     versions: BTreeMap<u64, Vec<Piece>>,
+    /// How often something was lost between the records so far.
+    run: usize,
+    /// Whether chunks at their places are those that the first records were written upon.
+    is_rooted: bool,
     /// Chunks that superblock or log tell of; of those behind nothing is known but what is there.
     known: u64,
     is_doubtful: bool,
@@ -67,6 +73,8 @@ impl<A> From<Volume<A>> for Salvage<A> {
             known: u64::MAX,
             volume,
             versions: BTreeMap::new(),
+            run: 0,
+            is_rooted: true,
             is_doubtful: false,
         }
     }
@@ -105,11 +113,14 @@ impl<A: Aead> Salvage<A> {
             unique: [0; 16],
         };
         let (superblock, mac) = newest.unwrap_or((unknown, [0; MAC_LEN]));
+        let is_rooted = newest.is_some() && broken.is_none() && (is_first || has_both);
         let mut salvage = Self {
             volume: Volume::of(cipher, superblock, mac),
             versions: BTreeMap::new(),
+            run: 0,
+            is_rooted,
             known: u64::MAX,
-            is_doubtful: newest.is_none() || broken.is_some() || !(is_first || has_both),
+            is_doubtful: !is_rooted,
         };
         let mut ends = newest.is_some();
         if newest.is_some() {
@@ -138,6 +149,7 @@ impl<A: Aead> Salvage<A> {
             };
             let chain = *sectors[slot as usize][112..].first_chunk().unwrap_or(&mac);
             salvage.volume.log = Log::new(&lost, chain);
+            salvage.run += 1;
             ends &= salvage.walk(disk)?;
         }
         if !ends {
@@ -208,7 +220,7 @@ impl<A: Aead> Salvage<A> {
         let end = disk.size().map_err(Failure::Disk)?;
         loop {
             if let Next::Record(record, len, mac) = self.volume.next_record(disk, &mut ahead)? {
-                self.keep(disk, &record)?;
+                self.keep(disk, &record, true)?;
                 self.volume.apply(&record, len, mac)?;
                 continue;
             }
@@ -222,10 +234,11 @@ impl<A: Aead> Salvage<A> {
                 .and_then(|start| bytes.get(..start.len - MAC_LEN))
                 .and_then(|bytes| Record::parse(bytes, self.volume.layout()));
             let was_written = match &record {
-                Some(record) => self.keep(disk, record)?,
+                Some(record) => self.keep(disk, record, false)?,
                 None => false,
             };
             self.is_doubtful |= was_written;
+            self.run += 1;
             if !self.skip(disk, at, &mut ahead)? {
                 return Ok(!was_written);
             }
@@ -267,8 +280,14 @@ impl<A: Aead> Salvage<A> {
         Ok(false)
     }
 
-    /// Keeps where a record has chunks, as far as they are authentic. Answers whether any are.
-    fn keep<D: Disk + ?Sized>(&mut self, disk: &D, record: &Record) -> Result<bool, Error> {
+    /// Keeps where a record has chunks, as far as they are authentic. Answers whether any are. Where something
+    /// was appended to is known of authentic records alone.
+    fn keep<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        record: &Record,
+        is_authentic: bool,
+    ) -> Result<bool, Error> {
         let layout = *self.layout();
         let mut payload = self.volume.log.at + record.head_len() as u64;
         let mut has_any = false;
@@ -276,12 +295,17 @@ impl<A: Aead> Salvage<A> {
             for (index, len, _) in part.chunks(&layout) {
                 let mut sealed = vec![0; len + OVERHEAD];
                 if read_full(disk, &mut sealed, payload).is_ok() && self.opens(index, &sealed) {
-                    self.versions.entry(index).or_default().push(Piece {
-                        place: payload,
-                        start: part.start,
-                        len,
-                    });
                     has_any = true;
+                    if is_authentic || part.start == 0 {
+                        self.versions.entry(index).or_default().push(Piece {
+                            place: payload,
+                            start: part.start,
+                            len,
+                            run: self.run,
+                        });
+                    }
+                } else {
+                    self.run += 1;
                 }
                 payload += sealed.len() as u64;
             }
@@ -373,7 +397,9 @@ impl<A: Aead> Salvage<A> {
         let is_filled = self.is_doubtful
             && matches!(found, Ok(Stored::Hole))
             && self.versions.contains_key(&index);
-        let is_known = found.is_ok() && !self.is_guess(index) && !is_filled;
+        // What it was appended to may have been lost, and then replaced what is there.
+        let is_torn = self.is_doubtful && !self.volume.tail.of(index).is_empty();
+        let is_known = found.is_ok() && !self.is_guess(index) && !is_filled && !is_torn;
         if is_known && self.volume.read(disk, index, out).is_ok() {
             return Ok(match self.is_doubtful {
                 true => Found::Unproven,
@@ -381,29 +407,24 @@ impl<A: Aead> Salvage<A> {
             });
         }
         out.zeroize();
-        let mut places: Vec<u64> = Vec::new();
-        if let Some(versions) = self.versions.get(&index) {
-            let fitting = versions.iter().rev().filter(|piece| piece.len == out.len());
-            places.extend(fitting.map(|piece| piece.place));
-        }
-        if self.compose(disk, index, out) {
+        let versions = self.versions.get(&index).map_or(&[][..], Vec::as_slice);
+        let in_place = Piece {
+            place: self.layout().chunk_offset(index)?,
+            start: 0,
+            len: out.len(),
+            run: 0,
+        };
+        let is_there = (0..versions.len())
+            .rev()
+            .any(|last| self.compose(disk, index, &versions[..=last], out))
+            || self.opens_into(disk, index, &in_place, out);
+        if is_there {
             return Ok(match is_known && !self.is_doubtful {
                 true => Found::Older,
                 false => Found::Unproven,
             });
         }
-        places.extend(self.layout().chunk_offset(index));
-        let mut sealed = vec![0; out.len() + OVERHEAD];
-        for place in places {
-            if read_full(disk, &mut sealed, place).is_ok()
-                && self.cipher().open_chunks(index, &sealed, out).is_ok()
-            {
-                return Ok(match is_known && !self.is_doubtful {
-                    true => Found::Older,
-                    false => Found::Unproven,
-                });
-            }
-        }
+        out.zeroize();
         Ok(
             match self.is_guess(index) && is_hole(disk, self.layout(), index) {
                 true => Found::Unproven,
@@ -412,54 +433,55 @@ impl<A: Aead> Salvage<A> {
         )
     }
 
-    /// Puts a chunk together of a version and what was appended to that. Answers whether all of it was found;
-    /// else what was is wiped.
-    fn compose<D: Disk + ?Sized>(&self, disk: &D, index: u64, out: &mut [u8]) -> bool {
-        let versions = self.versions.get(&index).map_or(&[][..], Vec::as_slice);
-        let Ok(own_place) = self.layout().chunk_offset(index) else {
-            return false;
-        };
-        let opens = |piece: &Piece, out: &mut [u8]| {
-            let mut sealed = vec![0; piece.len + OVERHEAD];
-            out.get_mut(piece.start..piece.start + piece.len)
-                .is_some_and(|out| {
-                    read_full(disk, &mut sealed, piece.place).is_ok()
-                        && self.cipher().open_chunks(index, &sealed, out).is_ok()
-                })
-        };
-        // From the last version on, or from the one at its place if nothing tells of another.
-        for at in (0..versions.len())
-            .rev()
-            .filter(|&at| versions[at].start > 0)
-        {
-            if at > 0 && versions[at - 1].start > 0 {
-                continue;
+    /// Puts a chunk together that ends with the last of some pieces: back to the version that it was appended
+    /// to, which is at its place if none of them is it. Answers whether all of it was found, and nothing can
+    /// have come between.
+    fn compose<D: Disk + ?Sized>(
+        &self,
+        disk: &D,
+        index: u64,
+        pieces: &[Piece],
+        out: &mut [u8],
+    ) -> bool {
+        let mut end = out.len();
+        let run = pieces.last().map(|last| last.run);
+        for piece in pieces.iter().rev() {
+            let follows = piece.start + piece.len == end && Some(piece.run) == run;
+            if !follows || !self.opens_into(disk, index, piece, out) {
+                return false;
             }
-            let before = Piece {
-                place: own_place,
-                start: 0,
-                len: versions[at].start,
-            };
-            let whole = match at.checked_sub(1) {
-                Some(before) => versions[before],
-                None => before,
-            };
-            if !opens(&whole, out) {
-                continue;
-            }
-            let mut done = whole.len;
-            for piece in versions[at..].iter().take_while(|piece| piece.start > 0) {
-                if piece.start != done || !opens(piece, out) {
-                    break;
-                }
-                done += piece.len;
-                if done == out.len() {
-                    return true;
-                }
+            end = piece.start;
+            if end == 0 {
+                return true;
             }
         }
-        out.zeroize();
-        false
+        self.is_rooted
+            && run == Some(0)
+            && self.layout().chunk_offset(index).is_ok_and(|place| {
+                let whole = Piece {
+                    place,
+                    start: 0,
+                    len: end,
+                    run: 0,
+                };
+                self.opens_into(disk, index, &whole, out)
+            })
+    }
+
+    /// Whether a piece is what it should be, which then is where it belongs in the chunk.
+    fn opens_into<D: Disk + ?Sized>(
+        &self,
+        disk: &D,
+        index: u64,
+        piece: &Piece,
+        out: &mut [u8],
+    ) -> bool {
+        let mut sealed = vec![0; piece.len + OVERHEAD];
+        out.get_mut(piece.start..piece.start + piece.len)
+            .is_some_and(|out| {
+                read_full(disk, &mut sealed, piece.place).is_ok()
+                    && self.cipher().open_chunks(index, &sealed, out).is_ok()
+            })
     }
 
     /// The tag of a chunk, if something tells which one it is.

@@ -1,0 +1,148 @@
+//! What is saved of damaged files that were appended to, cut and changed: of each chunk a version that there was.
+
+use rand_core::TryRng;
+use sealed::{Cipher, FileCipher, FileKey, Found, MasterKey, Salvage, Superblock, Volume};
+
+use crate::support::{Memory, TestRng, sealed_error, small_chunks, volume as volume_on};
+
+const CHUNK: usize = 512;
+
+fn master() -> MasterKey {
+    MasterKey::from_bytes([7; 32])
+}
+
+/// A file, and all that it was.
+struct Life {
+    rng: TestRng,
+    volume: Volume,
+    disk: Memory,
+    states: Vec<Vec<u8>>,
+}
+
+impl Life {
+    fn new(seed: u64) -> Self {
+        let mut rng = TestRng(seed);
+        let key = FileKey::generate(&master(), small_chunks(Cipher::default()), &mut rng).unwrap();
+        let volume = Volume::create(FileCipher::new(&key), &mut rng).unwrap();
+        Self {
+            rng,
+            volume,
+            disk: Memory::default(),
+            states: vec![Vec::new()],
+        }
+    }
+
+    fn roll(&mut self, sides: usize) -> usize {
+        (self.rng.try_next_u64().unwrap() % sides as u64) as usize
+    }
+
+    /// Appends most often, a little or as much as is there already.
+    fn step(&mut self) {
+        let mut state = self.states.last().unwrap().clone();
+        let len = 1 + self.roll(150);
+        let mut data = vec![0; len];
+        self.rng.try_fill_bytes(&mut data).unwrap();
+        let what = self.roll(12);
+        let at = self.roll(state.len() + 1);
+        let (disk, rng) = (&self.disk, &mut self.rng);
+        let done = match what {
+            0 if !state.is_empty() => {
+                state.truncate(at.max(1));
+                self.volume.set_len(disk, rng, state.len() as u64)
+            }
+            1 => {
+                state.resize(state.len().max(at + len), 0);
+                state[at..at + len].copy_from_slice(&data);
+                self.volume.write(disk, rng, at as u64, &data)
+            }
+            2 if !state.is_empty() => self.volume.checkpoint(disk, rng),
+            3 if !state.is_empty() => {
+                self.volume = volume_on(&master(), disk).unwrap().unwrap();
+                Ok(())
+            }
+            _ => {
+                let end = state.len() as u64;
+                state.extend_from_slice(&data);
+                self.volume.write(disk, rng, end, &data)
+            }
+        };
+        done.map_err(sealed_error).unwrap();
+        self.states.push(state);
+    }
+
+    /// Damages a copy: some bytes of the logs, of the superblocks and marks, or of chunks.
+    fn damaged(&mut self) -> Memory {
+        let copy = self.disk.clone();
+        for _ in 0..=self.roll(4) {
+            let slot = self.roll(2) as u64;
+            let within = self.roll(3000) as u64;
+            let at = match self.roll(6) {
+                0 => Superblock::offset(slot) + within % 64,
+                1 => Superblock::mark_offset(slot) + within % 32,
+                2 => self.volume.layout().chunk_offset(0).unwrap() + within,
+                _ => Superblock::log_offset(slot) + within,
+            };
+            if at < copy.len() {
+                copy.flip(at);
+            }
+        }
+        copy
+    }
+
+    /// Saves what there is, and answers how many chunks were older versions or unproven.
+    fn save(&self, disk: &Memory, what: &str) -> usize {
+        let head = disk.get(0, CHUNK);
+        let Ok(cipher) = FileCipher::open(&master(), &head) else {
+            return 0;
+        };
+        let Ok(mut salvage) = Salvage::open(disk, cipher) else {
+            return 0;
+        };
+        let (size, layout) = (salvage.size(), *salvage.layout());
+        assert!(size < 1 << 20, "{what}: {size}");
+        let mut others = 0;
+        for index in 0..layout.chunks(size) {
+            let mut chunk = vec![0; layout.chunk_len(index, size)];
+            let found = salvage.chunk(disk, index, &mut chunk).unwrap();
+            let start = index as usize * CHUNK;
+            let is_version =
+                |state: &Vec<u8>| state.get(start..start + chunk.len()) == Some(&chunk);
+            // Or one that was the end of a file that is known to be longer now: zeros follow it.
+            let is_stretched = |state: &Vec<u8>| {
+                let was = state.get(start..).unwrap_or_default();
+                let rest = chunk.strip_prefix(was);
+                rest.is_some_and(|rest| rest.iter().all(|&byte| byte == 0))
+            };
+            let is_blank = chunk.iter().all(|&byte| byte == 0);
+            assert!(
+                self.states.iter().any(is_version)
+                    || found != Found::Newest && self.states.iter().any(is_stretched),
+                "{what}: chunk {index} of {} bytes, {found:?}, never was so",
+                chunk.len()
+            );
+            others += usize::from(!is_blank && found != Found::Newest);
+        }
+        others
+    }
+}
+
+/// `SALVAGE_LIVES` asks for more.
+#[test]
+fn what_is_saved_was_there() {
+    let lives = std::env::var("SALVAGE_LIVES").map_or(60, |lives| lives.parse().unwrap());
+    let mut others = 0;
+    for seed in 0..lives {
+        let mut life = Life::new(seed);
+        for round in 0..10 {
+            for _ in 0..8 {
+                life.step();
+            }
+            for damage in 0..10 {
+                let disk = life.damaged();
+                others += life.save(&disk, &format!("seed {seed}, {round}, {damage}"));
+            }
+        }
+    }
+    // Else nothing was tried.
+    assert!(others > lives as usize, "{others}");
+}
