@@ -3,10 +3,12 @@
 //! ```text
 //! offset  size  field
 //! 0       8     magic "LINDCWSM"
-//! 8       4     version (3), little endian
-//! 12      32    BLAKE3, keyed with this user's artifact key, over bytes 0..12 and 44..
+//! 8       4     version (4), little endian
+//! 12      32    tag: BLAKE3, keyed with this user's artifact key, over bytes 0..12 and 44..92
 //! 44      8     bytes of code, little endian
-//! 52      ..    what the engine serialised: the code
+//! 52      8     bytes of what follows the code, little endian
+//! 60      32    BLAKE3 of bytes 92..
+//! 92      ..    what the engine serialised: the code
 //! ..      4     number of data segments, little endian
 //! ..      ..    each segment: its length in 4 bytes, little endian, then its bytes
 //! ```
@@ -14,9 +16,10 @@
 //! Native code can do anything, so the key lies outside every lindfs, readable by its user alone,
 //! and the tag is checked before the engine sees a byte. The file lies where programs may write, so
 //! it is read once, into memory that nobody can change any more; the engine maps that instead of
-//! copying it again.
+//! copying it again. How much is read is known from what the tag covers, which is checked first: a
+//! large file that somebody only calls an artifact takes no memory.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::process::{Resource, getrlimit};
 use std::fs::{self, File};
@@ -27,10 +30,11 @@ use zeroize::Zeroizing;
 
 /// What an artifact begins with.
 pub const MAGIC: &[u8; 8] = b"LINDCWSM";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const TAG_AT: usize = 12;
-const BODY_AT: usize = TAG_AT + 32;
-const CODE_AT: usize = BODY_AT + 8;
+const LENGTHS_AT: usize = TAG_AT + 32;
+const HASH_AT: usize = LENGTHS_AT + 16;
+const HEAD_LEN: usize = HASH_AT + 32;
 /// Bytes that are read, hashed and written at a time: enough for all processors to hash.
 const PIECE: usize = 1 << 20;
 
@@ -134,20 +138,27 @@ impl ArtifactKey {
         Self(Zeroizing::new(bytes))
     }
 
+    /// The tag of an artifact that begins so.
+    fn tag(&self, head: &[u8; HEAD_LEN]) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(&head[..TAG_AT]);
+        hasher.update(&head[LENGTHS_AT..]);
+        hasher.finalize()
+    }
+
     /// An artifact of code and what goes with it.
     pub fn seal(&self, code: &[u8], rest: &[u8]) -> Vec<u8> {
-        let mut artifact = Vec::with_capacity(CODE_AT + code.len() + rest.len());
-        artifact.extend_from_slice(MAGIC);
-        artifact.extend_from_slice(&VERSION.to_le_bytes());
-        artifact.extend_from_slice(&[0; BODY_AT - TAG_AT]);
-        artifact.extend_from_slice(&(code.len() as u64).to_le_bytes());
-        artifact.extend_from_slice(code);
-        artifact.extend_from_slice(rest);
-        let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(&artifact[..TAG_AT]);
-        hasher.update_rayon(&artifact[BODY_AT..]);
-        artifact[TAG_AT..BODY_AT].copy_from_slice(hasher.finalize().as_bytes());
-        artifact
+        let mut head = [0; HEAD_LEN];
+        head[..MAGIC.len()].copy_from_slice(MAGIC);
+        head[MAGIC.len()..TAG_AT].copy_from_slice(&VERSION.to_le_bytes());
+        let lengths = [code, rest].map(|part| (part.len() as u64).to_le_bytes());
+        head[LENGTHS_AT..HASH_AT].copy_from_slice(lengths.as_flattened());
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_rayon(code).update_rayon(rest);
+        head[HASH_AT..].copy_from_slice(hasher.finalize().as_bytes());
+        let tag = self.tag(&head);
+        head[TAG_AT..LENGTHS_AT].copy_from_slice(tag.as_bytes());
+        [&head, code, rest].concat()
     }
 
     /// Reads an artifact and checks it.
@@ -156,24 +167,31 @@ impl ArtifactKey {
     /// When it can't be read, is cut short, of another version, or not made with this key.
     pub fn open(&self, mut artifact: impl Read) -> anyhow::Result<Opened> {
         const SHORT: &str = "it is cut short; precompile it again";
-        let mut head = [0; CODE_AT];
+        const CHANGED: &str = "it was not made by your own `lind-wasm --precompile`, or was changed \
+                               since; precompile its .wasm again";
+        let mut head = [0; HEAD_LEN];
         artifact.read_exact(&mut head).context(SHORT)?;
         ensure!(
             is_artifact(&head) && head[MAGIC.len()..TAG_AT] == VERSION.to_le_bytes(),
             "it is of another version of lind-wasm; precompile it again"
         );
-        let mut tag = [0; BODY_AT - TAG_AT];
-        tag.copy_from_slice(&head[TAG_AT..BODY_AT]);
-        let mut len = [0; CODE_AT - BODY_AT];
-        len.copy_from_slice(&head[BODY_AT..]);
-        let len = u64::from_le_bytes(len);
+        let field = |at: usize| {
+            let mut field = [0; 32];
+            field.copy_from_slice(&head[at..at + 32]);
+            blake3::Hash::from_bytes(field)
+        };
+        // Hashes are compared in constant time.
+        ensure!(self.tag(&head) == field(TAG_AT), CHANGED);
+        let length = |at: usize| {
+            let mut length = [0; 8];
+            length.copy_from_slice(&head[at..at + 8]);
+            u64::from_le_bytes(length)
+        };
 
-        let mut hasher = blake3::Hasher::new_keyed(&self.0);
-        hasher.update(&head[..TAG_AT]);
-        hasher.update(&head[BODY_AT..]);
-        let mut code = Code::new(len);
-        let mut left = len;
-        let mut piece = vec![0; PIECE.min(usize::try_from(len).unwrap_or(PIECE))];
+        let mut hasher = blake3::Hasher::new();
+        let mut left = length(LENGTHS_AT);
+        let mut code = Code::new(left);
+        let mut piece = vec![0; PIECE.min(usize::try_from(left).unwrap_or(PIECE))];
         while left > 0 {
             let want = piece.len().min(usize::try_from(left).unwrap_or(PIECE));
             let piece = &mut piece[..want];
@@ -182,18 +200,11 @@ impl ArtifactKey {
             code.add(piece)?;
             left -= want as u64;
         }
-        let mut rest = Vec::new();
-        artifact
-            .read_to_end(&mut rest)
-            .context("it can't be read")?;
+        let mut rest = vec![0; usize::try_from(length(LENGTHS_AT + 8))?];
+        artifact.read_exact(&mut rest).context(SHORT)?;
         hasher.update_rayon(&rest);
-        // Hashes are compared in constant time.
-        if hasher.finalize() != blake3::Hash::from_bytes(tag) {
-            bail!(
-                "it was not made by your own `lind-wasm --precompile`, or was changed since; \
-                 precompile its .wasm again"
-            );
-        }
+        let is_whole = artifact.read(&mut [0])? == 0;
+        ensure!(is_whole && hasher.finalize() == field(HASH_AT), CHANGED);
         Ok(Opened {
             code: code.seal()?,
             rest,
@@ -271,6 +282,9 @@ mod tests {
             assert!(key.open(&artifact[..cut]).is_err(), "cut at {cut}");
         }
         assert!(key.open(&[&artifact[..], b"x"].concat()[..]).is_err());
+        // What is none ends before anything is read of what never ends.
+        let fake = [&artifact[..LENGTHS_AT], &[0xff; HEAD_LEN - LENGTHS_AT]].concat();
+        assert!(key.open(fake.chain(std::io::repeat(0))).is_err());
         for bit in 0..artifact.len() * 8 {
             let mut forged = artifact.clone();
             forged[bit / 8] ^= 1 << (bit % 8);

@@ -186,8 +186,7 @@ const MAX_SEGMENTS: usize = 10_000;
 pub fn normalise(wasm: &[u8], most: Size) -> anyhow::Result<Normalised> {
     ensure!(
         wasm.len() <= most.bytes,
-        "it has {} bytes, and a module may have {}",
-        wasm.len(),
+        "it has more bytes than the {} that a module may have",
         most.bytes
     );
     let facts = Facts::read(wasm, most)?;

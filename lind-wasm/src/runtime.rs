@@ -243,9 +243,15 @@ impl Runtime {
             let program = Program::open(&self.engine, &self.key, whole, self.strict);
             return program.map(Arc::new).map_err(LoadError::Program);
         }
-        file.read_to_end(&mut bytes).map_err(failed)?;
         let (engine, strict, limits) = (self.engine.clone(), self.strict, &self.ledger.limits);
         let most = Size::of_cage(limits);
+        // One byte more than it may have shows that it is too large.
+        let mut file = file.take(
+            (most.bytes as u64)
+                .saturating_add(1)
+                .saturating_sub(bytes.len() as u64),
+        );
+        file.read_to_end(&mut bytes).map_err(failed)?;
         compile::within(limits.compile_time(), &self.abandoned, move || {
             Program::compile(&engine, &bytes, strict, most)
         })?
