@@ -1,8 +1,8 @@
 //! Descriptors, sizes, and the life of a cage.
 
-use super::kernel::{self, File, Flock, int, pass, value};
+use super::kernel::{self, File, Flock, Inode, int, pass, value};
 use super::net;
-use super::open::{ATTEMPTS, EAGAIN_NAME, PathArg};
+use super::open::PathArg;
 use super::state;
 use super::state::{OpenFile, Opened, State, lock};
 use crypt_grate::locks;
@@ -135,14 +135,7 @@ pub fn ftruncate(call: &Call) -> Result<i32, Errno> {
 pub fn truncate(call: &Call) -> Result<i32, Errno> {
     let state = state();
     let len = u64::try_from(call.long(1)).map_err(|_| Errno(error::EINVAL))?;
-    let path = PathArg::take(call, 0, None, true)?;
-    for _ in 0..ATTEMPTS {
-        match truncate_named(state, &path, len) {
-            Err(EAGAIN_NAME) => {}
-            done => return done,
-        }
-    }
-    Err(Errno(error::EAGAIN))
+    PathArg::take(call, 0, None, true)?.settled(|path| truncate_named(state, path, len))
 }
 
 fn truncate_named(state: &State, path: &PathArg, len: u64) -> Result<i32, Errno> {
@@ -174,12 +167,12 @@ fn truncate_named(state: &State, path: &PathArg, len: u64) -> Result<i32, Errno>
             &[own.0.arg(), value(own.0.cage, len)],
         );
     }
-    truncate_sealed(state, own.0, len).map_err(|errno| path.error_of(own.0, errno))
+    truncate_sealed(state, own.0, stat.inode(), len).map_err(|errno| path.error_of(own.0, errno))
 }
 
-fn truncate_sealed(state: &State, fd: CageFd, len: u64) -> Result<i32, Errno> {
+fn truncate_sealed(state: &State, fd: CageFd, inode: Inode, len: u64) -> Result<i32, Errno> {
     let what = "truncate";
-    let file = state.file(fd.stat()?.inode());
+    let file = state.file(inode);
     let mut file = lock(&file);
     let storage = File::to_write(fd);
     let content = match file.identify(&storage, state.keys()) {

@@ -71,11 +71,33 @@ impl PathArg {
     /// The error of what was tried on a file that was opened by it. `keys rekey` leaves a damaged one when it
     /// puts another one in its place, and in between the name may have been opened.
     pub fn error_of(&self, opened: CageFd, errno: Errno) -> Errno {
+        if errno != EIO {
+            return errno;
+        }
         let inodes = [opened.stat(), self.stat()].map(|stat| stat.map(|stat| stat.inode()));
         match inodes {
-            [Ok(opened), Ok(named)] if errno == EIO && opened != named => EAGAIN_NAME,
+            [Ok(opened), Ok(named)] if opened != named => EAGAIN_NAME,
             _ => errno,
         }
+    }
+
+    /// Tries something until what the path names does not change in between.
+    ///
+    /// # Errors
+    /// Those of `attempt`; EAGAIN where it never ends.
+    pub fn settled<T>(
+        mut self,
+        mut attempt: impl FnMut(&Self) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        /// How often it is tried anew.
+        const ATTEMPTS: usize = 8;
+        for _ in 0..ATTEMPTS {
+            match attempt(&self) {
+                Err(EAGAIN_NAME) => self.look_up(),
+                done => return done,
+            }
+        }
+        Err(Errno(error::EAGAIN))
     }
 
     /// Opens it for the grate itself.
@@ -116,9 +138,6 @@ pub fn openat(call: &Call) -> Result<i32, Errno> {
     open_with(call, 1, Some(0))
 }
 
-/// How often it is tried anew when a name has come to mean something else in between.
-pub const ATTEMPTS: usize = 8;
-
 fn open_with(call: &Call, path_at: usize, directory: Option<usize>) -> Result<i32, Errno> {
     let flags_at = path_at + 1;
     let cage = call.cage_of(flags_at);
@@ -134,22 +153,17 @@ fn open_with(call: &Call, path_at: usize, directory: Option<usize>) -> Result<i3
         flags,
         mode: call.size(flags_at + 1),
     };
-    let mut path = PathArg::take(call, path_at, directory, follow)?;
-    for _ in 0..ATTEMPTS {
-        match opening.attempt(state(), &path) {
+    PathArg::take(call, path_at, directory, follow)?.settled(|path| {
+        match opening.attempt(state(), path) {
             // A symlink stands where none was a moment ago.
-            Err(Errno(error::ELOOP)) if follow && path.place.is_some() => {}
-            Err(EAGAIN_NAME) => {}
-            Ok(fd) => return Ok(fd.fd),
-            Err(errno) => return Err(errno),
+            Err(Errno(error::ELOOP)) if follow && path.place.is_some() => Err(EAGAIN_NAME),
+            opened => opened.map(|fd| fd.fd),
         }
-        path.look_up();
-    }
-    Err(Errno(error::EAGAIN))
+    })
 }
 
 /// That a name has come to mean something else. No call answers it.
-pub const EAGAIN_NAME: Errno = Errno(i32::MAX);
+const EAGAIN_NAME: Errno = Errno(i32::MAX);
 
 /// What a call that opens asks for.
 struct Opening {
