@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -68,9 +67,7 @@ pub fn all(options: &Rules) -> Result<RuleSet> {
             .context(name.clone())?;
     }
     if !options.secret_env.is_empty() {
-        let variables: Vec<_> = std::env::vars_os()
-            .map(|(name, value)| (name.into_vec(), value.into_vec()))
-            .collect();
+        let variables = redact::environment();
         rules
             .secret_env("environment", &options.secret_env, &variables)
             .context("--secret-env")?;

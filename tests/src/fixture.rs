@@ -85,6 +85,11 @@ pub struct Run<'a> {
     pub file_limit: Option<FileLimit>,
 }
 
+/// Parts of a command line, one after the other.
+pub fn words(parts: &[&[&str]]) -> Vec<String> {
+    parts.concat().into_iter().map(str::to_owned).collect()
+}
+
 /// The most that a file may hold, in blocks of 512 bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct FileLimit(pub u64);

@@ -30,7 +30,7 @@ pub use builtin::{Builtin, BuiltinPattern, Group, UnknownBuiltin};
 pub use encodings::{Encodings, UnknownEncoding};
 pub use engine::{Check, Found};
 pub use filter::Filter;
-pub use listed::{ListError, texts};
+pub use listed::{ListError, environment, texts};
 pub use rule_file::RuleFileError;
 pub use rules::{Builder, DEFAULT_MAX_HOLD, MASK, Pattern, Rule, RuleSet, Terms};
 pub use scope::{Place, Scope, ScopeError, path_glob};

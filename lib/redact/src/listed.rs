@@ -60,6 +60,13 @@ pub fn texts(bytes: &[u8]) -> Result<Vec<Vec<u8>>, ListError> {
     Ok(texts)
 }
 
+/// The variables of this process's environment, by name and value, as [`Builder::secret_env`] takes them.
+pub fn environment() -> Vec<(Vec<u8>, Vec<u8>)> {
+    std::env::vars_os()
+        .map(|(name, value)| (name.into_encoded_bytes(), value.into_encoded_bytes()))
+        .collect()
+}
+
 fn is_word(word: &[u8]) -> bool {
     !word.is_empty()
         && word

@@ -1,7 +1,7 @@
 //! crypt-grate: what lies on the disk, who may read it, and what happens to damaged files.
 
 use super::trial;
-use crate::fixture::{Fixture, Run, command, command_with_input, host_command, repository};
+use crate::fixture::{Fixture, Run, command, command_with_input, host_command, repository, words};
 use anyhow::Context;
 use libtest_mimic::Trial;
 use std::ffi::OsStr;
@@ -198,11 +198,7 @@ fn passphrases() -> anyhow::Result<()> {
     let run = |key: &str, program: &[&str], input: &[u8]| {
         let options = ["crypt-grate.cwasm", "--key", key, "--passphrase-fd", "0"];
         fixture.start(&Run {
-            args: [&options[..], program]
-                .concat()
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+            args: words(&[&options[..], program]),
             input,
             ..Run::default()
         })

@@ -2,7 +2,7 @@
 
 use super::crypt::python;
 use super::trial;
-use crate::fixture::{Fixture, Ran, Run, command, host_command, repository};
+use crate::fixture::{Fixture, Ran, Run, command, host_command, repository, words};
 use anyhow::{Context, ensure};
 use libtest_mimic::Trial;
 use std::fs;
@@ -386,11 +386,7 @@ fn environment(strict: bool) -> anyhow::Result<()> {
             options: ["--env", "MAIL_HOST=example.com", "--env", "MAIL_ON=1"]
                 .map(str::to_owned)
                 .to_vec(),
-            args: [&["write-filter-grate.cwasm"], options]
-                .concat()
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+            args: words(&[&["write-filter-grate.cwasm"], options]),
             input,
             ..Run::default()
         })

@@ -2,7 +2,7 @@
 //! again and again, it loses no transaction that it had committed.
 
 use super::{kills, trial};
-use crate::fixture::{Fixture, KILLED, Ran, Run, command, host_command};
+use crate::fixture::{Fixture, KILLED, Ran, Run, command, host_command, words};
 use crate::sqlite;
 use anyhow::Context;
 use libtest_mimic::Trial;
@@ -83,11 +83,7 @@ impl Place {
 
     fn run(&self, args: &[&str], kill_after: Option<Duration>) -> anyhow::Result<Ran> {
         self.fixture.start(&Run {
-            args: [self.grates, &[PROGRAM], args]
-                .concat()
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+            args: words(&[self.grates, &[PROGRAM], args]),
             kill_after,
             ..Run::default()
         })

@@ -1,7 +1,7 @@
 //! Grates over grates.
 
 use super::trial;
-use crate::fixture::{Fixture, Run};
+use crate::fixture::{Fixture, Run, words};
 use libtest_mimic::Trial;
 use std::fs;
 
@@ -62,11 +62,7 @@ fn order(strict: bool) -> anyhow::Result<()> {
     let start = |stack: &[&[&str]], program: &[&str], input: &[u8]| {
         fixture.start(&Run {
             strict,
-            args: [&stack.concat()[..], program]
-                .concat()
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+            args: words(&[&stack.concat(), program]),
             input,
             ..Run::default()
         })
@@ -126,11 +122,7 @@ fn both(grates: &[&str], strict: bool) -> anyhow::Result<()> {
     let start = |program: &[&str], input: &[u8]| {
         fixture.start(&Run {
             strict,
-            args: [grates, program]
-                .concat()
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+            args: words(&[grates, program]),
             input,
             ..Run::default()
         })

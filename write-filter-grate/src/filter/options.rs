@@ -199,9 +199,7 @@ impl Options {
                 .map_err(|error| format!("{path}: {error}"))?;
         }
         if !self.secret_env.is_empty() {
-            let variables: Vec<_> = std::env::vars_os()
-                .map(|(name, value)| (name.into_encoded_bytes(), value.into_encoded_bytes()))
-                .collect();
+            let variables = redact::environment();
             rules
                 .secret_env("environment", &self.secret_env, &variables)
                 .map_err(|error| format!("--secret-env {error}"))?;
