@@ -220,7 +220,7 @@ impl<A: Aead> Salvage<A> {
         let end = disk.size().map_err(Failure::Disk)?;
         loop {
             if let Next::Record(record, len, mac) = self.volume.next_record(disk, &mut ahead)? {
-                self.keep(disk, &record, true)?;
+                self.keep(disk, &record)?;
                 self.volume.apply(&record, len, mac)?;
                 continue;
             }
@@ -228,19 +228,22 @@ impl<A: Aead> Salvage<A> {
             let at = self.volume.log.at;
             let most = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
             let bytes = ahead.get(disk, at, most.min(MAX_RECORD_LEN))?;
-            let record = bytes
-                .first_chunk()
-                .and_then(Start::parse)
+            let start = bytes.first_chunk().and_then(Start::parse);
+            let record = start
                 .and_then(|start| bytes.get(..start.len - MAC_LEN))
                 .and_then(|bytes| Record::parse(bytes, self.volume.layout()));
             let was_written = match &record {
-                Some(record) => self.keep(disk, record, false)?,
+                Some(record) => self.keep(disk, record)?,
                 None => false,
             };
             self.is_doubtful |= was_written;
-            self.run += 1;
             if !self.skip(disk, at, &mut ahead)? {
                 return Ok(!was_written);
+            }
+            // The next one may tell that it follows that one, which then is what it was.
+            let behind = start.map(|start| at + start.len as u64);
+            if record.is_none() || behind != Some(self.volume.log.at) {
+                self.run += 1;
             }
             self.is_doubtful = true;
         }
@@ -280,14 +283,8 @@ impl<A: Aead> Salvage<A> {
         Ok(false)
     }
 
-    /// Keeps where a record has chunks, as far as they are authentic. Answers whether any are. Where something
-    /// was appended to is known of authentic records alone.
-    fn keep<D: Disk + ?Sized>(
-        &mut self,
-        disk: &D,
-        record: &Record,
-        is_authentic: bool,
-    ) -> Result<bool, Error> {
+    /// Keeps where a record has chunks, as far as they are authentic. Answers whether any are.
+    fn keep<D: Disk + ?Sized>(&mut self, disk: &D, record: &Record) -> Result<bool, Error> {
         let layout = *self.layout();
         let mut payload = self.volume.log.at + record.head_len() as u64;
         let mut has_any = false;
@@ -296,14 +293,12 @@ impl<A: Aead> Salvage<A> {
                 let mut sealed = vec![0; len + OVERHEAD];
                 if read_full(disk, &mut sealed, payload).is_ok() && self.opens(index, &sealed) {
                     has_any = true;
-                    if is_authentic || part.start == 0 {
-                        self.versions.entry(index).or_default().push(Piece {
-                            place: payload,
-                            start: part.start,
-                            len,
-                            run: self.run,
-                        });
-                    }
+                    self.versions.entry(index).or_default().push(Piece {
+                        place: payload,
+                        start: part.start,
+                        len,
+                        run: self.run,
+                    });
                 } else {
                     self.run += 1;
                 }
