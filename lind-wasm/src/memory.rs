@@ -383,6 +383,23 @@ impl GuestMemory {
         Ok(u64::from_le(value))
     }
 
+    /// Puts `new` where an aligned `u32` is `old`, as an atomic instruction does. Whether it was.
+    ///
+    /// # Errors
+    /// As [`GuestMemory::load_u32`].
+    pub fn exchange_u32(&self, addr: u64, old: u32, new: u32) -> Result<bool, Errno> {
+        let pinned = self.pin();
+        let at = self.pinned_host(&pinned, addr, 4, Prot::READ | Prot::WRITE)?;
+        if !(at as usize).is_multiple_of(4) {
+            return Err(Errno::FAULT);
+        }
+        // SAFETY: as in `load_u32`; the bytes are writable, too.
+        let word = unsafe { AtomicU32::from_ptr(at.cast()) };
+        let swapped =
+            word.compare_exchange(old.to_le(), new.to_le(), Ordering::SeqCst, Ordering::SeqCst);
+        Ok(swapped.is_ok())
+    }
+
     /// `memory.grow` of a program that grows its memory by itself: the number of wasm pages before.
     ///
     /// # Errors

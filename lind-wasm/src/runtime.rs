@@ -170,17 +170,24 @@ impl Runtime {
         Ok((cage, image))
     }
 
-    /// Makes a cage and lists it.
+    /// A number that no cage and no thread of the run has or had.
     ///
     /// # Errors
-    /// `EAGAIN` when all ids are used up.
-    pub fn enrol(&self, with: Inheritance) -> Result<Arc<Cage>, Errno> {
-        let id = self
-            .next_id
+    /// `EAGAIN` when all are used up.
+    pub fn new_id(&self) -> Result<u32, Errno> {
+        self.next_id
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| {
                 (id < i32::MAX as u32).then_some(id + 1)
             })
-            .map_err(|_| Errno::AGAIN)?;
+            .map_err(|_| Errno::AGAIN)
+    }
+
+    /// Makes a cage and lists it.
+    ///
+    /// # Errors
+    /// As [`Runtime::new_id`].
+    pub fn enrol(&self, with: Inheritance) -> Result<Arc<Cage>, Errno> {
+        let id = self.new_id()?;
         let cage = Arc::new(Cage::new(id, with));
         self.cages
             .write()
@@ -198,9 +205,11 @@ impl Runtime {
             .cloned()
     }
 
-    /// How many cages the run may have.
-    pub fn most_cages(&self) -> usize {
-        usize::try_from(self.ledger.limits.max_cages).unwrap_or(usize::MAX)
+    /// How many threads the cages of the run may have.
+    pub fn most_threads(&self) -> usize {
+        let limits = &self.ledger.limits;
+        let most = limits.max_cages.saturating_add(limits.max_run_threads);
+        usize::try_from(most).unwrap_or(usize::MAX)
     }
 
     /// Whether `maker` made the living cage `id`, directly or not.
@@ -291,13 +300,9 @@ impl Runtime {
     /// Ends a cage from outside. It may be in the middle of anything.
     pub fn kill(self: &Arc<Self>, cage: &Arc<Cage>, status: WaitStatus) {
         cage.condemn(status);
-        self.engine.increment_epoch();
-        self.family.wake();
-        if let Ok(image) = cage.image() {
-            image.parking.rouse();
-        }
-        cage.kick();
-        if cage.is_on_own_thread() {
+        self.stir(cage);
+        cage.crew.kick();
+        if cage.crew.is_calling_thread() {
             return; // It ends when this call returns.
         }
         let (rt, cage) = (self.clone(), cage.clone());
@@ -306,12 +311,22 @@ impl Runtime {
             // A kick is lost when it comes just before the thread enters the kernel: repeat it.
             while !cage.has_ended() && started.elapsed() < LAST_RITES {
                 std::thread::sleep(Duration::from_millis(5));
-                cage.kick();
+                cage.crew.kick();
             }
             rt.end(&cage, status);
         });
         if let Err(error) = nurse {
             self.complain(format_args!("cannot start a thread to end a cage: {error}"));
+        }
+    }
+
+    /// Makes the threads of a cage look whether they may go on, where they run or wait in the
+    /// runtime.
+    pub fn stir(&self, cage: &Cage) {
+        self.engine.increment_epoch();
+        self.family.wake();
+        if let Ok(image) = cage.image() {
+            image.parking.rouse();
         }
     }
 
@@ -327,7 +342,7 @@ impl Runtime {
             while image.is_serving() && started.elapsed() < LAST_RITES {
                 let cages = rt.cages.read().unwrap_or_else(|e| e.into_inner());
                 let callers = cages.values().filter(|cage| cage.handlers.leads_to(grate));
-                callers.for_each(|cage| cage.kick());
+                callers.for_each(|cage| cage.crew.kick());
                 drop(cages);
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -352,7 +367,7 @@ impl Runtime {
             self.release_callers(cage.id, &image);
         }
         // A fork that it was at comes to nothing.
-        drop(cage.take_pending());
+        cage.crew.drop_pending();
         // Who waits for the cage may look at the other end of a pipe next.
         cage.fds().clear();
         cage.handlers.clear();

@@ -6,12 +6,13 @@ use crate::limits::Tables;
 use crate::module::{MEMORY_FIELD, MEMORY_MODULE, START};
 use crate::program::Kind;
 use crate::runtime::Runtime;
+use crate::threads::{Recruit, Task};
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use wasmtime::{
     AsContextMut, Global, Instance, InstancePre, Linker, Store, TypedFunc, UpdateDeadline,
-    WasmParams,
+    WasmParams, WasmResults,
 };
 
 /// What an instance carries along.
@@ -24,12 +25,12 @@ pub struct HostState {
     pub linkers: Arc<Linkers>,
     /// Its program and memory.
     pub image: Arc<Image>,
-    /// The instance that runs `_start`, not a worker.
-    pub main: bool,
+    /// The thread of the cage whose instance it is; `None` for a worker.
+    pub task: Option<Arc<Task>>,
     /// How to fork, if the program can.
     pub asyncify: Option<Asyncify>,
-    /// A fork under way: the stack is being saved. The child, and the parent's result.
-    pub unwinding: Option<(Unborn, i32)>,
+    /// A fork under way: the stack is being saved. What it makes, and the caller's result.
+    pub unwinding: Option<(Split, i32)>,
     /// One of the functions of [`Asyncify`] is running.
     in_asyncify: bool,
     /// The result that the interrupted call gives once the stack is back.
@@ -43,13 +44,13 @@ pub struct HostState {
 }
 
 impl HostState {
-    /// State of a main instance or of a worker.
+    /// State of a thread's own instance or of a worker.
     pub fn new(
         rt: Arc<Runtime>,
         linkers: Arc<Linkers>,
         cage: Arc<Cage>,
         image: Arc<Image>,
-        main: bool,
+        task: Option<Arc<Task>>,
     ) -> Self {
         Self {
             tables: Tables::new(&cage.account),
@@ -57,7 +58,7 @@ impl HostState {
             linkers,
             cage,
             image,
-            main,
+            task,
             asyncify: None,
             unwinding: None,
             in_asyncify: false,
@@ -67,11 +68,15 @@ impl HostState {
         }
     }
 
-    /// Why the instance must stop, if it must: its cage was condemned, or it is a worker of an image
-    /// that serves no more.
+    /// Why the instance must stop, if it must: its cage was condemned, its thread is to leave, or
+    /// it is a worker of an image that serves no more.
     pub fn doomed(&self) -> Option<Stop> {
-        if !self.main && !self.image.service().is_up() {
-            return Some(Stop::Exit(WaitStatus::TRAPPED));
+        match &self.task {
+            None if !self.image.service().is_up() => {
+                return Some(Stop::Exit(WaitStatus::TRAPPED));
+            }
+            Some(task) if task.is_dismissed() => return Some(Stop::Leave(0)),
+            _ => {}
         }
         self.cage.doom().map(Stop::Exit)
     }
@@ -103,6 +108,17 @@ pub struct Asyncify {
     pub stack_pointer: Global,
     /// Lowest address of the stack: the unused part above it takes what is saved.
     pub stack_low: u32,
+    /// The first address above the stack.
+    pub stack_high: u32,
+}
+
+/// What a saved stack is for.
+#[derive(Debug)]
+pub enum Split {
+    /// A cage more.
+    Cage(Unborn),
+    /// A thread more.
+    Thread(Recruit),
 }
 
 impl Asyncify {
@@ -110,11 +126,11 @@ impl Asyncify {
     ///
     /// # Errors
     /// What ends it. A system call does: it belongs to none of them.
-    pub fn call<P: WasmParams>(
+    pub fn call<P: WasmParams, R: WasmResults>(
         mut store: impl AsContextMut<Data = HostState>,
-        function: &TypedFunc<P, ()>,
+        function: &TypedFunc<P, R>,
         params: P,
-    ) -> wasmtime::Result<()> {
+    ) -> wasmtime::Result<R> {
         store.as_context_mut().data_mut().in_asyncify = true;
         let called = function.call(&mut store, params);
         store.as_context_mut().data_mut().in_asyncify = false;
@@ -125,8 +141,10 @@ impl Asyncify {
 /// Why an instance stops for good. Travels as a trap, so no code of the program runs any more.
 #[derive(Debug)]
 pub enum Stop {
-    /// It has ended.
+    /// Its cage has ended.
     Exit(WaitStatus),
+    /// Its thread has, with that exit code.
+    Leave(i32),
     /// Another program takes its place.
     Exec(Box<NewImage>),
     /// It asked for its own end, with a message (`debug-panic`).
@@ -140,6 +158,7 @@ impl fmt::Display for Stop {
                 0 => f.write_str("exit"),
                 signal => write!(f, "killed by signal {signal}"),
             },
+            Stop::Leave(_) => f.write_str("end of a thread"),
             Stop::Exec(_) => f.write_str("exec"),
             Stop::Panicked => f.write_str("the program panicked"),
         }

@@ -1,11 +1,11 @@
 //! A system call of an instance: through 3i, and what it leaves to do.
 
-use crate::cage::{Cage, Pending, Unborn};
+use crate::cage::{Cage, Pending};
 use crate::request::{Arg, Request, UNUSED};
 use crate::runtime::Runtime;
-use crate::state::{Asyncify, HostState, Stop};
+use crate::state::{Asyncify, HostState, Split, Stop};
 use crate::threei;
-use calls::WRITE;
+use calls::{EXIT, EXIT_GROUP, WRITE};
 use std::sync::Arc;
 use wasmtime::{Caller, Val};
 
@@ -13,35 +13,54 @@ use wasmtime::{Caller, Val};
 ///
 /// # Errors
 /// A [`Stop`] when the instance must not go on.
-pub fn system_call(caller: &mut Caller<'_, HostState>, request: Request) -> wasmtime::Result<i32> {
+pub fn system_call(
+    caller: &mut Caller<'_, HostState>,
+    mut request: Request,
+) -> wasmtime::Result<i32> {
     let state = caller.data();
     let (rt, cage) = (&state.rt, &state.cage);
-    if state.main {
-        cage.enter_call(request.nr);
+    let Some(task) = &state.task else {
+        let result = threei::dispatch(rt, cage, request);
+        return state.doomed().map_or(Ok(result), |stop| Err(stop.into()));
+    };
+    // The end of the last thread is that of the cage, and its grates are to see it so.
+    let leaves = request.nr == EXIT;
+    if leaves && cage.crew.is_last_to_leave(task) {
+        request.nr = EXIT_GROUP;
     }
+    task.enter_call(request.nr);
     let result = threei::dispatch(rt, cage, request);
-    if state.main && !cage.needs_attention() {
+    if !task.needs_attention() {
+        if leaves {
+            cage.crew.stays(task);
+        }
         return Ok(result);
     }
     if let Some(stop) = state.doomed() {
         return Err(stop.into());
     }
-    if !state.main {
-        return Ok(result);
+    if let Some(line) = task.take_said() {
+        tell(rt, cage, line);
     }
-    deliver(rt, cage);
-    match cage.take_pending() {
+    let pending = task.take_pending(|| cage.doom().is_some());
+    if leaves && !matches!(pending, Some(Pending::Leave(_) | Pending::Exit(_))) {
+        cage.crew.stays(task);
+    }
+    match pending {
         None => Ok(result),
         Some(Pending::Exit(status)) => Err(Stop::Exit(status).into()),
+        Some(Pending::Leave(code)) => Err(Stop::Leave(code).into()),
         Some(Pending::Exec(new)) => Err(Stop::Exec(new).into()),
-        Some(Pending::Fork(child)) => unwind(caller, child, result),
+        Some(Pending::Fork(child)) => unwind(caller, Split::Cage(child), result),
+        Some(Pending::Thread(recruit)) => unwind(caller, Split::Thread(recruit), result),
     }
 }
 
-/// Writes what is to be said about a cage to its standard error, through 3i.
-pub fn deliver(rt: &Arc<Runtime>, cage: &Arc<Cage>) {
+/// Writes a line about a cage to its standard error, through 3i: what a program chose to have said
+/// goes out past no grate.
+pub fn tell(rt: &Arc<Runtime>, cage: &Arc<Cage>, mut line: String) {
     const STANDARD_ERROR: u64 = 2;
-    let (Some(mut line), Ok(image)) = (cage.take_said(), cage.image()) else {
+    let Ok(image) = cage.image() else {
         return;
     };
     line.push('\n');
@@ -62,15 +81,15 @@ pub fn deliver(rt: &Arc<Runtime>, cage: &Arc<Cage>) {
     });
 }
 
-/// Begins to save the stack for a fork; the instance returns out of `_start` next.
-fn unwind(caller: &mut Caller<'_, HostState>, child: Unborn, result: i32) -> wasmtime::Result<i32> {
-    // A grate may name another number than the child's to the parent, but can't fail the call.
-    let result = if result > 0 {
-        result
-    } else {
-        child.cage().id.pid()
+/// Begins to save the stack for what a `clone` makes; the instance returns out of `_start` next.
+fn unwind(caller: &mut Caller<'_, HostState>, made: Split, result: i32) -> wasmtime::Result<i32> {
+    // A grate may name another number than that of what is made, but can't fail the call.
+    let result = match &made {
+        _ if result > 0 => result,
+        Split::Cage(child) => child.child().pid(),
+        Split::Thread(recruit) => recruit.task().number(),
     };
-    caller.data_mut().unwinding = Some((child, result));
+    caller.data_mut().unwinding = Some((made, result));
     let asyncify = caller
         .data()
         .asyncify

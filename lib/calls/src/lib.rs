@@ -83,6 +83,8 @@ impl Entry {
 
 /// Writes to a descriptor.
 pub const WRITE: u32 = 1;
+/// Closes a descriptor.
+pub const CLOSE: u32 = 3;
 /// Forks.
 pub const CLONE: u32 = 56;
 /// Replaces the program.

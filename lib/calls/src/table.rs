@@ -103,10 +103,12 @@ macro_rules! table {
             137 statfs(Path, Struct(Out, Statfs)) -> Number, Both;
             138 fstatfs(Fd, Struct(Out, Statfs)) -> Number, Both;
             170 gethostname(BytesOut, Size) -> Number, Both;
+            186 gettid() -> Number, Ours;
             188 setxattr(Path, Text, BytesIn, Size, Bits) -> Number, Lind;
             194 listxattr(Path, BytesOut, Size) -> Count, Lind;
             202 futex(Struct(InOut, Word), Bits, Int, Struct(In, Time), Struct(InOut, Word), Int) -> Number, Both;
             213 epoll_create(Int) -> Fd, Both;
+            218 set_tid_address(Address) -> Number, Ours;
             221 fadvise64(Fd, Offset, Offset, Int) -> Number, Ours;
             228 clock_gettime(Clock, Struct(Out, Time)) -> Number, Both;
             229 clock_getres(Clock, Struct(Out, Time)) -> Number, Ours;

@@ -8,6 +8,7 @@ mod epoll;
 mod fast;
 mod fds;
 mod files;
+mod futex;
 mod io;
 mod kept;
 mod lookup;
@@ -21,6 +22,7 @@ mod record_aead;
 mod sockets;
 #[cfg(test)]
 pub(crate) mod testing;
+mod threads;
 mod time;
 
 use crate::cage::{Cage, CageId};
@@ -50,6 +52,7 @@ const FAMILIES: &[&[Entry]] = &[
     epoll::CALLS,
     fds::CALLS,
     files::CALLS,
+    futex::CALLS,
     io::CALLS,
     kept::CALLS,
     memory::CALLS,
@@ -59,6 +62,7 @@ const FAMILIES: &[&[Entry]] = &[
     poll::CALLS,
     process::CALLS,
     sockets::CALLS,
+    threads::CALLS,
     time::CALLS,
 ];
 

@@ -53,7 +53,7 @@ fn give_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, program: Arc<Program>) -> Arc
     let image = rt.make_image(cage, new).unwrap();
     let linkers = crate::host::linkers(&rt.engine).unwrap();
     let (run, imports) = (rt.clone(), linkers.clone());
-    let state = HostState::new(run, imports, cage.clone(), image.clone(), true);
+    let state = HostState::new(run, imports, cage.clone(), image.clone(), None);
     let store = new_store(state);
     let template = linkers.template(&store, &image).unwrap();
     image.staff(Box::new(Workers::new(store.data(), template)));
