@@ -9,6 +9,7 @@
 
 #![no_std]
 #![cfg(target_family = "wasm")]
+#![feature(asm_experimental_arch)]
 #![feature(thread_local)]
 // The loops of `memcmp` and its kin must not be turned into calls of themselves.
 #![no_builtins]
