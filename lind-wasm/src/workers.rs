@@ -11,7 +11,7 @@ use crate::state::{HostState, Linkers, instantiate, new_store};
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
-use wasmtime::{Global, Instance, InstancePre, Store, TypedFunc, Val};
+use wasmtime::{Instance, InstancePre, Store, TypedFunc, Val};
 
 /// Stack of a worker in the grate's memory, in bytes: a quarter of Lind's, so that there is room for
 /// as many as there can be cages.
@@ -24,8 +24,6 @@ const SPARE_WORKERS: usize = 64;
 struct Worker {
     store: Store<HostState>,
     entry: TypedFunc<EntryParams, i32>,
-    stack_pointer: Option<Global>,
-    stack_top: i32,
 }
 
 /// Handler, grate, then six arguments with their cages.
@@ -166,14 +164,13 @@ impl Worker {
                 Backing::WorkerStack,
             )
             .map_err(|errno| wasmtime::Error::msg(format!("no room for its stack: {errno}")))?;
-        let stack_pointer = instance.get_global(&mut store, "__stack_pointer");
-        let stack_top = (stack + WORKER_STACK) as i32;
-        let mut worker = Self {
-            store,
-            entry,
-            stack_pointer,
-            stack_top,
-        };
+        // Once is enough: a handler that returns leaves it as it was, and one that does not ends
+        // the worker.
+        if let Some(stack_pointer) = instance.get_global(&mut store, "__stack_pointer") {
+            let top = (stack + WORKER_STACK) as i32;
+            stack_pointer.set(&mut store, Val::I32(top))?;
+        }
+        let mut worker = Self { store, entry };
         if !strict {
             worker.init_tls(&instance, stack)?;
         }
@@ -193,9 +190,6 @@ impl Worker {
     }
 
     fn run(&mut self, grate: CageId, handler: u64, a: &[Arg; 6]) -> wasmtime::Result<i32> {
-        if let Some(stack_pointer) = self.stack_pointer {
-            stack_pointer.set(&mut self.store, Val::I32(self.stack_top))?;
-        }
         let v = |i: usize| a[i].value as i64;
         let c = |i: usize| a[i].cage as i64;
         let params = (
