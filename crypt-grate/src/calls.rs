@@ -163,7 +163,7 @@ pub const GROUPS: &[Group<Decision>] = {
         group(
             Track,
             "closes descriptors",
-            &["execve", "exit", "exit_group"],
+            &["execve", "exit_group"],
         ),
         group(Track, "a cage is gone for good", &["wait4"]),
         group(
@@ -239,11 +239,18 @@ pub const GROUPS: &[Group<Decision>] = {
                 "getegid",
                 "getppid",
                 "getpgid",
+                "gettid",
+                "set_tid_address",
                 "clock_gettime",
                 "clock_getres",
                 "mkdirat",
                 "getrandom",
             ],
+        ),
+        group(
+            Pass,
+            "ends a thread, which has nothing of its own; the last one's end is exit_group",
+            &["exit"],
         ),
         group(Pass, "no byte goes out by it", &["bind", "listen"]),
         group(Pass, "UNIX sockets stay among programs", &["socketpair"]),

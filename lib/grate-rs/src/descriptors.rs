@@ -6,9 +6,10 @@
 //! cage's grate):
 //!
 //! - A number is held while a call is judged and carried out ([`Descriptors::hold`]), and what is
-//!   held is neither closed nor replaced: that is EBUSY.
-//! - A number that is being closed or replaced can't be held (EBUSY), and what was known of it is
-//!   known no more when that is done. A new descriptor is not known until it is noted; who meets
+//!   held is neither closed nor replaced: who wants to waits until it is free, and gets EBUSY where
+//!   that takes long, as with a call that waits for a peer.
+//! - A number that is being closed or replaced can't be held (as before), and what was known of it
+//!   is known no more when that is done. A new descriptor is not known until it is noted; who meets
 //!   it before has to find out what it is.
 //! - What is known of a cage is forgotten when it is gone, or when it has said that it will end;
 //!   but then no call on its descriptors is served any more, whatever comes of the end.
@@ -19,6 +20,7 @@ use crate::{Call, Errno, is_thread_clone};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 const EBUSY: Errno = Errno(error::EBUSY);
 const ESRCH: Errno = Errno(error::ESRCH);
@@ -169,6 +171,23 @@ impl<T> Table<T> {
     }
 }
 
+/// Tries something that others are in the way of, for some 50 ms.
+fn patiently<T>(mut attempt: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+    const YIELDS: u32 = 16;
+    const NAPS: u32 = 50;
+    let mut tries = 0;
+    loop {
+        match attempt() {
+            Err(EBUSY) if tries < YIELDS => std::thread::yield_now(),
+            Err(EBUSY) if tries < YIELDS + NAPS => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            other => return other,
+        }
+        tries += 1;
+    }
+}
+
 /// What becomes of a number when a change of it is over.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum After {
@@ -202,6 +221,10 @@ impl<T: Clone> Descriptors<T> {
     /// # Errors
     /// EBUSY while it is being closed or replaced; ESRCH where its cage is ending.
     pub fn hold(&self, fd: CageFd) -> Result<Held<'_, T>, Errno> {
+        patiently(|| self.try_hold(fd))
+    }
+
+    fn try_hold(&self, fd: CageFd) -> Result<Held<'_, T>, Errno> {
         let held = |slot: &Slot<T>| {
             if slot.pin.is_changing() {
                 return Err(EBUSY);
@@ -306,7 +329,7 @@ impl<T: Clone> Descriptors<T> {
         act: impl FnOnce() -> Result<i32, Errno>,
         after: impl Fn(CageFd, Result<i32, Errno>) -> After,
     ) -> Result<i32, Errno> {
-        let pins = self.begin(fds)?;
+        let pins = patiently(|| self.begin(fds))?;
         let result = act();
         // Asked before the lock is taken: it may take a call.
         let settled: Vec<_> = pins
@@ -466,17 +489,21 @@ impl<T: Clone> Descriptors<T> {
         }
     }
 
-    /// execve: descriptors marked so are closed.
+    /// execve: descriptors marked so are closed. Others are left alone where somebody is using
+    /// them: a thread that waits for a peer is no reason not to become another program.
     ///
     /// # Errors
     /// As execve(2).
     pub fn execve(&self, call: &Call) -> Result<i32, Errno> {
         let cage = call.cage_of(0);
-        let all: Vec<CageFd> = {
+        let all: Vec<(CageFd, bool)> = {
             let table = self.read();
-            let of_cage = table.slots.keys().filter(|fd| fd.cage == cage);
-            of_cage.copied().collect()
+            let of_cage = table.slots.iter().filter(|(fd, _)| fd.cage == cage);
+            of_cage.map(|(fd, slot)| (*fd, slot.pin.is_held())).collect()
         };
+        let closed = |fd| descriptor_flags(fd).is_ok_and(|flags| flags & fs::FD_CLOEXEC != 0);
+        let all = all.into_iter().filter(|&(fd, held)| !held || closed(fd));
+        let all: Vec<CageFd> = all.map(|(fd, _)| fd).collect();
         let act = || call.forward(cage);
         self.change(&all, act, |fd, result| match result {
             Ok(_) if descriptor_flags(fd).is_err() => After::Gone,
@@ -484,7 +511,7 @@ impl<T: Clone> Descriptors<T> {
         })
     }
 
-    /// exit and exit_group. The cage is served no more from here on.
+    /// exit_group. The cage is served no more from here on.
     ///
     /// # Errors
     /// None in practice.
