@@ -332,20 +332,22 @@ fn closing(path: &str) -> Done {
         let (mut tries, mut hits) = (0u32, 0u32);
         while !is_over.load(Ordering::SeqCst) {
             let place = index * 5000;
-            let done = if tries % 2 == 0 {
-                pwrite(fd, &bytes, place)
+            if tries % 2 == 0 {
+                match pwrite(fd, &bytes, place) {
+                    Ok(5000) => hits += 1,
+                    Err(EBADF) => {}
+                    other => return Err(format!("write {tries}: {other:?}")),
+                }
             } else {
-                pread(fd, &mut got, place)
-            };
-            match done {
-                Ok(5000) => hits += 1,
-                // Nothing has been written there yet.
-                Ok(count) if tries % 2 == 1 && hits == 0 && count < 5000 => {}
-                Err(EBADF) => {}
-                other => return Err(format!("call {tries}: {other:?}")),
-            }
-            if tries % 2 == 1 && hits > 1 && got.iter().any(|&byte| byte != index as u8) {
-                return Err("another's bytes".to_owned());
+                match pread(fd, &mut got, place) {
+                    Ok(5000) if hits > 0 && got != bytes => {
+                        return Err("another's bytes".to_owned());
+                    }
+                    Ok(5000) | Err(EBADF) => {}
+                    // Nothing has been written there yet.
+                    Ok(count) if hits == 0 && count < 5000 => {}
+                    other => return Err(format!("read {tries}: {other:?}")),
+                }
             }
             tries += 1;
         }
