@@ -160,11 +160,7 @@ pub const GROUPS: &[Group<Decision>] = {
             "the child shares descriptors and offsets",
             &["clone"],
         ),
-        group(
-            Track,
-            "closes descriptors",
-            &["execve", "exit_group"],
-        ),
+        group(Track, "closes descriptors", &["execve", "exit_group"]),
         group(Track, "a cage is gone for good", &["wait4"]),
         group(
             Track,

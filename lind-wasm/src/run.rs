@@ -320,10 +320,10 @@ fn returned_from_start(
         );
     }
     // In a thread that is nothing but a copy of the stack of who made it.
-    let nr = if is_thread && !cage.crew.is_last_to_leave(task) {
-        EXIT
-    } else {
-        EXIT_GROUP
+    let (nr, code) = match cage.crew.is_last_to_leave(task, code) {
+        None if is_thread => (EXIT, code),
+        Some(last) if is_thread => (EXIT_GROUP, last),
+        _ => (EXIT_GROUP, code),
     };
     own_call(rt, cage, task, nr, code as u64);
     match task.take_pending(|| true) {

@@ -25,8 +25,9 @@ pub fn system_call(
     };
     // The end of the last thread is that of the cage, and its grates are to see it so.
     let leaves = request.nr == EXIT;
-    if leaves && cage.crew.is_last_to_leave(task) {
+    if leaves && let Some(code) = cage.crew.is_last_to_leave(task, request.args[0].value as i32) {
         request.nr = EXIT_GROUP;
+        request.args[0].value = i64::from(code) as u64;
     }
     task.enter_call(request.nr);
     let result = threei::dispatch(rt, cage, request);

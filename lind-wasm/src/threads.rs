@@ -298,8 +298,8 @@ struct Members {
     tasks: Vec<Arc<Task>>,
     /// How the cage ends, once one has ended it.
     end: Option<WaitStatus>,
-    /// How it ends else: as its first thread did.
-    first: Option<WaitStatus>,
+    /// How it ends else: the code that its first thread ended with.
+    first: Option<i32>,
     /// One of them is to be the only one: it takes no others.
     closed: bool,
 }
@@ -350,7 +350,7 @@ impl Crew {
         match departure {
             Departure::Whole(status) => members.end = members.end.or(Some(status)),
             Departure::Alone(code) if task.number() == self.cage.pid() => {
-                members.first = Some(WaitStatus::exited(code));
+                members.first = Some(code);
             }
             Departure::Alone(_) => {}
         }
@@ -359,26 +359,33 @@ impl Crew {
             Some(status) if members.tasks.is_empty() => Rest::Nobody(status),
             Some(status) => Rest::Condemned(status),
             None if members.tasks.is_empty() => {
-                Rest::Nobody(members.first.unwrap_or(WaitStatus::exited(0)))
+                Rest::Nobody(WaitStatus::exited(members.first.unwrap_or(0)))
             }
             None => Rest::Others,
         }
     }
 
-    /// Notes that a thread calls `exit`. Whether its end is that of the cage, since all others are
-    /// about to end too.
-    pub fn is_last_to_leave(&self, task: &Arc<Task>) -> bool {
-        let members = lock(&self.members);
+    /// Notes that a thread calls `exit` with that code. Where its end is that of the cage, since all
+    /// others are about to end too, it is the answer how the cage ends: as its first thread did.
+    pub fn is_last_to_leave(&self, task: &Arc<Task>, code: i32) -> Option<i32> {
+        let mut members = lock(&self.members);
         task.leaving.store(true, Ordering::Relaxed);
-        members
-            .others(task)
+        if task.number() == self.cage.pid() {
+            members.first = Some(code);
+        }
+        let mut others = members.others(task);
+        others
             .all(|other| other.leaving.load(Ordering::Relaxed))
+            .then(|| members.first.unwrap_or(code))
     }
 
     /// Notes that the call of `exit` was not its end.
     pub fn stays(&self, task: &Task) {
-        let _members = lock(&self.members);
+        let mut members = lock(&self.members);
         task.leaving.store(false, Ordering::Relaxed);
+        if task.number() == self.cage.pid() {
+            members.first = None;
+        }
     }
 
     /// Whether the calling thread is all of it.

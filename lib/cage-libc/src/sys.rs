@@ -349,6 +349,14 @@ pub(crate) fn leave(own: u64) -> ! {
     core::arch::wasm32::unreachable()
 }
 
+/// Ends this thread, whoever waits for it. The status is the program's where all others end so too
+/// and this is the first one.
+pub fn exit_thread(code: i32) -> ! {
+    // SAFETY: no address among the arguments.
+    let _ = unsafe { unwinding_syscall(nr::EXIT, &[code as i64 as u64, 0]) };
+    core::arch::wasm32::unreachable()
+}
+
 /// Lets another thread run.
 pub(crate) fn sched_yield() {
     // SAFETY: no arguments.

@@ -570,7 +570,9 @@ impl<T: Clone> Descriptors<T> {
         let all: Vec<(CageFd, bool)> = {
             let table = self.read();
             let of_cage = table.slots.iter().filter(|(fd, _)| fd.cage == cage);
-            of_cage.map(|(fd, slot)| (*fd, slot.pin.is_held())).collect()
+            of_cage
+                .map(|(fd, slot)| (*fd, slot.pin.is_held()))
+                .collect()
         };
         let closed = |fd| descriptor_flags(fd).is_ok_and(|flags| flags & fs::FD_CLOEXEC != 0);
         let all = all.into_iter().filter(|&(fd, held)| !held || closed(fd));

@@ -14,6 +14,7 @@ pub mod sealed_net;
 pub mod sockets;
 pub mod sqlite;
 pub mod stacks;
+pub mod threads;
 pub mod wasi;
 pub mod wire;
 
@@ -43,6 +44,7 @@ pub fn trials() -> Vec<Trial> {
         sockets::trials(),
         sqlite::trials(),
         stacks::trials(),
+        threads::trials(),
         wasi::trials(),
         wire::trials(),
     ]

@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         ["exec", program] => exec(program, false),
         ["exec-two", program] => exec(program, true),
         ["exit"] => exit_of_all(),
+        ["last"] => last_to_leave(),
         ["left"] => left_running(),
         ["trap"] => trap(),
         _ => Err("what?".to_owned()),
@@ -559,6 +560,21 @@ fn exit_of_all() -> Done {
     Err("it goes on".to_owned())
 }
 
+/// All threads end one by one, the first with a status, which is that of the program: the others
+/// do so when it has ended.
+fn last_to_leave() -> Done {
+    static HAS_ENDED: AtomicBool = AtomicBool::new(false);
+    for _ in 0..3 {
+        thread::spawn(|| {
+            while !HAS_ENDED.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+        });
+    }
+    HAS_ENDED.store(true, Ordering::SeqCst);
+    sys::exit_thread(7)
+}
+
 /// The first thread returns from `main` while others run.
 fn left_running() -> Done {
     for _ in 0..3 {
@@ -572,14 +588,14 @@ fn left_running() -> Done {
     Ok(())
 }
 
-/// A thread panics where nobody catches it, which ends the program.
+/// A trap in one thread ends the program.
 fn trap() -> Done {
     thread::spawn(|| {
         loop {
             std::hint::spin_loop();
         }
     });
-    let one = thread::spawn(|| panic!("as planned"));
+    let one = thread::spawn(|| std::process::abort());
     let _ = one.join();
     Err("it goes on".to_owned())
 }
