@@ -5,6 +5,7 @@ pub use crate::ids::{CageId, WaitStatus};
 use crate::image::Image;
 use crate::limits::{Account, Charge, Resource};
 use crate::routes::HandlerTable;
+use crate::signals::Signals;
 use crate::threads::{Crew, Task, current};
 pub use crate::threads::{NewImage, Pending, Unborn};
 use rustix::io::Errno;
@@ -50,6 +51,8 @@ pub struct Cage {
     image: RwLock<Option<Arc<Image>>>,
     /// Its threads.
     pub crew: Arc<Crew>,
+    /// What it does about signals, of which its first thread runs the handlers.
+    pub signals: Signals,
     /// One more than the wait status that it is to end with, or 0.
     doom: AtomicI32,
     /// Set once, by whoever gets to report its end.
@@ -76,6 +79,8 @@ pub struct Inheritance {
     pub fds: FdTable,
     /// Directory and umask.
     pub fs: FsContext,
+    /// What it does about signals.
+    pub signals: Signals,
 }
 
 impl Cage {
@@ -92,6 +97,7 @@ impl Cage {
             fs: RwLock::new(with.fs),
             image: RwLock::new(None),
             crew: Arc::new(Crew::new(CageId::new(id))),
+            signals: with.signals,
             doom: AtomicI32::new(0),
             finished: AtomicBool::new(false),
         }
@@ -108,6 +114,7 @@ impl Cage {
             fds: self.fds().inherit(account.clone()),
             account,
             fs: self.fs.read().unwrap_or_else(|e| e.into_inner()).clone(),
+            signals: self.signals.inherit(),
         }
     }
 
@@ -195,6 +202,18 @@ impl Cage {
     /// to end, or the thread.
     pub fn must_stop(&self) -> bool {
         self.doom().is_some() || self.own_task().is_some_and(|task| task.is_dismissed())
+    }
+
+    /// Whether the calling thread is the one that runs handlers.
+    pub fn is_first_thread(&self) -> bool {
+        self.own_task()
+            .is_some_and(|task| self.crew.is_first(&task))
+    }
+
+    /// Whether a call that waits is to return to the program: the calling thread must stop, or has
+    /// a handler to run.
+    pub fn is_interrupted(&self) -> bool {
+        self.must_stop() || self.signals.are_due() && self.is_first_thread()
     }
 
     /// True for the first caller only, who then reports the end.

@@ -15,6 +15,9 @@ use wasmtime::ValType;
 /// The export through which handlers are called.
 pub(crate) const ENTRY: &str = "pass_fptr_to_wt";
 
+/// The export through which handlers of signals are called: place in the function table, signal.
+pub(crate) const SIGNALLED: &str = "signal_callback";
+
 /// A program in a cage, from exec (or fork) to the next exec or the end.
 pub struct Image {
     /// The program.
@@ -138,6 +141,12 @@ impl Image {
             Some(workers) if self.service.is_up() => workers.serve(caller, handler, args),
             _ => Err(Errno::IO),
         }
+    }
+
+    /// Whether the program can have handlers of signals.
+    pub fn can_be_signalled(&self) -> bool {
+        let params = [const { ValType::I32 }; 2];
+        self.program.has_func(SIGNALLED, &params, &[])
     }
 
     /// Whether the program exports what a fork needs.

@@ -1,7 +1,7 @@
 //! The threads of a cage: run its program, fork it, replace it, report its end.
 
 use crate::cage::{Cage, NewImage, Pending, Unborn, WaitStatus};
-use crate::image::Image;
+use crate::image::{Image, SIGNALLED};
 use crate::line::first_line;
 use crate::module::GLOBAL_PREFIX;
 use crate::request::{Arg, Request, UNUSED};
@@ -194,6 +194,7 @@ fn replace_image(
         cage.fds().close_on_exec();
     }
     cage.has_execed();
+    cage.signals.reset();
     let before = cage.image();
     cage.set_image(None);
     if let Ok(before) = before {
@@ -236,6 +237,8 @@ fn run_image(
         rewind(&mut store, asyncify, 0)?;
     }
     store.data_mut().asyncify.clone_from(&asyncify);
+    let signalled = instance.get_typed_func(&mut store, SIGNALLED).ok();
+    store.data_mut().signalled = signalled;
     loop {
         let returned = main.call(&mut store, &[], &mut results);
         // From here on what is to be made ends when this frame does, unless it begins.

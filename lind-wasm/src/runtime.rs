@@ -15,6 +15,8 @@ use crate::program::{Kind, LoadError, Program};
 use crate::request::Arg;
 use crate::routes::HandlerTable;
 use crate::shared::SharedStore;
+use crate::signals::{Fate, Signal, Signals};
+use crate::timers::{Timer, Timers};
 use crate::unix_names::UnixNames;
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -32,6 +34,8 @@ const STRICT_BASE: u64 = 0x7e00_6e00_0000;
 const STRICT_STRIDE: u64 = 8 << 30;
 /// How long a condemned cage may take to notice before it is reported ended without its help.
 const LAST_RITES: Duration = Duration::from_secs(2);
+/// Longest between two looks whether a cage has noticed its signals.
+const MOST_PATIENCE: Duration = Duration::from_millis(64);
 
 /// The descriptor of the first listening socket, after the standard streams.
 const FIRST_LISTENER: i32 = 3;
@@ -56,6 +60,10 @@ pub struct Runtime {
     /// Where programs are compiled, and those that were before are read: neither waits for the other.
     compiling: Arc<Desks>,
     opening: Arc<Desks>,
+    /// What sends cages SIGALRM.
+    pub timers: Arc<Timers>,
+    /// Whether the thread that waits for them is there.
+    timing: Mutex<bool>,
     /// Parents and children.
     pub family: Family,
     /// What a program starts with whose parent names no environment.
@@ -120,6 +128,8 @@ impl Runtime {
             ledger: Ledger::new(settings.limits),
             compiling: Arc::default(),
             opening: Arc::default(),
+            timers: Arc::default(),
+            timing: Mutex::default(),
             env: settings.env,
             key: settings.key,
             words: OnceLock::new(),
@@ -158,6 +168,7 @@ impl Runtime {
                 cwd,
                 umask: self.umask,
             },
+            signals: Signals::default(),
         })?;
         self.family.add(cage.id, None, 1)?;
         let new = NewImage {
@@ -324,6 +335,66 @@ impl Runtime {
         }
     }
 
+    /// Sends a cage a signal.
+    pub fn signal(self: &Arc<Self>, cage: &Arc<Cage>, signal: Signal) {
+        match cage.signals.send(signal) {
+            Fate::Rests => {}
+            Fate::Comes => self.hurry(cage),
+            Fate::Ends => self.kill(cage, WaitStatus::killed(signal.number())),
+        }
+    }
+
+    /// Sees to it that a cage notices what signals are to come to it, whatever it waits for.
+    pub fn hurry(self: &Arc<Self>, cage: &Arc<Cage>) {
+        cage.signals.while_due(|| cage.crew.nudge_first());
+        if cage.is_first_thread() {
+            return; // It looks when this call returns.
+        }
+        self.stir(cage);
+        if !cage.signals.claim_hurry() {
+            return;
+        }
+        let own = cage.clone();
+        let nurse = std::thread::Builder::new().spawn(move || {
+            // A kick is lost when it comes just before the thread enters the kernel: repeat it.
+            let mut pause = Duration::from_millis(1);
+            while !own.has_ended() && !own.signals.is_noticed() {
+                std::thread::sleep(pause);
+                own.signals.while_due(|| own.crew.nudge_first());
+                pause = MOST_PATIENCE.min(pause * 2);
+            }
+        });
+        if nurse.is_err() {
+            cage.signals.is_noticed();
+        }
+    }
+
+    /// Sets the timer of a cage.
+    ///
+    /// # Errors
+    /// `EAGAIN` when the host has no thread for it.
+    pub fn set_timer(self: &Arc<Self>, cage: CageId, timer: Timer) -> Result<(), Errno> {
+        let mut started = self.timing.lock().unwrap_or_else(|e| e.into_inner());
+        if !*started {
+            let (run, timers) = (Arc::downgrade(self), self.timers.clone());
+            std::thread::Builder::new()
+                .name("timers".to_owned())
+                .spawn(move || {
+                    loop {
+                        let cage = timers.wait();
+                        let Some(rt) = run.upgrade() else { return };
+                        if let Some(cage) = rt.cage(cage) {
+                            rt.signal(&cage, Signal::ALARM);
+                        }
+                    }
+                })
+                .map_err(|_| Errno::AGAIN)?;
+            *started = true;
+        }
+        self.timers.set(cage, timer);
+        Ok(())
+    }
+
     /// Makes the threads of a cage look whether they may go on, where they run or wait in the
     /// runtime.
     pub fn stir(&self, cage: &Cage) {
@@ -380,7 +451,17 @@ impl Runtime {
             .write()
             .unwrap_or_else(|e| e.into_inner())
             .remove(&cage.id);
-        self.family.end(cage.id, status);
+        self.timers.set(cage.id, Timer::default());
+        let mut told = None;
+        self.family.end(cage.id, status, |parent| {
+            told = self.cage(parent).map(|parent| {
+                let fate = parent.signals.send(Signal::CHILD);
+                (parent, fate)
+            });
+        });
+        if let Some((parent, Fate::Comes)) = told {
+            self.hurry(&parent);
+        }
     }
 
     /// A cage for a line to the person at the terminal: its number, and the name of its program

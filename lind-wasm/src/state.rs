@@ -6,13 +6,14 @@ use crate::limits::Tables;
 use crate::module::{MEMORY_FIELD, MEMORY_MODULE, START};
 use crate::program::Kind;
 use crate::runtime::Runtime;
+use crate::signals::Next;
 use crate::threads::{Recruit, Task};
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use wasmtime::{
-    AsContextMut, Global, Instance, InstancePre, Linker, Store, TypedFunc, UpdateDeadline,
-    WasmParams, WasmResults,
+    AsContextMut, Global, Instance, InstancePre, Linker, Store, StoreContextMut, TypedFunc,
+    UpdateDeadline, WasmParams, WasmResults,
 };
 
 /// What an instance carries along.
@@ -27,6 +28,8 @@ pub struct HostState {
     pub image: Arc<Image>,
     /// The thread of the cage whose instance it is; `None` for a worker.
     pub task: Option<Arc<Task>>,
+    /// Where handlers of signals are entered, in an instance of a thread once it runs.
+    pub signalled: Option<TypedFunc<(i32, i32), ()>>,
     /// How to fork, if the program can.
     pub asyncify: Option<Asyncify>,
     /// A fork under way: the stack is being saved. What it makes, and the caller's result.
@@ -59,6 +62,7 @@ impl HostState {
             cage,
             image,
             task,
+            signalled: None,
             asyncify: None,
             unwinding: None,
             in_asyncify: false,
@@ -79,6 +83,15 @@ impl HostState {
             _ => {}
         }
         self.cage.doom().map(Stop::Exit)
+    }
+
+    /// Whether this instance has handlers of signals to run, and can: its thread is the one that does,
+    /// and its stack is not being saved or restored.
+    pub fn has_handlers_to_run(&self) -> bool {
+        self.cage.signals.are_due()
+            && self.rewind.is_none()
+            && self.busy().is_none()
+            && (self.task.as_ref()).is_some_and(|task| self.cage.crew.is_first(task))
     }
 
     /// Why it is no time for a system call, if it is none: a fork is at work on the stack.
@@ -167,6 +180,45 @@ impl fmt::Display for Stop {
 
 impl std::error::Error for Stop {}
 
+/// Runs the handlers of the signals that are to come, if the instance [has any to
+/// run](HostState::has_handlers_to_run). Answers whether a call that they interrupted is to be made
+/// once more.
+///
+/// # Errors
+/// A [`Stop`] where a signal ends the cage, and what ends a handler.
+pub fn run_handlers(mut context: StoreContextMut<'_, HostState>) -> wasmtime::Result<bool> {
+    let mut restarts = true;
+    let mut ran = false;
+    while context.data().has_handlers_to_run() {
+        let cage = context.data().cage.clone();
+        match cage.signals.next() {
+            None => break,
+            Some(Next::End(signal)) => {
+                let status = WaitStatus::killed(signal.number());
+                return Err(Stop::Exit(status).into());
+            }
+            Some(Next::Call {
+                handler,
+                signal,
+                restarts: again,
+                resume,
+            }) => {
+                ran = true;
+                restarts &= again;
+                let entry = context.data().signalled.clone();
+                let called = match entry {
+                    Some(entry) => entry.call(&mut context, (handler as i32, signal.number())),
+                    // None can have been set then.
+                    None => Ok(()),
+                };
+                cage.signals.finish(resume);
+                called?;
+            }
+        }
+    }
+    Ok(ran && restarts)
+}
+
 /// The functions that programs import, by kind.
 pub struct Linkers {
     /// For Lind programs.
@@ -211,14 +263,25 @@ pub enum Preopen {
     Gone(i32),
 }
 
-/// A store whose code stops when its cage is condemned.
+/// An epoch that never comes.
+const NEVER: u64 = 1 << 62;
+
+/// A store whose code stops when its cage is condemned, and is interrupted where it has handlers of
+/// signals to run. Those that are run so are not stopped themselves unless they make a call.
 pub fn new_store(state: HostState) -> Store<HostState> {
     let mut store = Store::new(&state.rt.engine.clone(), state);
     store.limiter(|state| &mut state.tables);
     store.set_epoch_deadline(1);
-    store.epoch_deadline_callback(|context| match context.data().doomed() {
-        Some(stop) => Err(stop.into()),
-        None => Ok(UpdateDeadline::Continue(1)),
+    store.epoch_deadline_callback(|mut context| {
+        if let Some(stop) = context.data().doomed() {
+            return Err(stop.into());
+        }
+        if context.data().has_handlers_to_run() {
+            // The engine can't look at its epoch within this, and would end the instance.
+            context.set_epoch_deadline(NEVER);
+            run_handlers(context)?;
+        }
+        Ok(UpdateDeadline::Continue(1))
     });
     store
 }

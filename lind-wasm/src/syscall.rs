@@ -3,39 +3,58 @@
 use crate::cage::{Cage, Pending};
 use crate::request::{Arg, Request, UNUSED};
 use crate::runtime::Runtime;
-use crate::state::{Asyncify, HostState, Split, Stop};
+use crate::signals::can_restart;
+use crate::state::{Asyncify, HostState, Split, Stop, run_handlers};
 use crate::threei;
 use calls::{EXIT, EXIT_GROUP, WRITE};
+use rustix::io::Errno;
 use std::sync::Arc;
-use wasmtime::{Caller, Val};
+use wasmtime::{AsContextMut, Caller, Val};
 
 /// Makes a system call for an instance: through 3i, then does what the call left to do.
 ///
 /// # Errors
 /// A [`Stop`] when the instance must not go on.
-pub fn system_call(
+pub fn system_call(caller: &mut Caller<'_, HostState>, request: Request) -> wasmtime::Result<i32> {
+    loop {
+        if let Some(result) = attempt(caller, request)? {
+            return Ok(result);
+        }
+    }
+}
+
+/// Makes a system call. `None` where handlers of signals interrupted it, and it is to be made once
+/// more.
+fn attempt(
     caller: &mut Caller<'_, HostState>,
     mut request: Request,
-) -> wasmtime::Result<i32> {
+) -> wasmtime::Result<Option<i32>> {
     let state = caller.data();
     let (rt, cage) = (&state.rt, &state.cage);
     let Some(task) = &state.task else {
         let result = threei::dispatch(rt, cage, request);
-        return state.doomed().map_or(Ok(result), |stop| Err(stop.into()));
+        let stop = state.doomed();
+        return stop.map_or(Ok(Some(result)), |stop| Err(stop.into()));
     };
     // The end of the last thread is that of the cage, and its grates are to see it so.
     let leaves = request.nr == EXIT;
-    if leaves && let Some(code) = cage.crew.is_last_to_leave(task, request.args[0].value as i32) {
+    if leaves
+        && let Some(code) = cage
+            .crew
+            .is_last_to_leave(task, request.args[0].value as i32)
+    {
         request.nr = EXIT_GROUP;
         request.args[0].value = i64::from(code) as u64;
     }
     task.enter_call(request.nr);
     let result = threei::dispatch(rt, cage, request);
-    if !task.needs_attention() {
+    // A signal that interrupted it may be there before the word of it.
+    let is_interrupted = result == -Errno::INTR.raw_os_error();
+    if !task.needs_attention() && !is_interrupted {
         if leaves {
             cage.crew.stays(task);
         }
-        return Ok(result);
+        return Ok(Some(result));
     }
     if let Some(stop) = state.doomed() {
         return Err(stop.into());
@@ -43,17 +62,21 @@ pub fn system_call(
     if let Some(line) = task.take_said() {
         tell(rt, cage, line);
     }
-    let pending = task.take_pending(|| cage.doom().is_some());
+    let pending = task.take_pending(|| cage.doom().is_some() || cage.signals.are_due());
     if leaves && !matches!(pending, Some(Pending::Leave(_) | Pending::Exit(_))) {
         cage.crew.stays(task);
     }
     match pending {
-        None => Ok(result),
+        None if state.has_handlers_to_run() => {
+            let restarts = run_handlers(caller.as_context_mut())? && can_restart(request.nr);
+            Ok((!(is_interrupted && restarts)).then_some(result))
+        }
+        None => Ok(Some(result)),
         Some(Pending::Exit(status)) => Err(Stop::Exit(status).into()),
         Some(Pending::Leave(code)) => Err(Stop::Leave(code).into()),
         Some(Pending::Exec(new)) => Err(Stop::Exec(new).into()),
-        Some(Pending::Fork(child)) => unwind(caller, Split::Cage(child), result),
-        Some(Pending::Thread(recruit)) => unwind(caller, Split::Thread(recruit), result),
+        Some(Pending::Fork(child)) => unwind(caller, Split::Cage(child), result).map(Some),
+        Some(Pending::Thread(recruit)) => unwind(caller, Split::Thread(recruit), result).map(Some),
     }
 }
 

@@ -255,6 +255,11 @@ pub fn current(cage: CageId) -> Option<Arc<Task>> {
     CURRENT.with_borrow(|task| task.clone().filter(|task| task.cage == cage))
 }
 
+/// The cage that the thread of the host that asks is of.
+pub fn current_cage() -> Option<CageId> {
+    CURRENT.with_borrow(|task| task.as_ref().map(|task| task.cage))
+}
+
 /// Keeps a thread of the host bound to its task.
 pub struct Occupied(Arc<Task>);
 
@@ -385,6 +390,25 @@ impl Crew {
         task.leaving.store(false, Ordering::Relaxed);
         if task.number() == self.cage.pid() {
             members.first = None;
+        }
+    }
+
+    /// Whether a thread is the one that runs handlers of signals: of those that there are, the one
+    /// that came first.
+    pub fn is_first(&self, task: &Arc<Task>) -> bool {
+        let members = lock(&self.members);
+        members
+            .tasks
+            .first()
+            .is_some_and(|first| Arc::ptr_eq(first, task))
+    }
+
+    /// Interrupts a blocking kernel call of that thread, and makes it look at what there is to look
+    /// at after its calls.
+    pub fn nudge_first(&self) {
+        if let Some(first) = lock(&self.members).tasks.first() {
+            first.alert();
+            first.kick();
         }
     }
 

@@ -23,6 +23,7 @@ mod heap;
 pub mod net;
 mod paths;
 pub mod seek;
+pub mod signals;
 mod start;
 mod string;
 pub mod sys;

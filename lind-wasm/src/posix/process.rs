@@ -1,7 +1,7 @@
 //! Making, replacing, ending and waiting for cages.
 
 use super::{Call, Entry};
-use crate::cage::{CageId, NewImage, Pending, Unborn, WaitStatus};
+use crate::cage::{NewImage, Pending, Unborn, WaitStatus};
 use crate::memory::GuestMemory;
 use crate::threads::Task;
 use calls::CLONE;
@@ -13,7 +13,6 @@ pub(super) const CALLS: &[Entry] = &[
     Entry::new(39, |call| Ok(call.target.id.pid())),
     Entry::new(59, execve),
     Entry::new(61, waitpid),
-    Entry::new(62, kill),
     Entry::new(95, umask),
     Entry::new(102, |_| id(rustix::process::getuid().as_raw())),
     Entry::new(104, |_| id(rustix::process::getgid().as_raw())),
@@ -116,7 +115,8 @@ pub(super) fn fork(call: &Call<'_>) -> Result<i32, Errno> {
 /// The thread that makes a `clone`, if its stack can be saved.
 ///
 /// # Errors
-/// `ENOSYS` for a program without what that needs; `EPERM` for a call that is not its own.
+/// `ENOSYS` for a program without what that needs; `EPERM` for a call that is not its own; `EAGAIN`
+/// in a handler of a signal.
 pub(super) fn unwindable(call: &Call<'_>) -> Result<Arc<Task>, Errno> {
     let image = call.target.image()?;
     if call.rt.strict && image.program.module.name().is_none_or(str::is_empty) {
@@ -127,6 +127,9 @@ pub(super) fn unwindable(call: &Call<'_>) -> Result<Arc<Task>, Errno> {
     }
     if !image.can_fork() {
         return Err(Errno::NOSYS);
+    }
+    if call.target.is_first_thread() && call.target.signals.is_handling() {
+        return Err(Errno::AGAIN); // What called the handler can't be unwound.
     }
     let task = call.target.own_task();
     task.filter(|task| task.current_call() == CLONE)
@@ -216,7 +219,7 @@ fn waitpid(call: &Call<'_>) -> Result<i32, Errno> {
         .rt
         .family
         .wait(call.target.id, call.int(0), options & WNOHANG != 0, || {
-            call.target.must_stop()
+            call.target.is_interrupted()
         })?;
     let Some((child, status)) = ended else {
         return Ok(0);
@@ -225,37 +228,6 @@ fn waitpid(call: &Call<'_>) -> Result<i32, Errno> {
         call.put(1, &status.0.to_le_bytes())?;
     }
     Ok(child.pid())
-}
-
-/// kill. No cage can catch a signal, so each does what it does by default.
-fn kill(call: &Call<'_>) -> Result<i32, Errno> {
-    const SIGCHLD: i32 = 17;
-    const SIGCONT: i32 = 18;
-    const SIGTTOU: i32 = 22;
-    const SIGURG: i32 = 23;
-    const SIGWINCH: i32 = 28;
-    let signal = call.int(1);
-    // Lind has no probe.
-    if !(0..=64).contains(&signal) || (call.rt.strict && signal == 0) {
-        return Err(Errno::INVAL);
-    }
-    let pid = match call.int(0) {
-        0 => call.target.id.pid(),
-        pid if pid > 0 => pid,
-        _ => return Err(Errno::INVAL),
-    };
-    let victim = CageId::from_guest(pid as u64)
-        .and_then(|id| call.rt.cage(id))
-        .ok_or(Errno::SRCH)?;
-    if !victim.answers_to(call.target.id) {
-        return Err(Errno::PERM);
-    }
-    match signal {
-        // Nothing to do: a probe, and the signals that are ignored or would stop.
-        0 | SIGCHLD | SIGCONT..=SIGTTOU | SIGURG | SIGWINCH => {}
-        _ => call.rt.kill(&victim, WaitStatus::killed(signal)),
-    }
-    Ok(0)
 }
 
 #[cfg(test)]

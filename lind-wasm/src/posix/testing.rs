@@ -13,6 +13,7 @@ use crate::program::Program;
 use crate::request::{Arg, UNUSED};
 use crate::routes::HandlerTable;
 use crate::runtime::{Runtime, Settings};
+use crate::signals::Signals;
 use crate::state::{HostState, new_store};
 use crate::workers::Workers;
 use rustix::io::Errno;
@@ -103,6 +104,7 @@ impl Fixture {
                     cwd: rt.root.top(),
                     umask: 0,
                 },
+                signals: Signals::default(),
             })
             .unwrap();
         let program = Arc::new(Program::compile(&rt.engine, &wasm, false, Size::ANY).unwrap());

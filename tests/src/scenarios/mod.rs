@@ -11,7 +11,8 @@ pub mod redaction_model;
 pub mod rules;
 pub mod runtime;
 pub mod sealed_net;
-pub mod sockets;
+pub mod signals;
+mod sockets;
 pub mod sqlite;
 pub mod stacks;
 pub mod threads;
@@ -41,6 +42,7 @@ pub fn trials() -> Vec<Trial> {
         rules::trials(),
         runtime::trials(),
         sealed_net::trials(),
+        signals::trials(),
         sockets::trials(),
         sqlite::trials(),
         stacks::trials(),
