@@ -1,6 +1,7 @@
 //! A system call of an instance: through 3i, and what it leaves to do.
 
 use crate::cage::{Cage, Pending};
+use crate::program::Kind;
 use crate::request::{Arg, Request, UNUSED};
 use crate::runtime::Runtime;
 use crate::state::{Asyncify, HostState, Split, Stop};
@@ -25,7 +26,11 @@ pub fn system_call(
     };
     // The end of the last thread is that of the cage, and its grates are to see it so.
     let leaves = request.nr == EXIT;
-    if leaves && let Some(code) = cage.crew.is_last_to_leave(task, request.args[0].value as i32) {
+    if leaves
+        && let Some(code) = cage
+            .crew
+            .is_last_to_leave(task, request.args[0].value as i32)
+    {
         request.nr = EXIT_GROUP;
         request.args[0].value = i64::from(code) as u64;
     }
@@ -53,6 +58,10 @@ pub fn system_call(
         Some(Pending::Leave(code)) => Err(Stop::Leave(code).into()),
         Some(Pending::Exec(new)) => Err(Stop::Exec(new).into()),
         Some(Pending::Fork(child)) => unwind(caller, Split::Cage(child), result),
+        Some(Pending::Thread(recruit)) if state.image.program.kind == Kind::Wasi => {
+            caller.data_mut().recruit = Some(recruit);
+            Ok(result)
+        }
         Some(Pending::Thread(recruit)) => unwind(caller, Split::Thread(recruit), result),
     }
 }
@@ -67,7 +76,8 @@ pub fn tell(rt: &Arc<Runtime>, cage: &Arc<Cage>, mut line: String) {
     line.push('\n');
     let own = cage.id.raw();
     // There is nobody to tell that nothing can be told.
-    let _ = image.memory.lend(line.as_bytes(), |at| {
+    let block = cage.own_task().map_or(0, |task| task.scratch());
+    let _ = image.memory.lend(block, line.as_bytes(), |at| {
         let mut args = [UNUSED; 6].map(|value| Arg { value, cage: own });
         args[0].value = STANDARD_ERROR;
         args[1].value = at;
