@@ -4,6 +4,7 @@
 //! [`Span`] to hand to the kernel, or with `EFAULT`.
 
 use crate::limits::{Account, Charge, Resource};
+use crate::racy;
 use crate::regions::{Backing, PAGE, Prot, Region, Regions, SPACE_END, WASM_PAGE, WASM_PAGES_MAX};
 use crate::shared::SharedPages;
 use rustix::io::Errno;
@@ -361,8 +362,8 @@ impl GuestMemory {
         let pinned = self.pin();
         let from = self.pinned_host(&pinned, addr, out.len() as u64, Prot::READ)?;
         // SAFETY: that many bytes at `from` are readable while `pinned` is held; `out` is host
-        // memory, so the two do not overlap.
-        unsafe { std::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), out.len()) }
+        // memory. No reference to guest memory is ever made.
+        unsafe { racy::copy(from, out.as_mut_ptr(), out.len()) }
         Ok(())
     }
 
@@ -374,7 +375,7 @@ impl GuestMemory {
         let pinned = self.pin();
         let to = self.pinned_host(&pinned, addr, bytes.len() as u64, Prot::WRITE)?;
         // SAFETY: as in `read`, with the direction reversed.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+        unsafe { racy::copy(bytes.as_ptr(), to, bytes.len()) }
         Ok(())
     }
 
@@ -385,8 +386,9 @@ impl GuestMemory {
     pub fn fill(&self, addr: u64, byte: u8, len: usize) -> Result<(), Errno> {
         let pinned = self.pin();
         let to = self.pinned_host(&pinned, addr, len as u64, Prot::WRITE)?;
-        // SAFETY: that many bytes at `to` are writable while `pinned` is held.
-        unsafe { std::ptr::write_bytes(to, byte, len) }
+        // SAFETY: that many bytes at `to` are writable while `pinned` is held, and no reference to
+        // guest memory is ever made.
+        unsafe { racy::fill(to, byte, len) }
         Ok(())
     }
 
@@ -494,8 +496,8 @@ impl GuestMemory {
             (guards.0, Some(guards.1))
         };
         // SAFETY: both ranges have the needed access, and the locks keep it so; `copy` allows
-        // that they overlap.
-        unsafe { std::ptr::copy(src, dst, len as usize) }
+        // that they overlap, and no reference to guest memory is ever made.
+        unsafe { racy::copy(src, dst, len as usize) }
         Ok(())
     }
 
@@ -825,24 +827,25 @@ impl GuestMemory {
 
     /// Copies the pages of a private region to the same place in `child`, which is zero there.
     fn copy_pages(&self, child: &Self, range: Range<u64>, prot: Prot) -> Result<(), Errno> {
-        if !prot.contains(Prot::READ) {
-            // Its bytes can come back with a later mprotect; make them readable for the copy.
+        if prot.is_empty() {
+            // Its bytes can come back with a later mprotect; make them readable for the copy. (Other
+            // pages are readable for the host, and stay as they are for other threads.)
             self.protect_host(range.clone(), Prot::READ)?;
         }
+        let mut copy = [0; PAGE as usize];
         for page in range.clone().step_by(PAGE as usize) {
             // SAFETY: `page` is a whole readable page of this memory (the caller holds the lock
-            // that mapping changes need) and a writable one of `child`, which no guest runs on yet.
-            // Reading while the guest's own threads write gives some mix of old and new bytes, as
-            // a fork of a running program does.
-            unsafe {
-                let from = std::slice::from_raw_parts(self.host(page), PAGE as usize);
-                // Untouched pages stay untouched in the child.
-                if from.iter().any(|&byte| byte != 0) {
-                    std::ptr::copy_nonoverlapping(from.as_ptr(), child.host(page), PAGE as usize);
-                }
+            // that mapping changes need), and `copy` is as long. Reading while other threads of
+            // the guest write gives some mix of old and new bytes, as the fork of a running
+            // program does.
+            unsafe { racy::copy(self.host(page), copy.as_mut_ptr(), copy.len()) }
+            // Untouched pages stay untouched in the child.
+            if copy.iter().any(|&byte| byte != 0) {
+                // SAFETY: it is a writable page of `child`, which no guest runs on yet.
+                unsafe { racy::copy(copy.as_ptr(), child.host(page), copy.len()) }
             }
         }
-        if !prot.contains(Prot::READ) {
+        if prot.is_empty() {
             self.protect_host(range, prot)?;
         }
         Ok(())
