@@ -292,9 +292,9 @@ pub enum Departure {
 pub enum Rest {
     /// No thread: the cage has ended with that status.
     Nobody(WaitStatus),
-    /// Threads that are to end as well.
+    /// Threads that are to end as well, and are to be told.
     Condemned(WaitStatus),
-    /// Threads that go on.
+    /// Threads that go on, or have been told.
     Others,
 }
 
@@ -360,6 +360,7 @@ impl Crew {
     pub fn leave(&self, task: &Arc<Task>, departure: Departure) -> Rest {
         let mut members = lock(&self.members);
         members.tasks.retain(|other| !Arc::ptr_eq(other, task));
+        let had_ended = members.end.is_some();
         match departure {
             Departure::Whole(status) => members.end = members.end.or(Some(status)),
             Departure::Alone(code) if task.number() == self.cage.pid() => {
@@ -370,7 +371,8 @@ impl Crew {
         self.changed.notify_all();
         match members.end {
             Some(status) if members.tasks.is_empty() => Rest::Nobody(status),
-            Some(status) => Rest::Condemned(status),
+            Some(status) if !had_ended => Rest::Condemned(status),
+            Some(_) => Rest::Others,
             None if members.tasks.is_empty() => {
                 Rest::Nobody(WaitStatus::exited(members.first.unwrap_or(0)))
             }

@@ -485,3 +485,109 @@ fn a_grate_sees_the_calls_of_threads_as_the_cages() {
         assert_eq!(ran.code, 0, "{ran:?}");
     }
 }
+
+#[test]
+fn what_lind_does_otherwise_strict_mode_does_too() {
+    let fixture = Fixture::new();
+    // A thread's fork, and a thread without a place for its number.
+    let fork = "(call $expect (i32.const 2)
+        (call $call (i32.const 56) (i64.const 0) (i64.const 0xdeadbeefdeadbeef) (i64.const 0xdeadbeefdeadbeef))
+        (i32.const -1))";
+    let nowhere = format!(
+        "{JOINS}
+         (i64.store (i32.const 1040) (i64.const 0))
+         (call $expect (i32.const 3)
+           (call $call (i32.const 56) (call $at (i32.const 1024)) (i64.const 0xdeadbeefdeadbeef) (i64.const 0xdeadbeefdeadbeef))
+           (i32.const -1))"
+    );
+    fixture.program("forks.wasm", &threaded("", 1, fork, &nowhere));
+    let ran = fixture.run(&["--strict-lind", "/bin/forks.wasm"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    // The number is not cleared where a thread does not do so itself.
+    let first = "
+      (call $while (i32.const 3000) (i32.const 0))
+      (loop $yet
+        (drop (call $call (i32.const 24) (i64.const 0xdeadbeefdeadbeef) (i64.const 0xdeadbeefdeadbeef) (i64.const 0xdeadbeefdeadbeef)))
+        (br_if $yet (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 5000))))
+      (call $expect (i32.const 4) (i32.eqz (i32.atomic.load (call $tid_at (i32.const 0)))) (i32.const 0))";
+    let thread =
+        "(call $tell (i32.const 3000) (i32.const 1)) (call $leave (i32.const 0)) unreachable";
+    fixture.program("stays.wasm", &threaded("", 1, thread, first));
+    let ran = fixture.run(&["--strict-lind", "/bin/stays.wasm"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[test]
+fn threads_without_an_end_end_with_their_cage() {
+    // Each makes threads by itself, on stacks that others have too, while the first ends the cage
+    // or becomes another program.
+    let bomb = r#"
+      (loop $for_ever
+        (local.set $tid (call $spawn))
+        (if (global.get $saving) (then (return (i32.const 0))))
+        (br_if $for_ever (local.get $tid)))"#;
+    let fixture = Fixture::new();
+    fixture.program(
+        "other.wasm",
+        &support::lind_program("", "(call $exit (i32.const 9))"),
+    );
+    let exec =
+        "(drop (call $call (i32.const 59) (call $at (i32.const 1500)) (i64.const 0) (i64.const 0)))
+      (call $exit (i32.const 2))";
+    let more = r#"(data (i32.const 1500) "/bin/other.wasm\00")"#;
+    for (first, code) in [("(call $exit (i32.const 5))", 5), (exec, 9)] {
+        let ends = format!("(if (i32.eq (global.get $made) (i32.const 1)) (then {first}))");
+        let text = threaded(more, 1, "(loop $spin (br $spin))", &ends);
+        // The threads go on making threads in place of what they would do.
+        let text = text.replace("(loop $spin (br $spin))", bomb);
+        fixture.program("bomb.wasm", &text);
+        for mode in MODES {
+            for _ in 0..5 {
+                let args = [mode, &["--max-run-threads", "60", "/bin/bomb.wasm"]].concat();
+                let ran = fixture.run(&args);
+                // Threads on one stack may also trap before.
+                assert!(ran.code == code || ran.code == 1, "{ran:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn memory_that_goes_while_calls_use_it_is_an_error_or_there() {
+    // The thread maps and unmaps a page; the first reads and writes there by calls of all kinds.
+    const PAGE: &str = "(i64.const 0x40000000)";
+    let map = format!(
+        "(call $sys (i32.const 9) (i64.const 0) (call $id) (call $id) {PAGE} (call $id)
+          (i64.const 4096) (call $id) (i64.const 3) (call $id) (i64.const 0x32) (call $id)
+          (i64.const -1) (call $id) (i64.const 0) (call $id))"
+    );
+    let at = "(call $at (i32.const 0x40000000))";
+    let thread = format!(
+        "(loop $again
+           (call $expect (i32.const 2) {map} (i32.const 0x40000000))
+           (call $expect (i32.const 3) (call $call (i32.const 11) {at} (i64.const 4096) (i64.const 0xdeadbeefdeadbeef)) (i32.const 0))
+           (br_if $again (i32.eqz (i32.atomic.load (i32.const 3000)))))"
+    );
+    let unused = "(i64.const 0xdeadbeefdeadbeef)";
+    let calls = [
+        format!("(call $call (i32.const 79) {at} (i64.const 4096) {unused})"), // getcwd
+        format!("(call $call (i32.const 228) (i64.const 1) {at} {unused})"),   // clock_gettime
+        format!("(call $call (i32.const 4) {at} {at} {unused})"),              // stat
+        format!("(call $call (i32.const 22) {at} {unused} {unused})"),         // pipe
+        format!("(call $call (i32.const 318) {at} (i64.const 4096) (i64.const 0))"), // getrandom
+        format!("(call $futex (i32.const 0x40000000) (i32.const 1) (i32.const 1))"),
+        format!("(call $call (i32.const 1) (i64.const 9) {at} (i64.const 4096))"), // write
+    ];
+    let mut first = String::new();
+    for call in &calls {
+        first += &format!("(drop {call})\n");
+    }
+    let first = format!(
+        "(loop $again {first}
+           (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 3000))))
+         (i32.atomic.store (i32.const 3000) (i32.const 1)) {JOINS}"
+    );
+    for ran in run(&threaded("", 1, &thread, &first)) {
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+}
