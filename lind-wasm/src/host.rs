@@ -3,18 +3,19 @@
 use crate::arguments::{BAD_ADDRESS, address, strings_get, strings_sizes};
 use crate::instructions;
 use crate::request::{Arg, Request};
-use crate::state::{Asyncify, HostState, Linkers, Stop};
+use crate::state::{Asyncify, Begin, HostState, Linkers, Stop};
 use crate::syscall::{system_call, tell};
 use crate::wasi;
 use std::sync::Arc;
 use wasmtime::{Caller, Engine, Linker};
 
-/// The functions that programs import.
+/// The functions that programs import; `begin` starts threads of WASI programs.
 ///
 /// # Errors
 /// Never in practice: a name defined twice.
-pub fn linkers(engine: &Engine) -> anyhow::Result<Arc<Linkers>> {
+pub fn linkers(engine: &Engine, begin: Begin) -> anyhow::Result<Arc<Linkers>> {
     Ok(Arc::new(Linkers {
+        begin,
         lind: lind(engine)?,
         wasi: wasi(engine)?,
     }))

@@ -9,7 +9,7 @@ use crate::request::Arg;
 use rustix::io::Errno;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use wasmtime::ValType;
 
 /// The export through which handlers are called.
@@ -30,10 +30,24 @@ pub struct Image {
     pub env: Vec<Vec<u8>>,
     /// Its instances that sleep in `memory.atomic.wait`.
     pub parking: Parking,
+    /// The root directory as a WASI program has it.
+    pub preopen: Mutex<Preopen>,
     workers: OnceLock<Box<dyn Serve>>,
     service: Arc<Service>,
     /// For its code, which other images may share: then each pays for all of it.
     _code: Charge,
+}
+
+/// The preopened root.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Preopen {
+    /// No call has needed it.
+    #[default]
+    Pending,
+    /// Open, as this descriptor of the cage.
+    Open(i32),
+    /// Closed by the program, or never to be had. The numbers stay as they were exchanged.
+    Gone(i32),
 }
 
 /// Who runs an image's handlers on the threads of the cages that call.
@@ -88,6 +102,7 @@ impl Image {
             args,
             env,
             parking: Parking::default(),
+            preopen: Mutex::default(),
             workers: OnceLock::new(),
             service: Arc::new(Service(AtomicBool::new(true))),
             _code: code,

@@ -28,6 +28,7 @@ pub mod parking;
 pub mod path;
 pub mod posix;
 pub mod program;
+mod racy;
 pub mod regions;
 pub mod request;
 pub mod routes;

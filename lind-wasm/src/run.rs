@@ -22,11 +22,16 @@ use wasmtime::{ExternType, Instance, Store, Trap, TypedFunc, Val};
 /// of the program and of every handler that one call can nest in.
 const THREAD_STACK: usize = 256 << 20;
 
+/// The export that threads of WASI programs begin with.
+const WASI_THREAD: &str = "wasi_thread_start";
+
 /// What a thread begins with.
 struct Start {
     image: Arc<Image>,
     /// Set where it goes on in the middle of a `clone`.
     copy: Option<Copy>,
+    /// The argument of a thread of a WASI program's.
+    argument: Option<i32>,
 }
 
 /// What a thread has of the one that made it.
@@ -43,7 +48,11 @@ struct Copy {
 impl Start {
     /// A program from its beginning.
     fn fresh(image: Arc<Image>) -> Self {
-        Self { image, copy: None }
+        Self {
+            image,
+            copy: None,
+            argument: None,
+        }
     }
 }
 
@@ -52,7 +61,7 @@ impl Start {
 /// # Errors
 /// One line when the program can't be started.
 pub fn run(rt: &Arc<Runtime>, args: Vec<Vec<u8>>) -> anyhow::Result<WaitStatus> {
-    let linkers = host::linkers(&rt.engine)?;
+    let linkers = host::linkers(&rt.engine, begin_wasi_thread)?;
     let (cage, image) = rt.first_cage(args)?;
     spawn(rt, &linkers, cage, Start::fresh(image))?;
     Ok(rt.family.wait_for_all())
@@ -104,6 +113,9 @@ fn spawn_task(
 fn depart(rt: &Arc<Runtime>, cage: &Arc<Cage>, task: &Arc<Task>, departure: Departure) {
     // Also where the end was reported before it came.
     drop(task.take_pending(|| true));
+    if let (1.., Ok(image)) = (task.scratch(), cage.image()) {
+        image.memory.give_scratch(task.scratch());
+    }
     task.release();
     let clear = task.take_clear();
     if let (true, Departure::Alone(_), Ok(image)) = (clear != 0, departure, cage.image()) {
@@ -218,14 +230,20 @@ fn run_image(
     let state = HostState::new(run, imports, own, image.clone(), Some(task.clone()));
     let mut store = new_store(state);
     let template = linkers.template(&store, &image)?;
-    let is_thread = start
-        .copy
-        .as_ref()
-        .is_some_and(|copy| copy.stack_pointer.is_some());
+    let is_copied = |copy: &Copy| copy.stack_pointer.is_some();
+    let is_thread = start.argument.is_some() || start.copy.as_ref().is_some_and(is_copied);
     if !is_thread {
         image.staff(Box::new(Workers::new(store.data(), template.clone())));
     }
-    let instance = instantiate(&template, &mut store, start.copy.is_none())?;
+    let is_fresh = start.copy.is_none() && !is_thread;
+    let instance = instantiate(&template, &mut store, is_fresh)?;
+    if let Some(argument) = start.argument {
+        let params = (task.number(), argument);
+        instance
+            .get_typed_func::<(i32, i32), ()>(&mut store, WASI_THREAD)?
+            .call(&mut store, params)?;
+        return Ok(returned_from_start(rt, cage, task, is_thread, 0));
+    }
     let mut asyncify = find_asyncify(&mut store, &instance);
     let main = instance
         .get_func(&mut store, "_start")
@@ -430,6 +448,7 @@ fn begin_cage(
                 stack,
                 stack_pointer: None,
             }),
+            argument: None,
         };
         let linkers = store.data().linkers.clone();
         spawn(rt, &linkers, child, start)?;
@@ -472,9 +491,30 @@ fn begin_thread(
             stack: (low, high),
             stack_pointer: Some(stack_pointer),
         }),
+        argument: None,
     };
     let HostState { linkers, cage, .. } = store.data();
     spawn_task(rt, linkers, cage.clone(), recruit.task().clone(), start)?;
+    recruit.set_out();
+    Ok(())
+}
+
+/// Starts a thread of a WASI program's.
+fn begin_wasi_thread(maker: &HostState, recruit: Recruit, argument: i32) -> Result<(), Errno> {
+    let memory = &maker.image.memory;
+    let block = memory.take_scratch().map_err(|_| Errno::AGAIN)?;
+    let task = recruit.task().clone();
+    task.set_scratch(block);
+    let start = Start {
+        image: maker.image.clone(),
+        copy: None,
+        argument: Some(argument),
+    };
+    let (rt, linkers, cage) = (&maker.rt, &maker.linkers, maker.cage.clone());
+    if spawn_task(rt, linkers, cage, task, start).is_err() {
+        memory.give_scratch(block);
+        return Err(Errno::AGAIN);
+    }
     recruit.set_out();
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::program::Kind;
 use crate::runtime::Runtime;
 use crate::signals::Next;
 use crate::threads::{Recruit, Task};
+use rustix::io::Errno;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -38,8 +39,8 @@ pub struct HostState {
     in_asyncify: bool,
     /// The result that the interrupted call gives once the stack is back.
     pub rewind: Option<i32>,
-    /// The root directory as a WASI program has it.
-    pub preopen: Preopen,
+    /// A thread of a WASI program's that is to begin when the call that asked for it is over.
+    pub recruit: Option<Recruit>,
     /// What its tables take.
     pub tables: Tables,
     /// Data segments that the instance has dropped.
@@ -67,7 +68,7 @@ impl HostState {
             unwinding: None,
             in_asyncify: false,
             rewind: None,
-            preopen: Preopen::default(),
+            recruit: None,
             dropped: HashSet::new(),
         }
     }
@@ -225,7 +226,12 @@ pub struct Linkers {
     pub lind: Linker<HostState>,
     /// For WASI programs.
     pub wasi: Linker<HostState>,
+    /// How a thread of a WASI program begins, with an argument.
+    pub begin: Begin,
 }
+
+/// Starts a thread of the program that has that state.
+pub type Begin = fn(&HostState, Recruit, i32) -> Result<(), Errno>;
 
 impl Linkers {
     /// Resolves the imports of an image's module.
@@ -249,18 +255,6 @@ impl Linkers {
         )?;
         linker.instantiate_pre(&image.program.module)
     }
-}
-
-/// The preopened root.
-#[derive(Debug, Default)]
-pub enum Preopen {
-    /// No call has needed it.
-    #[default]
-    Pending,
-    /// Open, as this descriptor of the cage.
-    Open(i32),
-    /// Closed by the program, or never to be had. The numbers stay as they were exchanged.
-    Gone(i32),
 }
 
 /// An epoch that never comes.

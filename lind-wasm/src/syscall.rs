@@ -1,6 +1,7 @@
 //! A system call of an instance: through 3i, and what it leaves to do.
 
 use crate::cage::{Cage, Pending};
+use crate::program::Kind;
 use crate::request::{Arg, Request, UNUSED};
 use crate::runtime::Runtime;
 use crate::signals::can_restart;
@@ -76,6 +77,10 @@ fn attempt(
         Some(Pending::Leave(code)) => Err(Stop::Leave(code).into()),
         Some(Pending::Exec(new)) => Err(Stop::Exec(new).into()),
         Some(Pending::Fork(child)) => unwind(caller, Split::Cage(child), result).map(Some),
+        Some(Pending::Thread(recruit)) if state.image.program.kind == Kind::Wasi => {
+            caller.data_mut().recruit = Some(recruit);
+            Ok(Some(result))
+        }
         Some(Pending::Thread(recruit)) => unwind(caller, Split::Thread(recruit), result).map(Some),
     }
 }
@@ -90,7 +95,8 @@ pub fn tell(rt: &Arc<Runtime>, cage: &Arc<Cage>, mut line: String) {
     line.push('\n');
     let own = cage.id.raw();
     // There is nobody to tell that nothing can be told.
-    let _ = image.memory.lend(line.as_bytes(), |at| {
+    let block = cage.own_task().map_or(0, |task| task.scratch());
+    let _ = image.memory.lend(block, line.as_bytes(), |at| {
         let mut args = [UNUSED; 6].map(|value| Arg { value, cage: own });
         args[0].value = STANDARD_ERROR;
         args[1].value = at;

@@ -10,7 +10,7 @@ use crate::program::Program;
 use rustix::io::Errno;
 use std::cell::RefCell;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -104,6 +104,8 @@ pub struct Task {
     current_call: AtomicU32,
     /// Where its number is to be cleared at its end, or 0.
     clear: AtomicU64,
+    /// Its block of a WASI program's scratch space.
+    scratch: AtomicUsize,
     host: Mutex<Option<libc::pthread_t>>,
     charge: Mutex<Option<Charge>>,
 }
@@ -120,6 +122,7 @@ impl Task {
             leaving: AtomicBool::new(false),
             current_call: AtomicU32::new(u32::MAX),
             clear: AtomicU64::new(0),
+            scratch: AtomicUsize::new(0),
             host: Mutex::new(None),
             charge: Mutex::new(charge),
         }
@@ -138,6 +141,16 @@ impl Task {
     /// Takes where its number is to be cleared.
     pub fn take_clear(&self) -> u64 {
         self.clear.swap(0, Ordering::Relaxed)
+    }
+
+    /// Its block of a WASI program's scratch space.
+    pub fn scratch(&self) -> usize {
+        self.scratch.load(Ordering::Relaxed)
+    }
+
+    /// Gives it a block of scratch space.
+    pub fn set_scratch(&self, block: usize) {
+        self.scratch.store(block, Ordering::Relaxed);
     }
 
     /// It counts no more, though it has not left yet: who learns of its end may make another.
@@ -284,9 +297,9 @@ pub enum Departure {
 pub enum Rest {
     /// No thread: the cage has ended with that status.
     Nobody(WaitStatus),
-    /// Threads that are to end as well.
+    /// Threads that are to end as well, and are to be told.
     Condemned(WaitStatus),
-    /// Threads that go on.
+    /// Threads that go on, or have been told.
     Others,
 }
 
@@ -352,6 +365,7 @@ impl Crew {
     pub fn leave(&self, task: &Arc<Task>, departure: Departure) -> Rest {
         let mut members = lock(&self.members);
         members.tasks.retain(|other| !Arc::ptr_eq(other, task));
+        let had_ended = members.end.is_some();
         match departure {
             Departure::Whole(status) => members.end = members.end.or(Some(status)),
             Departure::Alone(code) if task.number() == self.cage.pid() => {
@@ -362,7 +376,8 @@ impl Crew {
         self.changed.notify_all();
         match members.end {
             Some(status) if members.tasks.is_empty() => Rest::Nobody(status),
-            Some(status) => Rest::Condemned(status),
+            Some(status) if !had_ended => Rest::Condemned(status),
+            Some(_) => Rest::Others,
             None if members.tasks.is_empty() => {
                 Rest::Nobody(WaitStatus::exited(members.first.unwrap_or(0)))
             }

@@ -3,6 +3,7 @@
 use super::{Call, Entry};
 use crate::cage::{NewImage, Pending, Unborn, WaitStatus};
 use crate::memory::GuestMemory;
+use crate::program::Kind;
 use crate::threads::Task;
 use calls::CLONE;
 use rustix::io::Errno;
@@ -91,6 +92,9 @@ fn umask(call: &Call<'_>) -> Result<i32, Errno> {
 pub(super) fn fork(call: &Call<'_>) -> Result<i32, Errno> {
     let target = &call.target;
     let task = unwindable(call)?;
+    if target.image()?.program.kind == Kind::Wasi {
+        return Err(Errno::NOSYS); // It has nothing to save its stack with.
+    }
     if call.rt.strict && task.number() != target.id.pid() {
         return Err(Errno::PERM); // On Lind the first thread alone can fork.
     }
@@ -125,7 +129,7 @@ pub(super) fn unwindable(call: &Call<'_>) -> Result<Arc<Task>, Errno> {
             format_args!("clone: its module has no name, which Lind needs to make another"),
         );
     }
-    if !image.can_fork() {
+    if !image.can_fork() && image.program.kind != Kind::Wasi {
         return Err(Errno::NOSYS);
     }
     if call.target.is_first_thread() && call.target.signals.is_handling() {

@@ -52,7 +52,7 @@ fn give_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, program: Arc<Program>) -> Arc
         env: Vec::new(),
     };
     let image = rt.make_image(cage, new).unwrap();
-    let linkers = crate::host::linkers(&rt.engine).unwrap();
+    let linkers = crate::host::linkers(&rt.engine, |_, _, _| Err(Errno::AGAIN)).unwrap();
     let (run, imports) = (rt.clone(), linkers.clone());
     let state = HostState::new(run, imports, cage.clone(), image.clone(), None);
     let store = new_store(state);

@@ -2,8 +2,9 @@
 
 use super::{Call, Entry, process};
 use crate::cage::Pending;
+use crate::program::Kind;
 use crate::regions::{Prot, SPACE_END};
-use crate::threads::Recruit;
+use crate::threads::{Recruit, Task};
 use bitflags::bitflags;
 use rustix::io::Errno;
 
@@ -97,6 +98,13 @@ fn thread(call: &Call<'_>, args: &CloneArgs, flags: Flags) -> Result<i32, Errno>
     }
     let image = call.target.image()?;
     let memory = &image.memory;
+    if task.has_pending() {
+        return Err(Errno::AGAIN);
+    }
+    if image.program.kind == Kind::Wasi {
+        // Such a thread makes its own stack, and its number is told by its libc.
+        return recruit(call, &task, (0, 0), [0; 2], 0);
+    }
     let low = args.stack.checked_sub(args.stack_size);
     let low = low.filter(|_| args.stack_size > 0 && args.stack < SPACE_END);
     let low = low.ok_or(Errno::INVAL)?;
@@ -110,18 +118,26 @@ fn thread(call: &Call<'_>, args: &CloneArgs, flags: Flags) -> Result<i32, Errno>
     } else if call.rt.strict {
         return Err(Errno::PERM);
     }
-    if task.has_pending() {
-        return Err(Errno::AGAIN);
-    }
-    let number = call.rt.new_id()? as i32; // An id is a positive one.
-    let recruit = call.target.crew.join(number, &call.target.account)?;
     // Where Lind runs threads, a libc clears the number by itself.
-    if flags.contains(Flags::CHILD_CLEARTID) && !call.rt.strict {
-        recruit.clear_at(args.child_tid);
-    }
+    let clears = flags.contains(Flags::CHILD_CLEARTID) && !call.rt.strict;
+    let clear = if clears { args.child_tid } else { 0 };
     // Both are below the end of the space.
     let stack = (low as u32, args.stack as u32);
-    let recruit = Recruit::new(&call.target.crew, recruit, stack, told_at);
+    recruit(call, &task, stack, told_at, clear)
+}
+
+/// Adds a thread to the target's, to begin when the call is over.
+fn recruit(
+    call: &Call<'_>,
+    task: &Task,
+    stack: (u32, u32),
+    told_at: [u64; 2],
+    clear: u64,
+) -> Result<i32, Errno> {
+    let number = call.rt.new_id()? as i32; // An id is a positive one.
+    let new = call.target.crew.join(number, &call.target.account)?;
+    new.clear_at(clear);
+    let recruit = Recruit::new(&call.target.crew, new, stack, told_at);
     task.set_pending(Pending::Thread(recruit))?;
     Ok(number)
 }
