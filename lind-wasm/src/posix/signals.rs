@@ -223,7 +223,7 @@ mod tests {
     fn a_timer_is_set_and_told() {
         let cage = Fixture::new();
         let words = |words: [u64; 4]| words.map(u64::to_le_bytes).concat();
-        cage.put(0x1000, &words([7, 8, 1000, 9]));
+        cage.put(0x1000, &words([7, 8, 1000, 0]));
         assert_eq!(cage.call(38, &[0, 0x1000, 0x1100]), Ok(0));
         assert_eq!(cage.get(0x1100, 32), [0; 32]);
         cage.put(0x1000, &[0; 32]);
