@@ -2,6 +2,7 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use rand_core::TryCryptoRng;
 use zeroize::Zeroizing;
@@ -81,7 +82,7 @@ impl<A: Aead> Volume<A> {
         if self.can_append(disk, offset, end)? {
             return self.append_to_chunk(disk, rng, last, data);
         }
-        let stretched = self.stretched(disk, size, first)?;
+        let stretched = self.stretched(disk, size, first..last + 1)?;
         let before = layout.offset_in_chunk(offset);
         let after = (end - layout.chunk_start(last)?) as usize..layout.chunk_len(last, size);
         let mut assembled = Zeroizing::new(Vec::new());
@@ -212,7 +213,7 @@ impl<A: Aead> Volume<A> {
         let layout = *self.layout();
         self.make_room(disk, rng, size)?;
         let edge = if size > self.size {
-            self.stretched(disk, size, u64::MAX)?
+            self.stretched(disk, size, 0..0)?
         } else {
             let last = layout.chunk_index(size);
             let len = layout.chunk_len(last, size);
@@ -244,7 +245,7 @@ impl<A: Aead> Volume<A> {
         &mut self,
         disk: &D,
         rng: &mut R,
-        range: core::ops::Range<u64>,
+        range: Range<u64>,
     ) -> Result<(), Failure<D::Error>> {
         let layout = *self.layout();
         let chunk_size = layout.chunk_size() as u64;
@@ -287,19 +288,22 @@ impl<A: Aead> Volume<A> {
     }
 
     /// The last chunk, if it is no hole and the file grows behind it: filled up with zeros, and unless
-    /// it is `written`, which is done otherwise.
+    /// it is one of those that are `written`, which is done otherwise.
     #[allow(clippy::type_complexity)]
     fn stretched<D: Disk + ?Sized>(
         &mut self,
         disk: &D,
         size: u64,
-        written: u64,
+        written: Range<u64>,
     ) -> Result<Option<(u64, Zeroizing<Vec<u8>>)>, Failure<D::Error>> {
         let layout = *self.layout();
         let last = layout.chunk_index(self.size);
         let len = layout.chunk_len(last, self.size);
         let new_len = layout.chunk_len(last, size);
-        if len == 0 || new_len <= len || last == written || self.stored(disk, last)? == Stored::Hole
+        if len == 0
+            || new_len <= len
+            || written.contains(&last)
+            || self.stored(disk, last)? == Stored::Hole
         {
             return Ok(None);
         }
@@ -367,7 +371,7 @@ impl<A: Aead> Volume<A> {
         pieces: &[Piece<'_>],
     ) -> Result<(), Failure<D::Error>> {
         let layout = *self.layout();
-        let nonces = self
+        let mut nonces = self
             .cipher
             .nonces(rng, &self.log.chain, self.log.counter + 1)?;
         let counts = pieces
@@ -391,14 +395,19 @@ impl<A: Aead> Volume<A> {
                     Kind::Appended => layout.offset_in_chunk(self.size),
                     _ => 0,
                 };
-                self.cipher
-                    .seal_appended(piece.first, start, piece.plaintext, sealed, &nonces)?;
+                self.cipher.seal_appended(
+                    piece.first,
+                    start,
+                    piece.plaintext,
+                    sealed,
+                    &mut nonces,
+                )?;
                 Part {
                     start,
                     ..Part::of(&layout, piece.first, piece.kind, sealed)
                 }
             } else {
-                self.write_in_place(disk, piece, &nonces)?
+                self.write_in_place(disk, piece, &mut nonces)?
             };
             parts.push(part);
         }
@@ -410,7 +419,7 @@ impl<A: Aead> Volume<A> {
         &self,
         disk: &D,
         piece: &Piece<'_>,
-        nonces: &Nonces,
+        nonces: &mut Nonces,
     ) -> Result<Part, Failure<D::Error>> {
         let layout = *self.layout();
         let mut sealed = vec![0; layout.sealed_len(piece.plaintext.len())?];
