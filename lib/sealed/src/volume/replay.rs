@@ -287,6 +287,9 @@ impl<A: Aead> Volume<A> {
         } else {
             read_full(disk, &mut start, self.log.at)?;
         }
+        // Zeros may be all that is left of a log behind the groups, and so may its beginning, when its epoch is long
+        // over; what came last in a log at the head is overwritten by the one after the next.
+        let is_far = !near || self.log.far.is_some() && start != [0; FIXED_LEN];
         let follows = Start::parse(&start).is_some_and(|start| self.is_next(start));
         if follows {
             let mut ahead = Ahead {
@@ -296,7 +299,7 @@ impl<A: Aead> Volume<A> {
             };
             self.replay(disk, &mut ahead, u64::MAX, None)?;
         }
-        Ok(!(self.log.closing && self.has_successor(disk)?))
+        Ok(!((self.log.closing || is_far) && self.has_successor(disk)?))
     }
 
     fn is_next(&self, start: Start) -> bool {

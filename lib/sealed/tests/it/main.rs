@@ -3,6 +3,7 @@
 mod copies;
 mod entry;
 mod hostile;
+mod neighbours;
 mod nonces;
 mod salvage;
 mod support;
