@@ -287,9 +287,6 @@ impl<A: Aead> Volume<A> {
         } else {
             read_full(disk, &mut start, self.log.at)?;
         }
-        // Zeros may be all that is left of a log behind the groups, and so may its beginning, when its epoch is long
-        // over; what came last in a log at the head is overwritten by the one after the next.
-        let is_far = !near || self.log.far.is_some() && start != [0; FIXED_LEN];
         let follows = Start::parse(&start).is_some_and(|start| self.is_next(start));
         if follows {
             let mut ahead = Ahead {
@@ -299,6 +296,9 @@ impl<A: Aead> Volume<A> {
             };
             self.replay(disk, &mut ahead, u64::MAX, None)?;
         }
+        // Of a log whose epoch is long over what lies behind the groups may be gone, all of it or its end; at the
+        // head it is overwritten from its beginning on, and not in part.
+        let is_far = !near || self.log.far.is_some() && start != [0; FIXED_LEN];
         Ok(!((self.log.closing || is_far) && self.has_successor(disk)?))
     }
 

@@ -69,13 +69,17 @@ fn open(disk: &Bounded) -> Volume {
 /// though all that it knew of still stands there.
 #[test]
 fn a_log_that_was_sent_on_is_not_taken_for_the_present_one() {
-    for rounds in 1..6 {
+    for (rounds, is_before) in (1..6).flat_map(|rounds| [(rounds, false), (rounds, true)]) {
         let mut rng = TestRng(1);
         let key = FileKey::generate(&master(), small_chunks(Cipher::default()), &mut rng).unwrap();
         let mut volume = Volume::create(FileCipher::new(&key), &mut rng).unwrap();
         let disk = Bounded::default();
         disk.end.set(Some(1 << 19));
+        let mut idle = None;
         loop {
+            if is_before || idle.is_none() {
+                idle = (volume.counter() > 0).then(|| open(&disk));
+            }
             // Overwritten again and again.
             match volume.write(&disk, &mut rng, 0, &[0; 900]) {
                 Ok(()) => {}
@@ -83,7 +87,8 @@ fn a_log_that_was_sent_on_is_not_taken_for_the_present_one() {
                 Err(Failure::Sealed(error)) => panic!("{error}"),
             }
         }
-        let mut idle = open(&disk);
+        // Who looked before that, or after it.
+        let mut idle = idle.filter(|_| is_before).unwrap_or_else(|| open(&disk));
         disk.end.set(None);
         let mut busy = open(&disk);
         for _ in 0..rounds {
