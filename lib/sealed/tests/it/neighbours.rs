@@ -102,3 +102,28 @@ fn a_log_that_was_sent_on_is_not_taken_for_the_present_one() {
         }
     }
 }
+
+/// Who has a file open that was put out of use is told, whatever of it was the last that it saw.
+#[test]
+fn a_retired_file_is_out_of_use_for_who_was_behind() {
+    for behind in 0..6 {
+        let mut rng = TestRng(2);
+        let key = FileKey::generate(&master(), small_chunks(Cipher::default()), &mut rng).unwrap();
+        let mut busy = Volume::create(FileCipher::new(&key), &mut rng).unwrap();
+        let disk = Bounded::default();
+        busy.write(&disk, &mut rng, 0, b"begun").unwrap();
+        let mut idle = None;
+        for step in 0..6 {
+            if step == 5 - behind {
+                idle = Some(open(&disk));
+            }
+            match step {
+                2 | 3 => busy.checkpoint(&disk, &mut rng).unwrap(),
+                _ => busy.write(&disk, &mut rng, 9, &[step; 99]).unwrap(),
+            }
+        }
+        busy.retire(&disk).unwrap();
+        assert!(!idle.unwrap().refresh(&disk).unwrap(), "{behind}");
+        assert!(!busy.refresh(&disk).unwrap());
+    }
+}
