@@ -8,6 +8,7 @@ use rand_core::TryCryptoRng;
 use zeroize::Zeroizing;
 
 use crate::aead::Aead;
+use crate::disk::read_full;
 use crate::file::Nonces;
 use crate::layout::DATA_START;
 use crate::mac::MAC_LEN;
@@ -37,6 +38,10 @@ const AHEAD: u64 = 64 << 10;
 
 /// Bytes that one change writes, at most.
 pub const MAX_CHANGE_LEN: usize = 4 << 20;
+
+/// Bytes behind the log in which something is left of a record that all but begins there: two sectors, wherever in
+/// one it begins. What two records of the same place have in common is within the first of them.
+const REMAINS: usize = 2 * SECTOR_LEN;
 
 /// How often the last chunk is appended to before it is written as a whole again: who reads it has to open all
 /// of what was.
@@ -457,6 +462,7 @@ impl<A: Aead> Volume<A> {
         record: &Record,
         mut buffer: Vec<u8>,
     ) -> Result<(), Failure<D::Error>> {
+        self.sweep(disk)?;
         let mut lead = self.lead();
         buffer.resize(buffer.len().max(lead + record.head_len() + MAC_LEN), 0);
         let len = buffer.len() - lead;
@@ -474,6 +480,29 @@ impl<A: Aead> Volume<A> {
             record.counter += 1;
         }
         self.write_record(disk, &record, buffer, lead)
+    }
+
+    /// Sees to it that the next record does not complete another one. Of one that was written behind the same
+    /// predecessor a power cut may have taken the first bytes alone, and these may be the same in both: after
+    /// another cut the old one would be there, though the file has gone on without it.
+    fn sweep<D: Disk + ?Sized>(&mut self, disk: &D) -> Result<(), Failure<D::Error>> {
+        if self.log.is_swept {
+            return Ok(());
+        }
+        let room = match self.log.far {
+            Some(_) => u64::MAX,
+            None => Superblock::log_end(self.superblock.epoch),
+        };
+        let mut remains = [0; REMAINS];
+        let most = (room - self.log.at.min(room)).min(REMAINS as u64) as usize;
+        let len = read_full(disk, &mut remains[..most], self.log.at)?;
+        if remains.iter().any(|&byte| byte != 0) {
+            disk.write_at(&[0; REMAINS][..len], self.log.at)
+                .map_err(Failure::Disk)?;
+            disk.sync().map_err(Failure::Disk)?;
+        }
+        self.log.is_swept = true;
+        Ok(())
     }
 
     fn write_record<D: Disk + ?Sized>(

@@ -46,6 +46,11 @@ impl<A: Aead> Volume<A> {
             // The superblock has reached the disk; the one before is not needed any more.
             disk.discard(from..to);
         }
+        // Nor is its log at the head, where the next one begins: who goes on with that finds nothing of no meaning.
+        let next = self.superblock.epoch + 1;
+        if next > 1 {
+            disk.discard(Superblock::log_offset(next)..Superblock::log_end(next));
+        }
         self.place_chunks(disk)?;
         let tags: BTreeMap<u64, Tag> = self
             .changed

@@ -227,6 +227,7 @@ impl<A: Aead> Volume<A> {
             ends = false;
         }
         volume.log.durable = durable;
+        volume.log.is_swept = false;
         if volume.log.counter < durable {
             return Err(Error::LogCorrupt {
                 record: volume.log.counter + 1 - superblock.counter,

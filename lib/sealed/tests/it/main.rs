@@ -5,6 +5,7 @@ mod entry;
 mod hostile;
 mod neighbours;
 mod nonces;
+mod remains;
 mod salvage;
 mod support;
 mod tamper;
