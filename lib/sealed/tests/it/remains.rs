@@ -74,7 +74,7 @@ fn a_lost_record_is_not_completed() {
         let key = FileKey::new(&master, small_chunks(cipher), [before as u8; 32]);
         let mut volume = Volume::create(FileCipher::new(&key), &mut rng).unwrap();
         let base = Memory::default();
-        volume.write(&base, &mut rng, 0, &vec![1; 200]).unwrap();
+        volume.write(&base, &mut rng, 0, &[1; 200]).unwrap();
         let piece = vec![2; (before as usize).min(300)];
         volume.write(&base, &mut rng, 200, &piece).unwrap();
         if before > 300 {
