@@ -46,11 +46,6 @@ impl<A: Aead> Volume<A> {
             // The superblock has reached the disk; the one before is not needed any more.
             disk.discard(from..to);
         }
-        // Nor is its log at the head, where the next one begins: who goes on with that finds nothing of no meaning.
-        let next = self.superblock.epoch + 1;
-        if next > 1 {
-            disk.discard(Superblock::log_offset(next)..Superblock::log_end(next));
-        }
         self.place_chunks(disk)?;
         let tags: BTreeMap<u64, Tag> = self
             .changed
@@ -84,6 +79,12 @@ impl<A: Aead> Volume<A> {
         disk.write_at(&sector, Superblock::offset(superblock.epoch))
             .map_err(Failure::Disk)?;
         let mac = *bytes.last_chunk().ok_or(Error::BufferSize)?;
+        // Who goes on with the new log finds nothing of no meaning. Not before its superblock is there: who knows
+        // the file as it was two epochs ago sees by that one that they are over.
+        let epoch = superblock.epoch;
+        if epoch > 1 {
+            disk.discard(Superblock::log_offset(epoch)..Superblock::log_end(epoch));
+        }
         self.begin_epoch(superblock, mac);
         Ok(())
     }
