@@ -575,7 +575,7 @@ fn memory_that_goes_while_calls_use_it_is_an_error_or_there() {
         format!("(call $call (i32.const 4) {at} {at} {unused})"),              // stat
         format!("(call $call (i32.const 22) {at} {unused} {unused})"),         // pipe
         format!("(call $call (i32.const 318) {at} (i64.const 4096) (i64.const 0))"), // getrandom
-        format!("(call $futex (i32.const 0x40000000) (i32.const 1) (i32.const 1))"),
+        "(call $futex (i32.const 0x40000000) (i32.const 1) (i32.const 1))".to_owned(),
         format!("(call $call (i32.const 1) (i64.const 9) {at} (i64.const 4096))"), // write
     ];
     let mut first = String::new();

@@ -184,6 +184,8 @@ impl World {
             // F_GETLK: the one whose structure counts on every runtime.
             Kind::FcntlCommand => 5,
             Kind::IoctlRequest => 0x541b,
+            // SIGUSR1.
+            Kind::Signal if number == 13 => 10,
             Kind::Signal => 0,
             Kind::Clock => 1,
             Kind::Family | Kind::SocketType => 1,
