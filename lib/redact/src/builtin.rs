@@ -9,9 +9,20 @@ use std::str::FromStr;
 use crate::byteset::ByteSet;
 use crate::check;
 use crate::engine::{Check, Engine, Mark};
+use crate::groups::Group as ShapeGroup;
+use crate::run::{KINDS, Kind, Run};
 use crate::shape::Shape;
+use crate::sieve::MadeGroups;
 
 include!(concat!(env!("OUT_DIR"), "/catalogue.rs"));
+
+/// How many classes of patterns there are.
+pub(crate) const CLASSES: usize = KINDS + 2;
+
+/// The groups of all shapes of each class of patterns.
+pub(crate) fn builtin_groups() -> &'static [MadeGroups; CLASSES] {
+    &MADE_GROUPS
+}
 
 /// A family of secrets that the crate knows.
 #[derive(Clone, Copy)]
@@ -64,6 +75,10 @@ pub struct BuiltinPattern {
     check: Option<Check>,
     text_only: bool,
     mark: Option<Mark>,
+    run: Option<Run>,
+    /// Which patterns it is looked for together with: of the same kind of runs, without one, or
+    /// such as go by entropy.
+    class: usize,
     /// Those of its beginnings, or of its mark, each with the number of the bucket it is in.
     shapes: &'static [(usize, Shape)],
 }
@@ -143,6 +158,14 @@ impl BuiltinPattern {
         self.mark
     }
 
+    pub(crate) fn run(&self) -> Option<Run> {
+        self.run
+    }
+
+    pub(crate) fn class(&self) -> usize {
+        self.class
+    }
+
     pub(crate) fn shapes(&self) -> &'static [(usize, Shape)] {
         self.shapes
     }
@@ -195,6 +218,7 @@ impl FromStr for Builtin {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::automaton::{Reach, RegexDfa, parse};
 
     #[test]
     fn each_pattern_compiles_to_little() {
@@ -205,6 +229,15 @@ mod tests {
         for builtin in Builtin::all() {
             for pattern in builtin.patterns() {
                 let memory = Engine::compiled_size(pattern.regex());
+                if let Some(mark) = pattern.mark() {
+                    let compiled =
+                        parse(mark.inside).and_then(|hir| RegexDfa::new(&hir, Reach::Here));
+                    assert!(
+                        compiled.is_ok_and(|dfa| dfa.memory() <= MOST),
+                        "{}",
+                        mark.inside
+                    );
+                }
                 match memory {
                     Ok(memory) if memory <= MOST => all += memory,
                     _ => wrong.push(format!("{builtin}: {memory:?}: {}", pattern.regex())),

@@ -10,6 +10,7 @@ use crate::automaton::{
 use crate::builtin::BuiltinPattern;
 use crate::byteset::ByteSet;
 use crate::encodings::{Encoding, Encodings};
+use crate::run::Run;
 use crate::scan::{Hay, LiteralHeads, Sweeper};
 use crate::secret::SecretGroup;
 use crate::shape::{self, Shape};
@@ -44,6 +45,8 @@ pub(crate) struct Engine {
     pub peeks: bool,
     /// Where a match is looked for by a mark inside it.
     pub mark: Option<Mark>,
+    /// That of the mark, made as the body is.
+    mark_automaton: OnceLock<Automaton>,
     pub lead: Lead,
 }
 
@@ -85,6 +88,8 @@ pub(crate) enum Lead {
 /// Says that each match has a mark inside, and only certain bytes before it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
+    /// The regex of the mark.
+    pub inside: &'static str,
     /// The bytes that may stand before the mark.
     pub before: ByteSet,
     /// Most of them.
@@ -152,6 +157,7 @@ impl Engine {
             text_only: false,
             peeks: false,
             mark: None,
+            mark_automaton: OnceLock::new(),
             lead,
         }
     }
@@ -179,9 +185,31 @@ impl Engine {
         &self.body().automaton
     }
 
+    /// Whether its mark stands there, or may, as far as there is text.
+    pub fn is_marked(&self, hay: &[u8], at: usize) -> bool {
+        let Some(mark) = &self.mark else {
+            return false;
+        };
+        let automaton = self.mark_automaton.get_or_init(|| {
+            let compiled = parse(mark.inside).and_then(|hir| anchored(&hir));
+            compiled.expect("each mark of the catalogue is compiled by a test")
+        });
+        automaton.probe(hay, at, false) != Step::Dead
+    }
+
     /// Where only a part of the match is the secret.
     pub fn secret(&self) -> Option<&SecretGroup> {
         self.body().secret.as_ref()
+    }
+
+    /// The run that every match holds, of a built-in that is looked for beside runs.
+    pub fn run(&self) -> Option<Run> {
+        self.builtin.and_then(BuiltinPattern::run)
+    }
+
+    /// The class of a built-in.
+    pub fn class(&self) -> Option<usize> {
+        self.builtin.map(BuiltinPattern::class)
     }
 
     /// The shapes of a built-in's beginnings or marks, each with its bucket.
@@ -249,7 +277,8 @@ impl Engine {
             let secret = body.secret.as_ref().map_or(0, SecretGroup::memory);
             body.automaton.memory() + secret
         });
-        body + lead
+        let mark = self.mark_automaton.get().map_or(0, Automaton::memory);
+        body + mark + lead
     }
 
     /// Whether a match of this pattern starts at `start`.
