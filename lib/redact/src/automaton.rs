@@ -84,6 +84,14 @@ pub(crate) struct Walk {
     pub matched: Option<usize>,
 }
 
+impl Walk {
+    /// One that has not begun: so few bytes are there that no automaton is made for them.
+    pub const UNSTARTED: Self = Self {
+        state: State::MAX,
+        matched: None,
+    };
+}
+
 /// What may be said of a state before the next byte is known.
 #[derive(Clone, Copy, Default)]
 struct Outlook {

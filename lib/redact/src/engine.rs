@@ -13,7 +13,7 @@ use crate::encodings::{Encoding, Encodings};
 use crate::run::Run;
 use crate::scan::{Hay, LiteralHeads, Sweeper};
 use crate::secret::SecretGroup;
-use crate::shape::{self, Shape};
+use crate::shape::{self, NEAR, Shape};
 
 /// What a pattern says to a text that its automaton takes: `None` for no, or how many of its bytes
 /// are the match.
@@ -286,12 +286,34 @@ impl Engine {
         if !self.is_likely(hay.bytes, start) {
             return None;
         }
-        let step = self.automaton().probe(hay.bytes, start, hay.ended);
+        // Writes end anywhere, and a few bytes fit the beginnings of many patterns.
+        let is_early = self.builtin.is_some()
+            && self.mark.is_none()
+            && !hay.ended
+            && hay.bytes.len() - start < NEAR;
+        let step = match is_early {
+            true => Step::Open(Walk::UNSTARTED),
+            false => self.automaton().probe(hay.bytes, start, hay.ended),
+        };
         self.judge(hay, start, start, step)
+    }
+
+    /// The walk of an open candidate, begun.
+    pub fn begun(&self, hay: Hay<'_>, start: usize, walk: Walk) -> Option<Walk> {
+        if walk != Walk::UNSTARTED {
+            return Some(walk);
+        }
+        match self.automaton().probe(hay.bytes, start, false) {
+            Step::Open(walk) => Some(walk),
+            Step::Dead | Step::Match(_) => None,
+        }
     }
 
     /// Goes on with a walk that has seen everything before `from`.
     pub fn resume(&self, hay: Hay<'_>, start: usize, from: usize, walk: Walk) -> Option<HitKind> {
+        if walk == Walk::UNSTARTED {
+            return self.probe(hay, start);
+        }
         let step = self
             .automaton()
             .resume(hay.bytes, start, from, walk, hay.ended);

@@ -501,6 +501,9 @@ impl Lane {
         let bytes = &self.buf[..];
         let bound = |hit: &Hit| {
             let engine = &matcher.engines[hit.engine];
+            if hit.kind == HitKind::Open(Walk::UNSTARTED) {
+                return hit.start;
+            }
             match (engine.secret(), hit.kind) {
                 (Some(group), HitKind::Open(walk)) => {
                     let open = group.earliest(bytes, hit.start);
@@ -592,7 +595,9 @@ impl Lane {
             return;
         }
         source.all(&matcher.engines, hay, self.at, |hit| {
-            if let HitKind::Open(walk) = hit.kind {
+            if let HitKind::Open(walk) = hit.kind
+                && let Some(walk) = matcher.engines[hit.engine].begun(hay, hit.start, walk)
+            {
                 add(Ghost {
                     engine: hit.engine,
                     sweeps: false,
