@@ -486,7 +486,8 @@ class SealedFile:
         named = stored.tag or self.node(0, index // FAN_OUT)[index % FAN_OUT]
         chunk = self.disk.read(stored.at, stored.length + OVERHEAD)
         is_final = stored.length < self.layout.chunk_size
-        associated_data = index.to_bytes(8, "little") + bytes([is_final]) + bytes(55)
+        associated_data = index.to_bytes(8, "little") + bytes([is_final, 0])
+        associated_data += stored.start.to_bytes(2, "little") + bytes(52)
         nonce, tag = chunk[:NONCE_LEN], chunk[-TAG_LEN:]
         ciphertext = chunk[NONCE_LEN:-TAG_LEN]
         try:

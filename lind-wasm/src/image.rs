@@ -1,5 +1,6 @@
 //! A program in a cage: its memory, and who serves calls of others.
 
+use crate::ids::CageId;
 use crate::limits::{Account, Charge, Resource};
 use crate::memory::GuestMemory;
 use crate::parking::Parking;
@@ -34,11 +35,11 @@ pub struct Image {
 
 /// Who runs an image's handlers on the threads of the cages that call.
 pub trait Serve: Send + Sync {
-    /// Runs the handler with that index.
+    /// Runs the handler with that index for a cage.
     ///
     /// # Errors
     /// As [`Image::call_handler`].
-    fn serve(&self, handler: u64, args: &[Arg; 6]) -> Result<i32, Errno>;
+    fn serve(&self, caller: CageId, handler: u64, args: &[Arg; 6]) -> Result<i32, Errno>;
 
     /// Lets go of all who are idle, for the image serves no more.
     fn dismiss(&self);
@@ -122,14 +123,19 @@ impl Image {
         let _ = self.workers.set(workers);
     }
 
-    /// Runs a handler of this grate on the calling thread.
+    /// Runs a handler of this grate on the calling thread, for that cage.
     ///
     /// # Errors
     /// `EIO` when the grate is gone or its handler trapped; `EAGAIN` when it has too many calls
     /// at once.
-    pub fn call_handler(&self, handler: u64, args: &[Arg; 6]) -> Result<i32, Errno> {
+    pub fn call_handler(
+        &self,
+        caller: CageId,
+        handler: u64,
+        args: &[Arg; 6],
+    ) -> Result<i32, Errno> {
         match self.workers.get() {
-            Some(workers) if self.service.is_up() => workers.serve(handler, args),
+            Some(workers) if self.service.is_up() => workers.serve(caller, handler, args),
             _ => Err(Errno::IO),
         }
     }

@@ -218,7 +218,7 @@ pub enum LoadError {
     File(Errno),
     /// The file is no program that can run.
     Program(anyhow::Error),
-    /// There is too much being compiled.
+    /// Too many programs are being loaded.
     Busy,
 }
 
@@ -242,7 +242,7 @@ impl LoadError {
             ),
             LoadError::File(errno) => anyhow::anyhow!("{name}: {errno}"),
             LoadError::Program(why) => anyhow::anyhow!("{name}: {why}"),
-            LoadError::Busy => anyhow::anyhow!("{name}: too much is being compiled"),
+            LoadError::Busy => anyhow::anyhow!("{name}: too many programs are being loaded"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::artifact::{self, ArtifactKey};
 use crate::cage::{self, Cage, CageId, FsContext, Inheritance, NewImage, WaitStatus};
-use crate::compile;
+use crate::compile::Desks;
 use crate::family::Family;
 use crate::fds::FdTable;
 use crate::image::Image;
@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::time::Duration;
 use wasmtime::Engine;
@@ -53,8 +53,9 @@ pub struct Runtime {
     /// Memory that cages share.
     pub shared: SharedStore,
     ledger: Arc<Ledger>,
-    /// Compilations that took too long and go on nevertheless.
-    abandoned: Arc<AtomicUsize>,
+    /// Where programs are compiled, and those that were before are read: neither waits for the other.
+    compiling: Arc<Desks>,
+    opening: Arc<Desks>,
     /// Parents and children.
     pub family: Family,
     /// What a program starts with whose parent names no environment.
@@ -117,7 +118,8 @@ impl Runtime {
             unix_names: UnixNames::new()?,
             shared: SharedStore::default(),
             ledger: Ledger::new(settings.limits),
-            abandoned: Arc::default(),
+            compiling: Arc::default(),
+            opening: Arc::default(),
             env: settings.env,
             key: settings.key,
             words: OnceLock::new(),
@@ -234,16 +236,20 @@ impl Runtime {
         let file = self.root.open_program(cwd, name, !self.strict);
         // It may grow meanwhile.
         let mut file = file.map_err(LoadError::File)?.take(PROGRAM_MAX);
+        let limits = &self.ledger.limits;
         let failed = |error| LoadError::File(Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        let desk = |desks: &Arc<Desks>| desks.take(limits.compile_time());
         let mut bytes = Vec::new();
         let mut head = file.by_ref().take(artifact::MAGIC.len() as u64);
         head.read_to_end(&mut bytes).map_err(failed)?;
         if artifact::is_artifact(&bytes) {
+            let _desk = desk(&self.opening)?;
             let whole = bytes.as_slice().chain(file);
             let program = Program::open(&self.engine, &self.key, whole, self.strict);
             return program.map(Arc::new).map_err(LoadError::Program);
         }
-        let (engine, strict, limits) = (self.engine.clone(), self.strict, &self.ledger.limits);
+        let desk = desk(&self.compiling)?;
+        let (engine, strict) = (self.engine.clone(), self.strict);
         let most = Size::of_cage(limits);
         // One byte more than it may have shows that it is too large.
         let mut file = file.take(
@@ -252,11 +258,9 @@ impl Runtime {
                 .saturating_sub(bytes.len() as u64),
         );
         file.read_to_end(&mut bytes).map_err(failed)?;
-        compile::within(limits.compile_time(), &self.abandoned, move || {
-            Program::compile(&engine, &bytes, strict, most)
-        })?
-        .map(Arc::new)
-        .map_err(LoadError::Program)
+        let compile = move || Program::compile(&engine, &bytes, strict, most);
+        let program = desk.compile(compile)?;
+        program.map(Arc::new).map_err(LoadError::Program)
     }
 
     /// Gives a program memory in a cage.

@@ -2,7 +2,7 @@
 
 use crate::cage::Cage;
 use crate::ids::CageId;
-use crate::image::{ENTRY, Image, Serve};
+use crate::image::{ENTRY, Image, Serve, Service};
 use crate::line::first_line;
 use crate::regions::{Backing, Prot};
 use crate::request::Arg;
@@ -10,12 +10,15 @@ use crate::runtime::Runtime;
 use crate::state::{HostState, Linkers, instantiate, new_store};
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, Weak};
-use wasmtime::{Global, Instance, InstancePre, Store, TypedFunc, Val};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
+use wasmtime::{Instance, InstancePre, Store, TypedFunc, Val};
 
 /// Stack of a worker in the grate's memory, in bytes: a quarter of Lind's, so that there is room for
 /// as many as there can be cages.
 const WORKER_STACK: u64 = 2 << 20;
+/// Workers that stay where they are between calls; cages share them by their numbers. Taking one of
+/// the others costs twice the locking.
+const SEATS: usize = 8;
 /// Workers that one grate may have at a time, beside one for each cage that the run may have: for
 /// calls in calls.
 const SPARE_WORKERS: usize = 64;
@@ -24,8 +27,6 @@ const SPARE_WORKERS: usize = 64;
 struct Worker {
     store: Store<HostState>,
     entry: TypedFunc<EntryParams, i32>,
-    stack_pointer: Option<Global>,
-    stack_top: i32,
 }
 
 /// Handler, grate, then six arguments with their cages.
@@ -52,8 +53,12 @@ pub struct Workers {
     rt: Weak<Runtime>,
     cage: Weak<Cage>,
     image: Weak<Image>,
+    service: Arc<Service>,
     linkers: Arc<Linkers>,
     template: InstancePre<HostState>,
+    /// Locked while its worker is at work.
+    seats: [Mutex<Option<Worker>>; SEATS],
+    /// The others that are not at work.
     idle: Mutex<Vec<Worker>>,
     /// All that there are, idle or at work.
     count: AtomicUsize,
@@ -67,8 +72,10 @@ impl Workers {
             rt: Arc::downgrade(&main.rt),
             cage: Arc::downgrade(&main.cage),
             image: Arc::downgrade(&main.image),
+            service: main.image.service().clone(),
             linkers: main.linkers.clone(),
             template,
+            seats: Default::default(),
             idle: Mutex::new(Vec::new()),
             count: AtomicUsize::new(0),
         }
@@ -100,53 +107,81 @@ impl Workers {
         })
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Worker>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Worker>> {
         self.idle.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// A seat, unless its worker is at work.
+    fn seat(&self, number: usize) -> Option<MutexGuard<'_, Option<Worker>>> {
+        match self.seats[number].try_lock() {
+            Ok(seat) => Some(seat),
+            Err(TryLockError::Poisoned(seat)) => Some(seat.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Lets a worker run a handler, and leaves it in its place if it can serve again.
+    fn run(&self, place: &mut Option<Worker>, handler: u64, args: &[Arg; 6]) -> Result<i32, Errno> {
+        let worker = match place {
+            Some(worker) => worker,
+            None => {
+                let idle = self.idle().pop();
+                place.insert(idle.map_or_else(|| self.hire(), Ok)?)
+            }
+        };
+        let error = match worker.run(self.grate, handler, args) {
+            Ok(result) => return Ok(result),
+            Err(error) => error,
+        };
+        let HostState { rt, image, .. } = worker.store.data();
+        let (rt, image) = (rt.clone(), image.clone());
+        *place = None;
+        self.count.fetch_sub(1, Ordering::AcqRel);
+        // The first to fail says so. The others stop because of it, or of its end.
+        if self.service.is_up() {
+            // Its memory may be half changed and its locks taken: it serves no more.
+            image.retire();
+            rt.release_callers(self.grate, &image);
+            self.complain(
+                "its handler failed",
+                &error,
+                "; its programs get EIO from now on",
+            );
+        }
+        Err(Errno::IO)
     }
 }
 
 impl Serve for Workers {
-    fn serve(&self, handler: u64, args: &[Arg; 6]) -> Result<i32, Errno> {
-        let idle = self.idle().pop();
-        let mut worker = match idle {
-            Some(worker) => worker,
-            None => self.hire()?,
+    fn serve(&self, caller: CageId, handler: u64, args: &[Arg; 6]) -> Result<i32, Errno> {
+        let ran = match self.seat(caller.raw() as usize % SEATS) {
+            Some(mut seat) => self.run(&mut seat, handler, args),
+            None => {
+                let mut place = None;
+                let ran = self.run(&mut place, handler, args);
+                self.idle().extend(place);
+                ran
+            }
         };
-        match worker.run(self.grate, handler, args) {
-            Ok(result) => {
-                let mut idle = self.idle();
-                if worker.store.data().image.service().is_up() {
-                    idle.push(worker);
-                } else {
-                    self.count.fetch_sub(1, Ordering::AcqRel);
-                }
-                Ok(result)
-            }
-            Err(error) => {
-                self.count.fetch_sub(1, Ordering::AcqRel);
-                let HostState { rt, image, .. } = worker.store.data();
-                // The first to fail says so. The others stop because of it, or of its end.
-                if image.service().is_up() {
-                    // Its memory may be half changed and its locks taken: it serves no more.
-                    image.retire();
-                    rt.release_callers(self.grate, image);
-                    let then = "; its programs get EIO from now on";
-                    self.complain("its handler failed", &error, then);
-                }
-                Err(Errno::IO)
-            }
+        // Whoever ended the service meanwhile could not dismiss who was at work.
+        if !self.service.is_up() {
+            self.dismiss();
         }
+        ran
     }
 
     fn dismiss(&self) {
         // Workers hold the image, and the image these: the circle ends here.
-        let idle = std::mem::take(&mut *self.idle());
-        self.count.fetch_sub(idle.len(), Ordering::AcqRel);
+        let seated = (0..SEATS).filter_map(|number| self.seat(number)?.take());
+        let gone = std::mem::take(&mut *self.idle()).into_iter().chain(seated);
+        self.count.fetch_sub(gone.count(), Ordering::AcqRel);
     }
 
     fn are_busy(&self) -> bool {
-        let idle = self.idle();
-        self.count.load(Ordering::Acquire) > idle.len()
+        let seated =
+            (0..SEATS).filter(|&number| self.seat(number).is_some_and(|seat| seat.is_some()));
+        let idle = seated.count() + self.idle().len();
+        self.count.load(Ordering::Acquire) > idle
     }
 }
 
@@ -166,14 +201,13 @@ impl Worker {
                 Backing::WorkerStack,
             )
             .map_err(|errno| wasmtime::Error::msg(format!("no room for its stack: {errno}")))?;
-        let stack_pointer = instance.get_global(&mut store, "__stack_pointer");
-        let stack_top = (stack + WORKER_STACK) as i32;
-        let mut worker = Self {
-            store,
-            entry,
-            stack_pointer,
-            stack_top,
-        };
+        // Once is enough: a handler that returns leaves it as it was, and one that does not ends
+        // the worker.
+        if let Some(stack_pointer) = instance.get_global(&mut store, "__stack_pointer") {
+            let top = (stack + WORKER_STACK) as i32;
+            stack_pointer.set(&mut store, Val::I32(top))?;
+        }
+        let mut worker = Self { store, entry };
         if !strict {
             worker.init_tls(&instance, stack)?;
         }
@@ -193,9 +227,6 @@ impl Worker {
     }
 
     fn run(&mut self, grate: CageId, handler: u64, a: &[Arg; 6]) -> wasmtime::Result<i32> {
-        if let Some(stack_pointer) = self.stack_pointer {
-            stack_pointer.set(&mut self.store, Val::I32(self.stack_top))?;
-        }
         let v = |i: usize| a[i].value as i64;
         let c = |i: usize| a[i].cage as i64;
         let params = (

@@ -277,7 +277,8 @@ fn shared_mappings_take_no_descriptors() {
     assert_eq!(ran.code, 0, "{ran:?}");
 }
 
-/// A module with one function of so many blocks, each of which sets and reads many locals.
+/// A module with so many functions of so many blocks, each of which sets and reads many locals;
+/// what runs is another one, which does nothing.
 fn bomb(blocks: u32, count: u32) -> Vec<u8> {
     use wasm_encoder::*;
     const LOCALS: u32 = 2000;
@@ -285,7 +286,7 @@ fn bomb(blocks: u32, count: u32) -> Vec<u8> {
     let mut types = TypeSection::new();
     types.ty().function([], []);
     let mut functions = FunctionSection::new();
-    for _ in 0..count {
+    for _ in 0..=count {
         functions.function(0);
     }
     let mut memories = MemorySection::new();
@@ -297,7 +298,7 @@ fn bomb(blocks: u32, count: u32) -> Vec<u8> {
         page_size_log2: None,
     });
     let mut exports = ExportSection::new();
-    exports.export("_start", ExportKind::Func, 0);
+    exports.export("_start", ExportKind::Func, count);
     let mut body = Function::new([(LOCALS, ValType::I64)]);
     for block in 0..blocks {
         body.instruction(&Instruction::Loop(BlockType::Empty))
@@ -314,6 +315,7 @@ fn bomb(blocks: u32, count: u32) -> Vec<u8> {
     for _ in 0..count {
         code.function(&body);
     }
+    code.function(Function::new([]).instruction(&Instruction::End));
     module
         .section(&types)
         .section(&functions)
@@ -376,6 +378,54 @@ fn modules_too_large_or_too_slow_to_compile_are_refused() {
     fixture.program("exec.wasm", &lind_program(more, body));
     let ran = fixture.run(&["exec.wasm"]);
     assert_eq!(ran.code, 0, "{ran:?}");
+}
+
+#[test]
+fn programs_are_loaded_a_few_at_a_time() {
+    const PADDING: usize = 40 << 20;
+    const CAGES: usize = 24;
+    let fixture = Fixture::new();
+    // Long enough to compile that all would be at it together.
+    let mut large = bomb(300, 1);
+    wasm_encoder::Encode::encode(
+        &wasm_encoder::CustomSection {
+            name: "padding".into(),
+            data: vec![0; PADDING].into(),
+        },
+        {
+            large.push(0);
+            &mut large
+        },
+    );
+    std::fs::write(fixture.path("bin/large.wasm"), &large).unwrap();
+    // So many children become that program, and each ends well.
+    let body = format!(
+        "(local $r i32)
+      (loop $again
+        (local.set $r (call $fork))
+        (if (global.get $saving) (then (return (i32.const 0))))
+        (if (i32.eqz (local.get $r)) (then
+          (call $expect (i32.const 1) (i32.const 0)
+            (call $call (i32.const 59) (call $at (i32.const 1024)) (i64.const 0) (i64.const 0)))))
+        (global.set $made (i32.add (global.get $made) (i32.const 1)))
+        (br_if $again (i32.lt_u (global.get $made) (i32.const {CAGES}))))
+      (loop $more
+        (i32.store (i32.const 512) (i32.const 0))
+        (local.set $r (call $call (i32.const 61) (i64.const -1) (call $at (i32.const 512)) (i64.const 0)))
+        (call $expect (i32.const 2) (i32.load (i32.const 512)) (i32.const 0))
+        (br_if $more (i32.gt_s (local.get $r) (i32.const 0))))"
+    );
+    let more =
+        r#"(global $made (mut i32) (i32.const 0)) (data (i32.const 1024) "/bin/large.wasm\00")"#;
+    fixture.program("crowd.wasm", &forking_program(more, &body));
+    let (ran, memory) = fixture.run_measured(&["crowd.wasm"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    // Each is there as it was read, and once more at most while it is made ready.
+    let all = (CAGES * PADDING) as i64 >> 10;
+    assert!(
+        memory < all / 2,
+        "{memory} KiB where {all} are in the files"
+    );
 }
 
 #[test]

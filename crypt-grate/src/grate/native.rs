@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 const SEAL: u64 = 1101;
 const OPEN: u64 = 1102;
 const REQUEST_LEN: usize = 48;
+const START_AT: usize = 2;
 const KEY_AT: usize = 16;
 
 /// The AEAD of a file: the runtime's if it has one.
@@ -49,6 +50,7 @@ impl Native {
         let mut request = Zeroizing::new([0; REQUEST_LEN]);
         request[0] = self.cipher.id();
         request[1] = self.chunk_size_log2;
+        request[START_AT..START_AT + 2].copy_from_slice(&run.start().to_le_bytes());
         request[8..KEY_AT].copy_from_slice(&run.first().to_le_bytes());
         request[KEY_AT..].copy_from_slice(self.key.as_slice());
         let own = getcageid();

@@ -17,7 +17,8 @@ use crate::{Error, FileKey, KEY_LEN, Layout};
 /// Bytes of an authentication tag, the same for every cipher of this version.
 pub const TAG_LEN: usize = 16;
 
-/// Bytes of associated data of a chunk: its index, whether it is shorter than others, and zeros up to what
+/// Bytes of associated data of a chunk: its index, whether it is shorter than others, where in it what is
+/// sealed begins, and zeros up to what
 /// vector code of Poly1305 takes at a time, for it is slow on all that follows odd blocks.
 pub const ASSOCIATED_DATA_LEN: usize = 64;
 
@@ -63,12 +64,33 @@ impl Cipher {
 pub struct Run {
     layout: Layout,
     first: u64,
+    start: u16,
 }
 
 impl Run {
     /// Chunks from index `first` on, of a file with that layout.
     pub fn new(layout: Layout, first: u64) -> Self {
-        Self { layout, first }
+        Self {
+            layout,
+            first,
+            start: 0,
+        }
+    }
+
+    /// What was appended to chunk `index` of such a file when that had `start` bytes, with 0 the chunk
+    /// as a whole. No chunk with so many is shorter than a full one: then it is `None`.
+    pub fn appended(layout: Layout, index: u64, start: usize) -> Option<Self> {
+        Some(Self {
+            start: u16::try_from(start)
+                .ok()
+                .filter(|_| start < layout.chunk_size())?,
+            ..Self::new(layout, index)
+        })
+    }
+
+    /// Where in its chunk the run begins, in bytes: not 0 for what was appended.
+    pub fn start(&self) -> u16 {
+        self.start
     }
 
     /// The geometry of the file.
@@ -84,13 +106,14 @@ impl Run {
     /// The chunks of the run, given how many bytes of plaintext it holds.
     pub fn pieces(&self, plaintext_len: usize) -> impl Iterator<Item = Piece> + use<> {
         let chunk_size = self.layout.chunk_size();
-        let first = self.first;
+        let (first, start) = (self.first, self.start);
         (0..plaintext_len.div_ceil(chunk_size)).map(move |i| {
             let len = chunk_size.min(plaintext_len - i * chunk_size);
             Piece {
                 index: first.wrapping_add(i as u64),
                 len,
                 is_final: len < chunk_size,
+                start,
             }
         })
     }
@@ -104,6 +127,7 @@ pub struct Piece {
     /// Bytes of plaintext.
     pub len: usize,
     is_final: bool,
+    start: u16,
 }
 
 impl Piece {
@@ -112,6 +136,7 @@ impl Piece {
         let mut data = [0; ASSOCIATED_DATA_LEN];
         data[..8].copy_from_slice(&self.index.to_le_bytes());
         data[8] = u8::from(self.is_final);
+        data[10..12].copy_from_slice(&self.start.to_le_bytes());
         data
     }
 }
@@ -293,17 +318,25 @@ mod tests {
     }
 
     #[test]
-    fn associated_data_is_little_endian_index_then_flag() {
-        let data = |first, len| {
-            let run = Run::new(Layout::new(ChunkSize::MIN), first);
-            run.pieces(len).next().unwrap().associated_data()
-        };
+    fn associated_data_is_little_endian_index_then_flag_then_start() {
+        let layout = Layout::new(ChunkSize::MIN);
+        let data = |run: Run, len| run.pieces(len).next().unwrap().associated_data();
+        let appended = Run::appended(layout, 3, 0x0103).unwrap();
         for (data, begins) in [
-            (data(0x0102, 5), [2, 1, 0, 0, 0, 0, 0, 0, 1]),
-            (data(7, 512), [7, 0, 0, 0, 0, 0, 0, 0, 0]),
+            (
+                data(Run::new(layout, 0x0102), 5),
+                [2, 1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0],
+            ),
+            (
+                data(Run::new(layout, 7), 512),
+                [7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            ),
+            (data(appended, 5), [3, 0, 0, 0, 0, 0, 0, 0, 1, 0, 3, 1]),
         ] {
-            assert_eq!(data[..9], begins);
-            assert_eq!(data[9..], [0; 55]);
+            assert_eq!(data[..12], begins);
+            assert_eq!(data[12..], [0; 52]);
         }
+        assert!(Run::appended(layout, 3, 512).is_none());
+        assert!(Run::appended(Layout::new(ChunkSize::MAX), 3, 1 << 16).is_none());
     }
 }

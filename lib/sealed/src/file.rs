@@ -143,7 +143,7 @@ impl<A: Aead> FileCipher<A> {
 
     /// Seals the chunks from index `first` on into `sealed`, whose length must be
     /// [`Layout::sealed_len`] of the plaintext's. No chunk may be sealed twice with the same
-    /// nonces.
+    /// nonces, nor a chunk and what is appended to it.
     ///
     /// # Errors
     /// [`Error::BufferSize`], [`Error::TooLarge`]. The contents of `sealed` must not be used then.
@@ -154,16 +154,42 @@ impl<A: Aead> FileCipher<A> {
         sealed: &mut [u8],
         nonces: &Nonces,
     ) -> Result<(), Error> {
+        self.seal_run(Run::new(self.layout, first), plaintext, sealed, nonces)
+    }
+
+    /// As [`FileCipher::seal`], for what is appended to a chunk that has `start` bytes: it does not open as
+    /// anything else.
+    ///
+    /// # Errors
+    /// As [`FileCipher::seal`].
+    pub(crate) fn seal_appended(
+        &self,
+        index: u64,
+        start: usize,
+        plaintext: &[u8],
+        sealed: &mut [u8],
+        nonces: &Nonces,
+    ) -> Result<(), Error> {
+        let run = Run::appended(self.layout, index, start).ok_or(Error::TooLarge)?;
+        self.seal_run(run, plaintext, sealed, nonces)
+    }
+
+    fn seal_run(
+        &self,
+        run: Run,
+        plaintext: &[u8],
+        sealed: &mut [u8],
+        nonces: &Nonces,
+    ) -> Result<(), Error> {
         if sealed.len() != self.layout.sealed_len(plaintext.len())? {
             return Err(Error::BufferSize);
         }
-        self.check_indices(first, sealed.len())?;
+        self.check_indices(run.first(), sealed.len())?;
         let chunks = sealed.chunks_mut(self.layout.sealed_chunk_len());
-        for (index, chunk) in (first..).zip(chunks) {
+        for (index, chunk) in (run.first()..).zip(chunks) {
             chunk[..NONCE_LEN].copy_from_slice(&nonces.of(index));
         }
-        self.aead
-            .seal(Run::new(self.layout, first), plaintext, sealed)
+        self.aead.seal(run, plaintext, sealed)
     }
 
     /// Opens the chunks from index `first` on into `plaintext`, whose length must be
@@ -179,13 +205,36 @@ impl<A: Aead> FileCipher<A> {
         sealed: &[u8],
         plaintext: &mut [u8],
     ) -> Result<(), Error> {
+        self.open_run(Run::new(self.layout, first), sealed, plaintext)
+    }
+
+    /// Opens what was appended to a chunk that had `start` bytes, or with 0 the chunk as a whole.
+    ///
+    /// # Errors
+    /// As [`FileCipher::open_chunks`].
+    pub(crate) fn open_piece(
+        &self,
+        index: u64,
+        start: usize,
+        sealed: &[u8],
+        plaintext: &mut [u8],
+    ) -> Result<(), Error> {
+        match Run::appended(self.layout, index, start) {
+            Some(run) => self.open_run(run, sealed, plaintext),
+            None => {
+                plaintext.zeroize();
+                Err(Error::ChunkCorrupt { index })
+            }
+        }
+    }
+
+    fn open_run(&self, run: Run, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
         let outcome = self.layout.opened_len(sealed.len()).and_then(|len| {
             if plaintext.len() != len {
                 return Err(Error::BufferSize);
             }
-            self.check_indices(first, sealed.len())?;
-            self.aead
-                .open(Run::new(self.layout, first), sealed, plaintext)
+            self.check_indices(run.first(), sealed.len())?;
+            self.aead.open(run, sealed, plaintext)
         });
         if outcome.is_err() {
             // Chunks before the bad one are in the buffer already.
@@ -208,6 +257,7 @@ mod tests {
     use alloc::vec;
 
     use super::*;
+    use crate::layout::OVERHEAD;
     use crate::testing::TestRng;
     use crate::{ChunkSize, Cipher};
 
@@ -246,6 +296,38 @@ mod tests {
             file.open_chunks(1, &run[chunk..2 * chunk], &mut middle)
                 .unwrap();
             assert_eq!(middle, plaintext[512..1024]);
+        }
+    }
+
+    #[test]
+    fn what_is_appended_opens_as_nothing_else() {
+        for cipher in Cipher::ALL {
+            let (file, mut rng) = file(cipher);
+            let nonces = file.nonces(&mut rng, &[0; 16], 1).unwrap();
+            let mut sealed = [0; 9 + OVERHEAD];
+            file.seal_appended(3, 100, b"appended!", &mut sealed, &nonces)
+                .unwrap();
+            let opens = |index, start, sealed: &[u8]| {
+                let mut out = [1; 9];
+                let opened = file.open_piece(index, start, sealed, &mut out);
+                assert_eq!(
+                    out,
+                    if opened.is_ok() {
+                        *b"appended!"
+                    } else {
+                        [0; 9]
+                    }
+                );
+                opened.is_ok()
+            };
+            assert!(opens(3, 100, &sealed));
+            for (index, start) in [(3, 0), (3, 99), (3, 101), (2, 100), (3, 512), (3, 1 << 20)] {
+                assert!(!opens(index, start, &sealed), "{index}, {start}");
+            }
+            // Nor does a chunk open as what was appended to it.
+            file.seal(3, b"appended!", &mut sealed, &nonces).unwrap();
+            assert!(opens(3, 0, &sealed));
+            assert!(!opens(3, 100, &sealed));
         }
     }
 

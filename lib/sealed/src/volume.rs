@@ -421,7 +421,7 @@ impl<A: Aead> Volume<A> {
             }
             sealed.resize(piece.len + OVERHEAD, 0);
             read_full(disk, &mut sealed, piece.offset)?;
-            self.cipher.open_chunks(index, &sealed, part)?;
+            self.cipher.open_piece(index, piece.start, &sealed, part)?;
             let found = sealed.last_chunk().ok_or(corrupt)?;
             let found: &Tag = found;
             if !same(&piece.tag, found) {

@@ -20,8 +20,9 @@ use zeroize::Zeroizing;
 
 pub(super) const CALLS: &[Entry] = &[Entry::new(1101, seal), Entry::new(1102, open)];
 
-/// What the first argument points to: cipher u8, log2 of the chunk size u8, six bytes unused, index
-/// of the first chunk u64, key 32 bytes.
+/// What the first argument points to: cipher u8, log2 of the chunk size u8, bytes that the first chunk
+/// had before where it is one that was appended to u16, four bytes unused, index of the first chunk u64,
+/// key 32 bytes.
 const REQUEST_LEN: usize = 48;
 
 /// Bytes on either side of one call, at most.
@@ -47,6 +48,7 @@ struct Job {
     aead: Fast,
     layout: Layout,
     first: u64,
+    start: usize,
     plaintext: Place,
     sealed: Place,
 }
@@ -93,11 +95,16 @@ impl Job {
             aead: Fast::new(cipher, &key).ok_or(Errno::INVAL)?,
             layout,
             first: u64::from_le_bytes(first),
+            start: usize::from(u16::from_le_bytes([request[2], request[3]])),
             plaintext: Place::of(call, 1)?,
             sealed: Place::of(call, 3)?,
         };
         let expected = layout.sealed_len(job.plaintext.len as usize);
-        if expected.ok() != Some(job.sealed.len as usize) {
+        // What is appended is to one chunk, which it does not fill.
+        let most = (layout.chunk_size() as u64).saturating_sub(job.start as u64);
+        if expected.ok() != Some(job.sealed.len as usize)
+            || job.start > 0 && job.plaintext.len >= most
+        {
             return Err(Errno::INVAL);
         }
         Ok(job)
@@ -162,8 +169,9 @@ impl Job {
         let outcome = chunks.into_iter().try_for_each(|index| {
             // The last one may be shorter.
             let len = self.layout.chunk_len(index, self.plaintext.len);
-            let run = Run::new(self.layout, self.first.wrapping_add(index));
-            let piece = run.pieces(len).next().ok_or(Errno::INVAL)?;
+            let run = Run::appended(self.layout, self.first.wrapping_add(index), self.start);
+            let piece = run.and_then(|run| run.pieces(len).next());
+            let piece = piece.ok_or(Errno::INVAL)?;
             let part = Part {
                 plaintext: &self.plaintext.image,
                 plaintext_at: self.plaintext.element(index, size)?,

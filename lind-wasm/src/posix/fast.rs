@@ -136,12 +136,13 @@ mod tests {
         fn the_same_as_in_software(
             key in any::<[u8; KEY_LEN]>(),
             first in 0..1u64 << 40,
+            start in 0..512usize,
             plaintext in prop::collection::vec(any::<u8>(), 1..=512),
             nonce in any::<[u8; NONCE_LEN]>(),
             flip in any::<prop::sample::Index>(),
         ) {
             let layout = Layout::new(ChunkSize::MIN);
-            let run = Run::new(layout, first);
+            let run = Run::appended(layout, first, start).unwrap();
             let piece = run.pieces(plaintext.len()).next().unwrap();
             for cipher in Cipher::ALL {
                 let fast = Fast::new(cipher, &key).unwrap();

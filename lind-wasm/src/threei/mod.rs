@@ -46,9 +46,9 @@ fn route(
     request: &Request,
 ) -> Result<i32, Errno> {
     match caller.handlers.way(request.nr) {
-        Way::Handler(grate, image, handler) => {
-            authority::serving(grate, judged, || image.call_handler(handler, &request.args))
-        }
+        Way::Handler(grate, image, handler) => authority::serving(grate, judged, || {
+            image.call_handler(caller.id, handler, &request.args)
+        }),
         // Fail closed: without one of its grates no call of a cage goes anywhere, least of all to
         // the kernel. Its end is the cage's own.
         Way::Orphaned if request.nr == COPY_DATA => Ok(ABORTED),

@@ -387,13 +387,16 @@ impl<A: Aead> Volume<A> {
                 let len = layout.sealed_len(piece.plaintext.len())?;
                 let sealed = &mut buffer[at..at + len];
                 at += len;
+                let start = match piece.kind {
+                    Kind::Appended => layout.offset_in_chunk(self.size),
+                    _ => 0,
+                };
                 self.cipher
-                    .seal(piece.first, piece.plaintext, sealed, &nonces)?;
-                let mut part = Part::of(&layout, piece.first, piece.kind, sealed);
-                if piece.kind == Kind::Appended {
-                    part.start = layout.offset_in_chunk(self.size);
+                    .seal_appended(piece.first, start, piece.plaintext, sealed, &nonces)?;
+                Part {
+                    start,
+                    ..Part::of(&layout, piece.first, piece.kind, sealed)
                 }
-                part
             } else {
                 self.write_in_place(disk, piece, &nonces)?
             };

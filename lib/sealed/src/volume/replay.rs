@@ -53,6 +53,8 @@ enum Next {
 /// A chunk as a record names it.
 struct Version {
     index: u64,
+    /// Where in it what is stored begins: not 0 for what was appended.
+    start: usize,
     stored: Stored,
     /// The record that names it, and the one from which on it is of no use any more.
     since: u64,
@@ -81,6 +83,7 @@ impl History {
                         .insert((part.first, piece.start), self.versions.len());
                     self.versions.push(Version {
                         index: part.first,
+                        start: piece.start,
                         stored: Stored::At {
                             offset: piece.offset,
                             len: piece.len,
@@ -104,6 +107,7 @@ impl History {
                     self.live.insert((index, 0), self.versions.len());
                     self.versions.push(Version {
                         index,
+                        start: 0,
                         stored: *stored,
                         since: record.counter,
                         until: u64::MAX,
@@ -415,7 +419,7 @@ impl<A: Aead> Volume<A> {
         plaintext.resize(len, 0);
         let opened = self
             .cipher
-            .open_chunks(version.index, sealed, &mut plaintext);
+            .open_piece(version.index, version.start, sealed, &mut plaintext);
         let is_there = opened.is_ok() && same(&sealed[sealed.len() - TAG_LEN..], &tag);
         // Not what was appended, but with it.
         if is_there && version.until == u64::MAX && self.tail.of(version.index).is_empty() {

@@ -189,7 +189,8 @@ pub fn whole_file(data: &[u8]) {
     }
 }
 
-/// A file with all its states: the last one has a checkpoint below it, and a log.
+/// A file with all its states: the last one has a checkpoint below it, and a log, with what was appended to
+/// a chunk of the checkpoint's and to one of the log's.
 type History = Vec<(Vec<u8>, Vec<u8>)>;
 
 fn history() -> &'static History {
@@ -204,12 +205,15 @@ fn history() -> &'static History {
         let mut volume = Volume::create(FileCipher::new(&key), &mut rng).expect("random bytes");
         let mut states = vec![(Vec::new(), Vec::new())];
         let plaintext: Vec<u8> = (0..1300).map(|i| (i ^ (i >> 8)) as u8).collect();
-        for step in 0..6 {
+        for step in 0..11 {
+            let end = volume.size();
             let done = match step {
                 0 => volume.write(&disk, &mut rng, 0, &plaintext),
                 1 => volume.write(&disk, &mut rng, 600, b"changed"),
                 2 | 4 => volume.checkpoint(&disk, &mut rng),
                 3 => volume.set_len(&disk, &mut rng, 900),
+                5..=7 => volume.write(&disk, &mut rng, end, &plaintext[step * 10..step * 11]),
+                9 | 10 => volume.write(&disk, &mut rng, end, &plaintext[..step]),
                 _ => volume.write(&disk, &mut rng, 880, &plaintext[..500]),
             };
             done.expect("memory takes it");

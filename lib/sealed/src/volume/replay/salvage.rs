@@ -475,7 +475,10 @@ impl<A: Aead> Salvage<A> {
         out.get_mut(piece.start..piece.start + piece.len)
             .is_some_and(|out| {
                 read_full(disk, &mut sealed, piece.place).is_ok()
-                    && self.cipher().open_chunks(index, &sealed, out).is_ok()
+                    && self
+                        .cipher()
+                        .open_piece(index, piece.start, &sealed, out)
+                        .is_ok()
             })
     }
 
