@@ -219,6 +219,7 @@ impl FromStr for Builtin {
 mod tests {
     use super::*;
     use crate::automaton::{Reach, RegexDfa, parse};
+    use crate::shape::NEAR;
 
     #[test]
     fn each_pattern_compiles_to_little() {
@@ -229,6 +230,11 @@ mod tests {
         for builtin in Builtin::all() {
             for pattern in builtin.patterns() {
                 let memory = Engine::compiled_size(pattern.regex());
+                let shortest = parse(pattern.regex()).unwrap().properties().minimum_len();
+                assert!(
+                    pattern.mark().is_some() || shortest >= Some(NEAR),
+                    "{builtin} matches so little that no shape could be told"
+                );
                 if let Some(mark) = pattern.mark() {
                     let compiled =
                         parse(mark.inside).and_then(|hir| RegexDfa::new(&hir, Reach::Here));

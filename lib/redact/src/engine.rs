@@ -287,13 +287,13 @@ impl Engine {
             return None;
         }
         // Writes end anywhere, and a few bytes fit the beginnings of many patterns.
-        let is_early = self.builtin.is_some()
-            && self.mark.is_none()
-            && !hay.ended
-            && hay.bytes.len() - start < NEAR;
-        let step = match is_early {
-            true => Step::Open(Walk::UNSTARTED),
-            false => self.automaton().probe(hay.bytes, start, hay.ended),
+        let is_early =
+            self.builtin.is_some() && self.mark.is_none() && hay.bytes.len() - start < NEAR;
+        let step = match (is_early, hay.ended) {
+            // No match is so short, as a test sees to.
+            (true, true) => Step::Dead,
+            (true, false) => Step::Open(Walk::UNSTARTED),
+            (false, ended) => self.automaton().probe(hay.bytes, start, ended),
         };
         self.judge(hay, start, start, step)
     }
