@@ -240,9 +240,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 None => "None".to_owned(),
                 Some(check) => format!("Some(check::{check})"),
             };
-            let run = parse(&regex)
-                .and_then(|hir| run::of(&hir))
-                .map_err(|error| failed(&error))?;
+            let hir = parse(&regex).map_err(|error| failed(&error))?;
+            let shortest = hir.properties().minimum_len().unwrap_or(0);
+            let has_secret = regex.contains("(?<secret>");
+            let run = run::of(&hir).map_err(|error| failed(&error))?;
             let run = run.filter(|_| family.group != "entropy");
             let class = match (run, &family.group[..]) {
                 (Some(run), _) => run.kind as usize,
@@ -263,7 +264,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             };
             let is_text = pattern.text || pattern.field.is_some();
             patterns.push((
-                format!("regex: {regex:?}, check: {check}, text_only: {is_text}, mark: {mark}, run: {run}, class: {class}"),
+                format!("regex: {regex:?}, check: {check}, text_only: {is_text}, mark: {mark}, shortest: {shortest}, has_secret: {has_secret}, run: {run}, class: {class}"),
                 from..all.len(),
             ));
             count += 1;

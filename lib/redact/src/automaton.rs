@@ -598,7 +598,8 @@ impl Trie {
             between,
         };
         // One that begins with an earlier literal is never reached. Of those that are left, a
-        // longer one comes before what it begins with, so that the longest match is taken.
+        // longer one comes before what it begins with, so that the longest match is taken, and the
+        // last of the prefixes is the earliest of them.
         let mut prefixes: Vec<usize> = Vec::new();
         for index in order {
             let text = literal(index);
@@ -608,7 +609,7 @@ impl Trie {
             {
                 prefixes.pop();
             }
-            if prefixes.iter().any(|&prefix| prefix < index) {
+            if prefixes.last().is_some_and(|&earliest| earliest < index) {
                 continue;
             }
             prefixes.push(index);

@@ -11,10 +11,13 @@ use crate::check;
 use crate::engine::{Check, Engine, Mark};
 use crate::groups::Group as ShapeGroup;
 use crate::run::{KINDS, Kind, Run};
-use crate::shape::Shape;
+use crate::shape::{NEAR, Shape};
 use crate::sieve::MadeGroups;
 
 include!(concat!(env!("OUT_DIR"), "/catalogue.rs"));
+
+/// Most bytes of an open candidate that are looked at anew at each write, with no automaton.
+const EARLY: usize = 32;
 
 /// How many classes of patterns there are.
 pub(crate) const CLASSES: usize = KINDS + 2;
@@ -75,6 +78,10 @@ pub struct BuiltinPattern {
     check: Option<Check>,
     text_only: bool,
     mark: Option<Mark>,
+    /// Bytes of the shortest match.
+    shortest: usize,
+    /// Whether only a part of a match is the secret.
+    has_secret: bool,
     run: Option<Run>,
     /// Which patterns it is looked for together with: of the same kind of runs, without one, or
     /// such as go by entropy.
@@ -162,6 +169,23 @@ impl BuiltinPattern {
         self.run
     }
 
+    /// Whether a match may begin with these bytes, the last ones of a stream if it has `ended`, as
+    /// far as it can be told without an automaton.
+    pub(crate) fn may_match(&self, text: &[u8], ended: bool) -> bool {
+        (!ended || text.len() >= self.shortest)
+            && self.run.is_none_or(|run| run.may_be_in(text, ended))
+    }
+
+    /// From how many bytes on the walk of an open candidate is kept. No match is shorter; and where
+    /// only a part of it is secret, what comes before that goes out early.
+    pub(crate) fn early(&self) -> usize {
+        let most = match self.has_secret {
+            true => NEAR,
+            false => EARLY,
+        };
+        self.shortest.min(most)
+    }
+
     pub(crate) fn class(&self) -> usize {
         self.class
     }
@@ -219,7 +243,6 @@ impl FromStr for Builtin {
 mod tests {
     use super::*;
     use crate::automaton::{Reach, RegexDfa, parse};
-    use crate::shape::NEAR;
 
     #[test]
     fn each_pattern_compiles_to_little() {
@@ -230,11 +253,6 @@ mod tests {
         for builtin in Builtin::all() {
             for pattern in builtin.patterns() {
                 let memory = Engine::compiled_size(pattern.regex());
-                let shortest = parse(pattern.regex()).unwrap().properties().minimum_len();
-                assert!(
-                    pattern.mark().is_some() || shortest >= Some(NEAR),
-                    "{builtin} matches so little that no shape could be told"
-                );
                 if let Some(mark) = pattern.mark() {
                     let compiled =
                         parse(mark.inside).and_then(|hir| RegexDfa::new(&hir, Reach::Here));

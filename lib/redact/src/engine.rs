@@ -10,10 +10,11 @@ use crate::automaton::{
 use crate::builtin::BuiltinPattern;
 use crate::byteset::ByteSet;
 use crate::encodings::{Encoding, Encodings};
+use crate::glance::Glance;
 use crate::run::Run;
 use crate::scan::{Hay, LiteralHeads, Sweeper};
 use crate::secret::SecretGroup;
-use crate::shape::{self, NEAR, Shape};
+use crate::shape::{self, Shape};
 
 /// What a pattern says to a text that its automaton takes: `None` for no, or how many of its bytes
 /// are the match.
@@ -47,6 +48,9 @@ pub(crate) struct Engine {
     pub mark: Option<Mark>,
     /// That of the mark, made as the body is.
     mark_automaton: OnceLock<Automaton>,
+    /// What is asked before the body is made, and before the mark's automaton is.
+    glance: OnceLock<Glance>,
+    mark_glance: OnceLock<Glance>,
     pub lead: Lead,
 }
 
@@ -158,6 +162,8 @@ impl Engine {
             peeks: false,
             mark: None,
             mark_automaton: OnceLock::new(),
+            glance: OnceLock::new(),
+            mark_glance: OnceLock::new(),
             lead,
         }
     }
@@ -190,6 +196,12 @@ impl Engine {
         let Some(mark) = &self.mark else {
             return false;
         };
+        if self.mark_automaton.get().is_none() {
+            let glance = self.mark_glance.get_or_init(|| Glance::of(mark.inside));
+            if let Some(may_be) = glance.may_match(hay, at, false) {
+                return may_be;
+            }
+        }
         let automaton = self.mark_automaton.get_or_init(|| {
             let compiled = parse(mark.inside).and_then(|hir| anchored(&hir));
             compiled.expect("each mark of the catalogue is compiled by a test")
@@ -200,6 +212,11 @@ impl Engine {
     /// Where only a part of the match is the secret.
     pub fn secret(&self) -> Option<&SecretGroup> {
         self.body().secret.as_ref()
+    }
+
+    /// Whether it is a built-in's, and was compiled when something was seen that begins as it does.
+    pub fn is_compiled_builtin(&self) -> bool {
+        self.builtin.is_some() && self.body.get().is_some()
     }
 
     /// The run that every match holds, of a built-in that is looked for beside runs.
@@ -278,7 +295,9 @@ impl Engine {
             body.automaton.memory() + secret
         });
         let mark = self.mark_automaton.get().map_or(0, Automaton::memory);
-        body + mark + lead
+        let glances = [&self.glance, &self.mark_glance].into_iter();
+        let glances = glances.filter_map(|glance| Some(glance.get()?.memory()));
+        body + mark + lead + glances.sum::<usize>()
     }
 
     /// Whether a match of this pattern starts at `start`.
@@ -286,16 +305,33 @@ impl Engine {
         if !self.is_likely(hay.bytes, start) {
             return None;
         }
-        // Writes end anywhere, and a few bytes fit the beginnings of many patterns.
-        let is_early =
-            self.builtin.is_some() && self.mark.is_none() && hay.bytes.len() - start < NEAR;
-        let step = match (is_early, hay.ended) {
-            // No match is so short, as a test sees to.
-            (true, true) => Step::Dead,
-            (true, false) => Step::Open(Walk::UNSTARTED),
-            (false, ended) => self.automaton().probe(hay.bytes, start, ended),
+        let step = match self.builtin {
+            None => self.automaton().probe(hay.bytes, start, hay.ended),
+            Some(builtin) => self.probe_builtin(builtin, hay, start),
         };
         self.judge(hay, start, start, step)
+    }
+
+    fn probe_builtin(&self, builtin: &BuiltinPattern, hay: Hay<'_>, start: usize) -> Step {
+        let rest = &hay.bytes[start..];
+        if !builtin.may_match(rest, hay.ended) {
+            return Step::Dead;
+        }
+        // Writes end anywhere, and a few bytes fit the beginnings of many patterns.
+        let is_early = !hay.ended && rest.len() < builtin.early();
+        if self.body.get().is_none() {
+            let glance = self.glance.get_or_init(|| Glance::of(builtin.regex()));
+            match glance.may_match(hay.bytes, start, hay.ended) {
+                Some(false) => return Step::Dead,
+                Some(true) if is_early => return Step::Open(Walk::UNSTARTED),
+                Some(true) | None => {}
+            }
+        }
+        match self.automaton().probe(hay.bytes, start, hay.ended) {
+            // What goes out does not depend on what has been compiled.
+            Step::Open(_) if is_early => Step::Open(Walk::UNSTARTED),
+            step => step,
+        }
     }
 
     /// The walk of an open candidate, begun.

@@ -25,6 +25,7 @@ pub(crate) struct Group {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Look {
     /// Which they are, but for the highest bit.
+    #[allow(dead_code)] // WebAssembly has no such tables.
     Bytes,
     /// The sets of their low and high halves.
     Halves,

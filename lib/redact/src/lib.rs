@@ -12,6 +12,7 @@ pub mod dotenv;
 mod encodings;
 mod engine;
 mod filter;
+mod glance;
 mod groups;
 mod listed;
 mod matcher;

@@ -63,6 +63,22 @@ pub(crate) struct Run {
     pub reach: usize,
 }
 
+impl Run {
+    /// Whether the bytes from the beginning of a match on hold the run, or may, unless they have
+    /// `ended`, with what follows them.
+    pub fn may_be_in(self, text: &[u8], ended: bool) -> bool {
+        let seen = &text[..text.len().min(self.reach)];
+        let mut run = 0;
+        for &byte in seen {
+            run = if self.kind.has(byte) { run + 1 } else { 0 };
+            if run == self.kind.len() {
+                return true;
+            }
+        }
+        !ended && seen.len() + self.kind.len() - run <= self.reach
+    }
+}
+
 /// Where runs end in a word of a bit for each byte, behind the word before it.
 pub(crate) fn ends(before: u64, word: u64, kind: Kind) -> u64 {
     const HALF: u32 = u64::BITS / 2;
