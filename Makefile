@@ -50,7 +50,7 @@ test: setup
 	$(CARGO) xtask guests
 	$(call say,running the tests; the longest are the end-to-end tests)
 	$(CARGO) test --release
-	$(CARGO) test --release --package crypt-grate --lib --test model --test kill --test power --test power_sqlite
+	$(CARGO) test --release --package crypt-grate --lib --test model --test kill --test power --test power_sqlite --test runs
 	$(CARGO) test --release --package write-filter-grate --lib
 endif
 
@@ -58,6 +58,7 @@ endif
 test-long: build
 	@scripts/setup.sh --tests
 	$(CARGO) test --release --package crypt-grate --test model --test kill
+	RUNS_SEEDS=20000 $(CARGO) test --release --package crypt-grate --test runs
 	POWER_CUTS=1000000 $(CARGO) test --release --package crypt-grate --test power
 	POWER_CUTS=300000 $(CARGO) test --release --package crypt-grate --test power_sqlite
 	E2E_KILLS=500 $(CARGO) test --release --package e2e --test e2e -- 'random kills'

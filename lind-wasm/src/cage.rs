@@ -4,79 +4,15 @@ use crate::fds::FdTable;
 pub use crate::ids::{CageId, WaitStatus};
 use crate::image::Image;
 use crate::limits::{Account, Charge, Resource};
-use crate::program::Program;
 use crate::routes::HandlerTable;
+use crate::signals::Signals;
+use crate::threads::{Crew, Task, current};
+pub use crate::threads::{NewImage, Pending, Unborn};
 use rustix::io::Errno;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
-
-/// What a system call left for the cage's own thread to do once the call returns to it.
-#[derive(Debug)]
-pub enum Pending {
-    /// Become two.
-    Fork(Unborn),
-    /// Run another program.
-    Exec(Box<NewImage>),
-    /// End.
-    Exit(WaitStatus),
-}
-
-/// A forked child that exists but has no memory yet. Whatever becomes of its fork, it does not
-/// outlive it: unless it was [born](Unborn::born), it ends when this is dropped.
-pub struct Unborn {
-    child: Arc<Cage>,
-    end: Option<End>,
-}
-
-/// Ends a child that was not born.
-type End = Box<dyn FnOnce(&Arc<Cage>) + Send + Sync>;
-
-impl Unborn {
-    /// A child, and what ends it.
-    pub fn new(child: Arc<Cage>, end: impl FnOnce(&Arc<Cage>) + Send + Sync + 'static) -> Self {
-        Self {
-            child,
-            end: Some(Box::new(end)),
-        }
-    }
-
-    /// The child.
-    pub fn cage(&self) -> &Arc<Cage> {
-        &self.child
-    }
-
-    /// It has a thread of its own now.
-    pub fn born(mut self) {
-        self.end = None;
-    }
-}
-
-impl fmt::Debug for Unborn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Unborn").field(&self.child).finish()
-    }
-}
-
-impl Drop for Unborn {
-    fn drop(&mut self) {
-        if let Some(end) = self.end.take() {
-            end(&self.child);
-        }
-    }
-}
-
-/// What exec hands to the cage's thread.
-#[derive(Debug)]
-pub struct NewImage {
-    /// The program.
-    pub program: Arc<Program>,
-    /// Its arguments, the name first.
-    pub args: Vec<Vec<u8>>,
-    /// Its environment, `NAME=VALUE`.
-    pub env: Vec<Vec<u8>>,
-}
 
 /// Where a cage looks up relative paths, and what it takes off new files' modes.
 #[derive(Clone, Debug)]
@@ -113,18 +49,14 @@ pub struct Cage {
     pub fs: RwLock<FsContext>,
     /// The program that it runs now. `None` before a forked child has its memory, and at the end.
     image: RwLock<Option<Arc<Image>>>,
-    pending: Mutex<Option<Pending>>,
-    /// Set when `pending`, `said` or `doom` is, so that a call looks at one word only.
-    attention: AtomicBool,
-    /// What is to be said about it, with text that a program chose in it.
-    said: Mutex<Option<String>>,
+    /// Its threads.
+    pub crew: Arc<Crew>,
+    /// What it does about signals, of which its first thread runs the handlers.
+    pub signals: Signals,
     /// One more than the wait status that it is to end with, or 0.
     doom: AtomicI32,
-    /// The system call that its main instance is in, to know whether a fork can unwind it.
-    current_call: AtomicU32,
     /// Set once, by whoever gets to report its end.
     finished: AtomicBool,
-    thread: Mutex<Option<libc::pthread_t>>,
 }
 
 impl fmt::Debug for Cage {
@@ -147,6 +79,8 @@ pub struct Inheritance {
     pub fds: FdTable,
     /// Directory and umask.
     pub fs: FsContext,
+    /// What it does about signals.
+    pub signals: Signals,
 }
 
 impl Cage {
@@ -162,13 +96,10 @@ impl Cage {
             fds: Mutex::new(with.fds),
             fs: RwLock::new(with.fs),
             image: RwLock::new(None),
-            pending: Mutex::new(None),
-            said: Mutex::new(None),
-            attention: AtomicBool::new(false),
+            crew: Arc::new(Crew::new(CageId::new(id))),
+            signals: with.signals,
             doom: AtomicI32::new(0),
-            current_call: AtomicU32::new(u32::MAX),
             finished: AtomicBool::new(false),
-            thread: Mutex::new(None),
         }
     }
 
@@ -183,6 +114,7 @@ impl Cage {
             fds: self.fds().inherit(account.clone()),
             account,
             fs: self.fs.read().unwrap_or_else(|e| e.into_inner()).clone(),
+            signals: self.signals.inherit(),
         }
     }
 
@@ -244,62 +176,9 @@ impl Cage {
         }
     }
 
-    /// Leaves something for the cage's thread to do after the current call. One thing is all that
-    /// a call can lead to; the end comes before all else.
-    ///
-    /// # Errors
-    /// `EAGAIN` when there is something left to do already, as when a grate forwards a call twice.
-    pub fn set_pending(&self, pending: Pending) -> Result<(), Errno> {
-        let mut slot = self.pending.lock().unwrap_or_else(|e| e.into_inner());
-        let before = match (&*slot, &pending) {
-            (None, _) | (Some(Pending::Fork(_) | Pending::Exec(_)), Pending::Exit(_)) => {
-                slot.replace(pending)
-            }
-            (Some(Pending::Exit(_)), Pending::Exit(_)) => None,
-            _ => return Err(Errno::AGAIN),
-        };
-        self.attention.store(true, Ordering::Release);
-        drop(slot);
-        // A child that is not to be ends here, which takes locks of its own.
-        drop(before);
-        Ok(())
-    }
-
-    /// Whether the current call led to something already.
-    pub fn has_pending(&self) -> bool {
-        self.pending
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .is_some()
-    }
-
-    /// Leaves a line to be written to the cage's standard error, as its own write: text that a
-    /// program chose goes out past no grate.
-    pub fn say(&self, line: String) {
-        *self.said.lock().unwrap_or_else(|e| e.into_inner()) = Some(line);
-        self.attention.store(true, Ordering::Release);
-    }
-
-    /// Takes what is to be said.
-    pub fn take_said(&self) -> Option<String> {
-        self.said.lock().unwrap_or_else(|e| e.into_inner()).take()
-    }
-
-    /// Whether [`Cage::take_said`], [`Cage::take_pending`] or [`Cage::doom`] have something to say.
-    pub fn needs_attention(&self) -> bool {
-        self.attention.load(Ordering::Acquire)
-    }
-
-    /// Takes what was left to do.
-    pub fn take_pending(&self) -> Option<Pending> {
-        let pending = self
-            .pending
-            .lock()
-            .unwrap_or_else(|e| e.into_inner())
-            .take();
-        self.attention
-            .store(self.doom().is_some(), Ordering::Release);
-        pending
+    /// The thread of this cage that the calling thread of the host is, if it is one.
+    pub fn own_task(&self) -> Option<Arc<Task>> {
+        current(self.id)
     }
 
     /// Condemns the cage: it ends with `status` at its next step. The first status stays.
@@ -307,7 +186,8 @@ impl Cage {
         let _ = self
             .doom
             .compare_exchange(0, status.0 + 1, Ordering::AcqRel, Ordering::Acquire);
-        self.attention.store(true, Ordering::Release);
+        // After the status is there: who joins the crew meanwhile looks at it by itself.
+        self.crew.alert();
     }
 
     /// The status that the cage was condemned to end with.
@@ -318,14 +198,22 @@ impl Cage {
         }
     }
 
-    /// Notes which call the main instance makes.
-    pub fn enter_call(&self, nr: u32) {
-        self.current_call.store(nr, Ordering::Relaxed);
+    /// Whether the calling thread must wait no longer, where it is one of this cage: the cage is
+    /// to end, or the thread.
+    pub fn must_stop(&self) -> bool {
+        self.doom().is_some() || self.own_task().is_some_and(|task| task.is_dismissed())
     }
 
-    /// The call that the main instance made last.
-    pub fn current_call(&self) -> u32 {
-        self.current_call.load(Ordering::Relaxed)
+    /// Whether the calling thread is the one that runs handlers.
+    pub fn is_first_thread(&self) -> bool {
+        self.own_task()
+            .is_some_and(|task| self.crew.is_first(&task))
+    }
+
+    /// Whether a call that waits is to return to the program: the calling thread must stop, or has
+    /// a handler to run.
+    pub fn is_interrupted(&self) -> bool {
+        self.must_stop() || self.signals.are_due() && self.is_first_thread()
     }
 
     /// True for the first caller only, who then reports the end.
@@ -336,58 +224,5 @@ impl Cage {
     /// Whether its end was reported.
     pub fn has_ended(&self) -> bool {
         self.finished.load(Ordering::Acquire)
-    }
-
-    /// Binds the calling thread to this cage until the answer is dropped.
-    pub fn occupy_thread(self: &Arc<Self>) -> Occupied {
-        // SAFETY: pthread_self has no preconditions.
-        let own = unsafe { libc::pthread_self() };
-        *self.thread.lock().unwrap_or_else(|e| e.into_inner()) = Some(own);
-        THREAD_CAGE.set(self.id.pid());
-        Occupied(self.clone())
-    }
-
-    /// Whether the calling thread is this cage's.
-    pub fn is_on_own_thread(&self) -> bool {
-        THREAD_CAGE.get() == self.id.pid()
-    }
-
-    /// Interrupts a blocking kernel call of the cage's thread.
-    pub fn kick(&self) {
-        let thread = self.thread.lock().unwrap_or_else(|e| e.into_inner());
-        if let Some(thread) = *thread {
-            // SAFETY: the thread is alive: it clears the field, under this lock, before it ends.
-            unsafe { libc::pthread_kill(thread, kick_signal()) };
-        }
-    }
-}
-
-thread_local! {
-    static THREAD_CAGE: std::cell::Cell<i32> = const { std::cell::Cell::new(0) };
-}
-
-/// Keeps a thread bound to its cage.
-pub struct Occupied(Arc<Cage>);
-
-impl Drop for Occupied {
-    fn drop(&mut self) {
-        *self.0.thread.lock().unwrap_or_else(|e| e.into_inner()) = None;
-        THREAD_CAGE.set(0);
-    }
-}
-
-fn kick_signal() -> i32 {
-    libc::SIGRTMIN() + 1
-}
-
-/// Makes the signal of [`Cage::kick`] interrupt calls instead of ending the process.
-pub fn install_kick_handler() {
-    extern "C" fn nothing(_signal: libc::c_int) {}
-    // SAFETY: the handler does nothing, hence is async-signal-safe; SA_RESTART is left out so
-    // that blocking calls return EINTR. A zeroed sigaction is a valid one.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
-        libc::sigaction(kick_signal(), &action, std::ptr::null_mut());
     }
 }

@@ -50,9 +50,13 @@ impl Family {
         self.changed.notify_all();
     }
 
-    /// A cage has ended. It stays, a zombie, until its parent has asked.
-    pub fn end(&self, id: CageId, status: WaitStatus) {
+    /// A cage has ended. It stays, a zombie, until its parent has asked. `tell` is called with the
+    /// parent, before that can ask.
+    pub fn end(&self, id: CageId, status: WaitStatus, tell: impl FnOnce(CageId)) {
         let mut members = self.members();
+        if let Some(parent) = members.get(&id).and_then(|member| member.parent) {
+            tell(parent);
+        }
         members.retain(|&other, member| {
             if member.parent == Some(id) {
                 member.parent = None;
@@ -156,9 +160,11 @@ mod tests {
         family.add(id(3), Some(id(2)), 3).unwrap();
         assert_eq!(family.add(id(4), Some(id(3)), 3), Err(Errno::AGAIN));
         assert_eq!(family.parent(id(3)), id(2));
-        family.end(id(2), WaitStatus::exited(4));
-        family.end(id(1), WaitStatus::exited(9));
-        family.end(id(3), WaitStatus::exited(5));
+        let mut told = Vec::new();
+        family.end(id(2), WaitStatus::exited(4), |parent| told.push(parent));
+        family.end(id(1), WaitStatus::exited(9), |parent| told.push(parent));
+        family.end(id(3), WaitStatus::exited(5), |parent| told.push(parent));
+        assert_eq!(told, [id(1)]);
         assert_eq!(family.wait_for_all(), WaitStatus::exited(9));
     }
 }

@@ -138,6 +138,13 @@ impl FdTable {
         Ok(self.slots[fd].replace(Descriptor { file, cloexec }))
     }
 
+    /// Those that are marked to be closed by exec.
+    pub fn marked(&self) -> Vec<i32> {
+        let slots = (0..).zip(&self.slots);
+        let marked = slots.filter(|(_, slot)| slot.as_ref().is_some_and(|open| open.cloexec));
+        marked.map(|(fd, _)| fd).collect()
+    }
+
     /// Takes a descriptor out.
     ///
     /// # Errors

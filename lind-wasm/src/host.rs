@@ -3,18 +3,19 @@
 use crate::arguments::{BAD_ADDRESS, address, strings_get, strings_sizes};
 use crate::instructions;
 use crate::request::{Arg, Request};
-use crate::state::{Asyncify, HostState, Linkers, Stop};
-use crate::syscall::{deliver, system_call};
+use crate::state::{Asyncify, Begin, HostState, Linkers, Stop};
+use crate::syscall::{system_call, tell};
 use crate::wasi;
 use std::sync::Arc;
 use wasmtime::{Caller, Engine, Linker};
 
-/// The functions that programs import.
+/// The functions that programs import; `begin` starts threads of WASI programs.
 ///
 /// # Errors
 /// Never in practice: a name defined twice.
-pub fn linkers(engine: &Engine) -> anyhow::Result<Arc<Linkers>> {
+pub fn linkers(engine: &Engine, begin: Begin) -> anyhow::Result<Arc<Linkers>> {
     Ok(Arc::new(Linkers {
+        begin,
         lind: lind(engine)?,
         wasi: wasi(engine)?,
     }))
@@ -143,8 +144,7 @@ fn debug_panic(caller: Caller<'_, HostState>, message: i64) -> wasmtime::Result<
     } = caller.data();
     let text = image.memory.read_cstr(message as u64, 4096);
     let text = String::from_utf8_lossy(text.as_deref().unwrap_or_default());
-    cage.say(format!("lind-wasm: cage {}: {text}", cage.id));
-    deliver(rt, cage);
+    tell(rt, cage, format!("lind-wasm: cage {}: {text}", cage.id));
     Err(Stop::Panicked.into())
 }
 

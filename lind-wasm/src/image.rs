@@ -9,11 +9,14 @@ use crate::request::Arg;
 use rustix::io::Errno;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use wasmtime::ValType;
 
 /// The export through which handlers are called.
 pub(crate) const ENTRY: &str = "pass_fptr_to_wt";
+
+/// The export through which handlers of signals are called: place in the function table, signal.
+pub(crate) const SIGNALLED: &str = "signal_callback";
 
 /// A program in a cage, from exec (or fork) to the next exec or the end.
 pub struct Image {
@@ -27,10 +30,24 @@ pub struct Image {
     pub env: Vec<Vec<u8>>,
     /// Its instances that sleep in `memory.atomic.wait`.
     pub parking: Parking,
+    /// The root directory as a WASI program has it.
+    pub preopen: Mutex<Preopen>,
     workers: OnceLock<Box<dyn Serve>>,
     service: Arc<Service>,
     /// For its code, which other images may share: then each pays for all of it.
     _code: Charge,
+}
+
+/// The preopened root.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Preopen {
+    /// No call has needed it.
+    #[default]
+    Pending,
+    /// Open, as this descriptor of the cage.
+    Open(i32),
+    /// Closed by the program, or never to be had. The numbers stay as they were exchanged.
+    Gone(i32),
 }
 
 /// Who runs an image's handlers on the threads of the cages that call.
@@ -85,6 +102,7 @@ impl Image {
             args,
             env,
             parking: Parking::default(),
+            preopen: Mutex::default(),
             workers: OnceLock::new(),
             service: Arc::new(Service(AtomicBool::new(true))),
             _code: code,
@@ -138,6 +156,12 @@ impl Image {
             Some(workers) if self.service.is_up() => workers.serve(caller, handler, args),
             _ => Err(Errno::IO),
         }
+    }
+
+    /// Whether the program can have handlers of signals.
+    pub fn can_be_signalled(&self) -> bool {
+        let params = [const { ValType::I32 }; 2];
+        self.program.has_func(SIGNALLED, &params, &[])
     }
 
     /// Whether the program exports what a fork needs.

@@ -45,6 +45,14 @@ pub struct Limits {
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
     pub max_cages: u64,
 
+    /// Threads that one cage may have beside its first (EAGAIN)
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
+    pub max_threads: u64,
+
+    /// Threads that all cages may have beside their first (EAGAIN)
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = at_least_one)]
+    pub max_run_threads: u64,
+
     /// Descriptors that one cage may have open, at most 1024 (EMFILE)
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(3..=1024))]
     pub max_files: u64,
@@ -124,9 +132,11 @@ pub enum Resource {
     Mappings,
     /// Registered handlers.
     Handlers,
+    /// Threads beside a cage's first.
+    Threads,
 }
 
-const RESOURCES: usize = 3;
+const RESOURCES: usize = 4;
 
 /// What all cages of a run draw on.
 #[derive(Debug)]
@@ -149,6 +159,7 @@ impl Ledger {
                 limits.max_run_memory.unwrap_or_else(memory_limit),
                 max_map_count() * 3 / 4 / AREAS,
                 limits.max_run_handlers,
+                limits.max_run_threads,
             ],
             used: Default::default(),
             files: limits.max_run_files.unwrap_or(files).min(files),
@@ -162,6 +173,7 @@ impl Ledger {
             Resource::Memory => self.limits.max_memory,
             Resource::Mappings => self.limits.max_mappings,
             Resource::Handlers => self.limits.max_handlers,
+            Resource::Threads => self.limits.max_threads,
         }
     }
 }

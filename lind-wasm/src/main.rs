@@ -7,7 +7,7 @@ use lind_wasm::limits::{self, Limits};
 use lind_wasm::net::{self, Net};
 use lind_wasm::path::Root;
 use lind_wasm::runtime::{Runtime, Settings};
-use lind_wasm::{EXIT_FILE, EXIT_USAGE, cage, engine, posix, program, run};
+use lind_wasm::{EXIT_FILE, EXIT_USAGE, engine, posix, program, run, threads};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -90,7 +90,7 @@ fn start(options: Options) -> anyhow::Result<i32> {
         precompile(&options.root, &file)?;
         return Ok(0);
     }
-    cage::install_kick_handler();
+    threads::install_kick_handler();
     limits::raise_file_limit();
     let key = ArtifactKey::load(&options.root)?;
     let listeners = options.listen.into_iter().map(net::listen);

@@ -4,6 +4,7 @@
 //! [`Span`] to hand to the kernel, or with `EFAULT`.
 
 use crate::limits::{Account, Charge, Resource};
+use crate::racy;
 use crate::regions::{Backing, PAGE, Prot, Region, Regions, SPACE_END, WASM_PAGE, WASM_PAGES_MAX};
 use crate::shared::SharedPages;
 use rustix::io::Errno;
@@ -48,7 +49,18 @@ pub struct GuestMemory {
     plan: Plan,
     /// Room for arguments that the WASI layer builds. Out of reach of the guest's own loads and
     /// stores, but readable for grates like the rest of the cage.
-    scratch: Mutex<Option<Box<[u64]>>>,
+    scratch: Mutex<Scratch>,
+}
+
+/// Scratch space: a block for each thread, one above the other.
+#[derive(Default)]
+struct Scratch {
+    /// None is ever dropped or moved before the memory is.
+    blocks: Vec<Box<[u64]>>,
+    /// Those that no thread has.
+    free: Vec<usize>,
+    /// For all but the first.
+    charge: Option<Charge>,
 }
 
 type Pinned<'a> = Option<std::sync::RwLockReadGuard<'a, Mapped>>;
@@ -118,7 +130,7 @@ impl GuestMemory {
                 bytes: Charge::new(account, Resource::Memory),
                 lost: false,
             })),
-            scratch: Mutex::new(None),
+            scratch: Mutex::default(),
         };
         let mut mapped = write(memory.mapped_plan()?);
         memory.change(&mut mapped, regions, || {
@@ -151,8 +163,34 @@ impl GuestMemory {
             shared,
             base: 0,
             plan: Plan::Linear(Mutex::new(charge)),
-            scratch: Mutex::new(Some(vec![0; SCRATCH_LEN / 8].into_boxed_slice())),
+            scratch: Mutex::new(Scratch {
+                blocks: vec![scratch_block()],
+                free: Vec::new(),
+                charge: Some(Charge::new(account, Resource::Memory)),
+            }),
         })
+    }
+
+    /// Gives a thread a block of the scratch space, the first being the first thread's.
+    ///
+    /// # Errors
+    /// `ENOMEM` for a memory without scratch space, and when there is no room.
+    pub fn take_scratch(&self) -> Result<usize, Errno> {
+        let mut scratch = self.scratch.lock().unwrap_or_else(|e| e.into_inner());
+        if let Some(block) = scratch.free.pop() {
+            return Ok(block);
+        }
+        let count = scratch.blocks.len();
+        let charge = scratch.charge.as_mut().ok_or(Errno::NOMEM)?;
+        charge.resize((count * SCRATCH_LEN) as u64)?;
+        scratch.blocks.push(scratch_block());
+        Ok(count)
+    }
+
+    /// Gives it back.
+    pub fn give_scratch(&self, block: usize) {
+        let mut scratch = self.scratch.lock().unwrap_or_else(|e| e.into_inner());
+        scratch.free.push(block);
     }
 
     /// The engine's handle, to import into instances.
@@ -165,26 +203,32 @@ impl GuestMemory {
         self.base
     }
 
-    /// Address of byte `offset` of the scratch space of a memory made by [`GuestMemory::linear`].
-    pub fn scratch(offset: usize) -> u64 {
-        SPACE_END + offset as u64
+    /// Address of byte `offset` of a block of the scratch space of a memory made by
+    /// [`GuestMemory::linear`].
+    pub fn scratch(block: usize, offset: usize) -> u64 {
+        SPACE_END + (block * SCRATCH_LEN + offset) as u64
     }
 
-    /// Bytes of scratch space.
+    /// Bytes of a block of scratch space.
     pub const fn scratch_len() -> usize {
         SCRATCH_LEN
     }
 
     /// Puts bytes where the cage and its grates can read them while `work` goes on, which gets
-    /// their address.
+    /// their address. `block` is that of the thread's scratch space.
     ///
     /// # Errors
     /// `ENOMEM` when there is no room for them.
-    pub fn lend<T>(&self, bytes: &[u8], work: impl FnOnce(u64) -> T) -> Result<T, Errno> {
+    pub fn lend<T>(
+        &self,
+        block: usize,
+        bytes: &[u8],
+        work: impl FnOnce(u64) -> T,
+    ) -> Result<T, Errno> {
         let len = bytes.len() as u64;
         match &self.plan {
             Plan::Linear(_) => {
-                let at = Self::scratch(0);
+                let at = Self::scratch(block, 0);
                 self.write(at, bytes)?;
                 Ok(work(at))
             }
@@ -239,18 +283,13 @@ impl GuestMemory {
     }
 
     fn scratch_prefix(&self, offset: u64, len: u64) -> Result<Span<'_>, Errno> {
+        const LEN: u64 = SCRATCH_LEN as u64;
         let mut scratch = self.scratch.lock().unwrap_or_else(|e| e.into_inner());
-        let Some(bytes) = scratch.as_mut() else {
-            return Err(Errno::FAULT);
-        };
-        if offset >= SCRATCH_LEN as u64 {
-            return Err(Errno::FAULT);
-        }
-        let ptr = bytes
-            .as_mut_ptr()
-            .cast::<u8>()
-            .wrapping_add(offset as usize);
-        Ok(self.span(ptr, len.min(SCRATCH_LEN as u64 - offset) as usize))
+        let block = usize::try_from(offset / LEN).map_err(|_| Errno::FAULT)?;
+        let block = scratch.blocks.get_mut(block).ok_or(Errno::FAULT)?;
+        let at = offset % LEN;
+        let ptr = block.as_mut_ptr().cast::<u8>().wrapping_add(at as usize);
+        Ok(self.span(ptr, len.min(LEN - at) as usize))
     }
 
     fn span(&self, ptr: *mut u8, len: usize) -> Span<'_> {
@@ -323,8 +362,8 @@ impl GuestMemory {
         let pinned = self.pin();
         let from = self.pinned_host(&pinned, addr, out.len() as u64, Prot::READ)?;
         // SAFETY: that many bytes at `from` are readable while `pinned` is held; `out` is host
-        // memory, so the two do not overlap.
-        unsafe { std::ptr::copy_nonoverlapping(from, out.as_mut_ptr(), out.len()) }
+        // memory. No reference to guest memory is ever made.
+        unsafe { racy::copy(from, out.as_mut_ptr(), out.len()) }
         Ok(())
     }
 
@@ -336,7 +375,7 @@ impl GuestMemory {
         let pinned = self.pin();
         let to = self.pinned_host(&pinned, addr, bytes.len() as u64, Prot::WRITE)?;
         // SAFETY: as in `read`, with the direction reversed.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) }
+        unsafe { racy::copy(bytes.as_ptr(), to, bytes.len()) }
         Ok(())
     }
 
@@ -347,8 +386,9 @@ impl GuestMemory {
     pub fn fill(&self, addr: u64, byte: u8, len: usize) -> Result<(), Errno> {
         let pinned = self.pin();
         let to = self.pinned_host(&pinned, addr, len as u64, Prot::WRITE)?;
-        // SAFETY: that many bytes at `to` are writable while `pinned` is held.
-        unsafe { std::ptr::write_bytes(to, byte, len) }
+        // SAFETY: that many bytes at `to` are writable while `pinned` is held, and no reference to
+        // guest memory is ever made.
+        unsafe { racy::fill(to, byte, len) }
         Ok(())
     }
 
@@ -381,6 +421,23 @@ impl GuestMemory {
         // SAFETY: as in `load_u32`.
         let value = unsafe { AtomicU64::from_ptr(at.cast()) }.load(Ordering::SeqCst);
         Ok(u64::from_le(value))
+    }
+
+    /// Puts `new` where an aligned `u32` is `old`, as an atomic instruction does. Whether it was.
+    ///
+    /// # Errors
+    /// As [`GuestMemory::load_u32`].
+    pub fn exchange_u32(&self, addr: u64, old: u32, new: u32) -> Result<bool, Errno> {
+        let pinned = self.pin();
+        let at = self.pinned_host(&pinned, addr, 4, Prot::READ | Prot::WRITE)?;
+        if !(at as usize).is_multiple_of(4) {
+            return Err(Errno::FAULT);
+        }
+        // SAFETY: as in `load_u32`; the bytes are writable, too.
+        let word = unsafe { AtomicU32::from_ptr(at.cast()) };
+        let swapped =
+            word.compare_exchange(old.to_le(), new.to_le(), Ordering::SeqCst, Ordering::SeqCst);
+        Ok(swapped.is_ok())
     }
 
     /// `memory.grow` of a program that grows its memory by itself: the number of wasm pages before.
@@ -439,8 +496,8 @@ impl GuestMemory {
             (guards.0, Some(guards.1))
         };
         // SAFETY: both ranges have the needed access, and the locks keep it so; `copy` allows
-        // that they overlap.
-        unsafe { std::ptr::copy(src, dst, len as usize) }
+        // that they overlap, and no reference to guest memory is ever made.
+        unsafe { racy::copy(src, dst, len as usize) }
         Ok(())
     }
 
@@ -770,28 +827,33 @@ impl GuestMemory {
 
     /// Copies the pages of a private region to the same place in `child`, which is zero there.
     fn copy_pages(&self, child: &Self, range: Range<u64>, prot: Prot) -> Result<(), Errno> {
-        if !prot.contains(Prot::READ) {
-            // Its bytes can come back with a later mprotect; make them readable for the copy.
+        if prot.is_empty() {
+            // Its bytes can come back with a later mprotect; make them readable for the copy. (Other
+            // pages are readable for the host, and stay as they are for other threads.)
             self.protect_host(range.clone(), Prot::READ)?;
         }
+        let mut copy = [0; PAGE as usize];
         for page in range.clone().step_by(PAGE as usize) {
             // SAFETY: `page` is a whole readable page of this memory (the caller holds the lock
-            // that mapping changes need) and a writable one of `child`, which no guest runs on yet.
-            // Reading while the guest's own threads write gives some mix of old and new bytes, as
-            // a fork of a running program does.
-            unsafe {
-                let from = std::slice::from_raw_parts(self.host(page), PAGE as usize);
-                // Untouched pages stay untouched in the child.
-                if from.iter().any(|&byte| byte != 0) {
-                    std::ptr::copy_nonoverlapping(from.as_ptr(), child.host(page), PAGE as usize);
-                }
+            // that mapping changes need), and `copy` is as long. Reading while other threads of
+            // the guest write gives some mix of old and new bytes, as the fork of a running
+            // program does.
+            unsafe { racy::copy(self.host(page), copy.as_mut_ptr(), copy.len()) }
+            // Untouched pages stay untouched in the child.
+            if copy.iter().any(|&byte| byte != 0) {
+                // SAFETY: it is a writable page of `child`, which no guest runs on yet.
+                unsafe { racy::copy(copy.as_ptr(), child.host(page), copy.len()) }
             }
         }
-        if !prot.contains(Prot::READ) {
+        if prot.is_empty() {
             self.protect_host(range, prot)?;
         }
         Ok(())
     }
+}
+
+fn scratch_block() -> Box<[u64]> {
+    vec![0; SCRATCH_LEN / 8].into_boxed_slice()
 }
 
 fn page_range(start: u64, len: u64) -> Result<Range<u64>, Errno> {

@@ -7,7 +7,7 @@ use crate::{line, module};
 use anyhow::{Context, bail, ensure};
 use rustix::io::Errno;
 use std::io::Read;
-use wasmtime::{Engine, ExternType, Module, Mutability, ValType};
+use wasmtime::{Engine, ExternType, ImportType, Module, Mutability, ValType};
 
 /// Which host interface a program was built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,10 +94,6 @@ impl Program {
             .context("it has no memory")?;
         for import in module.imports() {
             let is_of = |prefix: &str| import.module().starts_with(prefix);
-            ensure!(
-                (import.module(), import.name()) != ("wasi", "thread-spawn"),
-                "it needs threads (the proposal wasi-threads), which programs can't use here"
-            );
             if let Some((_, what)) = NOT_SERVED.iter().find(|(prefix, _)| is_of(prefix)) {
                 bail!("it needs {what}, which programs can't use here");
             }
@@ -120,6 +116,13 @@ impl Program {
             Some(_) => bail!("its `_start` is not a function without parameters"),
             None => bail!("it has no `_start`: build it as a command, not as a library"),
         }
+        let spawns =
+            |import: ImportType<'_>| (import.module(), import.name()) == ("wasi", "thread-spawn");
+        ensure!(
+            !program.module.imports().any(spawns)
+                || program.has_func("wasi_thread_start", &[const { ValType::I32 }; 2], &[]),
+            "it makes threads (the proposal wasi-threads), but has no `wasi_thread_start`"
+        );
         if strict {
             program.check_strict()?;
         }

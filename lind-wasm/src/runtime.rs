@@ -15,6 +15,8 @@ use crate::program::{Kind, LoadError, Program};
 use crate::request::Arg;
 use crate::routes::HandlerTable;
 use crate::shared::SharedStore;
+use crate::signals::{Fate, Signal, Signals};
+use crate::timers::{Timer, Timers};
 use crate::unix_names::UnixNames;
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -32,6 +34,8 @@ const STRICT_BASE: u64 = 0x7e00_6e00_0000;
 const STRICT_STRIDE: u64 = 8 << 30;
 /// How long a condemned cage may take to notice before it is reported ended without its help.
 const LAST_RITES: Duration = Duration::from_secs(2);
+/// Longest between two looks whether a cage has noticed its signals.
+const MOST_PATIENCE: Duration = Duration::from_millis(64);
 
 /// The descriptor of the first listening socket, after the standard streams.
 const FIRST_LISTENER: i32 = 3;
@@ -56,6 +60,10 @@ pub struct Runtime {
     /// Where programs are compiled, and those that were before are read: neither waits for the other.
     compiling: Arc<Desks>,
     opening: Arc<Desks>,
+    /// What sends cages SIGALRM.
+    pub timers: Arc<Timers>,
+    /// Whether the thread that waits for them is there.
+    timing: Mutex<bool>,
     /// Parents and children.
     pub family: Family,
     /// What a program starts with whose parent names no environment.
@@ -120,6 +128,8 @@ impl Runtime {
             ledger: Ledger::new(settings.limits),
             compiling: Arc::default(),
             opening: Arc::default(),
+            timers: Arc::default(),
+            timing: Mutex::default(),
             env: settings.env,
             key: settings.key,
             words: OnceLock::new(),
@@ -158,6 +168,7 @@ impl Runtime {
                 cwd,
                 umask: self.umask,
             },
+            signals: Signals::default(),
         })?;
         self.family.add(cage.id, None, 1)?;
         let new = NewImage {
@@ -172,17 +183,24 @@ impl Runtime {
         Ok((cage, image))
     }
 
-    /// Makes a cage and lists it.
+    /// A number that no cage and no thread of the run has or had.
     ///
     /// # Errors
-    /// `EAGAIN` when all ids are used up.
-    pub fn enrol(&self, with: Inheritance) -> Result<Arc<Cage>, Errno> {
-        let id = self
-            .next_id
+    /// `EAGAIN` when all are used up.
+    pub fn new_id(&self) -> Result<u32, Errno> {
+        self.next_id
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |id| {
                 (id < i32::MAX as u32).then_some(id + 1)
             })
-            .map_err(|_| Errno::AGAIN)?;
+            .map_err(|_| Errno::AGAIN)
+    }
+
+    /// Makes a cage and lists it.
+    ///
+    /// # Errors
+    /// As [`Runtime::new_id`].
+    pub fn enrol(&self, with: Inheritance) -> Result<Arc<Cage>, Errno> {
+        let id = self.new_id()?;
         let cage = Arc::new(Cage::new(id, with));
         self.cages
             .write()
@@ -200,9 +218,11 @@ impl Runtime {
             .cloned()
     }
 
-    /// How many cages the run may have.
-    pub fn most_cages(&self) -> usize {
-        usize::try_from(self.ledger.limits.max_cages).unwrap_or(usize::MAX)
+    /// How many threads the cages of the run may have.
+    pub fn most_threads(&self) -> usize {
+        let limits = &self.ledger.limits;
+        let most = limits.max_cages.saturating_add(limits.max_run_threads);
+        usize::try_from(most).unwrap_or(usize::MAX)
     }
 
     /// Whether `maker` made the living cage `id`, directly or not.
@@ -295,13 +315,9 @@ impl Runtime {
     /// Ends a cage from outside. It may be in the middle of anything.
     pub fn kill(self: &Arc<Self>, cage: &Arc<Cage>, status: WaitStatus) {
         cage.condemn(status);
-        self.engine.increment_epoch();
-        self.family.wake();
-        if let Ok(image) = cage.image() {
-            image.parking.rouse();
-        }
-        cage.kick();
-        if cage.is_on_own_thread() {
+        self.stir(cage);
+        cage.crew.kick();
+        if cage.crew.is_calling_thread() {
             return; // It ends when this call returns.
         }
         let (rt, cage) = (self.clone(), cage.clone());
@@ -310,12 +326,82 @@ impl Runtime {
             // A kick is lost when it comes just before the thread enters the kernel: repeat it.
             while !cage.has_ended() && started.elapsed() < LAST_RITES {
                 std::thread::sleep(Duration::from_millis(5));
-                cage.kick();
+                cage.crew.kick();
             }
             rt.end(&cage, status);
         });
         if let Err(error) = nurse {
             self.complain(format_args!("cannot start a thread to end a cage: {error}"));
+        }
+    }
+
+    /// Sends a cage a signal.
+    pub fn signal(self: &Arc<Self>, cage: &Arc<Cage>, signal: Signal) {
+        match cage.signals.send(signal) {
+            Fate::Rests => {}
+            Fate::Comes => self.hurry(cage),
+            Fate::Ends => self.kill(cage, WaitStatus::killed(signal.number())),
+        }
+    }
+
+    /// Sees to it that a cage notices what signals are to come to it, whatever it waits for.
+    pub fn hurry(self: &Arc<Self>, cage: &Arc<Cage>) {
+        cage.signals.while_due(|| cage.crew.nudge_first());
+        if cage.is_first_thread() {
+            return; // It looks when this call returns.
+        }
+        self.stir(cage);
+        if !cage.signals.claim_hurry() {
+            return;
+        }
+        let own = cage.clone();
+        let nurse = std::thread::Builder::new().spawn(move || {
+            // A kick is lost when it comes just before the thread enters the kernel: repeat it.
+            let mut pause = Duration::from_millis(1);
+            while !own.has_ended() && !own.signals.is_noticed() {
+                std::thread::sleep(pause);
+                own.signals.while_due(|| own.crew.nudge_first());
+                pause = MOST_PATIENCE.min(pause * 2);
+            }
+        });
+        if nurse.is_err() {
+            cage.signals.is_noticed();
+        }
+    }
+
+    /// Sets the timer of a cage.
+    ///
+    /// # Errors
+    /// `EAGAIN` when the host has no thread for it.
+    pub fn set_timer(self: &Arc<Self>, cage: CageId, timer: Timer) -> Result<(), Errno> {
+        let mut started = self.timing.lock().unwrap_or_else(|e| e.into_inner());
+        if !*started {
+            let (run, timers) = (Arc::downgrade(self), self.timers.clone());
+            std::thread::Builder::new()
+                .name("timers".to_owned())
+                .spawn(move || {
+                    loop {
+                        let cage = timers.wait();
+                        let Some(rt) = run.upgrade() else { return };
+                        if let Some(cage) = rt.cage(cage) {
+                            rt.signal(&cage, Signal::ALARM);
+                        }
+                    }
+                })
+                .map_err(|_| Errno::AGAIN)?;
+            *started = true;
+        }
+        self.timers.set(cage, timer);
+        Ok(())
+    }
+
+    /// Makes the threads of a cage look whether they may go on, where they run or wait in the
+    /// runtime.
+    pub fn stir(&self, cage: &Cage) {
+        self.engine.increment_epoch();
+        self.family.wake();
+        if let Ok(image) = cage.image() {
+            image.parking.rouse();
         }
     }
 
@@ -331,7 +417,7 @@ impl Runtime {
             while image.is_serving() && started.elapsed() < LAST_RITES {
                 let cages = rt.cages.read().unwrap_or_else(|e| e.into_inner());
                 let callers = cages.values().filter(|cage| cage.handlers.leads_to(grate));
-                callers.for_each(|cage| cage.kick());
+                callers.for_each(|cage| cage.crew.kick());
                 drop(cages);
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -356,7 +442,7 @@ impl Runtime {
             self.release_callers(cage.id, &image);
         }
         // A fork that it was at comes to nothing.
-        drop(cage.take_pending());
+        cage.crew.drop_pending();
         // Who waits for the cage may look at the other end of a pipe next.
         cage.fds().clear();
         cage.handlers.clear();
@@ -365,7 +451,17 @@ impl Runtime {
             .write()
             .unwrap_or_else(|e| e.into_inner())
             .remove(&cage.id);
-        self.family.end(cage.id, status);
+        self.timers.set(cage.id, Timer::default());
+        let mut told = None;
+        self.family.end(cage.id, status, |parent| {
+            told = self.cage(parent).map(|parent| {
+                let fate = parent.signals.send(Signal::CHILD);
+                (parent, fate)
+            });
+        });
+        if let Some((parent, Fate::Comes)) = told {
+            self.hurry(&parent);
+        }
     }
 
     /// A cage for a line to the person at the terminal: its number, and the name of its program

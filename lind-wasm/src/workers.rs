@@ -19,8 +19,8 @@ const WORKER_STACK: u64 = 2 << 20;
 /// Workers that stay where they are between calls; cages share them by their numbers. Taking one of
 /// the others costs twice the locking.
 const SEATS: usize = 8;
-/// Workers that one grate may have at a time, beside one for each cage that the run may have: for
-/// calls in calls.
+/// Workers that one grate may have at a time, beside one for each thread that the run's cages may
+/// have: for calls in calls.
 const SPARE_WORKERS: usize = 64;
 
 /// An instance of a grate that runs its handlers on other cages' threads.
@@ -94,12 +94,12 @@ impl Workers {
         else {
             return Err(Errno::IO);
         };
-        let most = rt.most_cages() + SPARE_WORKERS;
+        let most = rt.most_threads().saturating_add(SPARE_WORKERS);
         if self.count.fetch_add(1, Ordering::AcqRel) >= most {
             self.count.fetch_sub(1, Ordering::AcqRel);
             return Err(Errno::AGAIN);
         }
-        let state = HostState::new(rt, self.linkers.clone(), cage, image, false);
+        let state = HostState::new(rt, self.linkers.clone(), cage, image, None);
         Worker::new(state, &self.template).map_err(|error| {
             self.count.fetch_sub(1, Ordering::AcqRel);
             self.complain("cannot make an instance for its handlers", &error, "");

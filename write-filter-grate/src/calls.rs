@@ -76,7 +76,7 @@ pub const GROUPS: &[Group<Decision>] = {
         group(
             Track,
             "closes descriptors; what is held goes out with the last",
-            &["execve", "exit"],
+            &["execve", "exit_group"],
         ),
         group(Track, "a cage that was killed is gone for good", &["wait4"]),
         group(
@@ -86,7 +86,6 @@ pub const GROUPS: &[Group<Decision>] = {
         ),
         group(Track, "what is held goes out, masked", &["fsync"]),
         group(Track, "as fsync", &["fdatasync"]),
-        group(Track, "as exit", &["exit_group"]),
         group(Track, "as open", &["openat"]),
         group(
             Guard,
@@ -172,6 +171,8 @@ pub const GROUPS: &[Group<Decision>] = {
                 "getegid",
                 "getppid",
                 "getpgid",
+                "gettid",
+                "set_tid_address",
                 "statfs",
                 "fstatfs",
                 "epoll_create",
@@ -189,6 +190,11 @@ pub const GROUPS: &[Group<Decision>] = {
                 "getrandom",
                 "statx",
             ],
+        ),
+        group(
+            Pass,
+            "ends a thread, which has nothing of its own; the last one's end is exit_group",
+            &["exit"],
         ),
         group(Pass, "moves no bytes", &["take_lock", "give_lock"]),
         group(

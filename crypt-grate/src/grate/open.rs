@@ -142,6 +142,7 @@ fn open_with(call: &Call, path_at: usize, directory: Option<usize>) -> Result<i3
     let flags_at = path_at + 1;
     let cage = call.cage_of(flags_at);
     let flags = call.int(flags_at);
+    let _opening = state().descriptors.opening(cage);
     let exclusive = fs::O_CREAT | fs::O_EXCL;
     let follow = flags & fs::O_NOFOLLOW == 0 && flags & exclusive != exclusive;
     if flags & fs::O_PATH == 0 && flags & fs::O_DIRECT != 0 {

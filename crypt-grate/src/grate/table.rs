@@ -37,7 +37,6 @@ table! {
     SYS_DUP2 => dup2: net::dup2,
     SYS_CLONE => clone: net::clone_cage,
     SYS_EXECVE => execve: net::execve,
-    SYS_EXIT => exit: net::exit,
     SYS_WAITPID => waitpid: net::wait4,
     SYS_FCNTL => fcntl: files::fcntl,
     SYS_FLOCK => flock: exclusion::flock,

@@ -70,16 +70,29 @@ static HEAP: Heap = Heap {
     state: UnsafeCell::new(Dlmalloc::new_with_allocator(Pages)),
 };
 
+/// Keeps others out of the heap, until [`give_back`].
+pub fn hold() {
+    HEAP.take();
+}
+
+/// Ends [`hold`].
+pub fn give_back() {
+    HEAP.taken.store(false, Ordering::Release);
+}
+
 impl Heap {
-    fn with<T>(&self, work: impl FnOnce(&mut Dlmalloc<Pages>) -> T) -> T {
+    fn take(&self) {
         let mut spins = 0u32;
         while self.taken.swap(true, Ordering::Acquire) {
             spins += 1;
             if spins.is_multiple_of(64) {
-                // SAFETY: no arguments.
-                let _ = unsafe { sys::syscall(nr::SCHED_YIELD, &[]) };
+                sys::sched_yield();
             }
         }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Dlmalloc<Pages>) -> T) -> T {
+        self.take();
         // SAFETY: the flag is ours, so nobody else has a reference.
         let result = work(unsafe { &mut *self.state.get() });
         self.taken.store(false, Ordering::Release);

@@ -9,6 +9,7 @@
 
 #![no_std]
 #![cfg(target_family = "wasm")]
+#![feature(asm_experimental_arch)]
 #![feature(thread_local)]
 // The loops of `memcmp` and its kin must not be turned into calls of themselves.
 #![no_builtins]
@@ -22,6 +23,7 @@ mod heap;
 pub mod net;
 mod paths;
 pub mod seek;
+pub mod signals;
 mod start;
 mod string;
 pub mod sys;

@@ -1,6 +1,6 @@
 //! Lind system calls.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 #[link(wasm_import_module = "lind")]
 unsafe extern "C" {
@@ -96,6 +96,7 @@ pub mod nr {
     pub const GETSOCKOPT: u32 = 55;
     pub const CLONE: u32 = 56;
     pub const EXECVE: u32 = 59;
+    pub const EXIT: u32 = 60;
     pub const WAITPID: u32 = 61;
     pub const KILL: u32 = 62;
     pub const FCNTL: u32 = 72;
@@ -123,6 +124,7 @@ pub mod nr {
     pub const UNLINKAT: u32 = 263;
     pub const PSELECT6: u32 = 270;
     pub const PPOLL: u32 = 271;
+    pub const FUTEX: u32 = 202;
     pub const UTIMENSAT: u32 = 280;
     pub const EPOLL_PWAIT: u32 = 281;
     pub const ACCEPT4: u32 = 288;
@@ -183,8 +185,7 @@ pub struct Arg {
 
 /// Whether this is a call in which the caller's stack is unwound.
 const fn unwinds(nr: u32) -> bool {
-    const EXIT: u32 = 60;
-    matches!(nr, nr::CLONE | nr::EXECVE | EXIT | nr::EXIT_GROUP)
+    matches!(nr, nr::CLONE | nr::EXECVE | nr::EXIT | nr::EXIT_GROUP)
 }
 
 /// A call with all that 3i lets one choose. Answers the result as it came, and ENOSYS for the
@@ -271,13 +272,103 @@ pub fn check(result: i32) -> Result<i32, Errno> {
 /// As fork(2).
 pub fn fork() -> Result<i32, Errno> {
     let clone_args = [0u64; 11];
+    // A child has but the thread that calls: what another one holds nobody would give back.
+    crate::heap::hold();
     // SAFETY: the structure is whole and zero: a plain fork.
     let result = unsafe { unwinding_syscall(nr::CLONE, &[address(&raw const clone_args)]) };
+    crate::heap::give_back();
     if result == Ok(0) {
         BASE.store(memory_base(), Ordering::Relaxed);
         OWN.store(current_cage(), Ordering::Relaxed);
     }
     result
+}
+
+/// Makes a thread. It comes back in both, as fork does, but with one memory and two stacks: neither
+/// this function nor who calls it may have anything on the stack.
+#[inline(always)]
+pub(crate) fn clone_thread(own: u64, clone_args: u64) -> i32 {
+    // SAFETY: the host checks the arguments; what becomes of the stack is the caller's to know.
+    unsafe {
+        make_syscall_unwinding(
+            nr::CLONE,
+            0,
+            own,
+            own,
+            clone_args,
+            own,
+            UNUSED,
+            own,
+            UNUSED,
+            own,
+            UNUSED,
+            own,
+            UNUSED,
+            own,
+            UNUSED,
+            own,
+        )
+    }
+}
+
+/// A call of this cage without anything on the stack.
+#[inline(always)]
+pub(crate) fn plain(nr: u32, own: u64, a: [u64; 6]) -> i32 {
+    // SAFETY: no call that is made so writes to memory.
+    unsafe {
+        make_syscall(
+            nr, 0, own, own, a[0], own, a[1], own, a[2], own, a[3], own, a[4], own, a[5], own,
+        )
+    }
+}
+
+/// Ends this thread, without anything on the stack.
+#[inline(always)]
+pub(crate) fn leave(own: u64) -> ! {
+    // SAFETY: no address among the arguments.
+    unsafe {
+        make_syscall_unwinding(
+            nr::EXIT,
+            0,
+            own,
+            own,
+            0,
+            own,
+            0,
+            own,
+            UNUSED,
+            own,
+            UNUSED,
+            own,
+            UNUSED,
+            own,
+            UNUSED,
+            own,
+        )
+    };
+    core::arch::wasm32::unreachable()
+}
+
+/// Ends this thread, whoever waits for it. The status is the program's where all others end so too
+/// and this is the first one.
+pub fn exit_thread(code: i32) -> ! {
+    // SAFETY: no address among the arguments.
+    let _ = unsafe { unwinding_syscall(nr::EXIT, &[code as i64 as u64, 0]) };
+    core::arch::wasm32::unreachable()
+}
+
+/// Lets another thread run.
+pub(crate) fn sched_yield() {
+    // SAFETY: no arguments.
+    let _ = unsafe { syscall(nr::SCHED_YIELD, &[]) };
+}
+
+/// Sleeps while a word is `value`, or less long.
+pub(crate) fn futex_wait(word: *const AtomicI32, value: i32) {
+    const WAIT: u64 = 0;
+    let args = [address(word), WAIT, value as i64 as u64, 0, 0, 0];
+    // SAFETY: the kernel looks at the word, if there is one.
+    let _ = unsafe { syscall(nr::FUTEX, &args) };
 }
 
 /// Replaces this cage's program. The pointers are NUL-terminated strings; comes back only to say

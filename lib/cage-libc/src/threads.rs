@@ -1,9 +1,174 @@
-//! Threads, of which a cage has one: asking for another fails, and thread-local data is plain.
+//! Threads, as far as `std` asks for them: by `clone`, which answers 0 in the new thread.
+//!
+//! A thread has one mapping: its stack, its thread-locals above that, and a [`Thread`] at the end.
+//! The kernel writes its number into the [`Thread`] and clears it at its end, which is what
+//! [`pthread_join`] waits for. Lind's does not clear it: there the thread does so itself, as the
+//! last thing before its end, and its mapping is kept for other threads to come, as it may still
+//! be ending.
 
+use crate::sys::{self, address, nr};
+use core::arch::{asm, global_asm};
+use core::cell::Cell;
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use libc::{c_int, c_long, c_void, pthread_attr_t, pthread_t, size_t};
 
+global_asm!(
+    ".globaltype __tls_size, i32, immutable",
+    ".globaltype __tls_align, i32, immutable",
+);
+
+unsafe extern "C" {
+    /// Made by the linker: copies the thread-locals' initial values there and takes the place as
+    /// this thread's block.
+    fn __wasm_init_tls(block: *mut u8);
+}
+
+type Entry = extern "C" fn(*mut c_void) -> *mut c_void;
+
+/// A thread, at the end of its mapping.
+#[repr(C)]
+struct Thread {
+    /// Its number; 0 once it has ended.
+    number: AtomicI32,
+    detached: AtomicBool,
+    start: Entry,
+    argument: *mut c_void,
+    result: *mut c_void,
+    /// The mapping.
+    block: *mut u8,
+    len: usize,
+    /// The next of those that nobody waits for.
+    next: *mut Thread,
+}
+
+const PAGE: usize = 4096;
+/// Least and usual size of a stack in bytes.
+const STACK_MIN: usize = 64 << 10;
+const STACK: usize = 1 << 20;
+
+/// Threads that nobody waits for, and on Lind those that are waited for: their mappings are used
+/// or unmapped once they have ended.
+static LEFT: AtomicPtr<Thread> = AtomicPtr::new(null_mut());
+static LEFT_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Whether the kernel clears the number of a thread that has ended.
+fn kernel_clears() -> bool {
+    sys::base() == 0
+}
+
+fn tls_layout() -> (usize, usize) {
+    let (size, align): (usize, usize);
+    // SAFETY: reads two globals.
+    unsafe {
+        asm!("global.get __tls_size", "local.set {}", out(local) size);
+        asm!("global.get __tls_align", "local.set {}", out(local) align);
+    }
+    (size, align.max(16))
+}
+
+/// Runs `work` on the list of those that are left.
+fn with_left<T>(work: impl FnOnce(&mut *mut Thread) -> T) -> T {
+    while LEFT_TAKEN.swap(true, Ordering::Acquire) {
+        sys::sched_yield();
+    }
+    let mut head = LEFT.load(Ordering::Relaxed);
+    let result = work(&mut head);
+    LEFT.store(head, Ordering::Relaxed);
+    LEFT_TAKEN.store(false, Ordering::Release);
+    result
+}
+
+/// Leaves a thread for [`reuse`].
+fn leave(thread: *mut Thread) {
+    with_left(|head| {
+        // SAFETY: the mapping is there until it is taken off the list.
+        unsafe { (*thread).next = *head };
+        *head = thread;
+    });
+}
+
+/// Takes one that has ended off the list.
+fn ended() -> Option<*mut Thread> {
+    with_left(|head| {
+        let mut link: *mut *mut Thread = head;
+        // SAFETY: all on the list are mapped, and only who holds it changes it.
+        unsafe {
+            while !(*link).is_null() {
+                let thread = *link;
+                if (*thread).number.load(Ordering::Acquire) == 0 {
+                    *link = (*thread).next;
+                    return Some(thread);
+                }
+                link = &raw mut (*thread).next;
+            }
+        }
+        None
+    })
+}
+
+/// A mapping of at least that length, which must be known.
+fn mapping(len: usize) -> Option<(*mut u8, usize)> {
+    const READ_WRITE: u64 = 3;
+    const PRIVATE_ANONYMOUS: u64 = 0x22;
+    while let Some(old) = ended() {
+        // SAFETY: its thread has ended, and nobody else knows it any more.
+        let (block, has) = unsafe { ((*old).block, (*old).len) };
+        if has == len {
+            return Some((block, has));
+        }
+        unmap(block, has);
+    }
+    let args = [0, len as u64, READ_WRITE, PRIVATE_ANONYMOUS, u64::MAX, 0];
+    // SAFETY: a fresh mapping touches nothing that exists.
+    let start = unsafe { sys::syscall(nr::MMAP, &args) }.ok()?;
+    Some((start as u32 as usize as *mut u8, len))
+}
+
+fn unmap(block: *mut u8, len: usize) {
+    // SAFETY: a mapping of `mapping`'s that no thread runs on any more.
+    let _ = unsafe { sys::syscall(nr::MUNMAP, &[address(block), len as u64]) };
+}
+
+/// Clears the number of a thread and ends it. On Lind, nothing here may lie on the stack once the
+/// number is cleared, for that can be another thread's then: values of system calls are no memory.
+#[inline(never)]
+fn end(number: *const AtomicI32, own: u64, base: u64) -> ! {
+    const WAKE: u64 = 1;
+    const ALL: u64 = i32::MAX as u64;
+    if base != 0 {
+        // SAFETY: its place is mapped as long as the number stands there, and on Lind for ever.
+        unsafe { (*number).store(0, Ordering::SeqCst) };
+        let word = base + number.addr() as u64;
+        sys::plain(nr::FUTEX, own, [word, WAKE, ALL, 0, 0, 0]);
+    }
+    sys::leave(own)
+}
+
+/// What a new thread does, on its own stack.
+fn begin(thread: *mut Thread) -> ! {
+    let (size, align) = tls_layout();
+    // SAFETY: the thread's own mapping, in which the block lies right below `thread`. What it
+    // starts is a function that its maker says takes this argument.
+    let number = unsafe {
+        __wasm_init_tls(tls_block(thread, size, align));
+        let result = ((*thread).start)((*thread).argument);
+        run_destructors();
+        (*thread).result = result;
+        &raw const (*thread).number
+    };
+    end(number, sys::own_id(), sys::base())
+}
+
+fn tls_block(thread: *mut Thread, size: usize, align: usize) -> *mut u8 {
+    let at = (thread.addr() - size) & !(align - 1);
+    at as *mut u8
+}
+
 #[unsafe(no_mangle)]
-extern "C" fn pthread_attr_init(_attributes: *mut pthread_attr_t) -> c_int {
+unsafe extern "C" fn pthread_attr_init(attributes: *mut pthread_attr_t) -> c_int {
+    // SAFETY: the caller's attributes; their first word is the size of the stack.
+    unsafe { attributes.cast::<usize>().write(STACK) };
     0
 }
 
@@ -13,37 +178,143 @@ extern "C" fn pthread_attr_destroy(_attributes: *mut pthread_attr_t) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn pthread_attr_setstacksize(_attributes: *mut pthread_attr_t, _: size_t) -> c_int {
+unsafe extern "C" fn pthread_attr_setstacksize(
+    attributes: *mut pthread_attr_t,
+    size: size_t,
+) -> c_int {
+    if size < STACK_MIN {
+        return libc::EINVAL;
+    }
+    // SAFETY: as in `pthread_attr_init`.
+    unsafe { attributes.cast::<usize>().write(size) };
     0
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn pthread_create(
-    _thread: *mut pthread_t,
-    _attributes: *const pthread_attr_t,
-    _start: *const c_void,
-    _argument: *mut c_void,
+unsafe extern "C" fn pthread_create(
+    out: *mut pthread_t,
+    attributes: *const pthread_attr_t,
+    start: Entry,
+    argument: *mut c_void,
 ) -> c_int {
-    libc::ENOSYS
+    /// As glibc has them.
+    const FLAGS: u64 = 0x3d_0f00;
+    let stack = if attributes.is_null() {
+        STACK
+    } else {
+        // SAFETY: the caller's attributes.
+        unsafe { attributes.cast::<usize>().read() }
+    };
+    let (size, align) = tls_layout();
+    let above = size + align + size_of::<Thread>();
+    let Some((block, len)) = stack
+        .checked_add(above)
+        .and_then(|len| len.checked_next_multiple_of(PAGE))
+        .and_then(mapping)
+    else {
+        return libc::EAGAIN;
+    };
+    // SAFETY: the mapping has room for a `Thread` at its end, which is aligned as pages are and its
+    // size is, and nobody else knows it.
+    let thread = unsafe {
+        let thread = block.add(len - size_of::<Thread>()).cast::<Thread>();
+        thread.write(Thread {
+            number: AtomicI32::new(-1),
+            detached: AtomicBool::new(false),
+            start,
+            argument,
+            result: null_mut(),
+            block,
+            len,
+            next: null_mut(),
+        });
+        thread
+    };
+    let top = tls_block(thread, size, align).addr() & !15;
+    let number = address(&raw const (unsafe { &*thread }).number);
+    let mut args = [0u64; 11];
+    args[0] = FLAGS;
+    args[2] = number;
+    args[3] = number;
+    args[5] = top as u64;
+    args[6] = (top - block.addr()) as u64;
+    // SAFETY: the place is the caller's. It is written first, for the thread may be quick.
+    unsafe { out.write(thread.cast()) };
+    match sys::check(set_out(sys::own_id(), address(&raw const args), thread)) {
+        Ok(_) => 0,
+        Err(errno) => {
+            unmap(block, len);
+            crate::abi::wasi_errno(errno)
+        }
+    }
+}
+
+/// Makes the thread, which comes back here too, with a copy of this function's values and another
+/// stack: nothing here may lie on that.
+#[inline(never)]
+fn set_out(own: u64, args: u64, thread: *mut Thread) -> i32 {
+    let number = sys::clone_thread(own, args);
+    if number == 0 {
+        begin(thread);
+    }
+    number
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn pthread_join(_thread: pthread_t, _result: *mut *mut c_void) -> c_int {
-    libc::ESRCH
+unsafe extern "C" fn pthread_join(thread: pthread_t, result: *mut *mut c_void) -> c_int {
+    let thread = thread.cast::<Thread>();
+    // SAFETY: a thread that nobody has waited for is mapped.
+    unsafe {
+        loop {
+            let number = (*thread).number.load(Ordering::Acquire);
+            if number == 0 {
+                break;
+            }
+            sys::futex_wait(&raw const (*thread).number, number);
+        }
+        if !result.is_null() {
+            result.write((*thread).result);
+        }
+        if kernel_clears() {
+            unmap((*thread).block, (*thread).len);
+        } else {
+            leave(thread);
+        }
+    }
+    0
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn pthread_detach(_thread: pthread_t) -> c_int {
-    libc::ESRCH
+unsafe extern "C" fn pthread_detach(thread: pthread_t) -> c_int {
+    let thread = thread.cast::<Thread>();
+    // SAFETY: a thread that nobody has waited for is mapped.
+    if unsafe { (*thread).detached.swap(true, Ordering::Relaxed) } {
+        return libc::EINVAL;
+    }
+    leave(thread);
+    0
 }
 
-// `std` keeps a key to run destructors of thread-locals at the end of a thread. A cage has one
-// thread, and at its end the process is gone.
+// Keys: `std` has one, to run destructors of thread-locals at the end of a thread. At the end of
+// the first thread the process is gone.
+
+const KEYS: usize = 16;
+
+static KEYS_MADE: AtomicU32 = AtomicU32::new(0);
+static DESTRUCTORS: [AtomicPtr<c_void>; KEYS] = [const { AtomicPtr::new(null_mut()) }; KEYS];
+
+#[thread_local]
+static VALUES: [Cell<*mut c_void>; KEYS] = [const { Cell::new(null_mut()) }; KEYS];
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn pthread_key_create(key: *mut u32, _destructor: *const c_void) -> c_int {
-    // SAFETY: the caller's place for a key.
-    unsafe { key.write(1) };
+unsafe extern "C" fn pthread_key_create(key: *mut u32, destructor: *const c_void) -> c_int {
+    let made = KEYS_MADE.fetch_add(1, Ordering::Relaxed) as usize;
+    let Some(slot) = DESTRUCTORS.get(made) else {
+        return libc::EAGAIN;
+    };
+    slot.store(destructor.cast_mut(), Ordering::Release);
+    // SAFETY: the caller's place for a key. `std` takes key 0 for none.
+    unsafe { key.write(made as u32 + 1) };
     0
 }
 
@@ -53,19 +324,48 @@ extern "C" fn pthread_key_delete(_key: u32) -> c_int {
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn pthread_setspecific(_key: u32, _value: *const c_void) -> c_int {
-    0
+extern "C" fn pthread_setspecific(key: u32, value: *const c_void) -> c_int {
+    match VALUES.get((key as usize).wrapping_sub(1)) {
+        Some(slot) => {
+            slot.set(value.cast_mut());
+            0
+        }
+        None => libc::EINVAL,
+    }
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn pthread_getspecific(_key: u32) -> *mut c_void {
-    core::ptr::null_mut()
+extern "C" fn pthread_getspecific(key: u32) -> *mut c_void {
+    let slot = VALUES.get((key as usize).wrapping_sub(1));
+    slot.map_or(null_mut(), Cell::get)
+}
+
+/// Runs destructors until there is nothing to run them on, four times at most.
+fn run_destructors() {
+    for _ in 0..4 {
+        let mut ran = false;
+        for (slot, destructor) in VALUES.iter().zip(&DESTRUCTORS) {
+            let value = slot.replace(null_mut());
+            let destructor = destructor.load(Ordering::Acquire);
+            if value.is_null() || destructor.is_null() {
+                continue;
+            }
+            // SAFETY: a function pointer, as `pthread_key_create` was given it.
+            let destructor: extern "C" fn(*mut c_void) =
+                unsafe { core::mem::transmute(destructor) };
+            destructor(value);
+            ran = true;
+        }
+        if !ran {
+            return;
+        }
+    }
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn sysconf(name: c_int) -> c_long {
     match name {
-        libc::_SC_PAGESIZE => 4096,
+        libc::_SC_PAGESIZE => PAGE as c_long,
         libc::_SC_NPROCESSORS_ONLN => 1,
         _ => {
             crate::errno::set(libc::EINVAL);

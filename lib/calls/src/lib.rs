@@ -83,6 +83,14 @@ impl Entry {
 
 /// Writes to a descriptor.
 pub const WRITE: u32 = 1;
+/// Writes several buffers to a descriptor.
+pub const WRITEV: u32 = 20;
+/// Sends to a socket.
+pub const SENDTO: u32 = 44;
+/// Sends several buffers to a socket.
+pub const SENDMSG: u32 = 46;
+/// Closes a descriptor.
+pub const CLOSE: u32 = 3;
 /// Forks.
 pub const CLONE: u32 = 56;
 /// Replaces the program.

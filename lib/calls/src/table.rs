@@ -27,8 +27,8 @@ macro_rules! table {
             10 mprotect(Pages, Size, Prot) -> Number, Both;
             11 munmap(Pages, Size) -> Number, Both;
             12 brk(Place) -> Address, Both;
-            13 sigaction(Signal, Struct(In, SigAction), Struct(Out, SigAction)) -> Number, Lind;
-            14 sigprocmask(Int, Struct(In, SigSet), Struct(Out, SigSet)) -> Number, Lind;
+            13 sigaction(Signal, Struct(In, SigAction), Struct(Out, SigAction)) -> Number, Both;
+            14 sigprocmask(Int, Struct(In, SigSet), Struct(Out, SigSet)) -> Number, Both;
             16 ioctl(Fd, IoctlRequest, Struct(InOut, Word)) -> Number, Both;
             17 pread64(Fd, BytesOut, Size, Offset) -> Count, Both;
             18 pwrite64(Fd, BytesIn, Size, Offset) -> Count, Both;
@@ -44,7 +44,7 @@ macro_rules! table {
             32 dup(Fd) -> Fd, Both;
             33 dup2(Fd, Fd) -> Fd, Both;
             35 clock_nanosleep(Clock, Bits, Struct(In, Time), Struct(Out, Time)) -> Number, Both;
-            38 setitimer(Int, Struct(In, Itimer), Struct(Out, Itimer)) -> Number, Lind;
+            38 setitimer(Int, Struct(In, Itimer), Struct(Out, Itimer)) -> Number, Both;
             39 getpid() -> Number, Both;
             40 sendfile(Fd, Fd, Struct(InOut, Long), Size) -> Count, Nowhere;
             41 socket(Family, SocketType, Int) -> Fd, Both;
@@ -98,15 +98,17 @@ macro_rules! table {
             108 getegid() -> Number, Both;
             110 getppid() -> Number, Both;
             121 getpgid(Pid) -> Number, Both;
-            130 sigsuspend(Struct(In, SigSet), Struct(Out, SigSet)) -> Number, Lind;
+            130 sigsuspend(Struct(In, SigSet), Struct(Out, SigSet)) -> Number, Both;
             133 mknod(Path, Mode, Bits) -> Number, Both;
             137 statfs(Path, Struct(Out, Statfs)) -> Number, Both;
             138 fstatfs(Fd, Struct(Out, Statfs)) -> Number, Both;
             170 gethostname(BytesOut, Size) -> Number, Both;
+            186 gettid() -> Number, Ours;
             188 setxattr(Path, Text, BytesIn, Size, Bits) -> Number, Lind;
             194 listxattr(Path, BytesOut, Size) -> Count, Lind;
             202 futex(Struct(InOut, Word), Bits, Int, Struct(In, Time), Struct(InOut, Word), Int) -> Number, Both;
             213 epoll_create(Int) -> Fd, Both;
+            218 set_tid_address(Address) -> Number, Ours;
             221 fadvise64(Fd, Offset, Offset, Int) -> Number, Ours;
             228 clock_gettime(Clock, Struct(Out, Time)) -> Number, Both;
             229 clock_getres(Clock, Struct(Out, Time)) -> Number, Ours;

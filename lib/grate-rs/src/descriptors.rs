@@ -6,19 +6,22 @@
 //! cage's grate):
 //!
 //! - A number is held while a call is judged and carried out ([`Descriptors::hold`]), and what is
-//!   held is neither closed nor replaced: that is EBUSY.
-//! - A number that is being closed or replaced can't be held (EBUSY), and what was known of it is
-//!   known no more when that is done. A new descriptor is not known until it is noted; who meets
-//!   it before has to find out what it is.
+//!   held is neither closed nor replaced: who wants to waits until it is free, and gets EBUSY where
+//!   that takes long, as with a call that waits for a peer.
+//! - A number that is being closed or replaced can't be held (as before), and what was known of it
+//!   is known no more when that is done. A new descriptor is not known until it is noted: who
+//!   meets it before waits while something is being opened, and has to find out what it is then.
 //! - What is known of a cage is forgotten when it is gone, or when it has said that it will end;
 //!   but then no call on its descriptors is served any more, whatever comes of the end.
 
 use crate::constants::{SYS_FCNTL, SYS_GETPID, SYS_GETPPID, error, fs};
 use crate::kernel::{self, int};
 use crate::{Call, Errno, is_thread_clone};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 const EBUSY: Errno = Errno(error::EBUSY);
 const ESRCH: Errno = Errno(error::ESRCH);
@@ -54,11 +57,17 @@ struct Pin {
     holders: AtomicU32,
     /// Whether it is being closed or replaced.
     is_changing: AtomicBool,
+    /// How many wait until they can close or replace it.
+    wanted: AtomicU32,
 }
 
 impl Pin {
     fn is_changing(&self) -> bool {
         self.is_changing.load(Ordering::Relaxed)
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::Relaxed) > 0
     }
 
     fn is_held(&self) -> bool {
@@ -80,6 +89,8 @@ struct Table<T> {
     slots: HashMap<CageFd, Slot<T>>,
     /// Cages that have said that they end.
     ending: HashSet<u64>,
+    /// How many descriptors are being opened in a cage that are not noted yet.
+    opening: HashMap<u64, u32>,
     /// How many cages there may be before it is looked whether they are still there.
     many: usize,
 }
@@ -97,6 +108,7 @@ impl<T> Default for Descriptors<T> {
         Self(RwLock::new(Table {
             slots: HashMap::new(),
             ending: HashSet::new(),
+            opening: HashMap::new(),
             many: Self::FEW,
         }))
     }
@@ -145,6 +157,25 @@ impl<T: Clone> Drop for Held<'_, T> {
     }
 }
 
+/// See [`Descriptors::opening`].
+#[derive(Debug)]
+pub struct Opening<'a, T> {
+    table: &'a Descriptors<T>,
+    cage: u64,
+}
+
+impl<T> Drop for Opening<'_, T> {
+    fn drop(&mut self) {
+        let mut table = self.table.write();
+        if let Entry::Occupied(mut entry) = table.opening.entry(self.cage) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
 impl<T> Table<T> {
     /// Drops a slot that says nothing.
     fn tidy(&mut self, fd: CageFd) {
@@ -166,6 +197,30 @@ impl<T> Table<T> {
         }
         slot.what = what;
         self.tidy(fd);
+    }
+}
+
+/// How often somebody who is in nobody's way lets others run, and then naps for a millisecond,
+/// until what others are in the way of can be done.
+const YIELDS: u32 = 16;
+const NAPS: u32 = 50;
+/// Naps in which somebody who would hold a number gives way to who wants to close it. No more, as
+/// one call may hold a number twice.
+const POLITE_NAPS: u32 = 5;
+
+/// Tries something that others are in the way of, for some 50 ms. `attempt` is told how often it
+/// was tried.
+fn patiently<T>(mut attempt: impl FnMut(u32) -> Result<T, Errno>) -> Result<T, Errno> {
+    let mut tries = 0;
+    loop {
+        match attempt(tries) {
+            Err(EBUSY) if tries < YIELDS => std::thread::yield_now(),
+            Err(EBUSY) if tries < YIELDS + NAPS => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            other => return other,
+        }
+        tries += 1;
     }
 }
 
@@ -202,8 +257,13 @@ impl<T: Clone> Descriptors<T> {
     /// # Errors
     /// EBUSY while it is being closed or replaced; ESRCH where its cage is ending.
     pub fn hold(&self, fd: CageFd) -> Result<Held<'_, T>, Errno> {
+        patiently(|tries| self.try_hold(fd, tries))
+    }
+
+    fn try_hold(&self, fd: CageFd, tries: u32) -> Result<Held<'_, T>, Errno> {
         let held = |slot: &Slot<T>| {
-            if slot.pin.is_changing() {
+            let gives_way = tries < YIELDS + POLITE_NAPS && slot.pin.is_wanted();
+            if slot.pin.is_changing() || gives_way {
                 return Err(EBUSY);
             }
             slot.pin.holders.fetch_add(1, Ordering::Acquire);
@@ -215,14 +275,28 @@ impl<T: Clone> Descriptors<T> {
             })
         };
         // Changes are made under the other lock: none comes between look and hold.
-        if let Some(slot) = self.read().slots.get(&fd) {
+        let table = self.read();
+        let slot = table.slots.get(&fd);
+        let is_unknown = slot.is_none_or(|slot| slot.what.is_none());
+        if is_unknown && tries < YIELDS + NAPS && table.opening.contains_key(&fd.cage) {
+            return Err(EBUSY);
+        }
+        if let Some(slot) = slot {
             return held(slot);
         }
+        drop(table);
         let mut table = self.write();
         if table.ending.contains(&fd.cage) {
             return Err(ESRCH);
         }
         held(table.slots.entry(fd).or_default())
+    }
+
+    /// Says that a descriptor is being opened in a cage, until the answer is dropped: others there
+    /// wait a moment for it to be noted.
+    pub fn opening(&self, cage: u64) -> Opening<'_, T> {
+        *self.write().opening.entry(cage).or_default() += 1;
+        Opening { table: self, cage }
     }
 
     /// Notes a new descriptor, or that nothing is known of it.
@@ -306,7 +380,10 @@ impl<T: Clone> Descriptors<T> {
         act: impl FnOnce() -> Result<i32, Errno>,
         after: impl Fn(CageFd, Result<i32, Errno>) -> After,
     ) -> Result<i32, Errno> {
-        let pins = self.begin(fds)?;
+        let pins = match self.begin(fds) {
+            Err(EBUSY) => self.begin_in_turn(fds),
+            begun => begun,
+        }?;
         let result = act();
         // Asked before the lock is taken: it may take a call.
         let settled: Vec<_> = pins
@@ -328,6 +405,23 @@ impl<T: Clone> Descriptors<T> {
             table.tidy(fd);
         }
         result
+    }
+
+    /// As `begin`, of numbers that somebody uses just now.
+    fn begin_in_turn(&self, fds: &[CageFd]) -> Result<Vec<(CageFd, Arc<Pin>)>, Errno> {
+        let wanted: Vec<Arc<Pin>> = {
+            let table = self.read();
+            let slots = fds.iter().filter_map(|fd| table.slots.get(fd));
+            slots.map(|slot| Arc::clone(&slot.pin)).collect()
+        };
+        for pin in &wanted {
+            pin.wanted.fetch_add(1, Ordering::Relaxed);
+        }
+        let begun = patiently(|_| self.begin(fds));
+        for pin in &wanted {
+            pin.wanted.fetch_sub(1, Ordering::Relaxed);
+        }
+        begun
     }
 
     fn begin(&self, fds: &[CageFd]) -> Result<Vec<(CageFd, Arc<Pin>)>, Errno> {
@@ -466,17 +560,23 @@ impl<T: Clone> Descriptors<T> {
         }
     }
 
-    /// execve: descriptors marked so are closed.
+    /// execve: descriptors marked so are closed. Others are left alone where somebody is using
+    /// them: a thread that waits for a peer is no reason not to become another program.
     ///
     /// # Errors
     /// As execve(2).
     pub fn execve(&self, call: &Call) -> Result<i32, Errno> {
         let cage = call.cage_of(0);
-        let all: Vec<CageFd> = {
+        let all: Vec<(CageFd, bool)> = {
             let table = self.read();
-            let of_cage = table.slots.keys().filter(|fd| fd.cage == cage);
-            of_cage.copied().collect()
+            let of_cage = table.slots.iter().filter(|(fd, _)| fd.cage == cage);
+            of_cage
+                .map(|(fd, slot)| (*fd, slot.pin.is_held()))
+                .collect()
         };
+        let closed = |fd| descriptor_flags(fd).is_ok_and(|flags| flags & fs::FD_CLOEXEC != 0);
+        let all = all.into_iter().filter(|&(fd, held)| !held || closed(fd));
+        let all: Vec<CageFd> = all.map(|(fd, _)| fd).collect();
         let act = || call.forward(cage);
         self.change(&all, act, |fd, result| match result {
             Ok(_) if descriptor_flags(fd).is_err() => After::Gone,
@@ -484,7 +584,7 @@ impl<T: Clone> Descriptors<T> {
         })
     }
 
-    /// exit and exit_group. The cage is served no more from here on.
+    /// exit_group. The cage is served no more from here on.
     ///
     /// # Errors
     /// None in practice.

@@ -83,9 +83,8 @@ impl<A> FileCipher<A> {
         &self.tree_key
     }
 
-    /// Nonces for chunks that are written together, each chunk once: random ones, and different
-    /// for every place in the file's life even where the randomness repeats. `chain` and `counter`
-    /// name that place.
+    /// Nonces for chunks that are written together: random ones, and different for every place in the
+    /// file's life even where the randomness repeats. `chain` and `counter` name that place.
     ///
     /// # Errors
     /// [`Error::Randomness`].
@@ -104,7 +103,7 @@ impl<A> FileCipher<A> {
         mac.update(&counter.to_le_bytes());
         let mut key = Zeroizing::new([0; KEY_LEN]);
         mac.finalize_into((&mut *key).into());
-        Ok(Nonces(key))
+        Ok(Nonces { key, drawn: 0 })
     }
 }
 
@@ -112,13 +111,22 @@ fn keyed<M: KeyInit>(key: &[u8; KEY_LEN]) -> M {
     M::new_from_slice(key).expect("BLAKE2s takes a key of 32 bytes")
 }
 
-/// Where the nonces of one change come from. See [`FileCipher::nonces`].
-pub struct Nonces(Zeroizing<[u8; KEY_LEN]>);
+/// Where the nonces of one change come from. See [`FileCipher::nonces`]. None is given out twice, even where the
+/// change has a chunk twice.
+pub struct Nonces {
+    key: Zeroizing<[u8; KEY_LEN]>,
+    /// How many were given out.
+    drawn: u64,
+}
 
 impl Nonces {
-    fn of(&self, index: u64) -> [u8; NONCE_LEN] {
-        let mut mac = keyed::<Blake2sMac<U24>>(&self.0);
+    /// The next one, which is for that chunk.
+    fn draw(&mut self, index: u64) -> [u8; NONCE_LEN] {
+        let mut mac = keyed::<Blake2sMac<U24>>(&self.key);
         mac.update(&index.to_le_bytes());
+        mac.update(&self.drawn.to_le_bytes());
+        // It would take 2^64 chunks to come back to the first.
+        self.drawn += 1;
         mac.finalize_fixed().into()
     }
 }
@@ -142,8 +150,7 @@ impl<A: Aead> FileCipher<A> {
     }
 
     /// Seals the chunks from index `first` on into `sealed`, whose length must be
-    /// [`Layout::sealed_len`] of the plaintext's. No chunk may be sealed twice with the same
-    /// nonces, nor a chunk and what is appended to it.
+    /// [`Layout::sealed_len`] of the plaintext's.
     ///
     /// # Errors
     /// [`Error::BufferSize`], [`Error::TooLarge`]. The contents of `sealed` must not be used then.
@@ -152,7 +159,7 @@ impl<A: Aead> FileCipher<A> {
         first: u64,
         plaintext: &[u8],
         sealed: &mut [u8],
-        nonces: &Nonces,
+        nonces: &mut Nonces,
     ) -> Result<(), Error> {
         self.seal_run(Run::new(self.layout, first), plaintext, sealed, nonces)
     }
@@ -168,7 +175,7 @@ impl<A: Aead> FileCipher<A> {
         start: usize,
         plaintext: &[u8],
         sealed: &mut [u8],
-        nonces: &Nonces,
+        nonces: &mut Nonces,
     ) -> Result<(), Error> {
         let run = Run::appended(self.layout, index, start).ok_or(Error::TooLarge)?;
         self.seal_run(run, plaintext, sealed, nonces)
@@ -179,7 +186,7 @@ impl<A: Aead> FileCipher<A> {
         run: Run,
         plaintext: &[u8],
         sealed: &mut [u8],
-        nonces: &Nonces,
+        nonces: &mut Nonces,
     ) -> Result<(), Error> {
         if sealed.len() != self.layout.sealed_len(plaintext.len())? {
             return Err(Error::BufferSize);
@@ -187,7 +194,7 @@ impl<A: Aead> FileCipher<A> {
         self.check_indices(run.first(), sealed.len())?;
         let chunks = sealed.chunks_mut(self.layout.sealed_chunk_len());
         for (index, chunk) in (run.first()..).zip(chunks) {
-            chunk[..NONCE_LEN].copy_from_slice(&nonces.of(index));
+            chunk[..NONCE_LEN].copy_from_slice(&nonces.draw(index));
         }
         self.aead.seal(run, plaintext, sealed)
     }
@@ -273,8 +280,9 @@ mod tests {
 
     fn sealed(file: &FileCipher, rng: &mut TestRng, first: u64, plaintext: &[u8]) -> vec::Vec<u8> {
         let mut sealed = vec![0; file.layout().sealed_len(plaintext.len()).unwrap()];
-        let nonces = file.nonces(rng, &[0; 16], first).unwrap();
-        file.seal(first, plaintext, &mut sealed, &nonces).unwrap();
+        let mut nonces = file.nonces(rng, &[0; 16], first).unwrap();
+        file.seal(first, plaintext, &mut sealed, &mut nonces)
+            .unwrap();
         sealed
     }
 
@@ -303,9 +311,9 @@ mod tests {
     fn what_is_appended_opens_as_nothing_else() {
         for cipher in Cipher::ALL {
             let (file, mut rng) = file(cipher);
-            let nonces = file.nonces(&mut rng, &[0; 16], 1).unwrap();
+            let mut nonces = file.nonces(&mut rng, &[0; 16], 1).unwrap();
             let mut sealed = [0; 9 + OVERHEAD];
-            file.seal_appended(3, 100, b"appended!", &mut sealed, &nonces)
+            file.seal_appended(3, 100, b"appended!", &mut sealed, &mut nonces)
                 .unwrap();
             let opens = |index, start, sealed: &[u8]| {
                 let mut out = [1; 9];
@@ -325,7 +333,8 @@ mod tests {
                 assert!(!opens(index, start, &sealed), "{index}, {start}");
             }
             // Nor does a chunk open as what was appended to it.
-            file.seal(3, b"appended!", &mut sealed, &nonces).unwrap();
+            file.seal(3, b"appended!", &mut sealed, &mut nonces)
+                .unwrap();
             assert!(opens(3, 0, &sealed));
             assert!(!opens(3, 100, &sealed));
         }
@@ -365,7 +374,8 @@ mod tests {
         assert_eq!(file.open_chunks(0, &short, &mut out[..511]), Ok(()));
     }
 
-    /// Also where the random bytes are the same each time, as long as place or counter differ.
+    /// Also where the random bytes are the same each time, as long as place or counter differ; and where one
+    /// change has a chunk twice.
     #[test]
     fn every_write_has_its_own_nonce() {
         for cipher in Cipher::ALL {
@@ -375,20 +385,22 @@ mod tests {
             let mut sealed = vec![0; file.layout().sealed_len(plaintext.len()).unwrap()];
             for (chain, counter) in [(0, 0), (0, 1), (1, 1)] {
                 let mut stuck = TestRng::new(9);
-                let nonces = file.nonces(&mut stuck, &[chain; 16], counter).unwrap();
-                file.seal(3, &plaintext, &mut sealed, &nonces).unwrap();
-                for chunk in sealed.chunks(file.layout().sealed_chunk_len()) {
-                    assert!(seen.insert(chunk[..NONCE_LEN].to_vec()));
+                let mut nonces = file.nonces(&mut stuck, &[chain; 16], counter).unwrap();
+                for _ in 0..2 {
+                    file.seal(3, &plaintext, &mut sealed, &mut nonces).unwrap();
+                    for chunk in sealed.chunks(file.layout().sealed_chunk_len()) {
+                        assert!(seen.insert(chunk[..NONCE_LEN].to_vec()));
+                    }
                 }
             }
-            assert_eq!(seen.len(), 150);
+            assert_eq!(seen.len(), 300);
         }
     }
 
     #[test]
     fn bad_arguments_are_errors() {
         let (file, mut rng) = file(Cipher::default());
-        let nonces = file.nonces(&mut rng, &[0; 16], 1).unwrap();
+        let mut nonces = file.nonces(&mut rng, &[0; 16], 1).unwrap();
         let mut out = vec![0; 552];
         for (first, len, error) in [
             (0, 511, Error::BufferSize),
@@ -396,7 +408,8 @@ mod tests {
             (u64::MAX / 2, 512, Error::TooLarge),
         ] {
             let plaintext = vec![0; len];
-            assert_eq!(file.seal(first, &plaintext, &mut out, &nonces), Err(error));
+            let sealed = file.seal(first, &plaintext, &mut out, &mut nonces);
+            assert_eq!(sealed, Err(error));
         }
         let mut failing = TestRng::failing_after(31);
         assert!(file.nonces(&mut failing, &[0; 16], 1).is_err());

@@ -205,12 +205,12 @@ impl<R: TryCryptoRng, A: Aead> Sealer<R, A> {
         let mut group = core::mem::take(&mut self.group);
         group.clear();
         group.resize(layout.sealed_len(pending.len())?, 0);
-        let nonces: Nonces = {
+        let mut nonces: Nonces = {
             let file = self.file.as_ref().ok_or(Error::BufferSize)?;
             file.nonces(&mut self.rng, &[0; MAC_LEN], self.next)?
         };
         self.cipher()?
-            .seal(self.next, &pending, &mut group, &nonces)?;
+            .seal(self.next, &pending, &mut group, &mut nonces)?;
         if self.written == 0 {
             out.extend_from_slice(&self.cipher()?.header().encode());
             self.written = HEADER_LEN as u64;

@@ -94,6 +94,8 @@ struct Log {
     void: Option<Mac>,
     /// Up to where this process has put zeros ahead of it.
     zeros: u64,
+    /// Whether it is known that nothing of a record that a power cut took stands where the next one goes.
+    is_swept: bool,
 }
 
 impl Log {
@@ -108,6 +110,8 @@ impl Log {
             closing: false,
             void: None,
             zeros: 0,
+            // No other record ever had such a predecessor.
+            is_swept: true,
         }
     }
 }

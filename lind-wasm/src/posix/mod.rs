@@ -8,6 +8,7 @@ mod epoll;
 mod fast;
 mod fds;
 mod files;
+mod futex;
 mod io;
 mod kept;
 mod lookup;
@@ -18,15 +19,19 @@ mod options;
 mod poll;
 mod process;
 mod record_aead;
+mod signals;
 mod sockets;
 #[cfg(test)]
 pub(crate) mod testing;
+mod threads;
 mod time;
 
 use crate::cage::{Cage, CageId};
 use crate::image::Image;
 use crate::request::{Arg, UNUSED};
 use crate::runtime::Runtime;
+use crate::signals::{Signal, can_restart};
+use crate::threads::current_cage;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::sync::{Arc, LazyLock};
@@ -50,6 +55,7 @@ const FAMILIES: &[&[Entry]] = &[
     epoll::CALLS,
     fds::CALLS,
     files::CALLS,
+    futex::CALLS,
     io::CALLS,
     kept::CALLS,
     memory::CALLS,
@@ -58,7 +64,9 @@ const FAMILIES: &[&[Entry]] = &[
     options::CALLS,
     poll::CALLS,
     process::CALLS,
+    signals::CALLS,
     sockets::CALLS,
+    threads::CALLS,
     time::CALLS,
 ];
 
@@ -109,12 +117,21 @@ pub fn call(
     if caller.doom().is_some() {
         return Err(Errno::INTR);
     }
-    (entry.serve)(&Call {
+    let call = Call {
         rt,
         caller,
         target,
         args,
-    })
+    };
+    let mut served = (entry.serve)(&call);
+    // Who was interrupted for a signal that has come meanwhile goes on.
+    while served == Err(Errno::INTR) && can_restart(nr) && !call.thread_is_interrupted() {
+        served = (entry.serve)(&call);
+    }
+    if served == Err(Errno::PIPE) && signals::tells_of_pipes(nr, &call) {
+        rt.signal(target, Signal::PIPE);
+    }
+    served
 }
 
 /// Ends the run for what would end a run of the public Lind runtime.
@@ -199,6 +216,32 @@ impl Call<'_> {
     pub fn target_file(&self, index: usize) -> Result<Arc<OwnedFd>, Errno> {
         let fds = self.target.fds();
         fds.get(self.int(index)).map(|open| open.file.clone())
+    }
+
+    /// What a grate does for a cage on that one's thread, and must not leave half done for a signal
+    /// that is to come to the cage: it is done again where one interrupted it, unless the thread
+    /// must stop. As it is for what the cage does itself.
+    ///
+    /// # Errors
+    /// Those of `serve`.
+    pub fn whole<T>(&self, mut serve: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
+        loop {
+            let served = serve();
+            let is_interrupted = matches!(served, Err(Errno::INTR));
+            if !is_interrupted || self.caller.own_task().is_some() || self.thread_must_stop() {
+                return served;
+            }
+        }
+    }
+
+    fn thread_is_interrupted(&self) -> bool {
+        let cage = current_cage().and_then(|id| self.rt.cage(id));
+        cage.is_none_or(|cage| cage.is_interrupted())
+    }
+
+    fn thread_must_stop(&self) -> bool {
+        let cage = current_cage().and_then(|id| self.rt.cage(id));
+        cage.is_none_or(|cage| cage.must_stop())
     }
 
     /// A path argument.

@@ -1,18 +1,19 @@
 //! Making, replacing, ending and waiting for cages.
 
 use super::{Call, Entry};
-use crate::cage::{CageId, NewImage, Pending, Unborn, WaitStatus};
+use crate::cage::{NewImage, Pending, Unborn, WaitStatus};
 use crate::memory::GuestMemory;
+use crate::program::Kind;
+use crate::threads::Task;
+use calls::CLONE;
 use rustix::io::Errno;
+use std::sync::Arc;
 
 pub(super) const CALLS: &[Entry] = &[
     Entry::new(24, sched_yield),
     Entry::new(39, |call| Ok(call.target.id.pid())),
-    Entry::new(56, clone),
     Entry::new(59, execve),
-    Entry::new(60, exit),
     Entry::new(61, waitpid),
-    Entry::new(62, kill),
     Entry::new(95, umask),
     Entry::new(102, |_| id(rustix::process::getuid().as_raw())),
     Entry::new(104, |_| id(rustix::process::getgid().as_raw())),
@@ -21,7 +22,7 @@ pub(super) const CALLS: &[Entry] = &[
     Entry::new(110, getppid),
     Entry::new(121, |call| Ok(call.target.id.pid())),
     Entry::new(170, gethostname),
-    Entry::new(231, exit),
+    Entry::new(231, exit_group),
     Entry::new(302, prlimit),
 ];
 
@@ -86,54 +87,62 @@ fn umask(call: &Call<'_>) -> Result<i32, Errno> {
     Ok(std::mem::replace(&mut fs.umask, call.uint(0) & 0o777) as i32)
 }
 
-/// fork: a1 is a `clone_args` of 88 bytes. The child is made here, so that the grates that the
-/// call came through can act on it; its memory follows when the call returns to the caller.
-fn clone(call: &Call<'_>) -> Result<i32, Errno> {
-    const CLONE_VM: u64 = 0x100;
-    const CLONE_VFORK: u64 = 0x4000;
+/// fork: the child is made here, so that the grates that the call came through can act on it; its
+/// memory follows when the call returns to the caller.
+pub(super) fn fork(call: &Call<'_>) -> Result<i32, Errno> {
     let target = &call.target;
-    let image = target.image()?;
-    let flags = if call.raw(0) == 0 {
-        0
-    } else {
-        image.memory.read_u64(call.raw(0))?
-    };
-    if flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0 {
-        return Err(Errno::NOSYS); // Threads are not served.
+    let task = unwindable(call)?;
+    if target.image()?.program.kind == Kind::Wasi {
+        return Err(Errno::NOSYS); // It has nothing to save its stack with.
     }
-    if call.rt.strict && image.program.module.name().is_none_or(str::is_empty) {
-        call.rt.strict_violation(
-            call.caller,
-            format_args!("clone: its module has no name, which Lind needs to make another"),
-        );
+    if call.rt.strict && task.number() != target.id.pid() {
+        return Err(Errno::PERM); // On Lind the first thread alone can fork.
     }
-    if !image.can_fork() {
-        return Err(Errno::NOSYS);
-    }
-    // The call to be unwound must be a fork of that very cage, at the bottom of this thread.
-    if !target.is_on_own_thread() || target.current_call() != 56 {
-        return Err(Errno::PERM);
-    }
-    if target.has_pending() {
+    if task.has_pending() {
         return Err(Errno::AGAIN); // One fork is all that the stack can do.
     }
     let child = call.rt.enrol(target.bequeath())?;
-    let rt = call.rt.clone();
-    let unborn = Unborn::new(child.clone(), move |child| {
-        rt.end(child, WaitStatus::TRAPPED);
-        rt.family.remove(child.id);
+    let (rt, lost) = (call.rt.clone(), child.clone());
+    let unborn = Unborn::new(child.id, move || {
+        rt.end(&lost, WaitStatus::TRAPPED);
+        rt.family.remove(lost.id);
     });
     let most = child.account.cages();
     call.rt.family.add(child.id, Some(target.id), most)?;
     child
         .charge_handlers(child.handlers.count())
         .map_err(|_| Errno::AGAIN)?;
-    target.set_pending(Pending::Fork(unborn))?;
+    task.set_pending(Pending::Fork(unborn))?;
     Ok(child.id.pid())
+}
+
+/// The thread that makes a `clone`, if its stack can be saved.
+///
+/// # Errors
+/// `ENOSYS` for a program without what that needs; `EPERM` for a call that is not its own; `EAGAIN`
+/// in a handler of a signal.
+pub(super) fn unwindable(call: &Call<'_>) -> Result<Arc<Task>, Errno> {
+    let image = call.target.image()?;
+    if call.rt.strict && image.program.module.name().is_none_or(str::is_empty) {
+        call.rt.strict_violation(
+            call.caller,
+            format_args!("clone: its module has no name, which Lind needs to make another"),
+        );
+    }
+    if !image.can_fork() && image.program.kind != Kind::Wasi {
+        return Err(Errno::NOSYS);
+    }
+    if call.target.is_first_thread() && call.target.signals.is_handling() {
+        return Err(Errno::AGAIN); // What called the handler can't be unwound.
+    }
+    let task = call.target.own_task();
+    task.filter(|task| task.current_call() == CLONE)
+        .ok_or(Errno::PERM)
 }
 
 /// execve: paths and arrays as the kernel has them, the arrays of u64 addresses.
 fn execve(call: &Call<'_>) -> Result<i32, Errno> {
+    let task = call.target.own_task().ok_or(Errno::PERM)?;
     let path = call.path(0)?;
     let args = strings(call, 1)?;
     let env = strings(call, 2)?;
@@ -150,8 +159,7 @@ fn execve(call: &Call<'_>) -> Result<i32, Errno> {
         let errno = error.errno();
         if errno == Errno::NOEXEC {
             let name = crate::line::plain(&String::from_utf8_lossy(&path));
-            call.target
-                .say(format!("lind-wasm: {:#}", error.describe(&name)));
+            task.say(format!("lind-wasm: {:#}", error.describe(&name)));
         }
         errno
     })?;
@@ -161,8 +169,7 @@ fn execve(call: &Call<'_>) -> Result<i32, Errno> {
         Some(first) => *first = path,
         None => args.push(path),
     }
-    call.target
-        .set_pending(Pending::Exec(Box::new(NewImage { program, args, env })))?;
+    task.set_pending(Pending::Exec(Box::new(NewImage { program, args, env })))?;
     call.target.fds().close_on_exec();
     Ok(0)
 }
@@ -192,10 +199,9 @@ fn strings(call: &Call<'_>, index: usize) -> Result<Vec<Vec<u8>>, Errno> {
     Ok(strings)
 }
 
-/// exit and exit_group are one: a cage has one thread of its own.
-fn exit(call: &Call<'_>) -> Result<i32, Errno> {
-    call.target
-        .set_pending(Pending::Exit(WaitStatus::exited(call.int(0))))?;
+fn exit_group(call: &Call<'_>) -> Result<i32, Errno> {
+    let task = call.target.own_task().ok_or(Errno::PERM)?;
+    task.set_pending(Pending::Exit(WaitStatus::exited(call.int(0))))?;
     Ok(0)
 }
 
@@ -217,7 +223,7 @@ fn waitpid(call: &Call<'_>) -> Result<i32, Errno> {
         .rt
         .family
         .wait(call.target.id, call.int(0), options & WNOHANG != 0, || {
-            call.target.doom().is_some()
+            call.target.is_interrupted()
         })?;
     let Some((child, status)) = ended else {
         return Ok(0);
@@ -226,37 +232,6 @@ fn waitpid(call: &Call<'_>) -> Result<i32, Errno> {
         call.put(1, &status.0.to_le_bytes())?;
     }
     Ok(child.pid())
-}
-
-/// kill. No cage can catch a signal, so each does what it does by default.
-fn kill(call: &Call<'_>) -> Result<i32, Errno> {
-    const SIGCHLD: i32 = 17;
-    const SIGCONT: i32 = 18;
-    const SIGTTOU: i32 = 22;
-    const SIGURG: i32 = 23;
-    const SIGWINCH: i32 = 28;
-    let signal = call.int(1);
-    // Lind has no probe.
-    if !(0..=64).contains(&signal) || (call.rt.strict && signal == 0) {
-        return Err(Errno::INVAL);
-    }
-    let pid = match call.int(0) {
-        0 => call.target.id.pid(),
-        pid if pid > 0 => pid,
-        _ => return Err(Errno::INVAL),
-    };
-    let victim = CageId::from_guest(pid as u64)
-        .and_then(|id| call.rt.cage(id))
-        .ok_or(Errno::SRCH)?;
-    if !victim.answers_to(call.target.id) {
-        return Err(Errno::PERM);
-    }
-    match signal {
-        // Nothing to do: a probe, and the signals that are ignored or would stop.
-        0 | SIGCHLD | SIGCONT..=SIGTTOU | SIGURG | SIGWINCH => {}
-        _ => call.rt.kill(&victim, WaitStatus::killed(signal)),
-    }
-    Ok(0)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::program::Program;
 use crate::request::{Arg, UNUSED};
 use crate::routes::HandlerTable;
 use crate::runtime::{Runtime, Settings};
+use crate::signals::Signals;
 use crate::state::{HostState, new_store};
 use crate::workers::Workers;
 use rustix::io::Errno;
@@ -51,9 +52,9 @@ fn give_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, program: Arc<Program>) -> Arc
         env: Vec::new(),
     };
     let image = rt.make_image(cage, new).unwrap();
-    let linkers = crate::host::linkers(&rt.engine).unwrap();
+    let linkers = crate::host::linkers(&rt.engine, |_, _, _| Err(Errno::AGAIN)).unwrap();
     let (run, imports) = (rt.clone(), linkers.clone());
-    let state = HostState::new(run, imports, cage.clone(), image.clone(), true);
+    let state = HostState::new(run, imports, cage.clone(), image.clone(), None);
     let store = new_store(state);
     let template = linkers.template(&store, &image).unwrap();
     image.staff(Box::new(Workers::new(store.data(), template)));
@@ -103,6 +104,7 @@ impl Fixture {
                     cwd: rt.root.top(),
                     umask: 0,
                 },
+                signals: Signals::default(),
             })
             .unwrap();
         let program = Arc::new(Program::compile(&rt.engine, &wasm, false, Size::ANY).unwrap());

@@ -1,4 +1,4 @@
-//! Clocks, sleeping, futexes and random bytes.
+//! Clocks, sleeping and random bytes.
 
 use super::{Call, Entry};
 use crate::regions::Prot;
@@ -6,14 +6,13 @@ use rustix::io::Errno;
 
 pub(super) const CALLS: &[Entry] = &[
     Entry::new(35, clock_nanosleep),
-    Entry::new(202, futex),
     Entry::new(228, clock_gettime),
     Entry::new(229, clock_getres),
     Entry::new(318, getrandom),
 ];
 
 /// A `struct timespec` in kernel form: two i64.
-fn timespec(bytes: [u8; 16]) -> libc::timespec {
+pub(super) fn timespec(bytes: [u8; 16]) -> libc::timespec {
     let word = |at: usize| {
         let mut word = [0; 8];
         word.copy_from_slice(&bytes[at..at + 8]);
@@ -32,7 +31,7 @@ fn timespec_bytes(time: &libc::timespec) -> [u8; 16] {
     bytes
 }
 
-fn last_error() -> Errno {
+pub(super) fn last_error() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
 
@@ -73,59 +72,6 @@ fn clock_nanosleep(call: &Call<'_>) -> Result<i32, Errno> {
             Err(Errno::INTR)
         }
         code => Err(Errno::from_raw_os_error(code)),
-    }
-}
-
-/// futex on the caller's memory. The kernel works on the host's address, which is one for all
-/// instances of a cage, and one object for a `MAP_SHARED` page.
-fn futex(call: &Call<'_>) -> Result<i32, Errno> {
-    const WAIT: i32 = 0;
-    const WAKE: i32 = 1;
-    const REQUEUE: i32 = 3;
-    const CMP_REQUEUE: i32 = 4;
-    const WAIT_BITSET: i32 = 9;
-    const WAKE_BITSET: i32 = 10;
-    const COMMAND: i32 = 0x7f;
-    let image = call.image_of(0)?;
-    let word = |address: u64| {
-        if !address.is_multiple_of(4) {
-            return Err(Errno::INVAL);
-        }
-        Ok(image.memory.exact(address, 4, Prot::READ)?.ptr())
-    };
-    let first = word(call.raw(0))?;
-    let timeout;
-    let mut fourth = call.raw(3) as usize;
-    let mut second = std::ptr::null_mut();
-    match call.int(1) & COMMAND {
-        WAIT | WAIT_BITSET => {
-            if call.raw(3) != 0 {
-                timeout = timespec(call.get(3)?);
-                fourth = std::ptr::from_ref(&timeout) as usize;
-            }
-        }
-        WAKE | WAKE_BITSET => {}
-        REQUEUE | CMP_REQUEUE => second = word(call.raw(4))?,
-        _ => return Err(Errno::NOSYS),
-    }
-    // SAFETY: `first` and `second` are aligned words of guest memory, which outlives the call as
-    // `image` does; `fourth` is a timespec of this frame, or a number or null where the command
-    // takes one.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_futex,
-            first,
-            call.int(1),
-            call.uint(2),
-            fourth,
-            second,
-            call.uint(5),
-        )
-    };
-    if result < 0 {
-        Err(last_error())
-    } else {
-        Ok(result as i32)
     }
 }
 

@@ -58,7 +58,9 @@ pub(super) fn judge<'a>(
     };
     let entry = calls::entry(request.nr);
     if entry.is_some_and(calls::Entry::is_of_the_thread)
-        && !(target.is_on_own_thread() && target.current_call() == request.nr)
+        && target
+            .own_task()
+            .is_none_or(|task| task.current_call() != request.nr)
     {
         return Err(Errno::PERM);
     }

@@ -356,10 +356,11 @@ fn without_a_grate_nothing_is_served() {
         assert_eq!(family.call(orphan, PRIVATE), EIO);
         assert_eq!(family.call(orphan, 57), EIO);
     }
-    let _on = program.occupy_thread();
-    program.enter_call(EXIT_GROUP);
+    let task = program.crew.begin();
+    let _on = task.occupy();
+    task.enter_call(EXIT_GROUP);
     assert_eq!(family.call(program, EXIT_GROUP), 0);
-    assert!(program.take_pending().is_some());
+    assert!(task.take_pending(|| false).is_some());
 }
 
 /// A program that becomes another serves no more than one that has ended.
@@ -374,18 +375,24 @@ fn a_grate_that_becomes_another_program_is_gone() {
 #[test]
 fn nobody_forks_or_ends_for_another() {
     let family = Family::served(PRIVATE);
+    let task = family.program.crew.begin();
     for call in CALLS.iter().filter(|call| call.is_of_the_thread()) {
-        family.program.enter_call(call.nr);
+        task.enter_call(call.nr);
         let answer = family.on(&family.grate, call.nr, &family.program);
         assert_eq!(answer, EPERM, "{}", call.name);
         // On the program's own thread, but in another call.
-        let _on = family.program.occupy_thread();
-        family.program.enter_call(GETPID);
+        let _on = task.occupy();
+        task.enter_call(GETPID);
         let answer = family.on(&family.grate, call.nr, &family.program);
         assert_eq!(answer, EPERM, "{}", call.name);
-        assert!(family.program.take_pending().is_none());
+        assert!(task.take_pending(|| false).is_none());
     }
-    let _on = family.program.occupy_thread();
-    family.program.enter_call(EXIT_GROUP);
+    // In such a call, but of another of its threads.
+    let _on = task.occupy();
+    let account = family.program.account.clone();
+    let other = family.program.crew.join(1000, &account).unwrap();
+    other.enter_call(EXIT_GROUP);
+    assert_eq!(family.on(&family.grate, EXIT_GROUP, &family.program), EPERM);
+    task.enter_call(EXIT_GROUP);
     assert_eq!(family.on(&family.grate, EXIT_GROUP, &family.program), 0);
 }

@@ -163,6 +163,7 @@ pub mod nr {
     pub const WRITEV: u32 = 20;
     pub const SCHED_YIELD: u32 = 24;
     pub const DUP2: u32 = 33;
+    pub const CLONE: u32 = 56;
     pub const CLOCK_NANOSLEEP: u32 = 35;
     pub const SENDMSG: u32 = 46;
     pub const RECVMSG: u32 = 47;

@@ -18,8 +18,8 @@ pub struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// Starts a call, with all of the scratch space free: a WASI cage has one instance, which is
-    /// in one call at a time.
+    /// Starts a call, with all of the thread's scratch space free: its instance is in one call at
+    /// a time.
     pub fn new(caller: Caller<'a, HostState>) -> Self {
         Self { caller, used: 0 }
     }
@@ -101,7 +101,9 @@ impl<'a> Context<'a> {
             return Err(Errno::NOMEM.into());
         }
         self.used = end.next_multiple_of(8);
-        Ok(GuestMemory::scratch(start))
+        let task = self.caller.data().task.as_ref();
+        let block = task.map_or(0, |task| task.scratch());
+        Ok(GuestMemory::scratch(block, start))
     }
 
     /// Puts bytes into scratch space; answers their address.

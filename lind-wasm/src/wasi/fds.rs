@@ -8,7 +8,8 @@
 
 use super::abi::{Errno, Failure, FileType, Outcome, fdflags, linux, nr, rights};
 use super::context::Context;
-use crate::state::Preopen;
+use crate::image::Preopen;
+use std::sync::{MutexGuard, PoisonError};
 
 const ROOT_NAME: &[u8] = b"/";
 /// Standard streams are below this, and never the root.
@@ -37,8 +38,10 @@ impl Preopen {
 }
 
 impl Context<'_> {
-    fn preopen(&mut self) -> &mut Preopen {
-        &mut self.caller.data_mut().preopen
+    /// The preopened root, which all threads have in common.
+    fn preopen(&self) -> MutexGuard<'_, Preopen> {
+        let preopen = &self.caller.data().image.preopen;
+        preopen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// WASI's number of the preopened root.
@@ -58,7 +61,7 @@ impl Context<'_> {
     pub fn fd(&mut self, fd: u32) -> Outcome<u64> {
         let fd = i32::try_from(fd).map_err(|_| Errno::BADF)?;
         // Opened late, so that a program that only uses its standard streams makes no call more.
-        if fd >= FIRST_FILE && matches!(self.preopen(), Preopen::Pending) {
+        if fd >= FIRST_FILE && matches!(*self.preopen(), Preopen::Pending) {
             self.open_root()?;
         }
         Ok(self.exchange(fd) as u64)
@@ -71,11 +74,21 @@ impl Context<'_> {
             nr::OPENAT,
             [linux::AT_FDCWD as u64, path, u64::from(flags), 0],
         );
-        *self.preopen() = match opened {
+        let opened = match opened {
             Ok(fd) => Preopen::Open(fd as i32),
             Err(Failure::Errno(_)) => Preopen::Gone(self.root()),
             Err(stop) => return Err(stop),
         };
+        let mut preopen = self.preopen();
+        if matches!(*preopen, Preopen::Pending) {
+            *preopen = opened;
+            return Ok(());
+        }
+        // Another thread was as late, and came before.
+        drop(preopen);
+        if let Preopen::Open(fd) = opened {
+            self.call(nr::CLOSE, [fd as u64])?;
+        }
         Ok(())
     }
 
@@ -86,13 +99,13 @@ impl Context<'_> {
 
     /// Whether this descriptor of WASI's is the preopened root.
     pub fn is_root(&mut self, fd: u32) -> bool {
-        fd == self.root() as u32 && matches!(self.preopen(), Preopen::Open(_))
+        fd == self.root() as u32 && matches!(*self.preopen(), Preopen::Open(_))
     }
 
     /// Notes that the root's number means something else from now on, or nothing.
     fn forget_root(&mut self, fd: u32) {
         let number = self.root() as u32;
-        let preopen = self.preopen();
+        let mut preopen = self.preopen();
         if let Preopen::Open(root) = *preopen
             && fd == number
         {

@@ -15,6 +15,7 @@ mod paths;
 mod poll;
 mod process;
 mod sockets;
+mod threads;
 mod unstable;
 
 use crate::state::HostState;
@@ -55,6 +56,7 @@ pub fn define(linker: &mut Linker<HostState>) -> anyhow::Result<()> {
         unstable::path_filestat_get(fd: u32, lookup: u32, path: u32, len: u32, stat: u32);
         unstable::poll_oneoff(subscriptions: u32, events: u32, count: u32, stored: u32);
     }
+    threads::define(linker)?;
     define_common(linker, PREVIEW_1)?;
     define_common(linker, UNSTABLE)
 }

@@ -11,9 +11,11 @@ pub mod redaction_model;
 pub mod rules;
 pub mod runtime;
 pub mod sealed_net;
-pub mod sockets;
+pub mod signals;
+mod sockets;
 pub mod sqlite;
 pub mod stacks;
+pub mod threads;
 pub mod wasi;
 pub mod wire;
 
@@ -40,9 +42,11 @@ pub fn trials() -> Vec<Trial> {
         rules::trials(),
         runtime::trials(),
         sealed_net::trials(),
+        signals::trials(),
         sockets::trials(),
         sqlite::trials(),
         stacks::trials(),
+        threads::trials(),
         wasi::trials(),
         wire::trials(),
     ]

@@ -129,14 +129,6 @@ pub fn execve(call: &Call) -> Result<i32, Errno> {
     closing(closed, || filter().known.execve(call))
 }
 
-/// exit: status. On Lind it ends a thread, and exit_group the cage; here both end the cage.
-pub fn exit(call: &Call) -> Result<i32, Errno> {
-    if cage_libc::sys::base() != 0 {
-        return call.forward(call.cage_of(0));
-    }
-    exit_group(call)
-}
-
 /// exit_group: status.
 pub fn exit_group(call: &Call) -> Result<i32, Errno> {
     let filter = filter();

@@ -27,6 +27,7 @@ pub fn openat(call: &Call) -> Result<i32, Errno> {
 fn open_with(call: &Call, path_at: usize, directory: Option<usize>) -> Result<i32, Errno> {
     let flags_at = path_at + 1;
     let (cage, flags) = (call.cage_of(flags_at), call.int(flags_at));
+    let _opening = filter().known.opening(cage);
     let mode = call.size(flags_at + 1);
     let truncates = flags & fs::O_TRUNC != 0;
     let changes = flags & fs::O_ACCMODE != fs::O_RDONLY || truncates || flags & fs::O_CREAT != 0;

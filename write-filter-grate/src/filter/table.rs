@@ -38,7 +38,6 @@ table! {
     SYS_DUP3 => dup3: lives::dup3,
     SYS_PWRITEV => pwritev: write::pwritev,
     SYS_COPY_FILE_RANGE => copy_file_range: write::copy_file_range,
-    SYS_EXIT => exit: lives::exit,
     SYS_LSEEK => lseek: write::lseek,
     SYS_LLSEEK => llseek: write::lseek,
     SYS_PIPE => pipe: sockets::pipe,

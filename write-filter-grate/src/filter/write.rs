@@ -36,7 +36,16 @@ impl Kept {
         if held.what().is_some() {
             return Ok(Self { held, stat: None });
         }
-        let stat = fd.stat()?;
+        let mut stat = fd.stat()?;
+        if stat.is_regular() {
+            // Perhaps it has been opened since it was looked up, and is known by now.
+            drop(held);
+            held = filter.known.hold(fd)?;
+            if held.what().is_some() {
+                return Ok(Self { held, stat: None });
+            }
+            stat = fd.stat()?;
+        }
         if !stat.is_regular()
             && !stat.is_directory()
             && fd.is_writable()?

@@ -14,7 +14,7 @@ pub mod wait;
 pub use calls::{
     accept, accept4, connect, read, recvfrom, recvmsg, sendmsg, sendto, socket, write,
 };
-pub use lives::{clone_cage, close, dup2, dup3, execve, exit, exit_group, wait4};
+pub use lives::{clone_cage, close, dup2, dup3, execve, exit_group, wait4};
 pub use options::{fionread, getsockopt, setsockopt, shutdown};
 
 use super::native::WireAead;

@@ -2,11 +2,13 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use rand_core::TryCryptoRng;
 use zeroize::Zeroizing;
 
 use crate::aead::Aead;
+use crate::disk::read_full;
 use crate::file::Nonces;
 use crate::layout::DATA_START;
 use crate::mac::MAC_LEN;
@@ -36,6 +38,10 @@ const AHEAD: u64 = 64 << 10;
 
 /// Bytes that one change writes, at most.
 pub const MAX_CHANGE_LEN: usize = 4 << 20;
+
+/// Bytes behind the log in which something is left of a record that all but begins there: two sectors, wherever in
+/// one it begins. What two records of the same place have in common is within the first of them.
+const REMAINS: usize = 2 * SECTOR_LEN;
 
 /// How often the last chunk is appended to before it is written as a whole again: who reads it has to open all
 /// of what was.
@@ -81,7 +87,7 @@ impl<A: Aead> Volume<A> {
         if self.can_append(disk, offset, end)? {
             return self.append_to_chunk(disk, rng, last, data);
         }
-        let stretched = self.stretched(disk, size, first)?;
+        let stretched = self.stretched(disk, size, first..last + 1)?;
         let before = layout.offset_in_chunk(offset);
         let after = (end - layout.chunk_start(last)?) as usize..layout.chunk_len(last, size);
         let mut assembled = Zeroizing::new(Vec::new());
@@ -212,7 +218,7 @@ impl<A: Aead> Volume<A> {
         let layout = *self.layout();
         self.make_room(disk, rng, size)?;
         let edge = if size > self.size {
-            self.stretched(disk, size, u64::MAX)?
+            self.stretched(disk, size, 0..0)?
         } else {
             let last = layout.chunk_index(size);
             let len = layout.chunk_len(last, size);
@@ -244,7 +250,7 @@ impl<A: Aead> Volume<A> {
         &mut self,
         disk: &D,
         rng: &mut R,
-        range: core::ops::Range<u64>,
+        range: Range<u64>,
     ) -> Result<(), Failure<D::Error>> {
         let layout = *self.layout();
         let chunk_size = layout.chunk_size() as u64;
@@ -287,19 +293,22 @@ impl<A: Aead> Volume<A> {
     }
 
     /// The last chunk, if it is no hole and the file grows behind it: filled up with zeros, and unless
-    /// it is `written`, which is done otherwise.
+    /// it is one of those that are `written`, which is done otherwise.
     #[allow(clippy::type_complexity)]
     fn stretched<D: Disk + ?Sized>(
         &mut self,
         disk: &D,
         size: u64,
-        written: u64,
+        written: Range<u64>,
     ) -> Result<Option<(u64, Zeroizing<Vec<u8>>)>, Failure<D::Error>> {
         let layout = *self.layout();
         let last = layout.chunk_index(self.size);
         let len = layout.chunk_len(last, self.size);
         let new_len = layout.chunk_len(last, size);
-        if len == 0 || new_len <= len || last == written || self.stored(disk, last)? == Stored::Hole
+        if len == 0
+            || new_len <= len
+            || written.contains(&last)
+            || self.stored(disk, last)? == Stored::Hole
         {
             return Ok(None);
         }
@@ -367,7 +376,7 @@ impl<A: Aead> Volume<A> {
         pieces: &[Piece<'_>],
     ) -> Result<(), Failure<D::Error>> {
         let layout = *self.layout();
-        let nonces = self
+        let mut nonces = self
             .cipher
             .nonces(rng, &self.log.chain, self.log.counter + 1)?;
         let counts = pieces
@@ -391,14 +400,19 @@ impl<A: Aead> Volume<A> {
                     Kind::Appended => layout.offset_in_chunk(self.size),
                     _ => 0,
                 };
-                self.cipher
-                    .seal_appended(piece.first, start, piece.plaintext, sealed, &nonces)?;
+                self.cipher.seal_appended(
+                    piece.first,
+                    start,
+                    piece.plaintext,
+                    sealed,
+                    &mut nonces,
+                )?;
                 Part {
                     start,
                     ..Part::of(&layout, piece.first, piece.kind, sealed)
                 }
             } else {
-                self.write_in_place(disk, piece, &nonces)?
+                self.write_in_place(disk, piece, &mut nonces)?
             };
             parts.push(part);
         }
@@ -410,7 +424,7 @@ impl<A: Aead> Volume<A> {
         &self,
         disk: &D,
         piece: &Piece<'_>,
-        nonces: &Nonces,
+        nonces: &mut Nonces,
     ) -> Result<Part, Failure<D::Error>> {
         let layout = *self.layout();
         let mut sealed = vec![0; layout.sealed_len(piece.plaintext.len())?];
@@ -448,6 +462,7 @@ impl<A: Aead> Volume<A> {
         record: &Record,
         mut buffer: Vec<u8>,
     ) -> Result<(), Failure<D::Error>> {
+        self.sweep(disk)?;
         let mut lead = self.lead();
         buffer.resize(buffer.len().max(lead + record.head_len() + MAC_LEN), 0);
         let len = buffer.len() - lead;
@@ -465,6 +480,29 @@ impl<A: Aead> Volume<A> {
             record.counter += 1;
         }
         self.write_record(disk, &record, buffer, lead)
+    }
+
+    /// Sees to it that the next record does not complete another one. Of one that was written behind the same
+    /// predecessor a power cut may have taken the first bytes alone, and these may be the same in both: after
+    /// another cut the old one would be there, though the file has gone on without it.
+    fn sweep<D: Disk + ?Sized>(&mut self, disk: &D) -> Result<(), Failure<D::Error>> {
+        if self.log.is_swept {
+            return Ok(());
+        }
+        let room = match self.log.far {
+            Some(_) => u64::MAX,
+            None => Superblock::log_end(self.superblock.epoch),
+        };
+        let mut remains = [0; REMAINS];
+        let most = (room - self.log.at.min(room)).min(REMAINS as u64) as usize;
+        let len = read_full(disk, &mut remains[..most], self.log.at)?;
+        if remains.iter().any(|&byte| byte != 0) {
+            disk.write_at(&[0; REMAINS][..len], self.log.at)
+                .map_err(Failure::Disk)?;
+            disk.sync().map_err(Failure::Disk)?;
+        }
+        self.log.is_swept = true;
+        Ok(())
     }
 
     fn write_record<D: Disk + ?Sized>(

@@ -79,6 +79,12 @@ impl<A: Aead> Volume<A> {
         disk.write_at(&sector, Superblock::offset(superblock.epoch))
             .map_err(Failure::Disk)?;
         let mac = *bytes.last_chunk().ok_or(Error::BufferSize)?;
+        // Who goes on with the new log finds nothing of no meaning. Not before its superblock is there: who knows
+        // the file as it was two epochs ago sees by that one that they are over.
+        let epoch = superblock.epoch;
+        if epoch > 1 {
+            disk.discard(Superblock::log_offset(epoch)..Superblock::log_end(epoch));
+        }
         self.begin_epoch(superblock, mac);
         Ok(())
     }

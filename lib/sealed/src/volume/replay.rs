@@ -227,6 +227,7 @@ impl<A: Aead> Volume<A> {
             ends = false;
         }
         volume.log.durable = durable;
+        volume.log.is_swept = false;
         if volume.log.counter < durable {
             return Err(Error::LogCorrupt {
                 record: volume.log.counter + 1 - superblock.counter,
@@ -247,13 +248,23 @@ impl<A: Aead> Volume<A> {
         })
     }
 
-    /// Whether there is a newer superblock.
+    /// Whether there is a newer superblock, or what only stands where the next one does.
     fn has_successor<D: Disk + ?Sized>(&self, disk: &D) -> Result<bool, Failure<D::Error>> {
         let epoch = self.superblock.epoch.wrapping_add(1);
         let mut bytes = [0; SUPERBLOCK_LEN];
         read_full(disk, &mut bytes, Superblock::offset(epoch))?;
-        let found = Superblock::parse(&bytes, self.cipher.mac_key());
-        Ok(found.is_some_and(|(found, _)| found.epoch > self.superblock.epoch))
+        Ok(match Superblock::parse(&bytes, self.cipher.mac_key()) {
+            Some((found, _)) => found.epoch > self.superblock.epoch,
+            None => !is_zeros(&bytes),
+        })
+    }
+
+    /// Whether the superblock of this epoch stands where it did.
+    fn has_superblock<D: Disk + ?Sized>(&self, disk: &D) -> Result<bool, Failure<D::Error>> {
+        let mut mac = [0; MAC_LEN];
+        let end = Superblock::offset(self.superblock.epoch) + SUPERBLOCK_LEN as u64;
+        read_full(disk, &mut mac, end - MAC_LEN as u64)?;
+        Ok(mac == self.superblock_mac)
     }
 
     /// Takes what others have added to the log. Answers `false` where this is not the file's present
@@ -296,7 +307,12 @@ impl<A: Aead> Volume<A> {
             };
             self.replay(disk, &mut ahead, u64::MAX, None)?;
         }
-        Ok(!(self.log.closing && self.has_successor(disk)?))
+        // Of a log whose epoch is long over what lies behind the groups may be gone, all of it or its end; at the
+        // head it is overwritten from its beginning on, and not in part.
+        let is_far = !near || self.log.far.is_some() && start != [0; FIXED_LEN];
+        let is_over = (self.log.closing || is_far) && self.has_successor(disk)?;
+        // Who was behind may find a part of the log though the file was put out of use.
+        Ok(!is_over && (!follows || self.has_superblock(disk)?))
     }
 
     fn is_next(&self, start: Start) -> bool {

@@ -3,6 +3,9 @@
 mod copies;
 mod entry;
 mod hostile;
+mod neighbours;
+mod nonces;
+mod remains;
 mod salvage;
 mod support;
 mod tamper;

@@ -146,3 +146,41 @@ fn what_is_saved_was_there() {
     // Else nothing was tried.
     assert!(others > lives as usize, "{others}");
 }
+
+/// A file of pieces of 20 bytes that were appended one by one.
+fn pieces(count: usize) -> Life {
+    let mut life = Life::new(77);
+    for piece in 0..count {
+        let data = vec![piece as u8 + 1; 20];
+        let end = life.volume.size();
+        let done = life.volume.write(&life.disk, &mut life.rng, end, &data);
+        done.map_err(sealed_error).unwrap();
+    }
+    life
+}
+
+/// Without a superblock, a mark, or the end of the last record, what was appended is there all the same: each piece
+/// opens by itself.
+#[test]
+fn what_was_appended_is_saved_whatever_else_is_damaged() {
+    let life = pieces(12);
+    let places = [
+        Superblock::offset(0) + 8,
+        Superblock::offset(0) + 120,
+        Superblock::mark_offset(0),
+        // The MAC of the last one.
+        life.disk.len() - 1,
+    ];
+    for place in places {
+        let disk = life.disk.clone();
+        disk.flip(place);
+        let cipher = FileCipher::open(&master(), &disk.get(0, CHUNK)).unwrap();
+        let mut salvage = Salvage::open(&disk, cipher).unwrap();
+        assert_eq!(salvage.size(), 240, "{place}");
+        let mut chunk = vec![0; 240];
+        let found = salvage.chunk(&disk, 0, &mut chunk).unwrap();
+        assert_ne!(found, Found::Nothing, "{place}");
+        let whole: Vec<u8> = (0..240).map(|at| at as u8 / 20 + 1).collect();
+        assert_eq!(chunk, whole, "{place}");
+    }
+}

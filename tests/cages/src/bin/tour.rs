@@ -189,7 +189,11 @@ fn process() {
     unsafe { std::env::remove_var("TOUR") };
     assert!(std::env::var("TOUR").is_err());
     assert_eq!(std::env::var("TOURS").as_deref(), Ok("other"));
-    assert!(std::thread::Builder::new().spawn(|| ()).is_err());
+    assert!(
+        std::thread::spawn(|| 7)
+            .join()
+            .is_ok_and(|answer| answer == 7)
+    );
 }
 
 /// Errors are those of the kernel.

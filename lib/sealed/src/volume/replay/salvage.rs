@@ -291,7 +291,9 @@ impl<A: Aead> Salvage<A> {
         for part in record.parts.iter().filter(|part| part.kind.is_in_log()) {
             for (index, len, _) in part.chunks(&layout) {
                 let mut sealed = vec![0; len + OVERHEAD];
-                if read_full(disk, &mut sealed, payload).is_ok() && self.opens(index, &sealed) {
+                let is_there = read_full(disk, &mut sealed, payload).is_ok()
+                    && self.opens(index, part.start, &sealed);
+                if is_there {
                     has_any = true;
                     self.versions.entry(index).or_default().push(Piece {
                         place: payload,
@@ -348,14 +350,14 @@ impl<A: Aead> Salvage<A> {
             if tried > TRIED {
                 break;
             }
-            let mut found = self.opens(index, &sealed).then_some(layout.chunk_size());
+            let mut found = self.opens(index, 0, &sealed).then_some(layout.chunk_size());
             if found.is_none() {
                 // The one with which the file ends, or any.
                 let most = len.saturating_sub(OVERHEAD).min(layout.chunk_size() - 1);
                 found = (1..=most).rev().find(|&len| {
                     let next = left.checked_sub(len);
                     left = next.unwrap_or_default();
-                    next.is_some() && self.opens(index, &sealed[..len + OVERHEAD])
+                    next.is_some() && self.opens(index, 0, &sealed[..len + OVERHEAD])
                 });
             }
             if let Some(len) = found {
@@ -367,10 +369,11 @@ impl<A: Aead> Salvage<A> {
         Ok(())
     }
 
-    fn opens(&self, index: u64, sealed: &[u8]) -> bool {
+    /// Whether that is a chunk, or what was appended to it when it had so many bytes.
+    fn opens(&self, index: u64, start: usize, sealed: &[u8]) -> bool {
         let mut plaintext = Zeroizing::new(vec![0; sealed.len() - OVERHEAD]);
         self.cipher()
-            .open_chunks(index, sealed, &mut plaintext)
+            .open_piece(index, start, sealed, &mut plaintext)
             .is_ok()
     }
 

@@ -1,0 +1,391 @@
+//! Several runs on one file: each has its own idea of it, some keep the lock for a while, some are killed in the
+//! middle of a change, and now and then the disk is full. Together they behave as one does on a plain file.
+//!
+//! `RUNS_SEEDS` says how many loads are tried, [`SEEDS`] by default.
+
+mod disk;
+
+use crypt_grate::sealed_file::{Error, Keys, SealedFile, Sealing, software};
+use crypt_grate::storage::{Errno, LockMode, Storage};
+use disk::{PAGE, Pages, Random};
+use sealed::{ChunkSize, Cipher, MasterKey, Params};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+const SEEDS: u64 = 250;
+
+/// Runs on the file, of which the last one only reads.
+const RUNS: usize = 4;
+
+/// The file below, with its lock.
+#[derive(Default)]
+struct Below {
+    pages: RefCell<Pages>,
+    /// Whose lock was given back and is kept: run and open file description.
+    kept: Cell<Option<(usize, usize)>>,
+    /// Who has the lock now.
+    holders: RefCell<BTreeSet<usize>>,
+    /// Nothing is written beyond that size.
+    most: Cell<Option<u64>>,
+    /// After so many changes who makes them is killed, with a part of the last one done.
+    left: Cell<Option<usize>>,
+    part: Cell<usize>,
+    is_killed: Cell<bool>,
+}
+
+impl Below {
+    /// How many of the bytes of a change are still written.
+    fn change(&self, len: usize) -> Result<usize, Errno> {
+        if self.is_killed.get() {
+            return Err(Errno::EIO);
+        }
+        match self.left.get() {
+            Some(0) => {
+                self.is_killed.set(true);
+                Ok(self.part.get() % (len + 1))
+            }
+            Some(left) => {
+                self.left.set(Some(left - 1));
+                Ok(len)
+            }
+            None => Ok(len),
+        }
+    }
+}
+
+/// The file as a run has it open.
+#[derive(Clone, Copy)]
+struct Open<'a> {
+    below: &'a Below,
+    run: usize,
+    description: usize,
+    /// Whether its runtime keeps no locks.
+    is_strict: bool,
+    is_writable: bool,
+}
+
+impl Storage for Open<'_> {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        Ok(self.below.pages.borrow().read(buf, offset))
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
+        assert!(self.below.holders.borrow().contains(&self.run));
+        let mut pages = self.below.pages.borrow_mut();
+        let most = self.below.most.get().unwrap_or(u64::MAX);
+        let room = most.max(pages.len()).saturating_sub(offset);
+        let len = room.min(buf.len() as u64) as usize;
+        if len == 0 && !buf.is_empty() {
+            return Err(Errno::ENOSPC);
+        }
+        let done = self.below.change(len)?;
+        // The kernel copies what is within a page in one go.
+        let done = match (offset as usize + done) / PAGE * PAGE {
+            _ if done == len => len,
+            border => border.saturating_sub(offset as usize),
+        };
+        if done > 0 || len == 0 {
+            pages.write(&buf[..done], offset);
+        }
+        if self.below.is_killed.get() {
+            return Err(Errno::EIO);
+        }
+        Ok(len)
+    }
+
+    fn size(&self) -> Result<u64, Errno> {
+        Ok(self.below.pages.borrow().len())
+    }
+
+    fn set_size(&self, len: u64) -> Result<(), Errno> {
+        assert!(self.below.holders.borrow().contains(&self.run));
+        self.below.change(0)?;
+        self.below.pages.borrow_mut().set_len(len);
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn discard(&self, range: Range<u64>) {
+        let mut pages = self.below.pages.borrow_mut();
+        let end = range.end.min(pages.len());
+        if self.below.change(0).is_ok() && range.start < end {
+            pages.write(&vec![0; (end - range.start) as usize], range.start);
+        }
+    }
+
+    fn short_is_end(&self) -> bool {
+        true
+    }
+
+    fn is_writable(&self) -> bool {
+        self.is_writable
+    }
+
+    fn lock(&self, _: LockMode) -> Result<(), Errno> {
+        self.below.kept.set(None);
+        assert!(self.below.holders.borrow().is_empty());
+        self.below.holders.borrow_mut().insert(self.run);
+        Ok(())
+    }
+
+    fn unlock(&self) {
+        assert!(self.below.holders.borrow_mut().remove(&self.run));
+    }
+
+    fn take(&self) -> Result<bool, Errno> {
+        let kept = self.below.kept.get();
+        self.lock(LockMode::Exclusive)?;
+        Ok(!self.is_strict && kept == Some((self.run, self.description)))
+    }
+
+    fn give(&self) {
+        self.unlock();
+        if !self.is_strict {
+            self.below.kept.set(Some((self.run, self.description)));
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Write { at: usize, len: usize },
+    SetLen(usize),
+    Punch { at: usize, len: usize },
+    Fsync,
+    Checkpoint,
+    Close,
+}
+
+fn op(kind: u64, size: usize, random: &mut Random) -> Op {
+    let len = match random.below(10) {
+        0 => 512,
+        1 => 1 + random.below(5000),
+        2 => 20_000,
+        _ => 1 + random.below(300),
+    } as usize;
+    let at = random.below(size.min(30_000) as u64 + 600) as usize;
+    let edge = at / 512 * 512;
+    match (kind, random.below(24)) {
+        (0, ..=17) | (_, ..=7) => Op::Write { at: size, len },
+        (_, ..=11) => Op::Write { at, len },
+        (_, ..=13) => Op::Write { at: edge, len },
+        (_, 14) => Op::SetLen(at),
+        (_, 15) => Op::SetLen(edge),
+        (_, 16) => Op::SetLen(size + len),
+        (_, 17) => Op::Punch { at, len: 3 * len },
+        (_, 18) => Op::Punch {
+            at: edge,
+            len: size,
+        },
+        (_, 19) => Op::Checkpoint,
+        (_, 20) => Op::Close,
+        (_, 21) if size > 30_000 => Op::SetLen(0),
+        _ => Op::Fsync,
+    }
+}
+
+struct World {
+    key: MasterKey,
+    params: Params,
+    random: Random,
+    files: [SealedFile; RUNS],
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        Self {
+            key: MasterKey::from_bytes([3; 32]),
+            params: Params {
+                cipher: Cipher::ALL[(seed % 2) as usize],
+                chunk_size: ChunkSize::MIN,
+            },
+            random: Random(seed << 24),
+            files: Default::default(),
+        }
+    }
+
+    fn keys(key: &MasterKey) -> Keys<'_> {
+        Keys {
+            master: key,
+            others: &[],
+            aead: software,
+        }
+    }
+
+    /// Does something. Answers whether it was done, and what the file may be now.
+    fn act(&mut self, open: Open<'_>, op: &Op, was: &[u8]) -> (Result<(), Error>, Vec<u8>) {
+        let mut content = was.to_vec();
+        let fill = self.random.next();
+        let mut with = Sealing {
+            keys: Self::keys(&self.key),
+            params: self.params,
+            rng: &mut self.random,
+        };
+        let file = &mut self.files[open.run];
+        let done = match *op {
+            Op::Write { at, len } => {
+                let data: Vec<u8> = (0..len)
+                    .map(|i| (fill >> (i % 7)) as u8 ^ i as u8)
+                    .collect();
+                let written = file.write(&open, &mut with, at as u64, &data);
+                let fits = open.below.most.get().is_none() && !open.below.is_killed.get();
+                assert!(!fits || written == Ok(len), "{written:?} of {len}");
+                let done = written.unwrap_or(len);
+                content.resize(content.len().max(at + done), 0);
+                content[at..at + done].copy_from_slice(&data[..done]);
+                written.map(drop)
+            }
+            Op::SetLen(len) => {
+                content.resize(len, 0);
+                file.set_len(&open, &mut with, len as u64)
+            }
+            Op::Punch { at, len } => {
+                let end = content.len().min(at + len);
+                content.get_mut(at..end).unwrap_or_default().fill(0);
+                let range = at as u64..(at + len) as u64;
+                file.writer(&open, &mut with)
+                    .and_then(|mut writer| writer.punch(range))
+            }
+            Op::Fsync => {
+                let moment = file.moment();
+                file.synced(&open, moment);
+                Ok(())
+            }
+            Op::Checkpoint => file
+                .writer(&open, &mut with)
+                .and_then(|mut writer| writer.checkpoint()),
+            Op::Close => file.close(&open, &mut with),
+        };
+        (done, content)
+    }
+
+    fn read(&mut self, open: Open<'_>, of: Option<usize>) -> Result<Vec<u8>, Error> {
+        let mut fresh = SealedFile::default();
+        let file = of.map_or(&mut fresh, |run| &mut self.files[run]);
+        let len = file.len(&open, Self::keys(&self.key))? as usize;
+        let mut content = vec![0xEE; len + 9];
+        let mut done = 0;
+        loop {
+            let rest = &mut content[done..];
+            match file.read(&open, Self::keys(&self.key), done as u64, rest)? {
+                0 => break,
+                read => done += read,
+            }
+        }
+        content.truncate(done);
+        assert_eq!(done, len, "{of:?}");
+        Ok(content)
+    }
+}
+
+/// A load. Answers how often somebody was killed or found no room.
+fn live(seed: u64) -> usize {
+    let mut world = World::new(seed);
+    let below = Below::default();
+    let mut content: Vec<u8> = Vec::new();
+    let mut failed = 0;
+    let kind = world.random.below(3);
+    let ops = 30 + world.random.below(300);
+    let strict = world.random.below(8);
+    let mut run = 0;
+    for number in 0..ops {
+        // Mostly the same one goes on: only so is a lock kept.
+        if world.random.below(12) == 0 {
+            run = world.random.below(RUNS as u64 - 1) as usize;
+        }
+        if world.random.below(12) == 0 {
+            // Whose lock was kept for long enough.
+            below.kept.set(None);
+        }
+        let open = Open {
+            below: &below,
+            run,
+            description: (world.random.below(9) / 8) as usize,
+            is_strict: strict >> run & 1 == 1,
+            is_writable: true,
+        };
+        let is_full = world.random.below(25) == 0;
+        if is_full {
+            let len = below.pages.borrow().len();
+            below.most.set(Some(len + world.random.below(1500)));
+        }
+        let is_last = world.random.below(20) == 0;
+        if is_last {
+            below.left.set(Some(world.random.below(4) as usize));
+            below.part.set(world.random.next() as usize >> 1);
+        }
+        let op = op(kind, content.len(), &mut world.random);
+        let what = format!("seed {seed}, {number}: run {run}, {op:?}, {is_full} {is_last}");
+        let (done, new) = world.act(open, &op, &content);
+        let is_killed = below.is_killed.replace(false);
+        below.left.set(None);
+        below.most.set(None);
+        if is_killed {
+            // The kernel gives its locks back.
+            world.files[run] = SealedFile::default();
+            below.holders.borrow_mut().clear();
+            if below.kept.get().is_some_and(|(kept, _)| kept == run) {
+                below.kept.set(None);
+            }
+        }
+        let reader = Open {
+            run: RUNS - 1,
+            is_writable: false,
+            ..open
+        };
+        let found = world.read(reader, None);
+        let found = found.unwrap_or_else(|error| panic!("{what}: {error}"));
+        if is_killed || done.is_err() {
+            assert!(is_killed || is_full, "{what}: {done:?}");
+            let in_parts = matches!(op, Op::Punch { .. })
+                && found.len() == content.len()
+                && (found.iter().zip(&content)).all(|(now, was)| now == was || *now == 0);
+            assert!(
+                found == content || found == new || in_parts,
+                "{what}: {} bytes, not {} or {}",
+                found.len(),
+                content.len(),
+                new.len()
+            );
+            failed += 1;
+            content = found;
+        } else {
+            content = new;
+        }
+        assert!(found_is(&content, world.read(reader, None)), "{what}");
+        // What one of them makes of it that knew it before, now or later.
+        let looks = world.random.below(RUNS as u64 * 2) as usize;
+        if looks < RUNS {
+            let other = Open {
+                run: looks,
+                is_writable: looks < RUNS - 1,
+                ..open
+            };
+            assert!(
+                found_is(&content, world.read(other, Some(looks))),
+                "{what}: {looks}"
+            );
+        }
+    }
+    failed
+}
+
+fn found_is(content: &[u8], found: Result<Vec<u8>, Error>) -> bool {
+    found.is_ok_and(|found| found == content)
+}
+
+#[test]
+fn several_runs_are_as_one() {
+    let seeds = std::env::var("RUNS_SEEDS").map_or(SEEDS, |text| text.parse().expect("a number"));
+    let only = std::env::var("RUNS_SEED").map(|text| text.parse().expect("a number"));
+    let mut failed = 0;
+    for seed in only.map_or(0..seeds, |seed: u64| seed..seed + 1) {
+        failed += live(seed);
+    }
+    // Else nothing was tried.
+    assert!(failed > 0);
+}

@@ -1,0 +1,72 @@
+//! Signals of a program, bare and under grates: handlers run when and as often as on Linux, and a
+//! storm of them leaves whole what grates do to files and connections meanwhile.
+
+use super::trial;
+use crate::fixture::{Fixture, Run, command, host_command, words};
+use anyhow::ensure;
+use libtest_mimic::Trial;
+
+const CRYPT: &[&str] = &["crypt-grate.cwasm", "--key", "/k.bin"];
+const REDACTS: &[&str] = &["write-filter-grate.cwasm", "--redact", "all"];
+const TRACES: &[&str] = &["strace-grate.cwasm"];
+
+const STACKS: [(&str, &[&[&str]]); 5] = [
+    ("alone", &[]),
+    ("crypt-grate", &[CRYPT]),
+    ("filter that redacts", &[REDACTS]),
+    ("both", &[CRYPT, REDACTS]),
+    ("strace over crypt", &[TRACES, CRYPT]),
+];
+
+/// What the program does, a run each: the last becomes the program anew.
+const DEEDS: [&str; 10] = [
+    "raised",
+    "masked",
+    "interrupted",
+    "computes",
+    "children",
+    "pipes",
+    "suspended",
+    "connection",
+    "/tmp/storm.dat",
+    "replaced",
+];
+
+pub(super) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for strict in [false, true] {
+        let mode = if strict { " (strict)" } else { "" };
+        for (name, stack) in STACKS {
+            trials.push(trial(format!("signals/{name}{mode}"), move || {
+                deeds(stack, strict)
+            }));
+        }
+    }
+    trials
+}
+
+fn deeds(stack: &[&[&str]], strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let key = fixture.make_key("k.bin")?;
+    for deed in DEEDS {
+        let mut args = words(stack);
+        args.extend(words(&[&["signals.cwasm", deed]]));
+        for arg in &mut args {
+            *arg = fixture.named(arg, strict);
+        }
+        let ran = fixture.start(&Run {
+            strict,
+            args,
+            ..Run::default()
+        })?;
+        let ran = ran.expect(0).map_err(|why| why.context(deed))?;
+        let text = ran.text();
+        ensure!(text.trim_end() == "all as it should be", "{deed}: {text}");
+    }
+    if stack.contains(&CRYPT) {
+        let file = fixture.path("tmp/storm.dat").into_os_string();
+        let verify = ["verify".into(), "--key".into(), key.into_os_string(), file];
+        command(&host_command("keys"), &verify)?.expect(0)?;
+    }
+    Ok(())
+}
