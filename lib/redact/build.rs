@@ -6,6 +6,10 @@
 mod automaton;
 #[path = "src/byteset.rs"]
 mod byteset;
+#[path = "src/groups.rs"]
+mod groups;
+#[path = "src/run.rs"]
+mod run;
 #[path = "src/shape.rs"]
 mod shape;
 
@@ -16,12 +20,18 @@ use std::{env, fs};
 
 use automaton::{Automaton, Reach, RegexDfa, parse};
 use byteset::ByteSet;
+use groups::{Group, Look};
 use regex_syntax::hir::{Hir, HirKind, Repetition};
+use run::{KINDS, Run};
 use serde::Deserialize;
 use shape::Shape;
 
-/// Buckets that the shapes are put into: so many that there is room for those of a user's rules.
-const BUCKETS: usize = 104;
+/// Buckets that the shapes of patterns that are looked for together are put into.
+const BUCKETS: usize = 128;
+
+/// Patterns that are looked for together: those with each kind of run, those without one, and those
+/// that go by entropy, which are rarely asked for.
+const CLASSES: usize = KINDS + 2;
 
 /// A file of the catalogue.
 #[derive(Deserialize)]
@@ -134,6 +144,24 @@ fn written(shape: &Shape) -> String {
     )
 }
 
+fn written_group(group: &Group) -> String {
+    let places: Vec<_> = group.places.iter().map(set).collect();
+    format!(
+        "ShapeGroup {{ after_word: {}, after_other: {}, places: [{}] }}",
+        group.after_word,
+        group.after_other,
+        places.join(", ")
+    )
+}
+
+/// A shape of a pattern, and how it is looked for.
+#[derive(Clone, Copy)]
+struct Sought {
+    shape: Shape,
+    marked: bool,
+    class: usize,
+}
+
 /// Shapes that are looked for as one.
 struct Bucket {
     shape: Shape,
@@ -142,20 +170,21 @@ struct Bucket {
     members: Vec<usize>,
 }
 
-/// Puts shapes into buckets; answers the bucket of each.
-fn buckets(all: &[(Shape, bool)]) -> Vec<usize> {
+/// Puts shapes of one class into buckets.
+fn buckets(all: &[Sought], class: usize) -> Vec<Bucket> {
     let mut buckets: Vec<Bucket> = Vec::new();
-    for (number, (shape, marked)) in all.iter().enumerate() {
-        // Those are found by their heads.
-        if !marked && shape.heads().is_some() {
-            continue;
-        }
-        let same = |bucket: &&mut Bucket| (bucket.shape, bucket.marked) == (*shape, *marked);
+    for (number, sought) in all
+        .iter()
+        .enumerate()
+        .filter(|(_, sought)| sought.class == class)
+    {
+        let Sought { shape, marked, .. } = *sought;
+        let same = |bucket: &&mut Bucket| (bucket.shape, bucket.marked) == (shape, marked);
         match buckets.iter_mut().find(same) {
             Some(bucket) => bucket.members.push(number),
             None => buckets.push(Bucket {
-                shape: *shape,
-                marked: *marked,
+                shape,
+                marked,
                 members: vec![number],
             }),
         }
@@ -170,16 +199,13 @@ fn buckets(all: &[(Shape, bool)]) -> Vec<usize> {
         apart + a.shape.union(&b.shape).rate() - a.shape.rate() - b.shape.rate()
     };
     shape::reduce(&mut buckets, BUCKETS, union, cost);
-    let mut of = vec![0; all.len()];
-    for (index, bucket) in buckets.iter().enumerate() {
-        bucket.members.iter().for_each(|&member| of[member] = index);
-    }
-    of
+    buckets
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=catalogue");
-    for module in ["automaton", "byteset", "shape"] {
+    println!("cargo::rerun-if-changed=src/sample.log");
+    for module in ["automaton", "byteset", "groups", "run", "shape"] {
         println!("cargo::rerun-if-changed=src/{module}.rs");
     }
     let mut names: Vec<String> = Vec::new();
@@ -204,7 +230,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             let mark = match &pattern.mark {
                 None => "None".to_owned(),
                 Some(mark) => format!(
-                    "Some(Mark {{ before: {}, most: {} }})",
+                    "Some(Mark {{ inside: {:?}, before: {}, most: {} }})",
+                    mark.inside,
                     set(&class(&mark.before).map_err(|error| failed(&error))?),
                     mark.most
                 ),
@@ -213,15 +240,31 @@ fn main() -> Result<(), Box<dyn Error>> {
                 None => "None".to_owned(),
                 Some(check) => format!("Some(check::{check})"),
             };
+            let hir = parse(&regex).map_err(|error| failed(&error))?;
+            let shortest = hir.properties().minimum_len().unwrap_or(0);
+            let has_secret = regex.contains("(?<secret>");
+            let run = run::of(&hir).map_err(|error| failed(&error))?;
+            let run = run.filter(|_| family.group != "entropy");
+            let class = match (run, &family.group[..]) {
+                (Some(run), _) => run.kind as usize,
+                (None, "entropy") => KINDS + 1,
+                (None, _) => KINDS,
+            };
             let from = all.len();
-            all.extend(
-                found
-                    .into_iter()
-                    .map(|shape| (shape, pattern.mark.is_some())),
-            );
+            all.extend(found.into_iter().map(|shape| Sought {
+                shape,
+                marked: pattern.mark.is_some(),
+                class,
+            }));
+            let run = match run {
+                None => "None".to_owned(),
+                Some(Run { kind, reach }) => {
+                    format!("Some(Run {{ kind: Kind::{kind:?}, reach: {reach} }})")
+                }
+            };
             let is_text = pattern.text || pattern.field.is_some();
             patterns.push((
-                format!("regex: {regex:?}, check: {check}, text_only: {is_text}, mark: {mark}"),
+                format!("regex: {regex:?}, check: {check}, text_only: {is_text}, mark: {mark}, shortest: {shortest}, has_secret: {has_secret}, run: {run}, class: {class}"),
                 from..all.len(),
             ));
             count += 1;
@@ -240,14 +283,32 @@ fn main() -> Result<(), Box<dyn Error>> {
             family.source,
         )?;
     }
-    let of = buckets(&all);
+    let (mut of, mut made) = (vec![0; all.len()], String::new());
+    for class in 0..CLASSES {
+        let buckets = buckets(&all, class);
+        for (index, bucket) in buckets.iter().enumerate() {
+            bucket.members.iter().for_each(|&member| of[member] = index);
+        }
+        let groups = |look| {
+            let groups = groups::groups(buckets.iter().map(|bucket| &bucket.shape), look);
+            let mut groups: Vec<_> = groups.iter().map(written_group).collect();
+            groups.resize(groups::GROUPS, "NO_GROUP".to_owned());
+            groups.join(", ")
+        };
+        writeln!(
+            made,
+            "    MadeGroups {{ bytes: [{}], halves: [{}] }},",
+            groups(Look::Bytes),
+            groups(Look::Halves)
+        )?;
+    }
     let mut text = format!(
         "static FAMILIES: [Family; {}] = [\n{families}];\n\nstatic PATTERNS: [BuiltinPattern; {count}] = [\n",
         names.len()
     );
     for (fields, shapes) in patterns {
         let shapes: Vec<_> = shapes
-            .map(|number| format!("({}, {})", of[number], written(&all[number].0)))
+            .map(|number| format!("({}, {})", of[number], written(&all[number].shape)))
             .collect();
         writeln!(
             text,
@@ -255,7 +316,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             shapes.join(", ")
         )?;
     }
-    text += "];\n";
+    text += "];\n\n#[allow(dead_code)]\nconst NO_GROUP: ShapeGroup = ShapeGroup { after_word: false, after_other: false, \
+        places: [ByteSet::EMPTY; _] };\n";
+    writeln!(
+        text,
+        "\nstatic MADE_GROUPS: [MadeGroups; {CLASSES}] = [\n{made}];"
+    )?;
     fs::write(Path::new(&env::var("OUT_DIR")?).join("catalogue.rs"), text)?;
     Ok(())
 }

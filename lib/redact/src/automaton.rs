@@ -84,6 +84,14 @@ pub(crate) struct Walk {
     pub matched: Option<usize>,
 }
 
+impl Walk {
+    /// One that has not begun: so few bytes are there that no automaton is made for them.
+    pub const UNSTARTED: Self = Self {
+        state: State::MAX,
+        matched: None,
+    };
+}
+
 /// What may be said of a state before the next byte is known.
 #[derive(Clone, Copy, Default)]
 struct Outlook {
@@ -590,7 +598,8 @@ impl Trie {
             between,
         };
         // One that begins with an earlier literal is never reached. Of those that are left, a
-        // longer one comes before what it begins with, so that the longest match is taken.
+        // longer one comes before what it begins with, so that the longest match is taken, and the
+        // last of the prefixes is the earliest of them.
         let mut prefixes: Vec<usize> = Vec::new();
         for index in order {
             let text = literal(index);
@@ -600,7 +609,7 @@ impl Trie {
             {
                 prefixes.pop();
             }
-            if prefixes.iter().any(|&prefix| prefix < index) {
+            if prefixes.last().is_some_and(|&earliest| earliest < index) {
                 continue;
             }
             prefixes.push(index);

@@ -9,9 +9,23 @@ use std::str::FromStr;
 use crate::byteset::ByteSet;
 use crate::check;
 use crate::engine::{Check, Engine, Mark};
-use crate::shape::Shape;
+use crate::groups::Group as ShapeGroup;
+use crate::run::{KINDS, Kind, Run};
+use crate::shape::{NEAR, Shape};
+use crate::sieve::MadeGroups;
 
 include!(concat!(env!("OUT_DIR"), "/catalogue.rs"));
+
+/// Most bytes of an open candidate that are looked at anew at each write, with no automaton.
+const EARLY: usize = 32;
+
+/// How many classes of patterns there are.
+pub(crate) const CLASSES: usize = KINDS + 2;
+
+/// The groups of all shapes of each class of patterns.
+pub(crate) fn builtin_groups() -> &'static [MadeGroups; CLASSES] {
+    &MADE_GROUPS
+}
 
 /// A family of secrets that the crate knows.
 #[derive(Clone, Copy)]
@@ -64,6 +78,14 @@ pub struct BuiltinPattern {
     check: Option<Check>,
     text_only: bool,
     mark: Option<Mark>,
+    /// Bytes of the shortest match.
+    shortest: usize,
+    /// Whether only a part of a match is the secret.
+    has_secret: bool,
+    run: Option<Run>,
+    /// Which patterns it is looked for together with: of the same kind of runs, without one, or
+    /// such as go by entropy.
+    class: usize,
     /// Those of its beginnings, or of its mark, each with the number of the bucket it is in.
     shapes: &'static [(usize, Shape)],
 }
@@ -143,6 +165,31 @@ impl BuiltinPattern {
         self.mark
     }
 
+    pub(crate) fn run(&self) -> Option<Run> {
+        self.run
+    }
+
+    /// Whether a match may begin with these bytes, the last ones of a stream if it has `ended`, as
+    /// far as it can be told without an automaton.
+    pub(crate) fn may_match(&self, text: &[u8], ended: bool) -> bool {
+        (!ended || text.len() >= self.shortest)
+            && self.run.is_none_or(|run| run.may_be_in(text, ended))
+    }
+
+    /// From how many bytes on the walk of an open candidate is kept. No match is shorter; and where
+    /// only a part of it is secret, what comes before that goes out early.
+    pub(crate) fn early(&self) -> usize {
+        let most = match self.has_secret {
+            true => NEAR,
+            false => EARLY,
+        };
+        self.shortest.min(most)
+    }
+
+    pub(crate) fn class(&self) -> usize {
+        self.class
+    }
+
     pub(crate) fn shapes(&self) -> &'static [(usize, Shape)] {
         self.shapes
     }
@@ -195,6 +242,7 @@ impl FromStr for Builtin {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::automaton::{Reach, RegexDfa, parse};
 
     #[test]
     fn each_pattern_compiles_to_little() {
@@ -205,6 +253,15 @@ mod tests {
         for builtin in Builtin::all() {
             for pattern in builtin.patterns() {
                 let memory = Engine::compiled_size(pattern.regex());
+                if let Some(mark) = pattern.mark() {
+                    let compiled =
+                        parse(mark.inside).and_then(|hir| RegexDfa::new(&hir, Reach::Here));
+                    assert!(
+                        compiled.is_ok_and(|dfa| dfa.memory() <= MOST),
+                        "{}",
+                        mark.inside
+                    );
+                }
                 match memory {
                     Ok(memory) if memory <= MOST => all += memory,
                     _ => wrong.push(format!("{builtin}: {memory:?}: {}", pattern.regex())),

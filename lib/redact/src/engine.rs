@@ -10,6 +10,8 @@ use crate::automaton::{
 use crate::builtin::BuiltinPattern;
 use crate::byteset::ByteSet;
 use crate::encodings::{Encoding, Encodings};
+use crate::glance::Glance;
+use crate::run::Run;
 use crate::scan::{Hay, LiteralHeads, Sweeper};
 use crate::secret::SecretGroup;
 use crate::shape::{self, Shape};
@@ -44,6 +46,11 @@ pub(crate) struct Engine {
     pub peeks: bool,
     /// Where a match is looked for by a mark inside it.
     pub mark: Option<Mark>,
+    /// That of the mark, made as the body is.
+    mark_automaton: OnceLock<Automaton>,
+    /// What is asked before the body is made, and before the mark's automaton is.
+    glance: OnceLock<Glance>,
+    mark_glance: OnceLock<Glance>,
     pub lead: Lead,
 }
 
@@ -85,6 +92,8 @@ pub(crate) enum Lead {
 /// Says that each match has a mark inside, and only certain bytes before it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Mark {
+    /// The regex of the mark.
+    pub inside: &'static str,
     /// The bytes that may stand before the mark.
     pub before: ByteSet,
     /// Most of them.
@@ -152,6 +161,9 @@ impl Engine {
             text_only: false,
             peeks: false,
             mark: None,
+            mark_automaton: OnceLock::new(),
+            glance: OnceLock::new(),
+            mark_glance: OnceLock::new(),
             lead,
         }
     }
@@ -179,9 +191,42 @@ impl Engine {
         &self.body().automaton
     }
 
+    /// Whether its mark stands there, or may, as far as there is text.
+    pub fn is_marked(&self, hay: &[u8], at: usize) -> bool {
+        let Some(mark) = &self.mark else {
+            return false;
+        };
+        if self.mark_automaton.get().is_none() {
+            let glance = self.mark_glance.get_or_init(|| Glance::of(mark.inside));
+            if let Some(may_be) = glance.may_match(hay, at, false) {
+                return may_be;
+            }
+        }
+        let automaton = self.mark_automaton.get_or_init(|| {
+            let compiled = parse(mark.inside).and_then(|hir| anchored(&hir));
+            compiled.expect("each mark of the catalogue is compiled by a test")
+        });
+        automaton.probe(hay, at, false) != Step::Dead
+    }
+
     /// Where only a part of the match is the secret.
     pub fn secret(&self) -> Option<&SecretGroup> {
         self.body().secret.as_ref()
+    }
+
+    /// Whether it is a built-in's, and was compiled when something was seen that begins as it does.
+    pub fn is_compiled_builtin(&self) -> bool {
+        self.builtin.is_some() && self.body.get().is_some()
+    }
+
+    /// The run that every match holds, of a built-in that is looked for beside runs.
+    pub fn run(&self) -> Option<Run> {
+        self.builtin.and_then(BuiltinPattern::run)
+    }
+
+    /// The class of a built-in.
+    pub fn class(&self) -> Option<usize> {
+        self.builtin.map(BuiltinPattern::class)
     }
 
     /// The shapes of a built-in's beginnings or marks, each with its bucket.
@@ -249,7 +294,10 @@ impl Engine {
             let secret = body.secret.as_ref().map_or(0, SecretGroup::memory);
             body.automaton.memory() + secret
         });
-        body + lead
+        let mark = self.mark_automaton.get().map_or(0, Automaton::memory);
+        let glances = [&self.glance, &self.mark_glance].into_iter();
+        let glances = glances.filter_map(|glance| Some(glance.get()?.memory()));
+        body + mark + lead + glances.sum::<usize>()
     }
 
     /// Whether a match of this pattern starts at `start`.
@@ -257,12 +305,51 @@ impl Engine {
         if !self.is_likely(hay.bytes, start) {
             return None;
         }
-        let step = self.automaton().probe(hay.bytes, start, hay.ended);
+        let step = match self.builtin {
+            None => self.automaton().probe(hay.bytes, start, hay.ended),
+            Some(builtin) => self.probe_builtin(builtin, hay, start),
+        };
         self.judge(hay, start, start, step)
+    }
+
+    fn probe_builtin(&self, builtin: &BuiltinPattern, hay: Hay<'_>, start: usize) -> Step {
+        let rest = &hay.bytes[start..];
+        if !builtin.may_match(rest, hay.ended) {
+            return Step::Dead;
+        }
+        // Writes end anywhere, and a few bytes fit the beginnings of many patterns.
+        let is_early = !hay.ended && rest.len() < builtin.early();
+        if self.body.get().is_none() {
+            let glance = self.glance.get_or_init(|| Glance::of(builtin.regex()));
+            match glance.may_match(hay.bytes, start, hay.ended) {
+                Some(false) => return Step::Dead,
+                Some(true) if is_early => return Step::Open(Walk::UNSTARTED),
+                Some(true) | None => {}
+            }
+        }
+        match self.automaton().probe(hay.bytes, start, hay.ended) {
+            // What goes out does not depend on what has been compiled.
+            Step::Open(_) if is_early => Step::Open(Walk::UNSTARTED),
+            step => step,
+        }
+    }
+
+    /// The walk of an open candidate, begun.
+    pub fn begun(&self, hay: Hay<'_>, start: usize, walk: Walk) -> Option<Walk> {
+        if walk != Walk::UNSTARTED {
+            return Some(walk);
+        }
+        match self.automaton().probe(hay.bytes, start, false) {
+            Step::Open(walk) => Some(walk),
+            Step::Dead | Step::Match(_) => None,
+        }
     }
 
     /// Goes on with a walk that has seen everything before `from`.
     pub fn resume(&self, hay: Hay<'_>, start: usize, from: usize, walk: Walk) -> Option<HitKind> {
+        if walk == Walk::UNSTARTED {
+            return self.probe(hay, start);
+        }
         let step = self
             .automaton()
             .resume(hay.bytes, start, from, walk, hay.ended);

@@ -89,6 +89,16 @@ impl Filter {
             .unwrap_or(0)
     }
 
+    /// How many patterns of built-ins have been compiled so far, for something was seen that begins
+    /// as they do.
+    pub fn compiled(&self) -> usize {
+        let matchers = [Some(&self.main), self.audit.as_ref()];
+        let engines = matchers.into_iter().flatten().flat_map(|one| &one.engines);
+        engines
+            .filter(|engine| engine.is_compiled_builtin())
+            .count()
+    }
+
     /// Bytes of memory that its patterns take, roughly.
     pub fn memory(&self) -> usize {
         let matchers = [Some(&self.main), self.audit.as_ref()];

@@ -1,10 +1,12 @@
 //! The patterns of a set of rules, made ready to search with together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::builtin::{CLASSES, builtin_groups};
 use crate::engine::{Engine, Hit, Lead};
-use crate::scan::{Bucket, Hay, HeadSource, Key, ShapeSource, Source};
+use crate::run::KINDS;
+use crate::scan::{Bucket, Hay, Key, RunSource, ShapeSource, Source};
 
 /// The patterns of a set of rules, made ready to search with together. Earlier patterns have
 /// priority over later ones that match at the same place.
@@ -19,8 +21,7 @@ pub(crate) struct Matcher {
 impl Matcher {
     pub fn new(engines: Vec<Arc<Engine>>) -> Self {
         let mut buckets = Vec::new();
-        let mut heads = BTreeSet::new();
-        let mut builtin: BTreeMap<usize, Bucket> = BTreeMap::new();
+        let mut builtin: [BTreeMap<usize, Bucket>; CLASSES] = Default::default();
         let mut sources = Vec::new();
         for (index, engine) in engines.iter().enumerate() {
             match &engine.lead {
@@ -30,19 +31,14 @@ impl Matcher {
                     marked: engine.mark.is_some(),
                 })),
                 Lead::Builtin => {
+                    let class = engine.class().unwrap_or(KINDS);
                     for (number, shape) in engine.builtin_shapes() {
-                        if engine.mark.is_none()
-                            && let Some(found) = shape.heads()
-                        {
-                            heads.extend(found.into_iter().map(|head| (head, index)));
-                            continue;
-                        }
                         let bucket = Bucket {
                             shape: *shape,
                             engines: vec![index],
                             marked: engine.mark.is_some(),
                         };
-                        let known = builtin.entry(*number);
+                        let known = builtin[class].entry(*number);
                         known
                             .and_modify(|known| *known = known.union(&bucket))
                             .or_insert(bucket);
@@ -58,12 +54,23 @@ impl Matcher {
                 }),
             }
         }
-        if !heads.is_empty() {
-            sources.push(Source::Heads(HeadSource::new(heads)));
+        let mut classes = builtin.map(|class| Vec::from_iter(class.into_values()));
+        let beside: [Vec<Bucket>; KINDS] =
+            std::array::from_fn(|kind| std::mem::take(&mut classes[kind]));
+        if beside.iter().any(|buckets| !buckets.is_empty()) {
+            sources.push(Source::Runs(RunSource::new(beside, &engines)));
         }
-        buckets.extend(builtin.into_values());
+        for (buckets, groups) in classes.into_iter().zip(builtin_groups()) {
+            if !buckets.is_empty() {
+                sources.push(Source::Shapes(ShapeSource::new(
+                    buckets,
+                    &engines,
+                    Some(groups),
+                )));
+            }
+        }
         if !buckets.is_empty() {
-            sources.push(Source::Shapes(ShapeSource::new(buckets, &engines)));
+            sources.push(Source::Shapes(ShapeSource::new(buckets, &engines, None)));
         }
         Self {
             looks_back: engines.iter().any(|engine| engine.text_only),

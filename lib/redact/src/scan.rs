@@ -4,15 +4,17 @@
 //! is the first place at or after `at` where one of its patterns matches, or may yet match?
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use crate::automaton::{Between, ESCAPE, RegexDfa, look_behind};
+use crate::builtin::builtin_groups;
 use crate::byteset::ByteSet;
 use crate::engine::{Engine, Hit, Mark};
-use crate::shape::{self, NEAR, SPAN, Shape, fold};
-use crate::sieve::{self, Sieve};
+use crate::groups::{WIDTH, ones};
+use crate::run::{KINDS, Kind, REACH, ends};
+use crate::shape::{self, SPAN, Shape};
+use crate::sieve::{self, MadeGroups, STEP, Sieve};
 
 /// Shapes are looked for in parallel, one bit each, in so many words of 64 bits.
 const WORDS: usize = 2;
@@ -81,8 +83,8 @@ impl Bucket {
 }
 
 impl ShapeSource {
-    /// Makes the tables.
-    pub fn new(shapes: Vec<Bucket>, engines: &[Arc<Engine>]) -> Self {
+    /// Makes the tables. The groups of the shapes may have been made ahead.
+    pub fn new(shapes: Vec<Bucket>, engines: &[Arc<Engine>], groups: Option<&MadeGroups>) -> Self {
         // Patterns that differ further on only have the same shapes.
         let mut buckets: Vec<Bucket> = Vec::new();
         for bucket in shapes {
@@ -97,14 +99,18 @@ impl ShapeSource {
             a.shape.union(&b.shape).rate() - a.shape.rate() - b.shape.rate()
         });
         let mut source = Self {
-            sieve: Sieve::new(buckets.iter().map(|bucket| &bucket.shape)),
+            sieve: match groups {
+                Some(groups) => Sieve::of(groups),
+                None => Sieve::new(buckets.iter().map(|bucket| &bucket.shape)),
+            },
             before: Box::new([[0; WORDS]; 256]),
             places: Box::new([[[0; WORDS]; 256]; SPAN]),
             engines: Vec::new(),
             marked: [0; WORDS],
-            reach: engines
+            reach: buckets
                 .iter()
-                .filter_map(|engine| engine.mark.map(|mark| mark.most))
+                .flat_map(|bucket| &bucket.engines)
+                .filter_map(|&engine| engines[engine].mark.map(|mark| mark.most))
                 .max()
                 .unwrap_or(0),
         };
@@ -126,14 +132,14 @@ impl ShapeSource {
         source
     }
 
-    /// Calls `found` with each place at or after `from` where shapes fit, and those shapes.
+    /// Calls `found` with each of these places where shapes fit, and those shapes.
     fn each_fit(
         &self,
         hay: &[u8],
-        from: usize,
+        places: Range<usize>,
         mut found: impl FnMut(usize, Wide) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        self.sieve.each(hay, from, |at| {
+        self.sieve.each(hay, places.clone(), |at| {
             let shapes = self.fitting(hay, at);
             if shapes == [0; WORDS] {
                 return ControlFlow::Continue(());
@@ -141,8 +147,8 @@ impl ShapeSource {
             found(at, shapes)
         })?;
         // Towards the end, places that are not there yet may become anything.
-        let end = (hay.len() + 1).saturating_sub(sieve::WIDTH);
-        for at in from.max(end)..=hay.len() {
+        let end = (hay.len() + 1).saturating_sub(WIDTH);
+        for at in places.start.max(end)..places.end.min(hay.len() + 1) {
             let mut shapes = self.fitting(hay, at);
             if at == hay.len() {
                 // Beyond the end there is only what may stand before a mark.
@@ -153,6 +159,11 @@ impl ShapeSource {
             }
         }
         ControlFlow::Continue(())
+    }
+
+    /// Bytes of memory.
+    fn memory(&self) -> usize {
+        self.sieve.memory() + 256 * size_of::<Wide>() * (SPAN + 1)
     }
 
     /// The shapes that fit at a place.
@@ -174,27 +185,30 @@ impl ShapeSource {
         shapes
     }
 
-    /// Calls `visit` with each place and pattern where a match may start.
+    /// Calls `visit` with each place at or after `from` and pattern where a match may start that
+    /// begins, or has its mark, at one of these places.
     fn each_candidate(
         &self,
         engines: &[Arc<Engine>],
         hay: &[u8],
         from: usize,
+        places: Range<usize>,
         mut visit: impl FnMut(Key) -> ControlFlow<()>,
         passed: impl Fn(usize) -> bool,
     ) {
         // Broken off or not, what was wanted has been visited.
-        let _: ControlFlow<()> = self.each_fit(hay, from, |at, shapes| {
+        let _: ControlFlow<()> = self.each_fit(hay, places, |at, shapes| {
             if passed(at.saturating_sub(self.reach)) {
                 return ControlFlow::Break(());
             }
             let words = shapes.into_iter().enumerate();
-            let shapes = words.flat_map(|(i, word)| sieve::ones(word).map(move |bit| i * 64 + bit));
+            let shapes = words.flat_map(|(i, word)| ones(word).map(move |bit| i * 64 + bit));
             for engine in shapes.flat_map(|shape| self.engines.get(shape)).flatten() {
                 let engine = *engine;
                 match engines[engine].mark {
                     None if at < hay.len() => visit(Key { start: at, engine })?,
                     None => {}
+                    Some(_) if !engines[engine].is_marked(hay, at) => {}
                     Some(mark) => {
                         for start in mark.starts(hay, from, at) {
                             visit(Key { start, engine })?;
@@ -350,83 +364,89 @@ impl Sweeper {
     }
 }
 
-/// Finds patterns that begin with one of a few texts, by a hash of the first bytes.
+/// Finds patterns that hold a run, beside runs.
 #[derive(Debug)]
-pub(crate) struct HeadSource {
-    /// The first bytes, folded, and the patterns that begin so.
-    engines: BTreeMap<[u8; NEAR], Vec<usize>>,
-    /// Which hashes there are.
-    bits: Box<[u64; HEAD_BITS / 64]>,
+pub(crate) struct RunSource {
+    /// For each kind that some have.
+    kinds: [Option<Beside>; KINDS],
 }
 
-/// How many hashes are told apart: few of a text are those of a head, and all fit into the nearest
-/// cache.
-const HEAD_BITS: usize = 1 << 16;
+/// Patterns that hold a run of one kind.
+#[derive(Debug)]
+struct Beside {
+    source: ShapeSource,
+    /// How far before the end of a run a match may start.
+    reach: usize,
+}
 
-impl HeadSource {
-    /// For heads, each with a pattern.
-    pub fn new(heads: BTreeSet<([u8; NEAR], usize)>) -> Self {
-        let mut source = Self {
-            engines: BTreeMap::new(),
-            bits: Box::new([0; HEAD_BITS / 64]),
+impl RunSource {
+    /// For the shapes of patterns with runs of each kind.
+    pub fn new(kinds: [Vec<Bucket>; KINDS], engines: &[Arc<Engine>]) -> Self {
+        let mut groups = builtin_groups().iter();
+        let beside = |buckets: Vec<Bucket>| {
+            let groups = groups.next();
+            let members = buckets.iter().flat_map(|bucket| &bucket.engines);
+            let reaches = members.filter_map(|&engine| Some(engines[engine].run()?.reach));
+            let reach = reaches.max()?;
+            let source = ShapeSource::new(buckets, engines, groups);
+            Some(Beside { source, reach })
         };
-        for (head, engine) in heads {
-            let bit = Self::hash(u32::from_le_bytes(head));
-            source.bits[bit / 64] |= 1 << (bit % 64);
-            source.engines.entry(head).or_default().push(engine);
+        Self {
+            kinds: kinds.map(beside),
         }
-        source
     }
 
-    fn hash(head: u32) -> usize {
-        // The golden ratio, as multiplicative hashing has it.
-        (head.wrapping_mul(0x9E37_79B9) >> 16) as usize
-    }
-
+    /// Calls `visit` with places where shapes may begin.
     fn each_candidate(
         &self,
+        engines: &[Arc<Engine>],
         hay: &[u8],
         from: usize,
         mut visit: impl FnMut(Key) -> ControlFlow<()>,
         passed: impl Fn(usize) -> bool,
     ) {
-        const FOLD: u32 = u32::from_le_bytes([fold(0); NEAR]);
-        let rest = hay.get(from..).unwrap_or_default();
-        for (at, head) in rest.windows(NEAR).enumerate() {
-            let head = head
-                .first_chunk::<NEAR>()
-                .map_or(0, |head| u32::from_le_bytes(*head));
-            let bit = Self::hash(head | FOLD);
-            if self.bits[bit / 64] >> (bit % 64) & 1 == 0 {
-                continue;
-            }
-            let start = from + at;
-            if passed(start) {
-                return;
-            }
-            let engines = self.engines.get(&(head | FOLD).to_le_bytes());
-            for &engine in engines.into_iter().flatten() {
-                if visit(Key { start, engine }).is_break() {
+        let mut before = [0; KINDS];
+        // Of each kind, what lies before is done.
+        let mut done = [from; KINDS];
+        let mut at = from;
+        while at < hay.len() {
+            let members = sieve::members(hay, at);
+            for step in 0..members.steps {
+                if passed(at.saturating_sub(REACH)) {
                     return;
                 }
-            }
-        }
-        // Towards the end, what is not there yet may become anything.
-        let end = (hay.len() + 1).saturating_sub(NEAR).max(from);
-        for start in end..hay.len() {
-            if passed(start) {
-                return;
-            }
-            for (head, engines) in &self.engines {
-                let mut bytes = hay[start..].iter().zip(head);
-                if !bytes.all(|(&byte, &wanted)| fold(byte) == wanted) {
+                let bytes = members.bytes[step];
+                let all = Kind::ALL.map(|kind| {
+                    let kind_index = kind as usize;
+                    ends(before[kind_index], bytes[kind_index], kind)
+                });
+                before = bytes;
+                if all == [0; KINDS] {
+                    at += STEP;
                     continue;
                 }
-                for &engine in engines {
-                    if visit(Key { start, engine }).is_break() {
-                        return;
+                for (index, ends) in all.into_iter().enumerate().filter(|(_, ends)| *ends != 0) {
+                    let Some(Beside { source, reach }) = &self.kinds[index] else {
+                        continue;
+                    };
+                    let kind = Kind::ALL[index];
+                    let [first, last] = [ends.trailing_zeros(), 63 - ends.leading_zeros()]
+                        .map(|end| at + end as usize + 1);
+                    let places = first.saturating_sub(*reach).max(done[index])
+                        ..last + 1 - kind.len() + source.reach;
+                    if !places.is_empty() {
+                        done[index] = places.end;
+                        source.each_candidate(engines, hay, from, places, &mut visit, &passed);
                     }
                 }
+                at += STEP;
+            }
+        }
+        // Towards the end, runs may still come.
+        for (beside, done) in self.kinds.iter().zip(done) {
+            if let Some(Beside { source, reach }) = beside {
+                let places = (hay.len() + 1).saturating_sub(*reach).max(done)..usize::MAX;
+                source.each_candidate(engines, hay, from, places, &mut visit, &passed);
             }
         }
     }
@@ -436,7 +456,7 @@ impl HeadSource {
 #[derive(Debug)]
 pub(crate) enum Source {
     Shapes(ShapeSource),
-    Heads(HeadSource),
+    Runs(RunSource),
     Literals {
         heads: Arc<LiteralHeads>,
         engine: usize,
@@ -466,8 +486,10 @@ impl Source {
             visit(Key { start, engine })
         };
         match self {
-            Self::Shapes(source) => source.each_candidate(engines, hay, from, visit, passed),
-            Self::Heads(source) => source.each_candidate(hay, from, visit, passed),
+            Self::Shapes(source) => {
+                source.each_candidate(engines, hay, from, from..usize::MAX, visit, passed);
+            }
+            Self::Runs(source) => source.each_candidate(engines, hay, from, visit, passed),
             Self::Literals { heads, engine } => {
                 heads.each_start(hay, from, |start| visit_in_order(start, *engine));
             }
@@ -480,8 +502,11 @@ impl Source {
     /// Bytes of memory, but for what belongs to an engine.
     pub fn memory(&self) -> usize {
         match self {
-            Self::Shapes(source) => source.sieve.memory() + 256 * size_of::<Wide>() * (SPAN + 1),
-            Self::Heads(_) => HEAD_BITS / 8,
+            Self::Shapes(source) => source.memory(),
+            Self::Runs(source) => {
+                let kinds = source.kinds.iter().flatten();
+                kinds.map(|beside| beside.source.memory()).sum()
+            }
             Self::Literals { .. } | Self::Sweep { .. } => 0,
         }
     }
@@ -591,7 +616,7 @@ mod tests {
                 .filter(|(_, shapes)| *shapes != [0; WORDS])
                 .collect();
             let mut found = Vec::new();
-            let all = source.each_fit(&text, from, |at, shapes| {
+            let all = source.each_fit(&text, from..usize::MAX, |at, shapes| {
                 found.push((at, shapes));
                 ControlFlow::Continue(())
             });

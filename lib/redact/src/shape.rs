@@ -36,29 +36,6 @@ impl Shape {
             && places.all(|(set, &byte)| set.contains(byte))
     }
 
-    /// The first bytes of all that fits, with capital letters taken for small ones, if those are few.
-    pub fn heads(&self) -> Option<Vec<[u8; NEAR]>> {
-        /// Most of them.
-        const FEW: usize = 12;
-        let mut heads = vec![[0; NEAR]];
-        for (place, set) in self.places.iter().take(NEAR).enumerate() {
-            let bytes: BTreeSet<u8> = set.iter().map(fold).collect();
-            if bytes.len() * heads.len() > FEW {
-                return None;
-            }
-            let with = |head: &[u8; NEAR], byte: u8| {
-                let mut head = *head;
-                head[place] = byte;
-                head
-            };
-            heads = heads
-                .iter()
-                .flat_map(|head| bytes.iter().map(move |&byte| with(head, byte)))
-                .collect();
-        }
-        Some(heads)
-    }
-
     /// Fits whatever either fits.
     pub fn union(&self, other: &Self) -> Self {
         let mut union = *self;
@@ -78,12 +55,6 @@ impl Shape {
     pub fn rate(&self) -> f64 {
         rate(&self.places)
     }
-}
-
-/// A byte with what tells capital letters from small ones taken away, and some other bytes from
-/// others.
-pub(crate) const fn fold(byte: u8) -> u8 {
-    byte | 0x20
 }
 
 /// Roughly how often ordinary log text has these sets of bytes one after the other: a Markov chain

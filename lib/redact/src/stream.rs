@@ -172,6 +172,9 @@ impl Stream {
         self.lets_stand = false;
         // What was taken in can't be refused any more.
         let _: Result<(), Event> = self.each_lane(Some(out), |lane, matcher, sink| {
+            if veiled {
+                lane.settle(matcher, sink);
+            }
             sink.veiled = veiled;
             let new = lane.append(&[]);
             let result = lane.run(matcher, new, true, sink);
@@ -313,6 +316,8 @@ struct Lane {
     front: Option<Walk>,
     /// Everything before this index of `buf` is in the output.
     sent: usize,
+    /// How long the stream was when it was last asked what of the held bytes is certain.
+    settled: u64,
     /// What comes before this index of `buf` goes out masked.
     masked: usize,
     /// Candidates whose bytes are gone.
@@ -332,6 +337,10 @@ struct Ghost {
     /// Where the match ends so far.
     end: Option<u64>,
 }
+
+/// Held bytes of which it is asked at each write what is certain: of more, when they are an eighth
+/// more.
+const OFTEN: usize = 256;
 
 impl Lane {
     fn held(&self) -> usize {
@@ -406,8 +415,12 @@ impl Lane {
                         self.judge(engine, hit.start..end, new, sink)?;
                     }
                     self.front = Some(walk);
-                    let certain = self.certain(matcher, hit);
-                    self.send(certain, sink);
+                    // What is held is looked through, so not at each write where that is much.
+                    let held = self.buf.len() - hit.start;
+                    let here = self.offset(self.buf.len());
+                    if held <= OFTEN || here - self.settled >= (held / 8) as u64 {
+                        self.settle(matcher, sink);
+                    }
                     break;
                 }
             }
@@ -495,12 +508,36 @@ impl Lane {
         self.sent = until;
     }
 
+    /// Puts out what is certain, while the first candidate is open.
+    fn settle(&mut self, matcher: &Matcher, sink: &mut Sink<'_>) {
+        let Some(walk) = self.front else {
+            return;
+        };
+        let Key { start, engine } = self.at;
+        let kind = HitKind::Open(walk);
+        let certain = self.certain(
+            matcher,
+            Hit {
+                start,
+                engine,
+                kind,
+            },
+        );
+        self.send(certain, sink);
+        self.settled = self.offset(self.buf.len());
+    }
+
     /// Up to where the bytes go out as they are, whatever becomes of the candidates: to the first
     /// one's start, or further where only a later part of each is secret.
     fn certain(&self, matcher: &Matcher, front: Hit) -> usize {
+        #[cfg(test)]
+        tests::LOOKED_AT.with(|sum| sum.set(sum.get() + self.buf.len() - front.start));
         let bytes = &self.buf[..];
         let bound = |hit: &Hit| {
             let engine = &matcher.engines[hit.engine];
+            if hit.kind == HitKind::Open(Walk::UNSTARTED) {
+                return hit.start;
+            }
             match (engine.secret(), hit.kind) {
                 (Some(group), HitKind::Open(walk)) => {
                     let open = group.earliest(bytes, hit.start);
@@ -535,6 +572,7 @@ impl Lane {
 
     /// Lets go of all candidates: what is held goes out masked, and their walks go on without it.
     fn cut(&mut self, matcher: &Matcher, sink: &mut Sink<'_>) {
+        self.settle(matcher, sink);
         if self.front.take().is_none() {
             return;
         }
@@ -592,7 +630,9 @@ impl Lane {
             return;
         }
         source.all(&matcher.engines, hay, self.at, |hit| {
-            if let HitKind::Open(walk) = hit.kind {
+            if let HitKind::Open(walk) = hit.kind
+                && let Some(walk) = matcher.engines[hit.engine].begun(hay, hit.start, walk)
+            {
                 add(Ghost {
                     engine: hit.engine,
                     sweeps: false,
@@ -675,5 +715,58 @@ impl Lane {
         self.at.start -= gone;
         self.sent -= gone;
         self.masked = self.masked.saturating_sub(gone);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::{Pattern, RuleSet};
+
+    thread_local! {
+        /// Held bytes that were looked at for what of them is certain, each time.
+        pub(super) static LOOKED_AT: Cell<usize> = const { Cell::new(0) };
+    }
+
+    /// The filter of one rule, and what comes out of a stream that takes in a byte at a time.
+    fn byte_by_byte(regex: &str, text: &[u8]) -> (Vec<u8>, usize) {
+        let mut rules = RuleSet::builder();
+        let pattern = Pattern::Regex(regex.to_owned());
+        rules.rule("r", &pattern, Action::Mask).unwrap();
+        rules.max_hold(1 << 20);
+        let mut stream = rules.build().filter().stream();
+        let mut out = Vec::new();
+        LOOKED_AT.set(0);
+        for byte in text {
+            assert_eq!(stream.push(&[*byte], &mut out), Verdict::Passed);
+        }
+        let held = stream.held();
+        stream.finish(&mut out);
+        (out, held)
+    }
+
+    #[test]
+    fn what_is_held_is_looked_through_as_it_grows_and_not_at_each_write() {
+        const LEN: usize = 20_000;
+        // A secret whose end is open, and one that never begins, with many candidates inside.
+        for (regex, lead, fill) in [
+            ("key=(?<secret>[a-z]+)", "key=", "a"),
+            ("key=[a-z=]*:(?<secret>[a-z]+)", "key=", "key="),
+        ] {
+            let text = lead.to_owned() + &fill.repeat(LEN / fill.len());
+            let (out, _) = byte_by_byte(regex, text.as_bytes());
+            assert_eq!(out.len(), text.len());
+            let looked = LOOKED_AT.get();
+            assert!(looked <= 16 * LEN + OFTEN * OFTEN, "{regex}: {looked}");
+        }
+    }
+
+    #[test]
+    fn what_is_certain_goes_out_at_each_write_while_little_is_held() {
+        let text = b"key=            ";
+        let (out, held) = byte_by_byte("key= *(?<secret>[a-z]+)", text);
+        assert_eq!((&out[..], held), (&text[..], 0));
     }
 }

@@ -6,9 +6,10 @@ use std::arch::x86_64::{
     _mm256_shuffle_epi8, _mm256_srli_epi16,
 };
 
-use super::groups::Group;
 use super::halves::Tables;
-use super::{Found, NARROW, WIDTH, Window, windows};
+use super::{Found, Members, STEP, Window, windows};
+use crate::groups::{Group, WIDTH};
+use crate::run::KINDS;
 
 /// Bytes of a vector.
 const LANES: usize = 32;
@@ -26,7 +27,7 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// None without AVX2.
     pub fn new(groups: &[Group]) -> Option<Self> {
-        if !is_x86_feature_detected!("avx2") {
+        if !is_there() {
             return None;
         }
         let tables = Tables::new(groups);
@@ -41,15 +42,15 @@ impl Kernel {
     }
 
     #[expect(unsafe_code, reason = "what needs AVX2 is called by what does not")]
-    pub fn find(&self, hay: &[u8], at: usize) -> Found {
+    pub fn find(&self, hay: &[u8], at: usize, steps: usize) -> Found {
         // SAFETY: it needs nothing but AVX2, which the machine has where there is a kernel.
-        unsafe { self.find_by_avx2(hay, at) }
+        unsafe { self.find_by_avx2(hay, at, steps) }
     }
 
     #[target_feature(enable = "avx2")]
-    fn find_by_avx2(&self, hay: &[u8], at: usize) -> Found {
+    fn find_by_avx2(&self, hay: &[u8], at: usize, steps: usize) -> Found {
         let mut found = Found::default();
-        for (places, window) in found.places.iter_mut().zip(windows(hay, at)) {
+        for (places, window) in found.places.iter_mut().zip(windows(hay, at, steps)) {
             let [first, second] = [0, LANES].map(|from| self.look(window, from));
             *places = u64::from(second) << LANES | u64::from(first);
             found.steps += 1;
@@ -73,8 +74,7 @@ impl Kernel {
             let bytes = at(place + 1);
             let low = _mm256_and_si256(bytes, splat(15));
             let high = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), splat(15));
-            let halves = if place < NARROW { 2 } else { 1 };
-            for (fits, [lows, highs]) in fits.iter_mut().zip(tables).take(halves) {
+            for (fits, [lows, highs]) in fits.iter_mut().zip(tables) {
                 let lows = _mm256_shuffle_epi8(*lows, low);
                 let highs = _mm256_shuffle_epi8(*highs, high);
                 *fits = _mm256_and_si256(*fits, _mm256_and_si256(lows, highs));
@@ -83,6 +83,40 @@ impl Kernel {
         let none = _mm256_cmpeq_epi8(_mm256_or_si256(fits[0], fits[1]), _mm256_setzero_si256());
         !_mm256_movemask_epi8(none).cast_unsigned()
     }
+}
+
+/// Whether the machine has AVX2.
+pub(super) fn is_there() -> bool {
+    is_x86_feature_detected!("avx2")
+}
+
+/// Adds a step for each block, as far as there is room.
+#[target_feature(enable = "avx2")]
+pub(super) fn members(blocks: &[[u8; STEP]], members: &mut Members) {
+    let room = &mut members.bytes[members.steps..];
+    for (bytes, block) in room.iter_mut().zip(blocks) {
+        let (halves, _) = block.as_chunks::<LANES>();
+        for (half, lanes) in halves.iter().enumerate() {
+            for (all, lanes) in bytes.iter_mut().zip(members_of(lanes)) {
+                *all |= u64::from(lanes) << (half * LANES);
+            }
+        }
+        members.steps += 1;
+    }
+}
+
+/// The bytes of each kind of runs, as [`Kind::has`](crate::run::Kind::has) says.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn members_of(bytes: &[u8; LANES]) -> [u32; KINDS] {
+    let bytes = load(bytes);
+    let is = |byte| _mm256_cmpeq_epi8(bytes, splat(byte));
+    let or = |a, b| _mm256_or_si256(a, b);
+    let letters = within(or(bytes, splat(0x20)), b'a', b'z');
+    let alphanumeric = or(letters, within(bytes, b'0', b'9'));
+    let word = or(alphanumeric, or(is(b'_'), is(b'-')));
+    let token = or(or(word, within(bytes, b'+', b'9')), or(is(b'='), is(b'~')));
+    [alphanumeric, word, token].map(|members| _mm256_movemask_epi8(members).cast_unsigned())
 }
 
 /// All ones where a byte is a letter, a digit or an underscore.

@@ -1,7 +1,6 @@
 //! Tables that vector instructions look half bytes up in.
 
-use super::WIDTH;
-use super::groups::Group;
+use crate::groups::{Group, Halves, WIDTH};
 
 /// The groups as such tables have them: the first eight, and the others.
 #[derive(Debug, Default)]
@@ -31,7 +30,8 @@ impl Tables {
             if group.after_other {
                 tables.after_other[half] |= bit;
             }
-            for (tables, halves) in tables.places.iter_mut().zip(&group.places) {
+            for (tables, set) in tables.places.iter_mut().zip(&group.places) {
+                let halves = Halves::of(set);
                 for i in 0..16 {
                     if halves.low >> i & 1 != 0 {
                         tables[half].low[i] |= bit;

@@ -4,15 +4,16 @@
 //! of them at many places at once. What it lets through is looked at closely; nearly all of a text
 //! falls through.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 
+use crate::groups::{GROUPS, Group, Look, WIDTH, groups, ones};
+use crate::run::KINDS;
 use crate::shape::Shape;
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
-mod groups;
 #[cfg(any(
     target_arch = "x86_64",
     all(target_arch = "wasm32", target_feature = "simd128")
@@ -31,14 +32,8 @@ std::cfg_select! {
     _ => { use scalar::Kernel; }
 }
 
-/// Places that are looked at from the first of a match.
-pub(crate) const WIDTH: usize = 7;
-
-/// Places that are looked at for the groups after the first eight.
-const NARROW: usize = 4;
-
 /// Places that are looked at together.
-const STEP: usize = 64;
+pub(crate) const STEP: usize = 64;
 
 /// So many places, and all bytes that count for them: one before each, and those from it on.
 type Window = [u8; STEP + WIDTH];
@@ -56,14 +51,54 @@ pub(crate) struct Found {
     places: [u64; STEPS],
 }
 
+/// Which bytes may be in runs of each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Members {
+    /// How many steps were made: fewer than all at the end of the text.
+    pub steps: usize,
+    /// Of the bytes of each step, those that each kind has. Beyond the end there are none.
+    pub bytes: [[u64; KINDS]; STEPS],
+}
+
+/// Tells which bytes from a place on may be in runs.
+pub(crate) fn members(hay: &[u8], at: usize) -> Members {
+    let mut members = Members::default();
+    let rest = hay.get(at..).unwrap_or_default();
+    let (blocks, left) = rest.as_chunks::<STEP>();
+    Kernel::members(blocks, &mut members);
+    if members.steps < STEPS && !left.is_empty() {
+        let mut block = [0; STEP];
+        block[..left.len()].copy_from_slice(left);
+        Kernel::members(&[block], &mut members);
+    }
+    members
+}
+
 /// Looks for the beginnings of shapes.
 #[derive(Debug)]
 pub(crate) struct Sieve(Box<Kernel>);
 
+/// Groups made ahead.
+#[derive(Debug)]
+pub(crate) struct MadeGroups {
+    /// For tables that tell bytes from each other.
+    pub bytes: [Group; GROUPS],
+    /// For tables of halves.
+    pub halves: [Group; GROUPS],
+}
+
 impl Sieve {
     /// For these shapes.
     pub fn new<'s>(shapes: impl Iterator<Item = &'s Shape>) -> Self {
-        Self(Box::new(Kernel::new(&groups::groups(shapes))))
+        Self(Box::new(Kernel::new(&groups(shapes, Kernel::look()))))
+    }
+
+    /// For groups that were made ahead.
+    pub fn of(made: &MadeGroups) -> Self {
+        Self(Box::new(Kernel::new(match Kernel::look() {
+            Look::Bytes => &made.bytes,
+            Look::Halves => &made.halves,
+        })))
     }
 
     /// Bytes of memory.
@@ -71,30 +106,34 @@ impl Sieve {
         size_of_val(&*self.0)
     }
 
-    /// Calls `visit` with each place at or after `from` where a shape may begin, up to the last
-    /// one that has [`WIDTH`] bytes.
+    /// Calls `visit` with each of these places where a shape may begin, up to the last one that has
+    /// [`WIDTH`] bytes.
     pub fn each(
         &self,
         hay: &[u8],
-        from: usize,
+        places: Range<usize>,
         mut visit: impl FnMut(usize) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let end = (hay.len() + 1).saturating_sub(WIDTH);
-        let mut at = from;
+        let end = (hay.len() + 1).saturating_sub(WIDTH).min(places.end);
+        let mut at = places.start;
         if at == 0 && at < end {
             // Nothing stands before it.
             visit(0)?;
             at = 1;
         }
         while at < end {
-            let found = self.0.find(hay, at);
+            let steps = (end - at).div_ceil(STEP).min(STEPS);
+            let found = self.0.find(hay, at, steps);
             for &places in &found.places[..found.steps] {
                 for place in ones(places) {
+                    if at + place >= end {
+                        break;
+                    }
                     visit(at + place)?;
                 }
                 at += STEP;
             }
-            if found.steps < STEPS {
+            if found.steps < steps {
                 break;
             }
         }
@@ -104,7 +143,7 @@ impl Sieve {
             let mut window: Window = [0; _];
             let left = &hay[at - 1..];
             window[..left.len()].copy_from_slice(left);
-            let found = self.0.find(&window, 1);
+            let found = self.0.find(&window, 1, 1);
             for place in ones(found.places[0]).take_while(|place| at + place < end) {
                 visit(at + place)?;
             }
@@ -113,19 +152,10 @@ impl Sieve {
     }
 }
 
-/// The indices of the bits that are set.
-pub(crate) fn ones(mut word: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
-        word &= word - 1;
-        Some(bit)
-    })
-}
-
-/// The windows of the steps from `at` on, as far as there is text.
-fn windows(hay: &[u8], at: usize) -> impl Iterator<Item = &Window> {
-    let steps = (at - 1..).step_by(STEP);
-    steps.map_while(|from| hay.get(from..)?.first_chunk())
+/// The windows of so many steps from `at` on, as far as there is text.
+fn windows(hay: &[u8], at: usize, steps: usize) -> impl Iterator<Item = &Window> {
+    let starts = (at - 1..).step_by(STEP).take(steps);
+    starts.map_while(|from| hay.get(from..)?.first_chunk())
 }
 
 #[cfg(all(test, target_arch = "x86_64"))]
@@ -134,7 +164,6 @@ mod tests {
 
     use super::*;
     use crate::engine::{Engine, Lead};
-    use crate::sieve::groups::Group;
 
     /// Groups of shapes with sets of all kinds.
     fn some_groups() -> Vec<Group> {
@@ -150,7 +179,7 @@ mod tests {
             Lead::Shapes(shapes) => &shapes[..],
             _ => &[],
         });
-        groups::groups(shapes)
+        groups(shapes, Look::Halves)
     }
 
     proptest! {
@@ -165,17 +194,29 @@ mod tests {
                 bytes[at..at + 8].copy_from_slice(b" +4915-1");
             }
             let groups = some_groups();
-            let scalar = scalar::Kernel::new(&groups);
             let (avx2, avx512) = (avx2::Kernel::new(&groups), avx512::Kernel::new(&groups));
+            // What a kernel sees is told by the sets that its tables take these for.
+            let seen = |look: Look| scalar::Kernel::new(&groups.iter().map(|group| Group {
+                places: group.places.map(|set| look.seen(&set)),
+                ..*group
+            }).collect::<Vec<_>>());
+            let (halves, seven_bits) = (seen(Look::Halves), seen(Look::Bytes));
             for at in 1..bytes.len() {
-                let found = scalar.find(&bytes, at);
                 if let Some(kernel) = &avx2 {
-                    prop_assert_eq!(kernel.find(&bytes, at), found);
+                    let expected = halves.find(&bytes, at, STEPS);
+                    prop_assert_eq!(kernel.find(&bytes, at, STEPS), expected);
                 }
                 if let Some(kernel) = &avx512 {
-                    prop_assert_eq!(kernel.find(&bytes, at), found);
+                    let expected = seven_bits.find(&bytes, at, STEPS);
+                    prop_assert_eq!(kernel.find(&bytes, at, STEPS), expected);
                 }
             }
+            let (blocks, _) = bytes.as_chunks::<STEP>();
+            let mut expected = Members::default();
+            scalar::Kernel::members(blocks, &mut expected);
+            let mut found = Members::default();
+            Kernel::members(blocks, &mut found);
+            prop_assert_eq!(found, expected);
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The sieve without vector instructions.
 
-use super::groups::{Group, is_word};
-use super::{Found, WIDTH, Window, windows};
+use super::{Found, Members, STEP, Window, windows};
+#[cfg(not(target_arch = "x86_64"))]
+use crate::groups::Look;
+use crate::groups::{Group, WIDTH, is_word};
+use crate::run::{KINDS, Kind};
 
 #[derive(Debug)]
 pub(crate) struct Kernel {
@@ -14,10 +17,7 @@ impl Kernel {
         let mut tables = [[0; 256]; WIDTH + 1];
         for (index, group) in groups.iter().enumerate() {
             for byte in 0..=u8::MAX {
-                let places = group
-                    .places
-                    .iter()
-                    .map(|halves| halves.low >> (byte & 15) & halves.high >> (byte >> 4) & 1 != 0);
+                let places = group.places.iter().map(|set| set.contains(byte));
                 let follows = if is_word(byte) {
                     group.after_word
                 } else {
@@ -32,16 +32,22 @@ impl Kernel {
         Self { tables }
     }
 
-    pub fn find(&self, hay: &[u8], at: usize) -> Found {
+    /// What its tables tell.
+    #[cfg(not(target_arch = "x86_64"))]
+    pub fn look() -> Look {
+        Look::Bytes
+    }
+
+    pub fn find(&self, hay: &[u8], at: usize, steps: usize) -> Found {
         let mut found = Found::default();
-        for (places, window) in found.places.iter_mut().zip(windows(hay, at)) {
-            *places = self.look(window);
+        for (places, window) in found.places.iter_mut().zip(windows(hay, at, steps)) {
+            *places = self.places(window);
             found.steps += 1;
         }
         found
     }
 
-    fn look(&self, window: &Window) -> u64 {
+    fn places(&self, window: &Window) -> u64 {
         let mut places = 0;
         for (place, bytes) in window.windows(WIDTH + 1).enumerate() {
             let tables = bytes.iter().zip(&self.tables);
@@ -52,4 +58,22 @@ impl Kernel {
         }
         places
     }
+
+    /// Adds a step for each block, as far as there is room.
+    pub fn members(blocks: &[[u8; STEP]], members: &mut Members) {
+        let room = &mut members.bytes[members.steps..];
+        for (bytes, block) in room.iter_mut().zip(blocks) {
+            *bytes = members_of(block);
+            members.steps += 1;
+        }
+    }
+}
+
+fn members_of(block: &[u8; STEP]) -> [u64; KINDS] {
+    Kind::ALL.map(|kind| {
+        let places = block.iter().enumerate();
+        places.fold(0, |members, (place, &byte)| {
+            members | u64::from(kind.has(byte)) << place
+        })
+    })
 }

@@ -5,9 +5,10 @@ use std::arch::wasm32::{
     v128, v128_and, v128_bitselect, v128_or,
 };
 
-use super::groups::Group;
 use super::halves::Tables;
-use super::{Found, NARROW, STEP, WIDTH, Window, windows};
+use super::{Found, Members, STEP, Window, windows};
+use crate::groups::{Group, Look, WIDTH};
+use crate::run::KINDS;
 
 /// Bytes of a vector.
 const LANES: usize = 16;
@@ -32,18 +33,37 @@ impl Kernel {
         }
     }
 
-    pub fn find(&self, hay: &[u8], at: usize) -> Found {
+    /// What its tables tell.
+    pub fn look() -> Look {
+        Look::Halves
+    }
+
+    pub fn find(&self, hay: &[u8], at: usize, steps: usize) -> Found {
         let mut found = Found::default();
-        for (places, window) in found.places.iter_mut().zip(windows(hay, at)) {
+        for (places, window) in found.places.iter_mut().zip(windows(hay, at, steps)) {
             for from in (0..STEP).step_by(LANES) {
-                *places |= u64::from(self.look(window, from)) << from;
+                *places |= u64::from(self.places(window, from)) << from;
             }
             found.steps += 1;
         }
         found
     }
 
-    fn look(&self, window: &Window, from: usize) -> u16 {
+    /// Adds a step for each block, as far as there is room.
+    pub fn members(blocks: &[[u8; STEP]], members: &mut Members) {
+        let room = &mut members.bytes[members.steps..];
+        for (bytes, block) in room.iter_mut().zip(blocks) {
+            let (quarters, _) = block.as_chunks::<LANES>();
+            for (quarter, lanes) in quarters.iter().enumerate() {
+                for (all, lanes) in bytes.iter_mut().zip(members_of(lanes)) {
+                    *all |= u64::from(lanes) << (quarter * LANES);
+                }
+            }
+            members.steps += 1;
+        }
+    }
+
+    fn places(&self, window: &Window, from: usize) -> u16 {
         let at = |place| load(window[from + place..].first_chunk().expect("all are there"));
         let word = words(at(0));
         let mut fits =
@@ -52,8 +72,7 @@ impl Kernel {
             let bytes = at(place + 1);
             let low = v128_and(bytes, u8x16_splat(15));
             let high = u8x16_shr(bytes, 4);
-            let halves = if place < NARROW { 2 } else { 1 };
-            for (fits, [lows, highs]) in fits.iter_mut().zip(tables).take(halves) {
+            for (fits, [lows, highs]) in fits.iter_mut().zip(tables) {
                 let lows = u8x16_swizzle(*lows, low);
                 let highs = u8x16_swizzle(*highs, high);
                 *fits = v128_and(*fits, v128_and(lows, highs));
@@ -61,6 +80,17 @@ impl Kernel {
         }
         u8x16_bitmask(u8x16_ne(v128_or(fits[0], fits[1]), u8x16_splat(0)))
     }
+}
+
+/// The bytes of each kind of runs, as [`Kind::has`](crate::run::Kind::has) says.
+fn members_of(bytes: &[u8; LANES]) -> [u16; KINDS] {
+    let bytes = load(bytes);
+    let is = |byte| u8x16_eq(bytes, u8x16_splat(byte));
+    let letters = within(v128_or(bytes, u8x16_splat(0x20)), b'a', b'z');
+    let alphanumeric = v128_or(letters, within(bytes, b'0', b'9'));
+    let word = v128_or(alphanumeric, v128_or(is(b'_'), is(b'-')));
+    let more = v128_or(within(bytes, b'+', b'9'), v128_or(is(b'='), is(b'~')));
+    [alphanumeric, word, v128_or(word, more)].map(|members| u8x16_bitmask(members))
 }
 
 /// All ones where a byte is a letter, a digit or an underscore.

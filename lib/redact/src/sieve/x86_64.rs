@@ -1,7 +1,7 @@
 //! The sieve on x86-64, where not every machine has AVX-512 or AVX2.
 
-use super::groups::Group;
-use super::{Found, avx2, avx512, scalar};
+use super::{Found, Members, STEP, avx2, avx512, scalar};
+use crate::groups::{Group, Look};
 
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "a sieve has it in a box")]
@@ -22,11 +22,34 @@ impl Kernel {
         }
     }
 
-    pub fn find(&self, hay: &[u8], at: usize) -> Found {
+    /// What its tables tell.
+    pub fn look() -> Look {
+        match (avx512::is_there(), avx2::is_there()) {
+            (false, true) => Look::Halves,
+            _ => Look::Bytes,
+        }
+    }
+
+    pub fn find(&self, hay: &[u8], at: usize, steps: usize) -> Found {
         match self {
-            Self::Avx512(kernel) => kernel.find(hay, at),
-            Self::Avx2(kernel) => kernel.find(hay, at),
-            Self::Scalar(kernel) => kernel.find(hay, at),
+            Self::Avx512(kernel) => kernel.find(hay, at, steps),
+            Self::Avx2(kernel) => kernel.find(hay, at, steps),
+            Self::Scalar(kernel) => kernel.find(hay, at, steps),
+        }
+    }
+
+    /// Adds a step for each block, as far as there is room.
+    #[expect(unsafe_code, reason = "what needs vectors is called by what does not")]
+    pub fn members(blocks: &[[u8; STEP]], members: &mut Members) {
+        if avx512::is_there() {
+            // SAFETY: it needs nothing but AVX-512 for bytes and their permutations, which the
+            // machine has.
+            unsafe { avx512::members(blocks, members) }
+        } else if avx2::is_there() {
+            // SAFETY: it needs nothing but AVX2, which the machine has.
+            unsafe { avx2::members(blocks, members) }
+        } else {
+            scalar::Kernel::members(blocks, members);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Clean logs of many kinds pass as they are: no word, number or hash in them is taken for a secret.
 
-use redact::{Action, Builtin, Pattern};
+use redact::{Action, Builtin, Pattern, Verdict};
 
 use crate::exact;
 use crate::generate;
+use crate::logs;
 
 /// Numbers that look random: a xorshift generator.
 struct Dice(u64);
@@ -130,24 +131,65 @@ impl Dice {
 /// Kinds of logs.
 const KINDS: usize = 14;
 
+/// So many bytes of the lines of a kind.
+fn log(kind: usize, len: usize) -> String {
+    let mut dice = Dice(kind as u64 + 1);
+    let mut log = String::new();
+    while log.len() < len {
+        log += &dice.line(kind);
+        log.push('\n');
+    }
+    log
+}
+
+/// All built-ins, each a rule.
+fn all_builtins() -> generate::Rules {
+    let builtins = Builtin::named("all").unwrap().into_iter();
+    let rules: Vec<_> = builtins
+        .map(|builtin| (Pattern::Builtin(builtin), Action::Audit))
+        .collect();
+    generate::rules(&rules, 1 << 16)
+}
+
+/// Writes end anywhere, and a regular file is looked at as if it ended there: for that few of the
+/// patterns are compiled, and fewer the larger the writes are.
+#[test]
+fn clean_logs_compile_few_patterns() {
+    /// Bytes of each log.
+    const LEN: usize = 1 << 20;
+    let service = String::from_utf8(logs::log(LEN, 0)).unwrap();
+    let mixed: String = (0..KINDS).map(|kind| log(kind, LEN / KINDS)).collect();
+    for (name, log, most) in [("service", service, [12, 40]), ("mixed", mixed, [40, 70])] {
+        let [large, small] = most.map(|most| [false, true].map(|is_file| (most, is_file)));
+        let ways = large.map(|way| (4096, way)).into_iter();
+        for (piece, (most, is_file)) in ways.chain(small.map(|way| (100, way))) {
+            let filter = all_builtins().set.filter();
+            let mut stream = filter.stream();
+            let mut out = Vec::new();
+            for piece in log.as_bytes().chunks(piece) {
+                assert_eq!(stream.push(piece, &mut out), Verdict::Passed);
+                if is_file {
+                    stream.finish_for_now(&mut out);
+                }
+            }
+            let compiled = filter.compiled();
+            println!("{name} {piece} {is_file} {compiled}");
+            assert!(
+                compiled <= most,
+                "{name}, {piece}, {is_file}: {compiled} patterns"
+            );
+        }
+    }
+}
+
 #[test]
 fn clean_logs_pass_unchanged() {
     /// Bytes of each kind.
     const EACH: usize = 2 << 20;
-    let patterns = Builtin::named("all").unwrap();
-    let rules: Vec<_> = patterns
-        .into_iter()
-        .map(|builtin| (Pattern::Builtin(builtin), Action::Audit))
-        .collect();
-    let rules = generate::rules(&rules, 1 << 16);
+    let rules = all_builtins();
     let mut wrong = Vec::new();
     for kind in 0..KINDS {
-        let mut dice = Dice(kind as u64 + 1);
-        let mut log = String::new();
-        while log.len() < EACH {
-            log += &dice.line(kind);
-            log.push('\n');
-        }
+        let log = log(kind, EACH);
         let (_, events) = exact::in_pieces(rules.set.filter().stream(), [log.as_bytes()]);
         wrong.extend(events.into_iter().map(|(rule, offset, len)| {
             let place = offset as usize..(offset + len) as usize;

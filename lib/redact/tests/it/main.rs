@@ -10,3 +10,6 @@ mod hostile;
 mod letting_go;
 mod reference;
 mod rule_file;
+
+#[path = "../../benches/logs/mod.rs"]
+mod logs;
