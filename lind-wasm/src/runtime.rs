@@ -16,6 +16,7 @@ use crate::request::Arg;
 use crate::routes::HandlerTable;
 use crate::shared::SharedStore;
 use crate::signals::{Fate, Signal, Signals};
+use crate::threads::Crew;
 use crate::timers::{Timer, Timers};
 use crate::unix_names::UnixNames;
 use rustix::io::Errno;
@@ -24,7 +25,7 @@ use std::fmt;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 use wasmtime::Engine;
 
@@ -64,6 +65,8 @@ pub struct Runtime {
     pub timers: Arc<Timers>,
     /// Whether the thread that waits for them is there.
     timing: Mutex<bool>,
+    /// Threads of cages that were reported ended without their help.
+    adrift: Mutex<Vec<Arc<Crew>>>,
     /// Parents and children.
     pub family: Family,
     /// What a program starts with whose parent names no environment.
@@ -130,6 +133,7 @@ impl Runtime {
             opening: Arc::default(),
             timers: Arc::default(),
             timing: Mutex::default(),
+            adrift: Mutex::default(),
             env: settings.env,
             key: settings.key,
             words: OnceLock::new(),
@@ -328,11 +332,26 @@ impl Runtime {
                 std::thread::sleep(Duration::from_millis(5));
                 cage.crew.kick();
             }
+            if !cage.crew.is_empty() {
+                rt.adrift().push(cage.crew.clone());
+            }
             rt.end(&cage, status);
         });
         if let Err(error) = nurse {
             self.complain(format_args!("cannot start a thread to end a cage: {error}"));
         }
+    }
+
+    fn adrift(&self) -> MutexGuard<'_, Vec<Arc<Crew>>> {
+        self.adrift.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// How many cages have ended whose threads have not. They count as cages: who makes such can't
+    /// have more of them than others.
+    pub fn ended_but_running(&self) -> usize {
+        let mut adrift = self.adrift();
+        adrift.retain(|crew| !crew.is_empty());
+        adrift.len()
     }
 
     /// Sends a cage a signal.

@@ -427,6 +427,11 @@ impl Crew {
         }
     }
 
+    /// Whether there is no thread, any more.
+    pub fn is_empty(&self) -> bool {
+        lock(&self.members).tasks.is_empty()
+    }
+
     /// Whether the calling thread is all of it.
     pub fn is_calling_thread(&self) -> bool {
         let members = lock(&self.members);

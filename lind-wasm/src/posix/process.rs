@@ -108,6 +108,7 @@ pub(super) fn fork(call: &Call<'_>) -> Result<i32, Errno> {
         rt.family.remove(lost.id);
     });
     let most = child.account.cages();
+    let most = most.saturating_sub(call.rt.ended_but_running());
     call.rt.family.add(child.id, Some(target.id), most)?;
     child
         .charge_handlers(child.handlers.count())

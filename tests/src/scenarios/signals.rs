@@ -42,7 +42,23 @@ pub(super) fn trials() -> Vec<Trial> {
             }));
         }
     }
+    trials.push(trial(
+        "signals/what is stuck in handlers counts".to_owned(),
+        stuck,
+    ));
     trials
+}
+
+fn stuck() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let ran = fixture.start(&Run {
+        options: words(&[&["--max-cages", "12"]]),
+        args: words(&[&["signals.cwasm", "stuck"]]),
+        ..Run::default()
+    })?;
+    let text = ran.expect(0)?.text();
+    ensure!(text.trim_end() == "all as it should be", "{text}");
+    Ok(())
 }
 
 fn deeds(stack: &[&[&str]], strict: bool) -> anyhow::Result<()> {

@@ -292,6 +292,32 @@ fn children() -> Result<bool, Errno> {
     Ok(fine)
 }
 
+/// Children that are stuck in a handler count as long as they are, killed or not: with 12 cages at
+/// most, the first included, there are 11.
+fn stuck() -> Result<bool, Errno> {
+    let mut children = Vec::new();
+    for round in 0..2 {
+        while let Ok(child) = sys::fork() {
+            if child == 0 {
+                on(ALRM, stay, 0)?;
+                signals::alarm(1_000, 0)?;
+                stay(0);
+            }
+            children.push(child);
+        }
+        // All of them are in their handlers by then.
+        std::thread::sleep(Duration::from_millis(500));
+        let new = &children[11 * round..];
+        for &child in new {
+            kill(child, 9)?;
+        }
+        for &child in new {
+            sys::waitpid(child, 0)?;
+        }
+    }
+    Ok(expect("children", children.len(), 11))
+}
+
 /// Becomes `signals after`, which looks at what is left.
 fn replaced() -> Result<bool, Errno> {
     on(USR1, count, 0)?;
@@ -426,6 +452,7 @@ fn main() {
             "children" => children(),
             "replaced" => replaced(),
             "after" => after(),
+            "stuck" => stuck(),
             "pipes" => pipes(),
             "suspended" => suspended(),
             "connection" => connection(),
