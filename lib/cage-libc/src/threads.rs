@@ -231,7 +231,8 @@ unsafe extern "C" fn pthread_create(
         thread
     };
     let top = tls_block(thread, size, align).addr() & !15;
-    let number = address(&raw const (unsafe { &*thread }).number);
+    // SAFETY: it was written above, and nobody else knows of it yet.
+    let number = address(unsafe { &raw const (*thread).number });
     let mut args = [0u64; 11];
     args[0] = FLAGS;
     args[2] = number;

@@ -54,7 +54,7 @@ extern "C" fn stay(_signal: i32) {
 }
 
 extern "C" fn fork(_signal: i32) {
-    let forked = sys::fork().map_or_else(|errno| -errno.0, |child| child);
+    let forked = sys::fork().unwrap_or_else(|errno| -errno.0);
     FORKED.store(forked, Ordering::Relaxed);
 }
 
@@ -383,7 +383,7 @@ fn storm(path: &str) -> Result<bool, Errno> {
             fine &= expect("read", read, SIZE);
             let expected = (0..SIZE).map(|i| (i as u64 ^ (round / 2)) as u8);
             fine &= expect("the same", found, expected.collect());
-            if round % 16 == 0 {
+            if round.is_multiple_of(16) {
                 file.sync_data()?;
             }
             round += 1;
