@@ -218,6 +218,24 @@ impl Fixture {
         })
     }
 
+    /// Runs a program under grates, in either mode.
+    ///
+    /// # Errors
+    /// As [`Fixture::run`].
+    pub fn run_under(
+        &self,
+        grates: &[&[&str]],
+        program: &[&str],
+        strict: bool,
+    ) -> anyhow::Result<Ran> {
+        let args = [grates, &[program]].concat().concat();
+        self.start(&Run {
+            strict,
+            args: args.iter().map(|arg| self.named(arg, strict)).collect(),
+            ..Run::default()
+        })
+    }
+
     /// Runs programs with all settings.
     ///
     /// # Errors

@@ -190,12 +190,7 @@ fn lock(call: &Call<'_>, file: &OwnedFd, command: i32) -> Result<i32, Errno> {
     if reaches && command != libc::F_OFD_GETLK {
         kept::end_all();
     }
-    if lock.l_start == kept::PLACE {
-        // A grate's own lock.
-        call.whole(|| description_lock(file, command, &mut lock))?;
-    } else {
-        description_lock(file, command, &mut lock)?;
-    }
+    description_lock(file, command, &mut lock)?;
     if matches!(command, libc::F_GETLK | libc::F_OFD_GETLK) {
         call.put(3, &abi::flock_bytes(&lock))?;
     }

@@ -179,7 +179,7 @@ fn take(call: &Call<'_>) -> Result<i32, Errno> {
     if set(&file, libc::F_OFD_SETLK, libc::F_WRLCK).is_err() {
         // Perhaps it is another one of this process that it is kept for.
         end_all();
-        call.whole(|| set(&file, libc::F_OFD_SETLKW, libc::F_WRLCK))?;
+        set(&file, libc::F_OFD_SETLKW, libc::F_WRLCK)?;
     }
     let mut locks = locks();
     if locks.locks.len() < MOST && is_watched() {

@@ -218,30 +218,10 @@ impl Call<'_> {
         fds.get(self.int(index)).map(|open| open.file.clone())
     }
 
-    /// What a grate does for a cage on that one's thread, and must not leave half done for a signal
-    /// that is to come to the cage: it is done again where one interrupted it, unless the thread
-    /// must stop. As it is for what the cage does itself.
-    ///
-    /// # Errors
-    /// Those of `serve`.
-    pub fn whole<T>(&self, mut serve: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
-        loop {
-            let served = serve();
-            let is_interrupted = matches!(served, Err(Errno::INTR));
-            if !is_interrupted || self.caller.own_task().is_some() || self.thread_must_stop() {
-                return served;
-            }
-        }
-    }
-
+    /// Whether the calling thread is to return to its program, whichever grate makes the call for it.
     fn thread_is_interrupted(&self) -> bool {
         let cage = current_cage().and_then(|id| self.rt.cage(id));
         cage.is_none_or(|cage| cage.is_interrupted())
-    }
-
-    fn thread_must_stop(&self) -> bool {
-        let cage = current_cage().and_then(|id| self.rt.cage(id));
-        cage.is_none_or(|cage| cage.must_stop())
     }
 
     /// A path argument.

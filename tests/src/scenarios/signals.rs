@@ -42,11 +42,36 @@ pub(super) fn trials() -> Vec<Trial> {
             }));
         }
     }
+    for (second, mode) in [(false, ""), (true, ", one of them strict")] {
+        let name = format!("signals/two runs write to one file{mode}");
+        trials.push(trial(name, move || two_runs(second)));
+    }
     trials.push(trial(
         "signals/what is stuck in handlers counts".to_owned(),
         stuck,
     ));
     trials
+}
+
+/// Who waits for the lock of another run is interrupted by signals, and its writes are whole.
+fn two_runs(second_is_strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_key("k.bin")?;
+    let run = |deed: &str, strict: bool| {
+        let program = ["signals.cwasm", &format!("{deed}:/tmp/contended.dat")];
+        let ran = fixture.run_under(&[CRYPT], &program, strict)?;
+        let ran = ran.expect(0).map_err(|why| why.context(deed.to_owned()));
+        ran.map(drop)
+    };
+    let run = &run;
+    std::thread::scope(|scope| {
+        let second = scope.spawn(move || run("odd", second_is_strict));
+        run("even", false)?;
+        second
+            .join()
+            .unwrap_or_else(|_| anyhow::bail!("it panicked"))
+    })?;
+    run("whole", false)
 }
 
 fn stuck() -> anyhow::Result<()> {
@@ -65,16 +90,7 @@ fn deeds(stack: &[&[&str]], strict: bool) -> anyhow::Result<()> {
     let fixture = Fixture::new()?;
     let key = fixture.make_key("k.bin")?;
     for deed in DEEDS {
-        let mut args = words(stack);
-        args.extend(words(&[&["signals.cwasm", deed]]));
-        for arg in &mut args {
-            *arg = fixture.named(arg, strict);
-        }
-        let ran = fixture.start(&Run {
-            strict,
-            args,
-            ..Run::default()
-        })?;
+        let ran = fixture.run_under(stack, &["signals.cwasm", deed], strict)?;
         let ran = ran.expect(0).map_err(|why| why.context(deed))?;
         let text = ran.text();
         ensure!(text.trim_end() == "all as it should be", "{deed}: {text}");

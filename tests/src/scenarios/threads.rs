@@ -2,7 +2,7 @@
 //! could have it, files are sealed all the same and verify, secrets are masked.
 
 use super::trial;
-use crate::fixture::{Fixture, Ran, Run, command, host_command, words};
+use crate::fixture::{Fixture, Ran, command, host_command};
 use anyhow::ensure;
 use libtest_mimic::Trial;
 use std::fs;
@@ -62,16 +62,7 @@ pub(super) fn trials() -> Vec<Trial> {
 }
 
 fn run(fixture: &Fixture, stack: &[&[&str]], deed: &[&str], strict: bool) -> anyhow::Result<Ran> {
-    let mut args = words(stack);
-    args.extend(words(&[&["threads.cwasm"], deed]));
-    for arg in &mut args {
-        *arg = fixture.named(arg, strict);
-    }
-    fixture.start(&Run {
-        strict,
-        args,
-        ..Run::default()
-    })
+    fixture.run_under(stack, &[&["threads.cwasm"], deed].concat(), strict)
 }
 
 fn deeds(stack: &[&[&str]], strict: bool) -> anyhow::Result<()> {

@@ -398,6 +398,45 @@ fn storm(path: &str) -> Result<bool, Errno> {
     Ok(fine & expect("handlers", counted() > 20, true))
 }
 
+/// How long a block is that two runs write to one file in turn, how many each, and what is in it.
+const BLOCK: usize = 700;
+const BLOCKS: usize = 1500;
+
+fn block(place: usize) -> [u8; BLOCK] {
+    [(place % 251) as u8; BLOCK]
+}
+
+/// One of two runs that write to one file at a time, under a storm of signals: who waits for the
+/// other is interrupted, and each write is whole all the same, for calls on files are not
+/// interrupted whatever the handler was set with.
+fn contended(path: &str, first: usize) -> Result<bool, Errno> {
+    on(ALRM, count, 0)?;
+    signals::alarm(1_000, 1_000)?;
+    let write = || -> std::io::Result<bool> {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).open(path)?;
+        let mut fine = true;
+        for place in (first..2 * BLOCKS).step_by(2) {
+            file.seek(SeekFrom::Start((place * BLOCK) as u64))?;
+            fine &= expect("written", file.write(&block(place))?, BLOCK);
+        }
+        Ok(fine)
+    };
+    let fine = write().unwrap_or_else(|error| {
+        println!("{path}: {error}");
+        false
+    });
+    signals::alarm(0, 0)?;
+    Ok(fine & expect("handlers", counted() > 0, true))
+}
+
+/// What both have written.
+fn contents(path: &str) -> Result<bool, Errno> {
+    let found = std::fs::read(path).map_err(|_| EINVAL)?;
+    let expected = (0..2 * BLOCKS).flat_map(block);
+    Ok(expect("the file", found.into_iter().eq(expected), true))
+}
+
 /// Bytes through a connection, at both ends of which signals storm.
 fn connection() -> Result<bool, Errno> {
     const TOTAL: usize = 8 << 20;
@@ -456,7 +495,12 @@ fn main() {
             "pipes" => pipes(),
             "suspended" => suspended(),
             "connection" => connection(),
-            path => storm(path),
+            deed => match deed.split_once(':') {
+                Some(("even", path)) => contended(path, 0),
+                Some(("odd", path)) => contended(path, 1),
+                Some((_, path)) => contents(path),
+                None => storm(deed),
+            },
         };
         if done != Ok(true) {
             println!("{deed}: {done:?}");
