@@ -402,8 +402,10 @@ impl Runtime {
                     loop {
                         let cage = timers.wait();
                         let Some(rt) = run.upgrade() else { return };
-                        if let Some(cage) = rt.cage(cage) {
-                            rt.signal(&cage, Signal::ALARM);
+                        match rt.cage(cage) {
+                            Some(cage) => rt.signal(&cage, Signal::ALARM),
+                            // It ended while it was being set.
+                            None => timers.set(cage, Timer::default()),
                         }
                     }
                 })
