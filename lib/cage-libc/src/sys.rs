@@ -284,31 +284,23 @@ pub fn fork() -> Result<i32, Errno> {
     result
 }
 
+/// A call in which the stack is unwound, without anything on it.
+#[inline(always)]
+fn unwinding(nr: u32, own: u64, first: u64, second: u64) -> i32 {
+    const U: u64 = UNUSED;
+    // SAFETY: the host checks the arguments; what becomes of the stack is the caller's to know.
+    unsafe {
+        make_syscall_unwinding(
+            nr, 0, own, own, first, own, second, own, U, own, U, own, U, own, U, own,
+        )
+    }
+}
+
 /// Makes a thread. It comes back in both, as fork does, but with one memory and two stacks: neither
 /// this function nor who calls it may have anything on the stack.
 #[inline(always)]
 pub(crate) fn clone_thread(own: u64, clone_args: u64) -> i32 {
-    // SAFETY: the host checks the arguments; what becomes of the stack is the caller's to know.
-    unsafe {
-        make_syscall_unwinding(
-            nr::CLONE,
-            0,
-            own,
-            own,
-            clone_args,
-            own,
-            UNUSED,
-            own,
-            UNUSED,
-            own,
-            UNUSED,
-            own,
-            UNUSED,
-            own,
-            UNUSED,
-            own,
-        )
-    }
+    unwinding(nr::CLONE, own, clone_args, UNUSED)
 }
 
 /// A call of this cage without anything on the stack.
@@ -325,27 +317,7 @@ pub(crate) fn plain(nr: u32, own: u64, a: [u64; 6]) -> i32 {
 /// Ends this thread, without anything on the stack.
 #[inline(always)]
 pub(crate) fn leave(own: u64) -> ! {
-    // SAFETY: no address among the arguments.
-    unsafe {
-        make_syscall_unwinding(
-            nr::EXIT,
-            0,
-            own,
-            own,
-            0,
-            own,
-            0,
-            own,
-            UNUSED,
-            own,
-            UNUSED,
-            own,
-            UNUSED,
-            own,
-            UNUSED,
-            own,
-        )
-    };
+    unwinding(nr::EXIT, own, 0, 0);
     core::arch::wasm32::unreachable()
 }
 
