@@ -12,25 +12,14 @@ mod disk;
 
 use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, software};
 use crypt_grate::storage::Storage;
-use disk::Random;
 use disk::cuts::{Disk, Files, Inode, Model, Recorder, Step, cut};
+use disk::{Op, Random, filling};
 use sealed::{ChunkSize, Cipher, MasterKey, Params};
 use std::rc::Rc;
 
 const CUTS: u64 = 12_000;
 
 const NAME: &str = "file";
-
-/// What a program does.
-#[derive(Clone, Debug)]
-enum Op {
-    Write { at: usize, len: usize },
-    SetLen(usize),
-    Punch { at: usize, len: usize },
-    Fsync,
-    Checkpoint,
-    Close,
-}
 
 /// Which loads there are: appends alone, overwriting alone, or anything.
 fn op(kind: u64, size: usize, random: &mut Random) -> Op {
@@ -113,9 +102,7 @@ impl World {
             };
             let done = match op {
                 Op::Write { at, len } => {
-                    let data: Vec<u8> = (0..len)
-                        .map(|i| (fill >> (i % 7)) as u8 ^ i as u8)
-                        .collect();
+                    let data = filling(fill, len);
                     content.resize(content.len().max(at + len), 0);
                     content[at..at + len].copy_from_slice(&data);
                     file.write(disk, &mut with, at as u64, &data).map(drop)

@@ -7,7 +7,7 @@ mod disk;
 
 use crypt_grate::sealed_file::{Error, Keys, SealedFile, Sealing, software};
 use crypt_grate::storage::{Errno, LockMode, Storage};
-use disk::{PAGE, Pages, Random};
+use disk::{Op, PAGE, Pages, Random, filling};
 use sealed::{ChunkSize, Cipher, MasterKey, Params};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -150,16 +150,6 @@ impl Storage for Open<'_> {
     }
 }
 
-#[derive(Clone, Debug)]
-enum Op {
-    Write { at: usize, len: usize },
-    SetLen(usize),
-    Punch { at: usize, len: usize },
-    Fsync,
-    Checkpoint,
-    Close,
-}
-
 fn op(kind: u64, size: usize, random: &mut Random) -> Op {
     let len = match random.below(10) {
         0 => 512,
@@ -228,9 +218,7 @@ impl World {
         let file = &mut self.files[open.run];
         let done = match *op {
             Op::Write { at, len } => {
-                let data: Vec<u8> = (0..len)
-                    .map(|i| (fill >> (i % 7)) as u8 ^ i as u8)
-                    .collect();
+                let data = filling(fill, len);
                 let written = file.write(&open, &mut with, at as u64, &data);
                 let fits = open.below.most.get().is_none() && !open.below.is_killed.get();
                 assert!(!fits || written == Ok(len), "{written:?} of {len}");

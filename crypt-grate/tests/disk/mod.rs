@@ -1,4 +1,5 @@
-//! A sparse file in memory, of which copies cost next to nothing; and random numbers.
+//! A sparse file in memory, of which copies cost next to nothing; what is done with it, and random
+//! numbers.
 
 // Each test uses a part of it.
 #![allow(dead_code)]
@@ -71,6 +72,24 @@ impl Pages {
         }
         self.len = len;
     }
+}
+
+/// What a program does with a file.
+#[derive(Clone, Debug)]
+pub enum Op {
+    Write { at: usize, len: usize },
+    SetLen(usize),
+    Punch { at: usize, len: usize },
+    Fsync,
+    Checkpoint,
+    Close,
+}
+
+/// Bytes to write.
+pub fn filling(fill: u64, len: usize) -> Vec<u8> {
+    (0..len)
+        .map(|i| (fill >> (i % 7)) as u8 ^ i as u8)
+        .collect()
 }
 
 /// SplitMix64: repeatable, for tests only.
