@@ -2,10 +2,11 @@
 
 use crate::fd_support::FD_HANDLER_TABLE;
 use crate::ffi;
-use crate::threei::{GrateError, SyscallHandler, getcageid, register_handler};
+use crate::threei::{GrateError, SyscallHandler, getcageid, mmap_shared, register_handler};
 use cage_libc::sys::{self, Errno};
 use std::collections::HashSet;
 use std::ffi::CString;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Called in the grate with the child's id, after registration and before the child may exec.
 pub type PreExecCallback = Box<dyn Fn(i32)>;
@@ -131,19 +132,20 @@ impl GrateBuilder {
                 "no program to run was named after the options".to_owned(),
             ));
         }
-        // The child waits for the other end to be closed: its handlers are in place then.
+        // SAFETY: zero bytes are a number.
+        let gate_state: &AtomicU32 = unsafe { mmap_shared::<AtomicU32>() };
         const O_CLOEXEC: i32 = 0o2000000;
         let (gate, latch) =
             sys::pipe2(O_CLOEXEC).map_err(|errno| coordination("cannot make a pipe", errno))?;
         let child = sys::fork().map_err(|errno| coordination("cannot fork", errno))?;
         if child == 0 {
             let _ = sys::close(latch);
-            let go = sys::read(gate, &mut [0; 1]);
+            let is_open = wait_for(gate_state, gate);
             let _ = sys::close(gate);
-            match go {
-                Ok(1) => exec(argv),
-                _ => sys::exit(1),
+            if is_open {
+                exec(argv);
             }
+            sys::exit(1)
         }
         let _ = sys::close(gate);
         let translated = match &self.descriptors {
@@ -161,7 +163,9 @@ impl GrateBuilder {
             if let Some(preexec) = &self.preexec {
                 preexec(child);
             }
-            let _ = sys::write(latch, &[1]);
+            gate_state.store(OPEN, Ordering::Release);
+        } else {
+            gate_state.store(SHUT, Ordering::Release);
         }
         let _ = sys::close(latch);
         const WNOHANG: i32 = 1;
@@ -178,6 +182,31 @@ impl GrateBuilder {
         };
         registered.map(|()| status)
     }
+}
+
+/// What the child may do, in memory that both see: nothing yet, become the program, or end.
+const OPEN: u32 = 1;
+const SHUT: u32 = 2;
+
+/// Looks before each of which the child sleeps, after those in which it reads only, until the grate must be gone.
+const PAUSES: u32 = 60_000;
+const READS: u32 = 16;
+
+/// Waits in the child until its handlers are in place; answers whether it may become the program. It reads from a pipe
+/// to be woken, but goes by the number: the handlers may be there before it reads, and answer to that what they like.
+fn wait_for(gate: &AtomicU32, pipe: i32) -> bool {
+    for look in 0..READS + PAUSES {
+        match gate.load(Ordering::Acquire) {
+            OPEN => return true,
+            SHUT => return false,
+            _ => {}
+        }
+        if look >= READS {
+            sys::nap();
+        }
+        let _ = sys::read(pipe, &mut [0; 1]);
+    }
+    false
 }
 
 /// Becomes the program, in the child.
