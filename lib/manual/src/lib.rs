@@ -51,6 +51,10 @@ pub fn on_request(command: impl FnOnce() -> Command) {
 /// That a folder or a file can't be made.
 pub fn write(mut command: Command, share: &Path) -> io::Result<()> {
     let name = command.get_name().to_owned();
+    let pages = share.join("man/man1");
+    fs::create_dir_all(&pages)?;
+    // Help on help is no page; completions, which come after, complete it.
+    clap_mangen::generate_to(command.clone().disable_help_subcommand(true), &pages)?;
     for (shell, folder) in SHELLS {
         let folder = share.join(folder);
         fs::create_dir_all(&folder)?;
@@ -60,9 +64,6 @@ pub fn write(mut command: Command, share: &Path) -> io::Result<()> {
             fs::rename(&made, folder.join(&name))?;
         }
     }
-    let pages = share.join("man/man1");
-    fs::create_dir_all(&pages)?;
-    clap_mangen::generate_to(command.disable_help_subcommand(true), &pages)?;
     Ok(())
 }
 
