@@ -29,6 +29,7 @@
 //! none.
 
 use crate::compile::Linked;
+use crate::dispatcher;
 use crate::toolchain::Tools;
 use anyhow::{Context, ensure};
 use std::path::Path;
@@ -83,7 +84,8 @@ pub fn finish(tools: &Tools, program: &Linked) -> anyhow::Result<Vec<u8>> {
     let prepared = program.file.with_extension("prepared.wasm");
     let unwindable = program.file.with_extension("asyncify.wasm");
     let work = || {
-        std::fs::write(&prepared, prepare(&std::fs::read(&program.file)?)?)?;
+        let linked = dispatcher::fit(&std::fs::read(&program.file)?)?;
+        std::fs::write(&prepared, prepare(&linked)?)?;
         asyncify(&tools.wasm_opt, &prepared, &unwindable)?;
         complete(&std::fs::read(&unwindable)?, &program.name)
     };
@@ -188,7 +190,7 @@ fn complete(wasm: &[u8], name: &str) -> anyhow::Result<Vec<u8>> {
 
 /// Copies a module section by section, but for those that `replace` writes itself (or leaves out)
 /// and answers true for.
-fn rewrite(
+pub fn rewrite(
     wasm: &[u8],
     mut replace: impl FnMut(&Payload<'_>, &mut Module) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Vec<u8>> {

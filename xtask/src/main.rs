@@ -1,7 +1,9 @@
 //! The build driver: compiles the guests for Lind, checks them and puts them into `lindfs/`.
 
 mod abi;
+mod clang;
 mod compile;
+mod dispatcher;
 mod finish;
 mod guests;
 mod place;
@@ -9,6 +11,7 @@ mod toolchain;
 
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
+use guests::Language;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -24,8 +27,11 @@ struct Options {
 enum Command {
     /// Compile guests, check them and put them into lindfs/grates and lindfs/bin
     Guests {
-        /// Packages to build; all guests if none is named
+        /// Packages and folders to build; all guests if none is named
         names: Vec<String>,
+        /// Only those that are written in it
+        #[arg(long, value_enum)]
+        lang: Option<Language>,
     },
     /// Run clippy over guests
     Lint {
@@ -57,9 +63,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     let root = repository()?;
     match command {
-        Command::Guests { names } => build(root, &names),
+        Command::Guests { names, lang } => build(root, &names, lang),
         Command::Lint { names } => {
-            let guests = guests::select(root, &names)?;
+            let guests = guests::select(root, &names, Some(Language::Rust))?;
             compile::lint(root, &toolchain::find()?, &guests)
         }
         Command::Check { files } => check(&files),
@@ -78,14 +84,11 @@ fn repository() -> anyhow::Result<&'static Path> {
         .context("xtask stands in no repository")
 }
 
-fn build(root: &Path, names: &[String]) -> anyhow::Result<()> {
-    let guests = guests::select(root, names)?;
+fn build(root: &Path, names: &[String], lang: Option<Language>) -> anyhow::Result<()> {
+    let guests = guests::select(root, names, lang)?;
     let tools = toolchain::find()?;
-    println!(
-        "xtask: compiling {} packages for WebAssembly, and std for them the first time",
-        guests.len()
-    );
     let mut stale = compile::compile(root, &tools, &guests)?;
+    stale.extend(clang::compile(root, &tools, &guests)?);
     stale.retain(|program| !place::is_current(root, program));
     if !stale.is_empty() {
         println!(
@@ -115,8 +118,15 @@ fn check(files: &[PathBuf]) -> anyhow::Result<()> {
 }
 
 fn list(root: &Path) -> anyhow::Result<()> {
-    for guest in guests::select(root, &[])? {
-        println!("{:8} {}", guest.kind.name(), guest.package);
+    for guest in guests::select(root, &[], None)? {
+        let folder = guest.folder.strip_prefix(root).unwrap_or(&guest.folder);
+        println!(
+            "{:8} {:5} {:24} {}",
+            guest.kind.name(),
+            guest.language.name(),
+            folder.display(),
+            guest.about
+        );
     }
     Ok(())
 }

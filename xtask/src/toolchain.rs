@@ -21,6 +21,31 @@ pub struct Tools {
     pub linker: PathBuf,
     /// Binaryen's optimiser, which also makes programs ready for fork.
     pub wasm_opt: PathBuf,
+    /// What C takes beside; if something is missing, what.
+    c: Result<CTools, String>,
+}
+
+/// What C is compiled with.
+#[derive(Debug)]
+pub struct CTools {
+    /// A compiler with WebAssembly as a target.
+    pub clang: PathBuf,
+    /// The libc, for one thread.
+    pub libc: PathBuf,
+    /// Its mathematics.
+    pub libm: PathBuf,
+    /// What the compiler calls for what WebAssembly lacks.
+    pub builtins: PathBuf,
+}
+
+impl Tools {
+    /// What C is compiled with.
+    pub fn c(&self) -> anyhow::Result<&CTools> {
+        match &self.c {
+            Ok(tools) => Ok(tools),
+            Err(missing) => bail!("to build programs in C, these are missing:\n  {missing}"),
+        }
+    }
 }
 
 impl fmt::Display for Tools {
@@ -32,7 +57,17 @@ impl fmt::Display for Tools {
             self.rustc.display(),
             self.linker.display(),
             self.wasm_opt.display()
-        )
+        )?;
+        match &self.c {
+            Ok(c) => write!(
+                f,
+                "\nclang    {}\nlibc     {}\nbuiltins {}",
+                c.clang.display(),
+                c.libc.display(),
+                c.builtins.display()
+            ),
+            Err(missing) => write!(f, "\nC        missing: {missing}"),
+        }
     }
 }
 
@@ -69,6 +104,7 @@ pub fn find() -> anyhow::Result<Tools> {
             rustc,
             linker,
             wasm_opt,
+            c: c_tools(),
         }),
         _ => bail!(
             "to build guests, these are missing:\n  {}",
@@ -125,6 +161,36 @@ fn bundled_linker(rustc: &Path) -> Option<PathBuf> {
     let host = output(rustc, ["--print", "host-tuple"])?;
     let linker = sysroot(rustc)?.join(format!("lib/rustlib/{host}/bin/gcc-ld/wasm-ld"));
     linker.exists().then_some(linker)
+}
+
+fn c_tools() -> Result<CTools, String> {
+    const CLANG: &str = "clang of at least version 18 (Debian: clang-19)";
+    let clang = in_path("clang-19")
+        .or_else(|| LLVM.rev().find_map(|llvm| in_path(&format!("clang-{llvm}"))))
+        .or_else(|| in_path("clang").filter(|clang| is_recent_clang(clang)))
+        .ok_or(CLANG)?;
+    let target = "--target=wasm32-wasi";
+    // It answers the bare name of what it can't find.
+    let found = |question: &str| {
+        let path = PathBuf::from(output(&clang, [target, question])?);
+        path.is_file().then_some(path)
+    };
+    let libc = found("-print-file-name=libc.a").ok_or("a libc for wasm32-wasi (Debian: wasi-libc)")?;
+    let libm = found("-print-file-name=libm.a").ok_or("a libm for wasm32-wasi (Debian: wasi-libc)")?;
+    let builtins = found("-print-libgcc-file-name")
+        .ok_or("clang's runtime for WebAssembly (Debian: libclang-rt-19-dev-wasm32)")?;
+    Ok(CTools {
+        clang,
+        libc,
+        libm,
+        builtins,
+    })
+}
+
+fn is_recent_clang(clang: &Path) -> bool {
+    let text = output(clang, ["-dumpversion"]).unwrap_or_default();
+    let major = text.split('.').next().and_then(|major| major.parse().ok());
+    major.is_some_and(|major: u32| major >= LLVM.start().to_owned())
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {
