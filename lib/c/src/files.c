@@ -457,6 +457,33 @@ int linkat(int old_dir, const char *old, int dir, const char *path, int flags) {
     return hangs(old_dir, old) || hangs(dir, path) ? -1 : link(old, path);
 }
 
+// Lind has no call for it; files are made there as the mask of the host says.
+mode_t umask(mode_t mask) {
+    int32_t result = __lind_base() == 0 ? lind(NR_UMASK, mask) : -38;
+    return is_error(result) ? 022 : (mode_t)result;
+}
+
+int mkstemp(char *pattern) {
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    enum { LETTERS = sizeof letters - 1, PLACES = 6, TRIES = 100 };
+    size_t len = strlen(pattern);
+    if (len < PLACES || strcmp(pattern + len - PLACES, "XXXXXX")) {
+        errno = EINVAL;
+        return -1;
+    }
+    for (int tries = 0; tries < TRIES; tries++) {
+        unsigned char random[PLACES];
+        if (getentropy(random, sizeof random))
+            return -1;
+        for (int i = 0; i < PLACES; i++)
+            pattern[len - PLACES + i] = letters[random[i] % LETTERS];
+        int fd = open(pattern, O_RDWR | O_CREAT | O_EXCL, 0600);
+        if (fd >= 0 || errno != EEXIST)
+            return fd;
+    }
+    return -1;
+}
+
 int truncate(const char *path, off_t len) {
     return __lind_answer(lind(NR_TRUNCATE, at(path), (uint64_t)len));
 }

@@ -78,6 +78,7 @@ enum {
     NR_FCHMOD = 91,
     NR_CHOWN = 92,
     NR_LCHOWN = 94,
+    NR_UMASK = 95,
     NR_GETUID = 102,
     NR_GETGID = 104,
     NR_GETEUID = 107,
@@ -175,13 +176,10 @@ void __lind_give(struct lind_lock *lock);
 void __lind_futex_wait(const volatile void *word, int value);
 void __lind_futex_wake(const volatile void *word, int count);
 
-// Keeps others out of the heap and of the streams, for a fork.
-void __lind_hold_all(void);
-void __lind_give_all(void);
+// Keeps others out of the heap, for a fork; in the child, nobody is in a stream.
 void __lind_hold_heap(void);
 void __lind_give_heap(void);
-void __lind_hold_streams(void);
-void __lind_give_streams(void);
+void __lind_renew_streams(void);
 
 // Flags of open(2), there and back.
 int __lind_open_flags(int libc_flags);

@@ -11,24 +11,16 @@
 
 void __wasilibc_ensure_environ(void);
 
-void __lind_hold_all(void) {
-    __lind_hold_streams();
-    __lind_hold_heap();
-}
-
-void __lind_give_all(void) {
-    __lind_give_heap();
-    __lind_give_streams();
-}
-
 pid_t fork(void) {
     static const uint64_t clone_args[11];
     // A child has but the thread that calls: what another one holds nobody would give back.
-    __lind_hold_all();
+    __lind_hold_heap();
     int32_t pid = __lind_unwinding(NR_CLONE, at(clone_args), UNUSED, UNUSED);
-    if (pid == 0)
+    if (pid == 0) {
         __lind_renew();
-    __lind_give_all();
+        __lind_renew_streams();
+    }
+    __lind_give_heap();
     return __lind_answer(pid);
 }
 

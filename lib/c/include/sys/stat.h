@@ -11,6 +11,7 @@ extern "C" {
 
 int chmod(const char *, mode_t);
 int fchmod(int, mode_t);
+mode_t umask(mode_t);
 int fchmodat(int, const char *, mode_t, int);
 
 #ifdef __cplusplus
