@@ -203,7 +203,10 @@ fn link_objects(
     let is_entry = |object: &&PathBuf| object.file_stem() == Some(OsStr::new(ENTRY));
     let mut command = Command::new(&tools.linker);
     // The libc was compiled for one thread; `lib/c` sees to it that several can use it.
-    command.arg("--no-check-features").args(LINKER_ARGS);
+    command
+        .arg("--no-check-features")
+        .arg("--export=epoch")
+        .args(LINKER_ARGS);
     if kind == Kind::Grate {
         command.arg("--undefined=pass_fptr_to_wt");
     }

@@ -31,6 +31,19 @@ uint64_t __lind_own(void) {
     return own;
 }
 
+// Lind sets this one to interrupt a program, which is to make that call then. Its own compiler looks
+// at it everywhere; here, what sends signals or waits does. (Where the program ends in it, its stack
+// is unwound: what calls this is made fit for that.) Ours delivers signals by itself.
+__asm__(".globaltype epoch, i64\n.globl epoch\nepoch:\n");
+__attribute__((import_module("lind"), import_name("epoch_callback"))) void epoch_callback(void);
+
+void __lind_look_for_signals(void) {
+    uint64_t epoch;
+    __asm__ volatile("global.get epoch\nlocal.set %0" : "=r"(epoch));
+    if (epoch)
+        epoch_callback();
+}
+
 int32_t __lind_call6(uint32_t nr, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5,
                      uint64_t a6) {
     uint64_t me = __lind_own();

@@ -146,6 +146,9 @@ static inline uint64_t num(int value) { return (uint64_t)(int64_t)value; }
 // the stack then is made fit for it by the build.
 int32_t __lind_unwinding(uint32_t nr, uint64_t a1, uint64_t a2, uint64_t a3);
 
+// Where the program may be interrupted by a signal that Lind does not deliver in a call.
+void __lind_look_for_signals(void);
+
 // Both, without anything on the stack: for a thread that begins or ends.
 __attribute__((import_module("lind"), import_name("make-syscall"))) int32_t
 __lind_gate(uint32_t nr, uint64_t name, uint64_t own, uint64_t target, uint64_t a1, uint64_t a1cage,

@@ -74,14 +74,13 @@ sighandler_t signal(int signal, sighandler_t handler) {
     return sigaction(signal, &wanted, &old) ? SIG_ERR : old.sa_handler;
 }
 
-int kill(pid_t pid, int signal) { return __lind_answer(lind(NR_KILL, num(pid), num(signal))); }
-
-int raise(int signal) {
-    int result = kill(getpid(), signal);
-    // A handler runs in a call.
-    lind(NR_SCHED_YIELD);
-    return result;
+int kill(pid_t pid, int signal) {
+    int32_t result = lind(NR_KILL, num(pid), num(signal));
+    __lind_look_for_signals();
+    return __lind_answer(result);
 }
+
+int raise(int signal) { return kill(getpid(), signal); }
 
 _Noreturn void abort(void) {
     signal(SIGABRT, SIG_DFL);
@@ -99,7 +98,9 @@ int pthread_sigmask(int how, const sigset_t *restrict set, sigset_t *restrict ol
 }
 
 int sigsuspend(const sigset_t *mask) {
-    return __lind_answer(lind(NR_SIGSUSPEND, at(mask), 0));
+    int32_t result = lind(NR_SIGSUSPEND, at(mask), 0);
+    __lind_look_for_signals();
+    return __lind_answer(result);
 }
 
 int pause(void) {

@@ -13,6 +13,7 @@ static int32_t slept(clockid_t clock, int flags, const struct timespec *wanted,
                      struct timespec *left) {
     struct kernel_time time = {wanted->tv_sec, wanted->tv_nsec}, rest = {0, 0};
     int32_t result = lind(NR_CLOCK_NANOSLEEP, number(clock), num(flags), at(&time), at(&rest));
+    __lind_look_for_signals();
     enum { LINUX_EINTR = 4 };
     if (result == -LINUX_EINTR && left)
         *left = (struct timespec){rest.seconds, (long)rest.nanoseconds};
