@@ -1,5 +1,5 @@
-// Turns the letters of what programs write by 13 places, and back when they read it: the smallest
-// transform of data. Standard input, output and error are left as they are.
+// Turns the letters of what programs write into files by 13 places, and back when they read it: the
+// smallest transform of data. Terminals, pipes and sockets are left as they are.
 //
 //     lind-wasm rot13-c-grate.cwasm PROGRAM ARGS...
 
@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-enum { READ = 0, WRITE = 1, PREAD = 17, PWRITE = 18, READV = 19, WRITEV = 20 };
+enum { READ = 0, WRITE = 1, FSTAT = 5, PREAD = 17, PWRITE = 18, READV = 19, WRITEV = 20 };
 
 // Most bytes that a call moves here: a program asks again for the rest, as of any short call.
 enum { ROOM = 16384 };
@@ -29,7 +29,16 @@ static void turn(char *bytes, int len) {
     }
 }
 
-static bool is_standard(uint64_t fd) { return (int)fd <= 2; }
+// Whether a descriptor of a cage is a file's. What can't be asked goes on as it came.
+static bool is_file(uint64_t grate, uint64_t fd, uint64_t cage) {
+    struct {
+        uint64_t dev, ino;
+        uint32_t mode, rest[21];
+    } stat;
+    return make_threei_call(FSTAT, 0, grate, cage, fd, cage, (uintptr_t)&stat,
+                            grate | GRATE_MEMORY_FLAG, 0, cage, 0, cage, 0, cage, 0, cage, 0) == 0 &&
+           (stat.mode & 0170000) == 0100000;
+}
 
 static bool take(uint64_t grate, void *to, uint64_t from, uint64_t cage, uint64_t len) {
     return cp_data(grate, grate, from, cage, (uintptr_t)to, grate, len, 0) == 0;
@@ -43,7 +52,7 @@ static bool give(uint64_t grate, const void *from, uint64_t to, uint64_t cage, u
 static int written(unsigned nr, ARGUMENTS) {
     char bytes[ROOM];
     uint64_t len = a3 < ROOM ? a3 : ROOM;
-    if (is_standard(a1) || len == 0)
+    if (len == 0 || !is_file(grate, a1, c1))
         return FORWARD(nr, a2, c2, a3);
     if (!take(grate, bytes, a2, c2, len))
         return -14; // EFAULT
@@ -55,7 +64,7 @@ static int written(unsigned nr, ARGUMENTS) {
 static int was_read(unsigned nr, ARGUMENTS) {
     char bytes[ROOM];
     uint64_t len = a3 < ROOM ? a3 : ROOM;
-    if (is_standard(a1) || len == 0)
+    if (len == 0 || !is_file(grate, a1, c1))
         return FORWARD(nr, a2, c2, a3);
     int got = FORWARD(nr, (uintptr_t)bytes, grate | GRATE_MEMORY_FLAG, len);
     if (got > 0) {
@@ -66,22 +75,29 @@ static int was_read(unsigned nr, ARGUMENTS) {
     return got;
 }
 
-// readv and writev: of the vectors, the first one that is not empty. That is a short call too.
+// readv and writev: a vector after the other, up to one that comes out short.
 struct vector {
     uint64_t base, len;
 };
 
 static int vectored(unsigned nr, unsigned single, ARGUMENTS) {
-    if (is_standard(a1) || a3 > 1024)
+    if (a3 > 1024 || !is_file(grate, a1, c1))
         return FORWARD(nr, a2, c2, a3);
-    struct vector vector = {0, 0};
-    for (uint64_t i = 0; i < a3 && vector.len == 0; i++) {
-        if (!take(grate, &vector, a2 + i * sizeof vector, c2, sizeof vector))
-            return -14;
-        vector.len &= 0xffffffff;
-    }
     int (*one)(unsigned, ARGUMENTS) = single == WRITE ? written : was_read;
-    return one(single, grate, a1, c1, vector.base, c2, vector.len, c3, a4, c4, a5, c5, a6, c6);
+    int total = 0;
+    for (uint64_t i = 0; i < a3; i++) {
+        struct vector vector;
+        if (!take(grate, &vector, a2 + i * sizeof vector, c2, sizeof vector))
+            return total ? total : -14;
+        uint64_t len = vector.len & 0xffffffff;
+        int moved = one(single, grate, a1, c1, vector.base, c2, len, c3, a4, c4, a5, c5, a6, c6);
+        if (moved < 0)
+            return total ? total : moved;
+        total += moved;
+        if ((uint64_t)moved < len)
+            break;
+    }
+    return total;
 }
 
 #define ALL grate, a1, c1, a2, c2, a3, c3, a4, c4, a5, c5, a6, c6

@@ -1,12 +1,12 @@
-//! Turns the letters of what programs write by 13 places, and back when they read it: the smallest
-//! transform of data. Standard input, output and error are left as they are.
+//! Turns the letters of what programs write into files by 13 places, and back when they read it: the
+//! smallest transform of data. Terminals, pipes and sockets are left as they are.
 //!
 //! `lind-wasm rot13-grate.cwasm PROGRAM ARGS...`
 
 use grate_rs::constants::{
     SYS_PREAD, SYS_PWRITE, SYS_READ, SYS_READV, SYS_WRITE, SYS_WRITEV,
 };
-use grate_rs::{Call, Errno, GrateBuilder, GuestPtr, handler, kernel, own_buffer};
+use grate_rs::{CageFd, Call, Errno, GrateBuilder, GuestPtr, handler, kernel, own_buffer};
 
 /// Most bytes that a call moves here: a program asks again for the rest, as of any short call.
 const ROOM: u64 = 16384;
@@ -48,26 +48,40 @@ fn was_read(call: &Call, nr: u64, (to, len): (GuestPtr, u64)) -> Result<i32, Err
     Ok(got)
 }
 
-/// Where the program's bytes are: in vectors, those of the first one that is not empty. What is
-/// left over makes the call a short one.
-fn place(call: &Call) -> Result<Option<(GuestPtr, u64)>, Errno> {
-    if call.int(0) <= 2 {
-        return Ok(None);
+/// A vector after the other, up to one that comes out short.
+fn vectored(
+    call: &Call,
+    one: impl Fn((GuestPtr, u64)) -> Result<i32, Errno>,
+) -> Result<i32, Errno> {
+    let mut total = 0;
+    for vector in call.place(1).read_iovecs(call.int(2))? {
+        match one(vector) {
+            Ok(moved) => {
+                total += moved;
+                if (moved as u64) < vector.1 {
+                    break;
+                }
+            }
+            Err(errno) if total == 0 => return Err(errno),
+            Err(_) => break,
+        }
     }
-    if u64::from(call.nr) == SYS_READV || u64::from(call.nr) == SYS_WRITEV {
-        let vectors = call.place(1).read_iovecs(call.int(2))?;
-        return Ok(vectors.into_iter().find(|(_, len)| *len > 0));
-    }
-    Ok(Some((call.place(1), call.size(2))).filter(|(_, len)| *len > 0))
+    Ok(total)
 }
 
 fn serve(call: &Call) -> Result<i32, Errno> {
-    let Some(place) = place(call)? else {
-        return call.forward(call.cage_of(0));
+    let file = CageFd {
+        cage: call.cage_of(0),
+        fd: call.int(0),
     };
+    // What can't be asked goes on as it came.
+    if !file.stat().is_ok_and(|stat| stat.is_regular()) {
+        return call.forward(file.cage);
+    }
+    let place = (call.place(1), call.size(2));
     match u64::from(call.nr) {
-        SYS_WRITEV => written(call, SYS_WRITE, place),
-        SYS_READV => was_read(call, SYS_READ, place),
+        SYS_WRITEV => vectored(call, |place| written(call, SYS_WRITE, place)),
+        SYS_READV => vectored(call, |place| was_read(call, SYS_READ, place)),
         nr @ (SYS_WRITE | SYS_PWRITE) => written(call, nr, place),
         nr => was_read(call, nr, place),
     }
