@@ -34,7 +34,7 @@ const SHORT_LOG: u64 = 24 << 10;
 
 /// Bytes that are made zeros ahead of the log of a file whose program waits for the disk again and again: a
 /// file that grows with each record costs the file system a change of its own each time.
-const AHEAD: u64 = 64 << 10;
+const AHEAD: u64 = 256 << 10;
 
 /// Bytes that one change writes, at most.
 pub const MAX_CHANGE_LEN: usize = 4 << 20;
