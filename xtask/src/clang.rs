@@ -217,7 +217,7 @@ fn link_objects(
         .arg("--start-lib")
         .args(library.iter().filter(|object| !is_entry(object)))
         .arg("--end-lib")
-        .args([&c.libc, &c.libm, &c.builtins])
+        .args([&c.libc, &c.builtins])
         .arg("-o")
         .arg(to);
     ensure!(run(&mut command)?, "the linker failed");

@@ -71,8 +71,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Check { files } => check(&files),
         Command::List => list(root),
         Command::Tools => {
-            println!("{}", toolchain::find()?);
-            Ok(())
+            let tools = toolchain::find()?;
+            println!("{tools}");
+            tools.c().map(drop)
         }
     }
 }

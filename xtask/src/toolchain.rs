@@ -32,8 +32,6 @@ pub struct CTools {
     pub clang: PathBuf,
     /// The libc, for one thread.
     pub libc: PathBuf,
-    /// Its mathematics.
-    pub libm: PathBuf,
     /// What the compiler calls for what WebAssembly lacks.
     pub builtins: PathBuf,
 }
@@ -58,16 +56,16 @@ impl fmt::Display for Tools {
             self.linker.display(),
             self.wasm_opt.display()
         )?;
-        match &self.c {
-            Ok(c) => write!(
+        if let Ok(c) = &self.c {
+            write!(
                 f,
                 "\nclang    {}\nlibc     {}\nbuiltins {}",
                 c.clang.display(),
                 c.libc.display(),
                 c.builtins.display()
-            ),
-            Err(missing) => write!(f, "\nC        missing: {missing}"),
+            )?;
         }
+        Ok(())
     }
 }
 
@@ -163,34 +161,40 @@ fn bundled_linker(rustc: &Path) -> Option<PathBuf> {
     linker.exists().then_some(linker)
 }
 
+/// The first toolchain for C that is whole; if none is, what the first one lacks.
 fn c_tools() -> Result<CTools, String> {
-    const CLANG: &str = "clang of at least version 18 (Debian: clang-19)";
-    let clang = in_path("clang-19")
-        .or_else(|| LLVM.rev().find_map(|llvm| in_path(&format!("clang-{llvm}"))))
-        .or_else(|| in_path("clang").filter(|clang| is_recent_clang(clang)))
-        .ok_or(CLANG)?;
-    let target = "--target=wasm32-wasi";
+    let named = LLVM.rev().map(|llvm| format!("clang-{llvm}"));
+    let mut whole = std::iter::once("clang-19".to_owned())
+        .chain(named)
+        .filter_map(|name| in_path(&name))
+        .chain(in_path("clang").filter(|clang| is_recent_clang(clang)))
+        .map(c_tools_of);
+    let first = whole
+        .next()
+        .unwrap_or_else(|| Err("clang of at least version 18 (Debian: clang-19)".to_owned()));
+    first.or_else(|missing| whole.find_map(Result::ok).ok_or(missing))
+}
+
+fn c_tools_of(clang: PathBuf) -> Result<CTools, String> {
     // It answers the bare name of what it can't find.
     let found = |question: &str| {
-        let path = PathBuf::from(output(&clang, [target, question])?);
+        let path = PathBuf::from(output(&clang, ["--target=wasm32-wasi", question])?);
         path.is_file().then_some(path)
     };
-    let libc = found("-print-file-name=libc.a").ok_or("a libc for wasm32-wasi (Debian: wasi-libc)")?;
-    let libm = found("-print-file-name=libm.a").ok_or("a libm for wasm32-wasi (Debian: wasi-libc)")?;
-    let builtins = found("-print-libgcc-file-name")
-        .ok_or("clang's runtime for WebAssembly (Debian: libclang-rt-19-dev-wasm32)")?;
+    let libc = found("-print-file-name=libc.a");
+    let builtins = found("-print-libgcc-file-name");
     Ok(CTools {
+        libc: libc.ok_or("a libc for wasm32-wasi (Debian: wasi-libc)")?,
+        builtins: builtins
+            .ok_or("clang's runtime for WebAssembly (Debian: libclang-rt-19-dev-wasm32)")?,
         clang,
-        libc,
-        libm,
-        builtins,
     })
 }
 
 fn is_recent_clang(clang: &Path) -> bool {
     let text = output(clang, ["-dumpversion"]).unwrap_or_default();
     let major = text.split('.').next().and_then(|major| major.parse().ok());
-    major.is_some_and(|major: u32| major >= LLVM.start().to_owned())
+    major.is_some_and(|major: u32| LLVM.start() <= &major)
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {
