@@ -187,7 +187,10 @@ mod tests {
             std::fs::write(file, text).unwrap();
         };
         let grate = |name: &str| format!("[[grate]]\nname = \"{name}\"\ntype = \"c\"\n");
-        put("tests/grates_test.toml", &format!("{}dir = \"one\"\n", grate("one")));
+        put(
+            "tests/grates_test.toml",
+            &format!("{}dir = \"one\"\n", grate("one")),
+        );
         put("grates/two/grates_test.toml", &grate("two"));
         put("grates/c/three/grates_test.toml", &grate("three"));
         put("grates/c/README.md", "");

@@ -83,7 +83,9 @@ pub fn compile(root: &Path, tools: &Tools, guests: &[Guest]) -> anyhow::Result<V
             name: program.name.clone(),
             kind: program.kind,
             sources: sources.clone(),
-            flags: ["-Wall", "-Wextra", "-Wno-unused-parameter"].map(OsString::from).to_vec(),
+            flags: ["-Wall", "-Wextra", "-Wno-unused-parameter"]
+                .map(OsString::from)
+                .to_vec(),
         }),
         Source::Cargo => None,
     };
@@ -182,9 +184,12 @@ fn object_of(
         .arg("--target=wasm32-wasi")
         .args(FEATURES)
         .arg("-O2")
-        // Before the libc's own, which these replace or complete.
+        // Not the host's headers; and before the libc's own those that replace or complete them.
+        .arg("-nostdlibinc")
         .arg("-isystem")
         .arg(library_folder(root).join("include"))
+        .arg("-isystem")
+        .arg(&c.headers)
         .args(flags)
         .args([OsStr::new("-c"), source.as_os_str()])
         .args([OsStr::new("-o"), object.as_os_str()]);

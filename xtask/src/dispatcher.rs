@@ -233,10 +233,19 @@ mod tests {
     fn each_form_becomes_the_one_that_the_runtime_enters() {
         let all = "i64 ".repeat(14);
         for (head, body) in [
-            ("(param i64 i64 i32) (result i32)", "(i32.wrap_i64 (i64.load (local.get 2)))"),
-            ("(param i64 i64) (result i32)", "(i32.wrap_i64 (local.get 1))"),
+            (
+                "(param i64 i64 i32) (result i32)",
+                "(i32.wrap_i64 (i64.load (local.get 2)))",
+            ),
+            (
+                "(param i64 i64) (result i32)",
+                "(i32.wrap_i64 (local.get 1))",
+            ),
             ("(param i64) (result i64)", "(local.get 0)"),
-            (&format!("(param {all}) (result i32)"), "(i32.wrap_i64 (local.get 13))"),
+            (
+                &format!("(param {all}) (result i32)"),
+                "(i32.wrap_i64 (local.get 13))",
+            ),
             (&format!("(param {all} i32) (result i32)"), "(local.get 14)"),
         ] {
             let fitted = fit(&module(head, body)).unwrap();
@@ -255,7 +264,10 @@ mod tests {
             ("(param i64 i32 i32) (result i32)", "(i32.const 0)"),
             ("(param i64 f64) (result i32)", "(i32.const 0)"),
             ("(param i64)", ""),
-            (&format!("(param {}) (result i32)", "i64 ".repeat(15)), "(i32.const 0)"),
+            (
+                &format!("(param {}) (result i32)", "i64 ".repeat(15)),
+                "(i32.const 0)",
+            ),
         ] {
             let error = fit(&module(head, body)).unwrap_err().to_string();
             assert!(error.contains("must take uint64_t"), "{head}: {error}");

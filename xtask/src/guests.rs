@@ -388,7 +388,10 @@ mod tests {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, text).unwrap();
         };
-        put("a/my grate/lind.toml", "kind = \"grate\"\ndescription = \"does it\"");
+        put(
+            "a/my grate/lind.toml",
+            "kind = \"grate\"\ndescription = \"does it\"",
+        );
         put("a/my grate/src/main.c", "");
         put("a/my grate/src/more.c", "");
         put("a/my grate/test/try.c", "");
@@ -397,8 +400,14 @@ mod tests {
         assert_eq!(guests.len(), 1);
         assert_eq!(guests[0].package, "my grate");
         let programs = &guests[0].programs;
-        assert_eq!((programs[0].name.as_str(), programs[0].kind), ("try", Kind::Program));
-        assert_eq!((programs[1].name.as_str(), programs[1].kind), ("my grate", Kind::Grate));
+        assert_eq!(
+            (programs[0].name.as_str(), programs[0].kind),
+            ("try", Kind::Program)
+        );
+        assert_eq!(
+            (programs[1].name.as_str(), programs[1].kind),
+            ("my grate", Kind::Grate)
+        );
         assert!(matches!(&programs[1].from, Source::C(files) if files.len() == 2));
 
         put("b/lind.toml", "kind = \"program\"");
@@ -410,6 +419,9 @@ mod tests {
         assert!(error.contains("both make a program try"), "{error}");
         put("b/lind.toml", "kind = \"gate\"");
         let error = format!("{:#}", in_c(root.path()).unwrap_err());
-        assert!(error.contains("lind.toml") && error.contains("gate"), "{error}");
+        assert!(
+            error.contains("lind.toml") && error.contains("gate"),
+            "{error}"
+        );
     }
 }

@@ -6,6 +6,8 @@ mod compile;
 mod dispatcher;
 mod finish;
 mod guests;
+mod lind_compile;
+mod new_grate;
 mod place;
 mod toolchain;
 
@@ -46,6 +48,18 @@ enum Command {
     },
     /// List the guests
     List,
+    /// Make the folder of a new grate, with a test and a README
+    NewGrate {
+        /// Its name: small letters, digits, and - between them
+        name: String,
+        /// The language to write it in
+        #[arg(long, value_enum)]
+        lang: Language,
+    },
+    /// Compile a program in C, wherever it is, as Lind's command of that name does
+    LindCompile(lind_compile::LindCompile),
+    /// Compile the package of a folder, as Lind's `cargo lind_compile` does
+    CargoLindCompile(lind_compile::CargoLindCompile),
     /// Say with which tools guests would be built, or what is missing
     Tools,
 }
@@ -70,6 +84,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Check { files } => check(&files),
         Command::List => list(root),
+        Command::NewGrate { name, lang } => new_grate::make(root, &name, lang),
+        Command::LindCompile(job) => job.run(root, &toolchain::find()?),
+        Command::CargoLindCompile(job) => job.run(root, &toolchain::find()?),
         Command::Tools => {
             let tools = toolchain::find()?;
             println!("{tools}");
@@ -98,8 +115,7 @@ fn build(root: &Path, names: &[String], lang: Option<Language>) -> anyhow::Resul
         );
     }
     for program in &stale {
-        let wasm = finish::finish(&tools, program)?;
-        place::place(root, program, &wasm)?;
+        place::update(root, &tools, program)?;
     }
     Ok(())
 }

@@ -32,6 +32,8 @@ pub struct CTools {
     pub clang: PathBuf,
     /// The libc, for one thread.
     pub libc: PathBuf,
+    /// Its headers.
+    pub headers: PathBuf,
     /// What the compiler calls for what WebAssembly lacks.
     pub builtins: PathBuf,
 }
@@ -181,10 +183,17 @@ fn c_tools_of(clang: PathBuf) -> Result<CTools, String> {
         let path = PathBuf::from(output(&clang, ["--target=wasm32-wasi", question])?);
         path.is_file().then_some(path)
     };
-    let libc = found("-print-file-name=libc.a");
+    let libc =
+        found("-print-file-name=libc.a").ok_or("a libc for wasm32-wasi (Debian: wasi-libc)")?;
+    // Beside `lib/wasm32-wasi/libc.a`.
+    let headers = libc
+        .ancestors()
+        .nth(3)
+        .map(|top| top.join("include/wasm32-wasi"));
     let builtins = found("-print-libgcc-file-name");
     Ok(CTools {
-        libc: libc.ok_or("a libc for wasm32-wasi (Debian: wasi-libc)")?,
+        headers: headers.unwrap_or_default(),
+        libc,
         builtins: builtins
             .ok_or("clang's runtime for WebAssembly (Debian: libclang-rt-19-dev-wasm32)")?,
         clang,

@@ -250,7 +250,11 @@ const DEBIAN: &[&str] = &[
     "debian_rustc 1.96.0; cargo system/bin/cargo 1.96.0; sources system",
 ];
 const LINKER: &[&str] = &["", "tool path/wasm-ld :", "tool path/wasm-ld-21 :"];
-const OTHERS: &[&str] = &["", "tool path/cc :; tool path/wasm-opt :; python3; c clang-21", "tool path/clang-19 :; c clang-20"];
+const OTHERS: &[&str] = &[
+    "",
+    "tool path/cc :; tool path/wasm-opt :; python3; c clang-21",
+    "tool path/clang-19 :; c clang-20",
+];
 /// What apt is like.
 const APT_STATES: &[&str] = &[
     "",

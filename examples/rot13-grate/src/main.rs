@@ -3,9 +3,7 @@
 //!
 //! `lind-wasm rot13-grate.cwasm PROGRAM ARGS...`
 
-use grate_rs::constants::{
-    SYS_PREAD, SYS_PWRITE, SYS_READ, SYS_READV, SYS_WRITE, SYS_WRITEV,
-};
+use grate_rs::constants::{SYS_PREAD, SYS_PWRITE, SYS_READ, SYS_READV, SYS_WRITE, SYS_WRITEV};
 use grate_rs::{CageFd, Call, Errno, GrateBuilder, GuestPtr, handler, kernel, own_buffer};
 
 /// Most bytes that a call moves here: a program asks again for the rest, as of any short call.
