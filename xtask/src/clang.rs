@@ -229,6 +229,52 @@ fn link_objects(
     Ok(())
 }
 
+/// What the adapter calls of the library, beside WASI's functions.
+const ADAPTER_EXPORTS: &[&str] = &["__lind_memory_size", "__lind_memory_grow", "__lind_exit"];
+
+/// Links what a finished module lacks, see [`crate::adapt`]: to lie in memory from `base` on, with
+/// those functions exported that it has.
+pub fn adapter(
+    root: &Path,
+    tools: &Tools,
+    name: &str,
+    base: u64,
+    functions: &[String],
+) -> anyhow::Result<PathBuf> {
+    let c = tools.c()?;
+    let folder = target_folder(root).join("c/adapter");
+    fs::create_dir_all(&folder)?;
+    let flags = ["-Wall", "-Wextra", "-Werror", "-DLIND_ADAPTER"].map(OsString::from);
+    let sources = library_folder(root).join("src");
+    let own = library_folder(root).join("adapter");
+    let mut objects = Vec::new();
+    for source in [sources.join("wasi.c"), own.join("memory.c")] {
+        let object = folder.join(source.with_extension("o").file_name().unwrap_or_default());
+        object_of(root, c, &source, &object, &flags)?;
+        objects.push(object);
+    }
+    let wasi = |object: &PathBuf| object.file_stem() == Some(OsStr::new("wasi"));
+    let mut library = library(root, c)?;
+    library.retain(|object| !wasi(object));
+    let to = folder.join(format!("{name}.wasm"));
+    let mut command = Command::new(&tools.linker);
+    command
+        .args(["--no-check-features", "--no-entry", "--export=epoch"])
+        .arg(format!("--global-base={base}"))
+        .args(LINKER_ARGS)
+        .args(ADAPTER_EXPORTS.iter().map(|name| format!("--export={name}")))
+        .args(functions.iter().map(|name| format!("--export-if-defined={name}")))
+        .args(&objects)
+        .arg("--start-lib")
+        .args(&library)
+        .arg("--end-lib")
+        .args([&c.libc, &c.builtins])
+        .arg("-o")
+        .arg(&to);
+    ensure!(run(&mut command)?, "the linker failed");
+    Ok(to)
+}
+
 /// The files of a folder with that ending, in order; none if it is missing.
 fn files(folder: &Path, ending: &str) -> anyhow::Result<Vec<PathBuf>> {
     let Ok(entries) = fs::read_dir(folder) else {

@@ -60,7 +60,7 @@ const PANICS: &str = "*4core9panicking*,*3std9panicking*,*rust_begin_unwind*,*ru
 /// tables of functions; uninstrumented it takes two thirds of the time with a single literal.
 const PURE: &str = "*6redact*";
 
-/// What binaryen may use: what the compiler was told, and no more.
+/// What binaryen may read: what the compiler was told, and what finished modules of others have.
 const FEATURES: &[&str] = &[
     "--mvp-features",
     "--enable-threads",
@@ -69,6 +69,8 @@ const FEATURES: &[&str] = &[
     "--enable-nontrapping-float-to-int",
     "--enable-sign-ext",
     "--enable-simd",
+    "--enable-reference-types",
+    "--enable-multivalue",
 ];
 
 /// The global by which the runtime interrupts a cage.

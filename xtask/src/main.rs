@@ -1,6 +1,7 @@
 //! The build driver: compiles the guests for Lind, checks them and puts them into `lindfs/`.
 
 mod abi;
+mod adapt;
 mod clang;
 mod compile;
 mod dispatcher;
@@ -56,6 +57,12 @@ enum Command {
         #[arg(long, value_enum)]
         lang: Language,
     },
+    /// Make a finished WASI module one that Lind runs, and put it into lindfs/bin
+    Adapt {
+        /// A program for WASI preview 1
+        #[arg(value_name = "PROGRAM.wasm")]
+        file: PathBuf,
+    },
     /// Compile a program in C, wherever it is, as Lind's command of that name does
     LindCompile(lind_compile::LindCompile),
     /// Compile the package of a folder, as Lind's `cargo lind_compile` does
@@ -85,6 +92,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Check { files } => check(&files),
         Command::List => list(root),
         Command::NewGrate { name, lang } => new_grate::make(root, &name, lang),
+        Command::Adapt { file } => adapt::adapt(root, &toolchain::find()?, &file),
         Command::LindCompile(job) => job.run(root, &toolchain::find()?),
         Command::CargoLindCompile(job) => job.run(root, &toolchain::find()?),
         Command::Tools => {

@@ -75,7 +75,7 @@ pub fn check(name: &str, kind: Kind, wasm: &[u8]) -> anyhow::Result<()> {
 }
 
 /// Checks a program, writes it into the root file system and compiles it to native code beside.
-fn place(root: &Path, program: &Linked, wasm: &[u8]) -> anyhow::Result<()> {
+pub fn place(root: &Path, program: &Linked, wasm: &[u8]) -> anyhow::Result<()> {
     check(&program.name, program.kind, wasm)?;
     let file = place_of(root, program);
     fs::create_dir_all(file.parent().unwrap_or(root))?;

@@ -56,6 +56,11 @@ int32_t __lind_unwinding(uint32_t nr, uint64_t a1, uint64_t a2, uint64_t a3) {
                                  UNUSED, me);
 }
 
+_Noreturn void __lind_exit(int code) {
+    __lind_unwinding(NR_EXIT_GROUP, num(code), 0, UNUSED);
+    __builtin_trap();
+}
+
 // The libc has WASI's numbers.
 static const unsigned char numbers[] = {
     [1] = EPERM,

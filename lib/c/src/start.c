@@ -17,11 +17,6 @@ int _start(void) {
     exit(__main_void());
 }
 
-_Noreturn void __lind_exit(int code) {
-    __lind_unwinding(NR_EXIT_GROUP, num(code), 0, UNUSED);
-    __builtin_trap();
-}
-
 // Called by what the build puts in front of the dispatcher: gives the instance that runs a handler
 // its own thread-locals, which neither Lind nor our runtime does. Without a block they would lie at
 // address 0, shared by all instances and without initial values.
