@@ -28,8 +28,8 @@ use wasm_encoder::{
     MemoryType, Module, StartSection, TableSection, TypeSection, ValType,
 };
 use wasmparser::{
-    DataKind, ExternalKind, FunctionBody, Operator, Parser, Payload, TypeRef,
-    Validator,
+    CompositeInnerType, DataKind, ExternalKind, FuncType, FunctionBody, Operator, Parser, Payload,
+    TypeRef, Validator,
 };
 
 /// Module of WASI's imports.
@@ -62,7 +62,8 @@ pub fn adapt(root: &Path, tools: &Tools, file: &Path) -> anyhow::Result<()> {
         .file_stem()
         .and_then(|name| name.to_str())
         .with_context(|| format!("{shown}: its name is not UTF-8"))?;
-    let merged = merged(root, tools, &wasm, name).with_context(|| format!("cannot adapt {shown}"))?;
+    let merged =
+        merged(root, tools, &wasm, name).with_context(|| format!("cannot adapt {shown}"))?;
     let folder = target_folder(root).join("adapted");
     fs::create_dir_all(&folder)?;
     let linked = Linked {
@@ -94,7 +95,7 @@ fn merged(root: &Path, tools: &Tools, wasm: &[u8], name: &str) -> anyhow::Result
 /// A module taken apart.
 #[derive(Default)]
 struct Parts<'a> {
-    types: u32,
+    types: Vec<Option<FuncType>>,
     /// Imported functions: module, name, type.
     imports: Vec<(&'a str, &'a str, u32)>,
     /// Any other imports, by name.
@@ -135,7 +136,12 @@ impl<'a> Parts<'a> {
         match payload {
             Payload::TypeSection(reader) => {
                 for group in reader.clone() {
-                    self.types += group?.into_types().count() as u32;
+                    for ty in group?.into_types() {
+                        self.types.push(match ty.composite_type.inner {
+                            CompositeInnerType::Func(function) => Some(function),
+                            _ => None,
+                        });
+                    }
                 }
                 self.sections.types = Some(reader);
             }
@@ -145,7 +151,9 @@ impl<'a> Parts<'a> {
                     match import.ty {
                         TypeRef::Func(ty) => self.imports.push((import.module, import.name, ty)),
                         TypeRef::Memory(memory) => self.memory = Some(memory),
-                        _ => self.foreign.push(format!("{}.{}", import.module, import.name)),
+                        _ => self
+                            .foreign
+                            .push(format!("{}.{}", import.module, import.name)),
                     }
                 }
             }
@@ -172,7 +180,8 @@ impl<'a> Parts<'a> {
             Payload::ExportSection(reader) => {
                 for export in reader {
                     let export = export?;
-                    self.exports.insert(export.name, (export.kind, export.index));
+                    self.exports
+                        .insert(export.name, (export.kind, export.index));
                 }
             }
             Payload::StartSection { func, .. } => self.start = Some(func),
@@ -206,13 +215,19 @@ impl<'a> Parts<'a> {
             foreign.join(", ")
         );
         ensure!(!self.has_tags, "it uses exceptions");
-        let (kind, start) = self.exports.get("_start").copied().context(
-            "it does not export _start: only programs can be adapted, and no libraries",
-        )?;
+        let (kind, start) =
+            self.exports.get("_start").copied().context(
+                "it does not export _start: only programs can be adapted, and no libraries",
+            )?;
         ensure!(kind == ExternalKind::Func, "its _start is no function");
         ensure!(
             start as usize >= self.imports.len(),
             "its _start is imported"
+        );
+        ensure!(
+            self.type_of(start)
+                .is_some_and(|ty| ty.params().is_empty() && ty.results().is_empty()),
+            "its _start has parameters or results"
         );
         let memory = self.memory.context("it has no memory")?;
         ensure!(
@@ -225,6 +240,16 @@ impl<'a> Parts<'a> {
             memory.initial
         );
         Ok(memory.initial)
+    }
+
+    /// The type of a function, imported or its own.
+    fn type_of(&self, function: u32) -> Option<&FuncType> {
+        let function = function as usize;
+        let index = match self.imports.get(function) {
+            Some((_, _, ty)) => *ty,
+            None => *self.functions.get(function - self.imports.len())?,
+        };
+        self.types.get(index as usize)?.as_ref()
     }
 
     fn exported(&self, name: &str) -> anyhow::Result<u32> {
@@ -306,11 +331,15 @@ fn merge(library: &Parts<'_>, program: &Parts<'_>) -> anyhow::Result<Vec<u8>> {
     let mut functions = Vec::new();
     let mut missing = Vec::new();
     let mut kept = of_library;
-    for (_, name, _) in &program.imports {
+    for (import, (_, name, _)) in program.imports.iter().enumerate() {
         if SERVED.contains(name) {
             functions.push(kept);
             kept += 1;
         } else if let Ok(index) = library.exported(&format!("{PREFIX}{name}")) {
+            ensure!(
+                library.type_of(index) == program.type_of(import as u32),
+                "it imports {name} as another type than WASI has it"
+            );
             functions.push(in_library(index));
         } else {
             missing.push(*name);
@@ -337,7 +366,7 @@ fn merge(library: &Parts<'_>, program: &Parts<'_>) -> anyhow::Result<Vec<u8>> {
             size_and_grow: None,
         },
         Place {
-            types: library.types,
+            types: library.types.len() as u32,
             functions,
             tables: library.tables,
             globals: library.globals,
@@ -366,7 +395,7 @@ fn write(
         }
     }
     // That of `_start`.
-    let entry_type = library.types + program.types;
+    let entry_type = (library.types.len() + program.types.len()) as u32;
     types.ty().function([], [ValType::I32]);
     module.section(&types);
 

@@ -262,8 +262,16 @@ pub fn adapter(
         .args(["--no-check-features", "--no-entry", "--export=epoch"])
         .arg(format!("--global-base={base}"))
         .args(LINKER_ARGS)
-        .args(ADAPTER_EXPORTS.iter().map(|name| format!("--export={name}")))
-        .args(functions.iter().map(|name| format!("--export-if-defined={name}")))
+        .args(
+            ADAPTER_EXPORTS
+                .iter()
+                .map(|name| format!("--export={name}")),
+        )
+        .args(
+            functions
+                .iter()
+                .map(|name| format!("--export-if-defined={name}")),
+        )
         .args(&objects)
         .arg("--start-lib")
         .args(&library)
