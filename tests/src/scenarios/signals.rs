@@ -19,7 +19,7 @@ const STACKS: [(&str, &[&[&str]]); 7] = [
     ("both", &[CRYPT, REDACTS]),
     ("strace over crypt", &[TRACES, CRYPT]),
     ("strace in C", &[TRACES_IN_C]),
-    ("rot13 in C over crypt", &[TURNS_IN_C, CRYPT]),
+    ("crypt over rot13 in C", &[CRYPT, TURNS_IN_C]),
 ];
 
 /// What the program does, a run each: the last becomes the program anew.

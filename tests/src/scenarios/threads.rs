@@ -23,7 +23,7 @@ const STACKS: [(&str, &[&[&str]]); 8] = [
     ("both", &[CRYPT, REDACTS]),
     ("strace over crypt", &[TRACES, CRYPT]),
     ("strace in C", &[TRACES_IN_C]),
-    ("rot13 in C over crypt", &[TURNS_IN_C, CRYPT]),
+    ("crypt over rot13 in C", &[CRYPT, TURNS_IN_C]),
 ];
 
 /// What they do, the exit status, and what is printed at the end.
