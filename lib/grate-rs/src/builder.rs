@@ -1,8 +1,10 @@
 //! Bringing a grate and its program together.
 
+use crate::fd_support::FD_HANDLER_TABLE;
 use crate::ffi;
 use crate::threei::{GrateError, SyscallHandler, getcageid, register_handler};
 use cage_libc::sys::{self, Errno};
+use std::collections::HashSet;
 use std::ffi::CString;
 
 /// Called in the grate with the child's id, after registration and before the child may exec.
@@ -22,10 +24,38 @@ pub enum Pause {
     Forever,
 }
 
+/// Whether the handlers of [`fd_support`](crate::fd_support) serve the calls that have descriptors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum FdTranslatePolicy {
+    /// They do not.
+    #[default]
+    Disabled,
+    /// They do, but for calls with these numbers.
+    EnabledExcept(Option<HashSet<u64>>),
+}
+
+/// Has the handlers of [`fd_support`](crate::fd_support) serve a cage's calls that have descriptors, but for those with
+/// these numbers.
+///
+/// # Errors
+/// As [`register_handler`].
+pub fn register_default_fd_handlers_except(
+    cage: u64,
+    grate: u64,
+    except: Option<HashSet<u64>>,
+) -> Result<(), GrateError> {
+    let except = except.unwrap_or_default();
+    FD_HANDLER_TABLE
+        .iter()
+        .filter(|(nr, _)| !except.contains(nr))
+        .try_for_each(|(nr, handler)| register_handler(cage, *nr, grate, *handler))
+}
+
 /// Collects handlers, then runs a program under them.
 #[derive(Default)]
 pub struct GrateBuilder {
     handlers: Vec<(u64, SyscallHandler)>,
+    descriptors: FdTranslatePolicy,
     preexec: Option<PreExecCallback>,
     pause: Option<PauseCallback>,
     teardown: Option<GrateTeardownCallback>,
@@ -41,6 +71,15 @@ impl GrateBuilder {
     #[must_use]
     pub fn register(mut self, nr: u64, handler: SyscallHandler) -> Self {
         self.handlers.push((nr, handler));
+        self
+    }
+
+    /// Gives the program virtual descriptors, by the handlers of [`fd_support`](crate::fd_support) for all calls that
+    /// have descriptors but those with these numbers. Handlers that are registered here go before them.
+    #[must_use]
+    pub fn enable_fd_translate_policy(mut self, except: Option<Vec<u64>>) -> Self {
+        let except = except.map(|numbers| numbers.into_iter().collect());
+        self.descriptors = FdTranslatePolicy::EnabledExcept(except);
         self
     }
 
@@ -107,8 +146,16 @@ impl GrateBuilder {
             }
         }
         let _ = sys::close(gate);
-        let registered = self.handlers.iter().try_for_each(|(nr, handler)| {
-            register_handler(child as u64, *nr, getcageid(), *handler)
+        let translated = match &self.descriptors {
+            FdTranslatePolicy::Disabled => Ok(()),
+            FdTranslatePolicy::EnabledExcept(except) => {
+                register_default_fd_handlers_except(child as u64, getcageid(), except.clone())
+            }
+        };
+        let registered = translated.and_then(|()| {
+            self.handlers.iter().try_for_each(|(nr, handler)| {
+                register_handler(child as u64, *nr, getcageid(), *handler)
+            })
         });
         if registered.is_ok() {
             if let Some(preexec) = &self.preexec {

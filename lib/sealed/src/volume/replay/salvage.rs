@@ -8,7 +8,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use super::{Ahead, Next, is_zeros, superblock_of};
 use crate::aead::{Aead, Software};
@@ -19,7 +19,7 @@ use crate::record::{FIXED_LEN, MAX_RECORD_LEN, Record, Start, Tag};
 use crate::superblock::{MARK_LEN, SECTOR_LEN, Superblock, parse_mark};
 use crate::tree::HOLE;
 use crate::volume::{Log, Stored, Volume};
-use crate::{Disk, Error, Failure, FileCipher, MAX_PHYSICAL_SIZE, NONCE_LEN, TAG_LEN};
+use crate::{Disk, Error, Failure, FileCipher, MAX_PHYSICAL_SIZE, NONCE_LEN, Secret, TAG_LEN};
 
 /// Places of chunks at which there is something that are looked at, from the end of a file whose size
 /// is not known.
@@ -372,7 +372,7 @@ impl<A: Aead> Salvage<A> {
 
     /// Whether that is a chunk, or what was appended to it when it had so many bytes.
     fn opens(&self, index: u64, start: usize, sealed: &[u8]) -> bool {
-        let mut plaintext = Zeroizing::new(vec![0; sealed.len() - OVERHEAD]);
+        let mut plaintext = Secret::zeros(sealed.len() - OVERHEAD);
         self.cipher()
             .open_piece(index, start, sealed, &mut plaintext)
             .is_ok()
@@ -485,7 +485,7 @@ impl<A: Aead> Salvage<A> {
         }
         out.zeroize();
         let mut found: Vec<Range<usize>> = Vec::new();
-        let mut opened = Zeroizing::new(vec![0; out.len()]);
+        let mut opened = Secret::zeros(out.len());
         for (piece, tag) in self.pieces(disk, index) {
             let range = piece.start..piece.start + piece.len;
             let is_free = found
