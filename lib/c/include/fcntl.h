@@ -1,24 +1,20 @@
-// What WASI does not have of it.
+// Functions with flags of open(2): those of the same names in the libc take WASI's.
 
 #include_next <fcntl.h>
 
 #ifndef LIND_FCNTL_H
 #define LIND_FCNTL_H
 
-#undef O_CLOEXEC
-#define O_CLOEXEC 0x00200000
+#ifdef __cplusplus
+extern "C" {
+#endif
 
-#define F_DUPFD 0
-#define F_GETLK 5
-#define F_SETLK 6
-#define F_SETLKW 7
-#define F_OFD_GETLK 36
-#define F_OFD_SETLK 37
-#define F_OFD_SETLKW 38
-#define F_DUPFD_CLOEXEC 1030
+int open(const char *, int, ...) __asm__("__lind_open");
+int openat(int, const char *, int, ...) __asm__("__lind_openat");
+int fcntl(int, int, ...) __asm__("__lind_fcntl");
 
-#define F_RDLCK 0
-#define F_WRLCK 1
-#define F_UNLCK 2
+#ifdef __cplusplus
+}
+#endif
 
 #endif

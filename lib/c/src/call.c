@@ -3,7 +3,6 @@
 #include "lind.h"
 
 #include <errno.h>
-#include <limits.h>
 
 __attribute__((import_module("lind"), import_name("lind-get-memory-base"))) uint64_t
 memory_base(void);
@@ -61,109 +60,67 @@ _Noreturn void __lind_exit(int code) {
     __builtin_trap();
 }
 
-// The libc has WASI's numbers.
+// WASI's numbers of errors, by Linux's: the libc is compiled with them, programs are not.
 static const unsigned char numbers[] = {
-    [1] = EPERM,
-    [2] = ENOENT,
-    [3] = ESRCH,
-    [4] = EINTR,
-    [5] = EIO,
-    [6] = ENXIO,
-    [7] = E2BIG,
-    [8] = ENOEXEC,
-    [9] = EBADF,
-    [10] = ECHILD,
-    [11] = EAGAIN,
-    [12] = ENOMEM,
-    [13] = EACCES,
-    [14] = EFAULT,
-    [16] = EBUSY,
-    [17] = EEXIST,
-    [18] = EXDEV,
-    [19] = ENODEV,
-    [20] = ENOTDIR,
-    [21] = EISDIR,
-    [22] = EINVAL,
-    [23] = ENFILE,
-    [24] = EMFILE,
-    [25] = ENOTTY,
-    [26] = ETXTBSY,
-    [27] = EFBIG,
-    [28] = ENOSPC,
-    [29] = ESPIPE,
-    [30] = EROFS,
-    [31] = EMLINK,
-    [32] = EPIPE,
-    [33] = EDOM,
-    [34] = ERANGE,
-    [35] = EDEADLK,
-    [36] = ENAMETOOLONG,
-    [37] = ENOLCK,
-    [38] = ENOSYS,
-    [39] = ENOTEMPTY,
-    [40] = ELOOP,
-    [42] = ENOMSG,
-    [43] = EIDRM,
-    [67] = ENOLINK,
-    [71] = EPROTO,
-    [72] = EMULTIHOP,
-    [74] = EBADMSG,
-    [75] = EOVERFLOW,
-    [84] = EILSEQ,
-    [88] = ENOTSOCK,
-    [89] = EDESTADDRREQ,
-    [90] = EMSGSIZE,
-    [91] = EPROTOTYPE,
-    [92] = ENOPROTOOPT,
-    [93] = EPROTONOSUPPORT,
-    [95] = ENOTSUP,
-    [97] = EAFNOSUPPORT,
-    [98] = EADDRINUSE,
-    [99] = EADDRNOTAVAIL,
-    [100] = ENETDOWN,
-    [101] = ENETUNREACH,
-    [102] = ENETRESET,
-    [103] = ECONNABORTED,
-    [104] = ECONNRESET,
-    [105] = ENOBUFS,
-    [106] = EISCONN,
-    [107] = ENOTCONN,
-    [110] = ETIMEDOUT,
-    [111] = ECONNREFUSED,
-    [113] = EHOSTUNREACH,
-    [114] = EALREADY,
-    [115] = EINPROGRESS,
-    [116] = ESTALE,
-    [122] = EDQUOT,
-    [125] = ECANCELED,
-    [130] = EOWNERDEAD,
-    [131] = ENOTRECOVERABLE,
+    [1] = 63, [2] = 44, [3] = 71, [4] = 27, [5] = 29, [6] = 60, [7] = 1, [8] = 45,
+    [9] = 8, [10] = 12, [11] = 6, [12] = 48, [13] = 2, [14] = 21, [16] = 10, [17] = 20,
+    [18] = 75, [19] = 43, [20] = 54, [21] = 31, [22] = 28, [23] = 41, [24] = 33, [25] = 59,
+    [26] = 74, [27] = 22, [28] = 51, [29] = 70, [30] = 69, [31] = 34, [32] = 64, [33] = 18,
+    [34] = 68, [35] = 16, [36] = 37, [37] = 46, [38] = 52, [39] = 55, [40] = 32, [42] = 49,
+    [43] = 24, [67] = 47, [71] = 65, [72] = 36, [74] = 9, [75] = 61, [84] = 25, [88] = 57,
+    [89] = 17, [90] = 35, [91] = 67, [92] = 50, [93] = 66, [95] = 58, [97] = 5, [98] = 3,
+    [99] = 4, [100] = 38, [101] = 40, [102] = 39, [103] = 13, [104] = 15, [105] = 42, [106] = 30,
+    [107] = 53, [110] = 73, [111] = 14, [113] = 23, [114] = 7, [115] = 26, [116] = 72, [122] = 19,
+    [125] = 11, [130] = 62, [131] = 56,
 };
 
-int __lind_errno(int linux_errno) {
-    bool known = linux_errno >= 0 && (size_t)linux_errno < sizeof numbers;
+enum { COUNT = sizeof numbers };
+
+int __lind_wasi_errno(int linux_errno) {
+    enum { WASI_EIO = 29 };
+    bool known = linux_errno >= 0 && linux_errno < COUNT;
+    if (linux_errno == 0)
+        return 0;
     // What WASI has no number for is an error of input or output.
-    return known && numbers[linux_errno] ? numbers[linux_errno] : EIO;
+    return known && numbers[linux_errno] ? numbers[linux_errno] : WASI_EIO;
 }
 
-// The libc knows of no threads: its `errno` is one variable, which is that of the first thread. The
-// others have their own, which all calls set. What a function of the libc sets there that makes no
-// call (ERANGE of strtol, say) they don't see.
+int __lind_linux_errno(int wasi_errno) {
+    for (int i = 0; i < COUNT; i++)
+        if (numbers[i] == wasi_errno)
+            return i;
+    return EIO;
+}
+
+// The libc knows of no threads: its `errno` is one variable, in WASI's numbers. Programs see another
+// one, of which each thread has its own. What the libc has set is taken over when the first thread
+// looks; what a function of the libc that makes no call sets in another thread (ERANGE of strtol,
+// say) is not seen there.
 #pragma push_macro("errno")
 #undef errno
-extern int first_errno __asm__("errno");
+extern int libc_errno __asm__("errno");
 #pragma pop_macro("errno")
 static _Thread_local int own_errno;
-static _Thread_local bool has_own_errno;
+static _Thread_local bool is_other_thread;
 
-int *__errno_location(void) { return has_own_errno ? &own_errno : &first_errno; }
+int *__errno_location(void) {
+    if (!is_other_thread && libc_errno) {
+        if (__lind_wasi_errno(own_errno) != libc_errno)
+            own_errno = __lind_linux_errno(libc_errno);
+        libc_errno = 0;
+    }
+    return &own_errno;
+}
 
-void __lind_own_errno(void) { has_own_errno = true; }
+void __lind_own_errno(void) { is_other_thread = true; }
+
+// For what of the libc reads it.
+void __lind_show_errno(void) { libc_errno = __lind_wasi_errno(errno); }
 
 int32_t __lind_answer(int32_t result) {
     if (!is_error(result))
         return result;
-    errno = __lind_errno(-result);
+    errno = -result;
     return -1;
 }
 

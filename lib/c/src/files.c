@@ -19,54 +19,18 @@
 
 #undef lseek
 
-// ---- flags
-
-static const struct {
-    int libc_flag, linux_flag;
-} flags_of_open[] = {
-    {O_APPEND, 02000},     {O_DSYNC, 010000},       {O_NONBLOCK, 04000}, {O_SYNC, 04010000},
-    {O_CREAT, 0100},       {O_DIRECTORY, 0200000},  {O_EXCL, 0200},      {O_TRUNC, 01000},
-    {O_NOFOLLOW, 0400000}, {O_CLOEXEC, 02000000},
-};
-
-int __lind_open_flags(int flags) {
-    int result = (flags & O_RDWR) == O_RDWR ? 2 : flags & O_WRONLY ? 1 : 0;
-    for (size_t i = 0; i < sizeof flags_of_open / sizeof *flags_of_open; i++)
-        if ((flags & flags_of_open[i].libc_flag) == flags_of_open[i].libc_flag)
-            result |= flags_of_open[i].linux_flag;
-    return result;
-}
-
-int __lind_status_flags(int flags) {
-    static const int access[] = {O_RDONLY, O_WRONLY, O_RDWR, O_RDWR};
-    int result = access[flags & 3];
-    for (size_t i = 0; i < sizeof flags_of_open / sizeof *flags_of_open; i++)
-        if ((flags & flags_of_open[i].linux_flag) == flags_of_open[i].linux_flag)
-            result |= flags_of_open[i].libc_flag;
-    return result;
-}
-
-// What *at calls take for the working directory.
-static uint64_t directory(int fd) { return num(fd == AT_FDCWD ? -100 : fd); }
-
-static int at_flags(int flags) {
-    enum { NOFOLLOW = 0x100, REMOVEDIR = 0x200, FOLLOW = 0x400 };
-    return (flags & AT_SYMLINK_NOFOLLOW ? NOFOLLOW : 0) | (flags & AT_REMOVEDIR ? REMOVEDIR : 0) |
-           (flags & AT_SYMLINK_FOLLOW ? FOLLOW : 0);
-}
-
-// The libc has read and execute the other way round.
-static uint64_t access_mode(int mode) {
-    return num((mode & R_OK ? 4 : 0) | (mode & W_OK ? 2 : 0) | (mode & X_OK ? 1 : 0));
+// What *at calls take for the working directory: the libc's own functions have another number.
+static uint64_t directory(int fd) {
+    enum { WASI_FDCWD = -2 };
+    return num(fd == WASI_FDCWD ? AT_FDCWD : fd);
 }
 
 // ---- opening
 
 static int opened(int dir, const char *path, int flags, mode_t mode) {
-    uint64_t how = num(__lind_open_flags(flags));
     if (dir == AT_FDCWD)
-        return __lind_answer(lind(NR_OPEN, at(path), how, mode));
-    return __lind_answer(lind(NR_OPENAT, num(dir), at(path), how, mode));
+        return __lind_answer(lind(NR_OPEN, at(path), num(flags), mode));
+    return __lind_answer(lind(NR_OPENAT, num(dir), at(path), num(flags), mode));
 }
 
 #define MODE(flags)                                                                                \
@@ -92,13 +56,56 @@ int creat(const char *path, mode_t mode) {
     return opened(AT_FDCWD, path, O_WRONLY | O_CREAT | O_TRUNC, mode);
 }
 
-// What fopen and the directory functions of the libc open by.
+// ---- what the libc's own functions open files by, with WASI's numbers of flags
+
+static const struct {
+    int wasi, flag;
+} wasi_flags[] = {
+    {1, O_APPEND},       {2, O_DSYNC},         {4, O_NONBLOCK},    {16, O_SYNC},
+    {1 << 12, O_CREAT},  {2 << 12, O_DIRECTORY}, {4 << 12, O_EXCL}, {8 << 12, O_TRUNC},
+    {1 << 24, O_NOFOLLOW},
+};
+enum { WASI_FLAGS = sizeof wasi_flags / sizeof *wasi_flags };
+enum { WASI_RDONLY = 1 << 26, WASI_WRONLY = 1 << 28, WASI_RDWR = WASI_RDONLY | WASI_WRONLY };
+
+static int from_wasi(int wasi) {
+    int flags = (wasi & WASI_RDWR) == WASI_RDWR ? O_RDWR : wasi & WASI_WRONLY ? O_WRONLY : O_RDONLY;
+    for (int i = 0; i < WASI_FLAGS; i++)
+        if (wasi & wasi_flags[i].wasi)
+            flags |= wasi_flags[i].flag;
+    return flags;
+}
+
+static int to_wasi(int flags) {
+    static const int access[] = {WASI_RDONLY, WASI_WRONLY, WASI_RDWR, WASI_RDWR};
+    int wasi = access[flags & O_ACCMODE];
+    for (int i = 0; i < WASI_FLAGS; i++)
+        if ((flags & wasi_flags[i].flag) == wasi_flags[i].flag)
+            wasi |= wasi_flags[i].wasi;
+    return wasi;
+}
+
+int wasi_open(const char *path, int flags, ...) __asm__("open");
+int wasi_open(const char *path, int flags, ...) {
+    return opened(AT_FDCWD, path, from_wasi(flags), 0666);
+}
+
 int __wasilibc_open_nomode(const char *path, int flags) {
-    return opened(AT_FDCWD, path, flags, 0666);
+    return opened(AT_FDCWD, path, from_wasi(flags), 0666);
 }
 
 int __wasilibc_nocwd_openat_nomode(int dir, const char *path, int flags) {
-    return opened(dir, path, flags, 0666);
+    return opened((int)directory(dir), path, from_wasi(flags), 0666);
+}
+
+int wasi_fcntl(int fd, int command, ...) __asm__("fcntl");
+int wasi_fcntl(int fd, int command, ...) {
+    va_list rest;
+    va_start(rest, command);
+    int argument = command == F_SETFL || command == F_SETFD ? va_arg(rest, int) : 0;
+    va_end(rest);
+    int result = fcntl(fd, command, command == F_SETFL ? from_wasi(argument) : argument);
+    return command == F_GETFL && result >= 0 ? to_wasi(result) : result;
 }
 
 DIR *opendir(const char *path) {
@@ -182,20 +189,36 @@ int fdatasync(int fd) { return __lind_answer(lind(NR_FDATASYNC, num(fd))); }
 
 int ftruncate(int fd, off_t len) { return __lind_answer(lind(NR_FTRUNCATE, num(fd), (uint64_t)len)); }
 
+// These answer the error.
+int posix_fallocate(int fd, off_t offset, off_t len) {
+    struct stat stat;
+    off_t end;
+    if (offset < 0 || len <= 0)
+        return EINVAL;
+    if (__builtin_add_overflow(offset, len, &end))
+        return EFBIG;
+    if (fstat(fd, &stat))
+        return errno;
+    // Lind has no call that reserves room: it is taken when it is written to.
+    return end > stat.st_size && ftruncate(fd, end) ? errno : 0;
+}
+
+int posix_fadvise(int fd, off_t offset, off_t len, int advice) {
+    (void)offset, (void)len, (void)advice;
+    struct stat stat;
+    return fstat(fd, &stat) ? errno : 0;
+}
+
 int flock(int fd, int operation) { return __lind_answer(lind(NR_FLOCK, num(fd), num(operation))); }
 
 int dup(int fd) { return __lind_answer(lind(NR_DUP, num(fd))); }
 int dup2(int old, int fd) { return __lind_answer(lind(NR_DUP2, num(old), num(fd))); }
 
 int dup3(int old, int fd, int flags) {
-    return __lind_answer(lind(NR_DUP3, num(old), num(fd), num(flags & O_CLOEXEC ? 02000000 : 0)));
+    return __lind_answer(lind(NR_DUP3, num(old), num(fd), num(flags)));
 }
 
-int pipe2(int ends[2], int flags) {
-    int how = (flags & O_CLOEXEC ? 02000000 : 0) | (flags & O_NONBLOCK ? 04000 : 0);
-    return __lind_answer(lind(NR_PIPE2, at(ends), num(how)));
-}
-
+int pipe2(int ends[2], int flags) { return __lind_answer(lind(NR_PIPE2, at(ends), num(flags))); }
 int pipe(int ends[2]) { return pipe2(ends, 0); }
 
 int fcntl(int fd, int command, ...) {
@@ -203,22 +226,14 @@ int fcntl(int fd, int command, ...) {
     va_start(rest, command);
     int result = -1;
     switch (command) {
-    case F_GETFL: {
-        int32_t flags = lind(NR_FCNTL, num(fd), num(command));
-        result = is_error(flags) ? __lind_answer(flags) : __lind_status_flags(flags);
-        break;
-    }
-    case F_SETFL: {
-        int flags = __lind_open_flags(va_arg(rest, int));
-        result = __lind_answer(lind(NR_FCNTL, num(fd), num(command), num(flags)));
-        break;
-    }
+    case F_SETFL:
     case F_DUPFD:
     case F_DUPFD_CLOEXEC:
     case F_SETFD:
         result = __lind_answer(lind(NR_FCNTL, num(fd), num(command), num(va_arg(rest, int))));
         break;
     case F_GETFD:
+    case F_GETFL:
         result = __lind_answer(lind(NR_FCNTL, num(fd), num(command)));
         break;
     case F_GETLK:
@@ -322,17 +337,17 @@ int lstat(const char *path, struct stat *out) {
 int fstatat(int dir, const char *path, struct stat *out, int flags) {
     struct kernel_stat kernel;
     int32_t result =
-        lind(NR_NEWFSTATAT, directory(dir), at(path), at(&kernel), num(at_flags(flags)));
+        lind(NR_NEWFSTATAT, directory(dir), at(path), at(&kernel), num(flags));
     return stated(result, &kernel, out);
 }
 
 int access(const char *path, int mode) {
-    return __lind_answer(lind(NR_ACCESS, at(path), access_mode(mode)));
+    return __lind_answer(lind(NR_ACCESS, at(path), num(mode)));
 }
 
 int faccessat(int dir, const char *path, int mode, int flags) {
     return __lind_answer(
-        lind(NR_FACCESSAT, directory(dir), at(path), access_mode(mode), num(at_flags(flags))));
+        lind(NR_FACCESSAT, directory(dir), at(path), num(mode), num(flags)));
 }
 
 int chmod(const char *path, mode_t mode) { return __lind_answer(lind(NR_CHMOD, at(path), mode)); }
@@ -340,7 +355,7 @@ int fchmod(int fd, mode_t mode) { return __lind_answer(lind(NR_FCHMOD, num(fd), 
 
 int fchmodat(int dir, const char *path, mode_t mode, int flags) {
     return __lind_answer(
-        lind(NR_FCHMODAT, directory(dir), at(path), mode, num(at_flags(flags))));
+        lind(NR_FCHMODAT, directory(dir), at(path), mode, num(flags)));
 }
 
 int chown(const char *path, uid_t user, gid_t group) {
@@ -368,7 +383,7 @@ static int timed(int dir, const char *path, const struct timespec given[2], int 
     if (given)
         kernel_times(given, times);
     return __lind_answer(lind(NR_UTIMENSAT, directory(dir), at(path), given ? at(times) : 0,
-                              num(at_flags(flags))));
+                              num(flags)));
 }
 
 int utimensat(int dir, const char *path, const struct timespec times[2], int flags) {
@@ -428,7 +443,7 @@ int unlink(const char *path) { return __lind_answer(lind(NR_UNLINK, at(path))); 
 int rmdir(const char *path) { return __lind_answer(lind(NR_RMDIR, at(path))); }
 
 int unlinkat(int dir, const char *path, int flags) {
-    return __lind_answer(lind(NR_UNLINKAT, directory(dir), at(path), num(at_flags(flags))));
+    return __lind_answer(lind(NR_UNLINKAT, directory(dir), at(path), num(flags)));
 }
 
 int remove(const char *path) {

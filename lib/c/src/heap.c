@@ -28,7 +28,8 @@ BLOCK(calloc, (size_t count, size_t size), (count, size))
 BLOCK(__libc_calloc, (size_t count, size_t size), (count, size))
 BLOCK(realloc, (void *block, size_t size), (block, size))
 BLOCK(aligned_alloc, (size_t align, size_t size), (align, size))
-LOCKED(int, posix_memalign, (void **out, size_t align, size_t size), (out, align, size), )
+LOCKED(int, posix_memalign, (void **out, size_t align, size_t size), (out, align, size),
+       if (result) result = __lind_linux_errno(result);)
 
 void __real_free(void *block);
 void __wrap_free(void *block) {

@@ -163,12 +163,15 @@ __lind_unwinding_gate(uint32_t nr, uint64_t name, uint64_t own, uint64_t target,
 // Whether a result is an error; other negative numbers are addresses.
 static inline bool is_error(int32_t result) { return result < 0 && result >= -4095; }
 
-// The libc's number of an error of Linux.
-int __lind_errno(int linux_errno);
-// Sets errno to that of a negated errno of Linux, and answers -1; other results are answered.
+// WASI's number of an error of Linux, and back.
+int __lind_wasi_errno(int linux_errno);
+int __lind_linux_errno(int wasi_errno);
+// Sets errno to a negated errno of Linux, and answers -1; other results are answered.
 int32_t __lind_answer(int32_t result);
-// From here on this instance has an errno of its own, that of the libc is the first thread's.
+// From here on this instance is not the first thread.
 void __lind_own_errno(void);
+// Gives the libc the number that the program sees, for `%m`.
+void __lind_show_errno(void);
 
 // A lock that sleeps where it is taken. Starts as zeros.
 struct lind_lock {
@@ -183,10 +186,6 @@ void __lind_futex_wake(const volatile void *word, int count);
 void __lind_hold_heap(void);
 void __lind_give_heap(void);
 void __lind_renew_streams(void);
-
-// Flags of open(2), there and back.
-int __lind_open_flags(int libc_flags);
-int __lind_status_flags(int linux_flags);
 
 // lseek(2), with the whole result in `out`; a negated errno of Linux.
 int32_t __lind_seek(int fd, int64_t offset, int whence, uint64_t *out);

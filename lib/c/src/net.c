@@ -161,14 +161,8 @@ int setsockopt(int fd, int level, int option, const void *value, socklen_t len) 
 }
 
 int getsockopt(int fd, int level, int option, void *restrict value, socklen_t *restrict len) {
-    enum { ERROR_OPTION = 4 };
-    int32_t result =
-        lind(NR_GETSOCKOPT, num(fd), num(level), num(option), at(value), at(len));
-    // The error is a number of Linux.
-    if (!is_error(result) && level == SOL_SOCKET && option == ERROR_OPTION &&
-        *len == sizeof(int) && *(int *)value)
-        *(int *)value = __lind_errno(*(int *)value);
-    return __lind_answer(result);
+    return __lind_answer(
+        lind(NR_GETSOCKOPT, num(fd), num(level), num(option), at(value), at(len)));
 }
 
 // ---- addresses as text

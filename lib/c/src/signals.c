@@ -94,7 +94,7 @@ int sigprocmask(int how, const sigset_t *restrict set, sigset_t *restrict old) {
 
 int pthread_sigmask(int how, const sigset_t *restrict set, sigset_t *restrict old) {
     int32_t result = lind(NR_SIGPROCMASK, num(how), at(set), at(old));
-    return is_error(result) ? __lind_errno(-result) : 0;
+    return is_error(result) ? -result : 0;
 }
 
 int sigsuspend(const sigset_t *mask) {

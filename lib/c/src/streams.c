@@ -80,13 +80,23 @@ LOCKED(int, putc, (int c, FILE *s), (c, s), s)
 LOCKED(int, putchar, (int c), (c), stdout)
 LOCKED(int, fputs, (const char *from, FILE *s), (from, s), s)
 LOCKED(int, puts, (const char *from), (from), stdout)
-LOCKED(int, vfprintf, (FILE * s, const char *format, va_list rest), (s, format, rest), s)
 LOCKED(int, vfscanf, (FILE * s, const char *format, va_list rest), (s, format, rest), s)
 LOCKED(int, fseek, (FILE * s, long offset, int whence), (s, offset, whence), s)
 LOCKED(int, fseeko, (FILE * s, off_t offset, int whence), (s, offset, whence), s)
 LOCKED(long, ftell, (FILE * s), (s), s)
 LOCKED(off_t, ftello, (FILE * s), (s), s)
 LOCKED(int, setvbuf, (FILE * s, char *buffer, int mode, size_t size), (s, buffer, mode, size), s)
+
+// `%m` is what errno is.
+int __real_vfprintf(FILE *stream, const char *format, va_list rest);
+int __wrap_vfprintf(FILE *stream, const char *format, va_list rest) {
+    struct stream_lock *lock = lock_of(stream);
+    take(lock);
+    __lind_show_errno();
+    int result = __real_vfprintf(stream, format, rest);
+    give(lock);
+    return result;
+}
 
 // All streams, but for standard input, from which someone may be reading for long.
 int __real_fflush(FILE *stream);

@@ -199,7 +199,7 @@ int pthread_create(pthread_t *restrict out, const pthread_attr_t *restrict attri
     int32_t made = set_out(__lind_own(), at(arguments), thread);
     if (made < 0) {
         munmap(block, len);
-        return __lind_errno(-made);
+        return -made;
     }
     if (detached)
         put_aside(thread);

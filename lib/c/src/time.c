@@ -24,7 +24,7 @@ static int32_t slept(clockid_t clock, int flags, const struct timespec *wanted,
 int clock_nanosleep(clockid_t clock, int flags, const struct timespec *wanted,
                     struct timespec *left) {
     int32_t result = slept(clock, flags, wanted, left);
-    return is_error(result) ? __lind_errno(-result) : 0;
+    return is_error(result) ? -result : 0;
 }
 
 int nanosleep(const struct timespec *wanted, struct timespec *left) {

@@ -27,7 +27,7 @@ static int failed(int32_t result) {
         return SUCCESS;
     // The libc stores it in its own variable, which is not every thread's.
     __lind_answer(result);
-    return __lind_errno(-result);
+    return __lind_wasi_errno(-result);
 }
 
 static int stored(int32_t result, uint32_t *out) {

@@ -71,6 +71,38 @@ static void streams(void) {
     CHECK(unlink("notes.txt") == 0 && access("notes.txt", F_OK) == -1 && errno == ENOENT);
 }
 
+static void numbers(void) {
+    // Those of Linux, as handlers of grates see and answer them.
+    CHECK(EPERM == 1 && ENOENT == 2 && EAGAIN == 11 && ENOSYS == 38 && ETIMEDOUT == 110);
+    CHECK(O_WRONLY == 1 && O_CREAT == 0100 && O_APPEND == 02000 && AT_FDCWD == -100);
+    CHECK(S_IFIFO == 0010000 && SOCK_STREAM == 1 && POLLOUT == 4 && SIGUSR1 == 10);
+    char text[64];
+    CHECK(!strcmp(strerror(ENOENT), "No such file or directory"));
+    CHECK(strerror_r(EPERM, text, sizeof text) == 0 && !strcmp(text, "Operation not permitted"));
+    CHECK(strerror_r(EPERM, text, 4) == ERANGE && !strcmp(text, "Ope"));
+    errno = ENOTDIR;
+    CHECK(snprintf(text, sizeof text, "%m") > 0 && !strcmp(text, "Not a directory"));
+    CHECK(!fopen("none", "r") && errno == ENOENT);
+    CHECK(snprintf(text, sizeof text, "%m") > 0 && !strcmp(text, strerror(ENOENT)));
+    CHECK(errno == ENOENT);
+    errno = 0;
+    CHECK(strtol("1", NULL, 10) == 1 && errno == 0);
+    CHECK(strtol("99999999999", NULL, 10) == 2147483647 && errno == ERANGE);
+    errno = 0;
+    CHECK(strtol("99999999999", NULL, 10) == 2147483647 && errno == ERANGE);
+    CHECK(close(-1) == -1 && errno == EBADF);
+    CHECK(strtol("99999999999", NULL, 10) == 2147483647 && errno == ERANGE);
+    CHECK(close(-1) == -1 && errno == EBADF && posix_fallocate(-1, 0, 1) == EBADF);
+
+    int fd = open("append.txt", O_RDWR | O_CREAT, 0600);
+    FILE *file = fdopen(fd, "a");
+    CHECK(file && (fcntl(fd, F_GETFL) & (O_APPEND | O_ACCMODE)) == (O_APPEND | O_RDWR));
+    CHECK(fputs("one", file) >= 0 && fflush(file) == 0 && lseek(fd, 0, SEEK_SET) == 0);
+    CHECK(fputs("two", file) >= 0 && fclose(file) == 0);
+    CHECK((file = fopen("append.txt", "r")) && fgets(text, sizeof text, file) && fclose(file) == 0);
+    CHECK(!strcmp(text, "onetwo") && unlink("append.txt") == 0);
+}
+
 static int order(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
 
 static void heap_and_strings(void) {
@@ -416,7 +448,7 @@ int main(int argc, char *argv[]) {
     static const struct {
         const char *name;
         void (*work)(void);
-    } parts[] = {{"streams", streams},     {"heap", heap_and_strings}, {"files", files},
+    } parts[] = {{"streams", streams}, {"numbers", numbers}, {"heap", heap_and_strings}, {"files", files},
                  {"folders", folders},     {"clocks", clocks},         {"processes", processes},
                  {"signals", signals},     {"threads", threads},       {"streams of threads", streams_of_threads},
                  {"sockets", sockets}};
