@@ -3,7 +3,6 @@
 
 #include "lind.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -108,22 +107,17 @@ int wasi_fcntl(int fd, int command, ...) {
     return command == F_GETFL && result >= 0 ? to_wasi(result) : result;
 }
 
-DIR *opendir(const char *path) {
+// By which the libc's own functions look through directories.
+void *wasi_fdopendir(int) __asm__("fdopendir");
+void *wasi_opendir(const char *path) __asm__("opendir");
+void *wasi_opendir(const char *path) {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return NULL;
-    DIR *directory = fdopendir(fd);
+    void *directory = wasi_fdopendir(fd);
     if (!directory)
         close(fd);
     return directory;
-}
-
-int __wasilibc_nocwd_scandirat(int, const char *, struct dirent ***,
-                               int (*)(const struct dirent *),
-                               int (*)(const struct dirent **, const struct dirent **));
-int scandir(const char *path, struct dirent ***out, int (*wanted)(const struct dirent *),
-            int (*order)(const struct dirent **, const struct dirent **)) {
-    return __wasilibc_nocwd_scandirat(AT_FDCWD, path, out, wanted, order);
 }
 
 // ---- by descriptor

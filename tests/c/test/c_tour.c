@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <math.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -213,7 +214,21 @@ static void folders(void) {
     int again = 0;
     while (readdir(folder))
         again++;
-    CHECK(again == all && closedir(folder) == 0);
+    CHECK(again == all);
+    seekdir(folder, 5);
+    CHECK(telldir(folder) == 5 && readdir(folder) && telldir(folder) == 6);
+    CHECK(closedir(folder) == 0);
+    struct dirent **list;
+    CHECK(scandir(".", &list, NULL, alphasort) == all && !strcmp(list[0]->d_name, "."));
+    for (int i = 0; i < all; i++) {
+        CHECK(i == 0 || strcmp(list[i - 1]->d_name, list[i]->d_name) < 0);
+        free(list[i]);
+    }
+    free(list);
+    CHECK(scandir("none", &list, NULL, alphasort) == -1 && errno == ENOENT);
+    glob_t found;
+    CHECK(glob("*-name-29?", 0, NULL, &found) == 0 && found.gl_pathc == 10);
+    globfree(&found);
     for (int i = 0; i < FILES; i++) {
         char name[64];
         snprintf(name, sizeof name, "a-file-with-a-name-%d", i);
