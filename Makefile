@@ -76,8 +76,8 @@ list: setup
 	@$(CARGO) --quiet xtask list
 
 rust/% c/%: setup
-	$(call first,target/release/lind-wasm,the first build takes some minutes for the runtime alone)
-	$(CARGO) build --release --package lind-wasm
+	$(call first,target/release/lind-wasm,the first build takes some ten minutes on two processors)
+	$(CARGO) build --release
 	$(CARGO) xtask guests --lang $(@D) $*
 
 bench: build
