@@ -269,11 +269,7 @@ impl Engine {
         encodings: Encodings,
     ) -> Result<Self, PatternError> {
         // Of two that begin alike the longer one counts, for the other is a part of it.
-        let mut forms = match encodings {
-            Encodings::NONE => texts.to_vec(),
-            encodings => encodings.forms(texts),
-        };
-        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        let forms = encodings.forms(texts);
         let between = match encodings.has(Encoding::Terminal) {
             true => Between::Sequences,
             false => Between::Nothing,
