@@ -10,7 +10,9 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
+#include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -342,6 +344,18 @@ int access(const char *path, int mode) {
 int faccessat(int dir, const char *path, int mode, int flags) {
     return __lind_answer(
         lind(NR_FACCESSAT, directory(dir), at(path), num(mode), num(flags)));
+}
+
+int statfs(const char *path, struct statfs *facts) {
+    return __lind_answer(lind(NR_STATFS, at(path), at(facts)));
+}
+
+int fstatfs(int fd, struct statfs *facts) {
+    return __lind_answer(lind(NR_FSTATFS, num(fd), at(facts)));
+}
+
+ssize_t getrandom(void *bytes, size_t len, unsigned flags) {
+    return __lind_answer(lind(NR_GETRANDOM, at(bytes), len, flags));
 }
 
 int chmod(const char *path, mode_t mode) { return __lind_answer(lind(NR_CHMOD, at(path), mode)); }

@@ -11,7 +11,7 @@ use crate::call::{Call, forward, own_buffer};
 use crate::constants::fs::{
     AT_FDCWD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, FD_CLOEXEC, O_CLOEXEC,
 };
-use cage_libc::sys::{Arg, Errno};
+use cage_libc::sys::{self, Arg, Errno};
 use calls::{Access, CALLS, Entry, Kind, Outcome, Struct};
 
 /// The kind of the descriptors that are made here: `underfd` is one of the kernel below.
@@ -349,7 +349,13 @@ fn control(call: &Call, cage: u64) -> Result<i32, Errno> {
 
 /// Both ends of something, which the call writes where argument `index` points.
 fn pair(call: &Call, cage: u64, index: usize, cloexec: bool) -> Result<i32, Errno> {
-    let (result, bytes) = call.forward_into::<8>(cage, index)?;
+    let (result, bytes) = if call.nr == SOCKETPAIR && sys::base() != 0 {
+        // Lind writes these nowhere but into the memory of who gets them.
+        let result = call.forward(cage)?;
+        (result, call.place(index).read::<8>()?)
+    } else {
+        call.forward_into::<8>(cage, index)?
+    };
     let (first, second) = bytes.split_at(4);
     let under = [first, second].map(|end| end.try_into().map_or(-1, i32::from_ne_bytes));
     let near = match virtual_for(cage, under[0], cloexec, 0) {

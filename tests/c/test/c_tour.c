@@ -19,9 +19,11 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <sys/un.h>
@@ -166,6 +168,13 @@ static void files(void) {
     CHECK((stat_.st_mode & 0777) == 0640);
     CHECK(fchmod(fd, 0600) == 0 && stat("data.bin", &stat_) == 0);
     CHECK((stat_.st_mode & 0777) == 0600);
+    struct statfs statfs_;
+    CHECK(fstatfs(fd, &statfs_) == 0 && statfs_.f_bsize > 0 && statfs_.f_blocks > 0);
+    CHECK(statfs("data.bin", &statfs_) == 0 && statfs_.f_bsize > 0);
+    CHECK(statfs("nowhere", &statfs_) == -1 && errno == ENOENT);
+    unsigned char random_[32] = {0}, zeros[32] = {0};
+    CHECK(getrandom(random_, sizeof random_, 0) == sizeof random_);
+    CHECK(memcmp(random_, zeros, sizeof zeros) != 0);
     CHECK(ftruncate(fd, 4) == 0 && fsync(fd) == 0 && fdatasync(fd) == 0);
     CHECK(lseek(fd, 0, SEEK_END) == 4);
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_len = 4};

@@ -25,6 +25,10 @@ pub(super) fn trials() -> Vec<Trial> {
         ));
         trials.push(trial(named("kills"), move || kills(strict)));
         trials.push(trial(
+            named("virtual descriptors for a whole program"),
+            move || virtual_descriptors(strict),
+        ));
+        trials.push(trial(
             format!("strace-grate/shows the calls{mode}"),
             move || trace(strict),
         ));
@@ -124,6 +128,25 @@ fn processes(strict: bool) -> anyhow::Result<()> {
             "{}",
             ran.text()
         );
+    }
+    Ok(())
+}
+
+/// Programs that use whatever there is, under a grate that translates every descriptor, as those written for Lind do.
+fn virtual_descriptors(strict: bool) -> anyhow::Result<()> {
+    for (program, said) in [
+        (&["tour.cwasm", "/tmp"][..], "tour done"),
+        (&["c_tour.cwasm", "/tmp"], "c tour done"),
+        (&["socket_tour.cwasm", "/tmp"], "socket tour done"),
+        (&["crowd.cwasm", "/tmp"], "8 children done"),
+        (&["forker.cwasm"], "exit status 7"),
+        (&["tcp_echo.cwasm"], "echo done"),
+        (&["threads.cwasm", "count"], "counted"),
+    ] {
+        let fixture = Fixture::new()?;
+        let args = [&["virtual_grate.cwasm"], program].concat();
+        let ran = run(&fixture, strict, &args)?.expect(0)?;
+        anyhow::ensure!(ran.text().contains(said), "{}: {}", program[0], ran.text());
     }
     Ok(())
 }
