@@ -7,7 +7,7 @@ CARGO = $(shell scripts/setup.sh --cargo)
 say = @echo 'make: $(1)'
 first = @[ -e $(1) ] || echo 'make: $(2)'
 
-.PHONY: help setup build run test test-long list bench clean
+.PHONY: help setup build run test test-long list bench dist install deny clean
 
 help:
 	@echo 'make run               set up, build, and show the main job'
@@ -18,6 +18,9 @@ help:
 	@echo 'make rust/NAME         build one grate or program written in Rust'
 	@echo 'make c/NAME            build one grate written in C'
 	@echo 'make bench             the side-by-side benchmarks'
+	@echo 'make dist              one archive that runs without Rust, below target/dist'
+	@echo 'make install           the same below PREFIX (/usr/local)'
+	@echo 'make deny              hold the crates against deny.toml (takes cargo-deny)'
 	@echo 'make clean             remove everything built'
 
 setup:
@@ -84,6 +87,19 @@ bench: build
 	@scripts/setup.sh --tests
 	@scripts/setup.sh --bench
 	$(CARGO) run --release --package benches
+
+PREFIX = /usr/local
+
+dist: build
+	$(CARGO) xtask dist
+
+install: build
+	$(CARGO) xtask install --prefix '$(PREFIX)' $(if $(DESTDIR),--destination '$(DESTDIR)')
+
+deny: setup
+	@$(CARGO) deny --version >/dev/null 2>&1 || \
+		{ echo 'make: there is no cargo-deny; cargo install --locked cargo-deny makes it' >&2; exit 1; }
+	$(CARGO) deny check licenses bans sources
 
 clean: setup
 	$(CARGO) clean

@@ -6,7 +6,7 @@ mod command;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use command::options::{Command, Options};
 use command::{Outcome, Wrapping};
@@ -15,6 +15,7 @@ use command::{Outcome, Wrapping};
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
+    manual::on_request(Options::command);
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => {

@@ -10,7 +10,8 @@
 //!   gone when the check has come to its end: the next one reads everything again.
 //! - `age`: salt and counter of the file, and a digest of the path it had. These stay. A file whose
 //!   counter is lower than it was has gone back, and so has one in whose place there was another
-//!   later.
+//!   later. Copies of a file have its salt: each is held against what was at its own path, and a path
+//!   where there was none of them against the newest.
 //!
 //! The code is an HMAC under a key derived from the key that seals, so that nobody else can have
 //! files passed over. Lines that don't authenticate, for they were cut short or belong to another
@@ -109,17 +110,20 @@ type Name = [u8; 32];
 /// Ages of files, and which file a path stood for last.
 #[derive(Debug, Default)]
 struct Ages {
-    counters: HashMap<Salt, (u64, Name)>,
+    counters: HashMap<(Salt, Name), u64>,
+    newest: HashMap<Salt, u64>,
     last: HashMap<Name, Salt>,
     /// In the order in which they came.
-    order: Vec<Salt>,
+    order: Vec<(Salt, Name)>,
 }
 
 impl Ages {
     fn put(&mut self, salt: Salt, counter: u64, name: Name) {
-        if self.counters.insert(salt, (counter, name)).is_none() {
-            self.order.push(salt);
+        if self.counters.insert((salt, name), counter).is_none() {
+            self.order.push((salt, name));
         }
+        let newest = self.newest.entry(salt).or_default();
+        *newest = counter.max(*newest);
         self.last.insert(name, salt);
     }
 
@@ -132,7 +136,8 @@ impl Ages {
     }
 
     fn check(&self, age: &Age, name: &Name) -> Result<(), WentBack> {
-        let Some(&(then, known)) = self.counters.get(&age.salt) else {
+        let here = self.counters.get(&(age.salt, *name));
+        let Some(&then) = here.or_else(|| self.newest.get(&age.salt)) else {
             return Ok(());
         };
         if age.counter < then {
@@ -140,7 +145,7 @@ impl Ages {
             return Err(WentBack::Changes { now, then });
         }
         match self.last.get(name) {
-            Some(last) if known == *name && *last != age.salt => Err(WentBack::Replaced),
+            Some(last) if here.is_some() && *last != age.salt => Err(WentBack::Replaced),
             _ => Ok(()),
         }
     }
@@ -298,15 +303,11 @@ impl VerifyState {
             let mut output = Output::to_path(&self.path, true, OWNER_ONLY)?;
             output.write_all(FIRST_LINE.as_bytes())?;
             // Those that are the last of their paths come last.
-            let is_last = |salt: &Salt| {
-                let known = self.ages.counters.get(salt);
-                known.is_some_and(|(_, name)| self.ages.last.get(name) == Some(salt))
-            };
-            let (last, others): (Vec<_>, Vec<_>) =
-                self.ages.order.iter().partition(|salt| is_last(salt));
-            for salt in others.into_iter().chain(last) {
-                if let Some((counter, name)) = self.ages.counters.get(salt) {
-                    let line = self.line(&age_line(salt, *counter, name));
+            let is_last = |(salt, name): &&(Salt, Name)| self.ages.last.get(name) == Some(salt);
+            let (last, others): (Vec<_>, Vec<_>) = self.ages.order.iter().partition(is_last);
+            for place in others.into_iter().chain(last) {
+                if let Some(counter) = self.ages.counters.get(place) {
+                    let line = self.line(&age_line(&place.0, *counter, &place.1));
                     output.write_all(line.as_bytes())?;
                 }
             }
@@ -360,7 +361,7 @@ mod tests {
         let ring = ring(1);
         let changes = |now, then| Err(WentBack::Changes { now, then });
         // What is found where, of which age; in each step after the end of a check.
-        let steps: [(&str, Age, Result<(), WentBack>); 11] = [
+        let steps: [(&str, Age, Result<(), WentBack>); 19] = [
             ("a", age(1, 5), Ok(())),
             ("a", age(1, 5), Ok(())),
             ("a", age(1, 9), Ok(())),
@@ -373,6 +374,15 @@ mod tests {
             ("b", age(1, 10), Ok(())),
             ("b", age(1, 10), Ok(())),
             ("a", age(2, 1), Ok(())),
+            // A copy, which stays as it is or goes its own way.
+            ("c", age(3, 5), Ok(())),
+            ("d", age(3, 5), Ok(())),
+            ("c", age(3, 9), Ok(())),
+            ("d", age(3, 5), Ok(())),
+            ("d", age(3, 6), Ok(())),
+            ("c", age(3, 6), changes(6, 9)),
+            ("d", age(3, 5), changes(5, 6)),
+            ("e", age(3, 6), changes(6, 9)),
         ];
         for (step, (name, age, expected)) in steps.into_iter().enumerate() {
             let mut state = open(&path, &ring);

@@ -1,7 +1,7 @@
 //! The `lind-wasm` command.
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use lind_wasm::artifact::ArtifactKey;
 use lind_wasm::limits::{self, Limits};
 use lind_wasm::net::{self, Net};
@@ -74,6 +74,7 @@ struct Options {
 }
 
 fn main() {
+    manual::on_request(Options::command);
     let options = Options::try_parse().unwrap_or_else(|error| {
         let _ = error.print();
         std::process::exit(if error.use_stderr() { EXIT_USAGE } else { 0 })

@@ -9,13 +9,14 @@ mod show;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use options::{Command, Options};
 
 /// Exit status for wrong usage.
 const USAGE: u8 = 64;
 
 fn main() -> ExitCode {
+    manual::on_request(Options::command);
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => {

@@ -1,9 +1,11 @@
-//! The build driver: compiles the guests for Lind, checks them and puts them into `lindfs/`.
+//! The build driver: compiles the guests for Lind, checks them and puts them into `lindfs/`; packs what was built.
 
 mod abi;
 mod compile;
+mod dist;
 mod finish;
 mod guests;
+mod licences;
 mod place;
 mod toolchain;
 
@@ -40,6 +42,17 @@ enum Command {
     },
     /// List the guests
     List,
+    /// Pack what was built into one archive below target/dist
+    Dist,
+    /// Install what was built
+    Install {
+        /// Where to, an absolute path
+        #[arg(long, value_name = "DIR", default_value = "/usr/local")]
+        prefix: PathBuf,
+        /// A folder that stands before the prefix, for who packs what is installed
+        #[arg(long, value_name = "DIR")]
+        destination: Option<PathBuf>,
+    },
     /// Say with which tools guests would be built, or what is missing
     Tools,
 }
@@ -64,6 +77,14 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Check { files } => check(&files),
         Command::List => list(root),
+        Command::Dist => {
+            println!("{}", dist::archive(root)?.display());
+            Ok(())
+        }
+        Command::Install {
+            prefix,
+            destination,
+        } => dist::install(root, &prefix, destination.as_deref()),
         Command::Tools => {
             println!("{}", toolchain::find()?);
             Ok(())

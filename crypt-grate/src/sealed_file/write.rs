@@ -11,7 +11,7 @@ const SYNCS_A_MARK: u32 = 16;
 
 /// After how many changes that nobody came between a lock may be given back a little later than at once; and
 /// after how many more where somebody did.
-const UNDISTURBED: i32 = 16;
+const UNDISTURBED: i32 = 4;
 const DISTURBED: i32 = -64;
 
 /// A sealed file that nobody else changes: its lock is held as long as this lives.

@@ -121,8 +121,9 @@ pub enum Command {
     /// For damaged disks, and for who has no copy: what a power loss leaves needs no repair. All files
     /// below PATH are checked, and those in order stay as they are. In the place of one that is refused
     /// comes a new one with all that `keys recover` saves of it. Chunks that are lost stay so, and are
-    /// told: reading them fails until they are written over. What of it is older, or may be, is told, and
-    /// counts as the newest from then on. It may be interrupted at any time and run again. Exits with 1
+    /// told: reading them fails until they are written over. So is a chunk of which only a part can be saved,
+    /// as `keys recover` does. What of it is older, or may be, is told, and counts as the newest from then
+    /// on. It may be interrupted at any time and run again. Exits with 1
     /// if there is anything lost.
     Repair {
         #[command(flatten)]

@@ -22,7 +22,7 @@ use std::ops::Range;
 
 use sealed::{
     ChunkSize, Cipher, DATA_START, Disk, Error, Failure, FileCipher, FileKey, Found, HEADER_LEN,
-    Header, KeyId, Layout, MasterKey, OVERHEAD, Params, SALT_LEN, Salvage, TAG_LEN, Volume,
+    Header, KeyId, MasterKey, OVERHEAD, Params, SALT_LEN, Salvage, TAG_LEN, Volume,
 };
 use zeroize::Zeroizing;
 
@@ -118,6 +118,13 @@ pub trait Rescue: Sink {
     /// # Errors
     /// As [`Sink::data`].
     fn lost(&mut self, len: usize) -> Result<(), TransferError>;
+
+    /// Of the next chunk not all could be saved. What these bytes of it are, which are in order, is known. Answers
+    /// whether they were taken: else nothing was, and all of the chunk is lost.
+    ///
+    /// # Errors
+    /// As [`Sink::data`].
+    fn parts(&mut self, chunk: &[u8], known: &[Range<usize>]) -> Result<bool, TransferError>;
 }
 
 /// Fills up what is lost.
@@ -142,6 +149,15 @@ impl<S: Sink> Sink for Filling<S> {
 impl<S: Sink> Rescue for Filling<S> {
     fn lost(&mut self, len: usize) -> Result<(), TransferError> {
         self.sink.data(&vec![self.fill; len])
+    }
+
+    fn parts(&mut self, chunk: &[u8], known: &[Range<usize>]) -> Result<bool, TransferError> {
+        let mut filled = Zeroizing::new(vec![self.fill; chunk.len()]);
+        for part in known {
+            filled[part.clone()].copy_from_slice(&chunk[part.clone()]);
+        }
+        self.sink.data(&filled)?;
+        Ok(true)
     }
 }
 
@@ -257,7 +273,7 @@ impl<'a> Damaged<'a> {
                 if let Some((start, place, shift)) = elsewhere {
                     self.disk.set_shift(place, shift);
                     report.shifts += 1;
-                    tell_lost(sink, &mut report, &layout, first..start)?;
+                    tell_lost(sink, &mut report, salvage, &self.disk, first..start)?;
                     (index, lost, suspicious) = (start, 0, SUSPICIOUS);
                     continue;
                 }
@@ -265,7 +281,7 @@ impl<'a> Damaged<'a> {
                     suspicious = lost.saturating_mul(2);
                     continue;
                 }
-                tell_lost(sink, &mut report, &layout, first..index)?;
+                tell_lost(sink, &mut report, salvage, &self.disk, first..index)?;
                 (lost, suspicious) = (0, SUSPICIOUS);
             }
             match found {
@@ -308,17 +324,46 @@ pub fn recover(
     Damaged::open(ring, file)?.save(sink, search, progress)
 }
 
+/// Accounts for chunks that are not to be found as a whole, and saves what there is of them.
 fn tell_lost(
     sink: &mut impl Rescue,
     report: &mut Report,
-    layout: &Layout,
+    salvage: &mut Salvage,
+    disk: &DamagedDisk<'_>,
     chunks: Range<u64>,
 ) -> Result<(), RecoverError> {
+    let layout = *salvage.layout();
     for index in chunks {
         let start = layout.chunk_start(index)?;
-        let len = layout.chunk_len(index, report.size);
-        push(&mut report.lost, start..start + len as u64);
-        sink.lost(len)?;
+        let mut chunk = Zeroizing::new(vec![0; layout.chunk_len(index, report.size)]);
+        let known = salvage.parts(disk, index, &mut chunk)?;
+        if known.is_empty() || !sink.parts(&chunk, &known)? {
+            push(&mut report.lost, start..start + chunk.len() as u64);
+            sink.lost(chunk.len())?;
+            continue;
+        }
+        let mut end = 0;
+        for part in known {
+            if end < part.start {
+                push(
+                    &mut report.lost,
+                    start + end as u64..start + part.start as u64,
+                );
+            }
+            if !report.newest_is_lost {
+                push(
+                    &mut report.unproven,
+                    start + part.start as u64..start + part.end as u64,
+                );
+            }
+            end = part.end;
+        }
+        if end < chunk.len() {
+            push(
+                &mut report.lost,
+                start + end as u64..start + chunk.len() as u64,
+            );
+        }
     }
     Ok(())
 }
@@ -529,6 +574,14 @@ mod tests {
         ])
     }
 
+    /// Written record by record, as a log of lines is: each is a record of its own.
+    fn appended(len: usize) -> Vec<u8> {
+        let whole = plaintext(len);
+        let lines = whole.chunks(37).enumerate();
+        let writes: Vec<_> = lines.map(|(nth, line)| (nth * 37, line)).collect();
+        changed(&writes)
+    }
+
     /// What some writes leave.
     fn changed(writes: &[(usize, &[u8])]) -> Vec<u8> {
         let file = tempfile::tempfile().unwrap();
@@ -612,8 +665,10 @@ mod tests {
             assert!(!report.header_damaged && report.shifts == 0);
         }
         for len in [2, 5000, LONG] {
-            let (out, report) = recovered(&logged(len));
-            assert!(out == plaintext(len) && report.is_complete(), "{len}");
+            for bytes in [logged(len), appended(len)] {
+                let (out, report) = recovered(&bytes);
+                assert!(out == plaintext(len) && report.is_complete(), "{len}");
+            }
         }
         assert_eq!(recovered(b"").1, Report::default());
         assert_eq!(recovered(&[0; 1000]).1, Report::default());
@@ -667,6 +722,23 @@ mod tests {
                 assert_honest(&plaintext(LONG), &out, &report);
             }
         }
+    }
+
+    /// A line that is damaged in a file that lines were appended to is the only one that is lost.
+    #[test]
+    fn of_a_chunk_that_was_appended_to_a_damaged_line_alone_is_lost() {
+        let before = appended(100);
+        let mut bytes = appended(400);
+        // In the record behind those of the first 100 bytes: the last of these is shorter than a line.
+        bytes[before.len() + 100] ^= 1;
+        let (out, report) = recovered(&bytes);
+        let lost = only(&report.lost);
+        assert!(
+            lost.end - lost.start == 37 && lost.start.is_multiple_of(37),
+            "{report:?}"
+        );
+        assert!(!report.newest_is_lost && out.len() == 400);
+        assert_honest(&plaintext(400), &out, &report);
     }
 
     #[test]
@@ -847,10 +919,11 @@ mod tests {
         #[test]
         fn whatever_is_done_to_a_file_nothing_wrong_is_given_out(
             len in 0..LONG,
-            is_logged in any::<bool>(),
+            made in 0..3_u8,
             edits in prop::collection::vec((0..4_u8, any::<prop::sample::Index>(), 0..900_usize), 0..4),
         ) {
-            let mut bytes = if is_logged { logged(len) } else { sealed(len) };
+            let is_logged = made > 0;
+            let mut bytes = [sealed, logged, appended][made as usize](len);
             for (kind, place, size) in edits {
                 if bytes.len() <= HEADER_LEN {
                     break;

@@ -26,6 +26,7 @@ mod temporary;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -578,12 +579,21 @@ impl Rescue for Nowhere {
     fn lost(&mut self, _: usize) -> Result<(), TransferError> {
         Ok(())
     }
+
+    fn parts(&mut self, _: &[u8], _: &[Range<usize>]) -> Result<bool, TransferError> {
+        Ok(false)
+    }
 }
 
 impl Rescue for Writing<'_> {
     fn lost(&mut self, len: usize) -> Result<(), TransferError> {
         self.lose(len);
         Ok(())
+    }
+
+    /// A sealed chunk is whole or it is none: nobody may take for data what stands for a gap.
+    fn parts(&mut self, _: &[u8], _: &[Range<usize>]) -> Result<bool, TransferError> {
+        Ok(false)
     }
 }
 

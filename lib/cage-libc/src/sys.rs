@@ -396,8 +396,8 @@ fn addresses(strings: &[*const u8]) -> Option<*mut u64> {
     }
 }
 
-/// Sleeps for a millisecond.
-fn nap() {
+/// Sleeps for a millisecond, unless a handler has it otherwise.
+pub fn nap() {
     const CLOCK_MONOTONIC: u64 = 1;
     let time = [0u64, 1_000_000];
     let args = [CLOCK_MONOTONIC, 0, address(&raw const time), 0];

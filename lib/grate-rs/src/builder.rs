@@ -1,9 +1,12 @@
 //! Bringing a grate and its program together.
 
+use crate::fd_support::FD_HANDLER_TABLE;
 use crate::ffi;
-use crate::threei::{GrateError, SyscallHandler, getcageid, register_handler};
+use crate::threei::{GrateError, SyscallHandler, getcageid, mmap_shared, register_handler};
 use cage_libc::sys::{self, Errno};
+use std::collections::HashSet;
 use std::ffi::CString;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Called in the grate with the child's id, after registration and before the child may exec.
 pub type PreExecCallback = Box<dyn Fn(i32)>;
@@ -22,10 +25,38 @@ pub enum Pause {
     Forever,
 }
 
+/// Whether the handlers of [`fd_support`](crate::fd_support) serve the calls that have descriptors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum FdTranslatePolicy {
+    /// They do not.
+    #[default]
+    Disabled,
+    /// They do, but for calls with these numbers.
+    EnabledExcept(Option<HashSet<u64>>),
+}
+
+/// Has the handlers of [`fd_support`](crate::fd_support) serve a cage's calls that have descriptors, but for those with
+/// these numbers.
+///
+/// # Errors
+/// As [`register_handler`].
+pub fn register_default_fd_handlers_except(
+    cage: u64,
+    grate: u64,
+    except: Option<HashSet<u64>>,
+) -> Result<(), GrateError> {
+    let except = except.unwrap_or_default();
+    FD_HANDLER_TABLE
+        .iter()
+        .filter(|(nr, _)| !except.contains(nr))
+        .try_for_each(|(nr, handler)| register_handler(cage, *nr, grate, *handler))
+}
+
 /// Collects handlers, then runs a program under them.
 #[derive(Default)]
 pub struct GrateBuilder {
     handlers: Vec<(u64, SyscallHandler)>,
+    descriptors: FdTranslatePolicy,
     preexec: Option<PreExecCallback>,
     pause: Option<PauseCallback>,
     teardown: Option<GrateTeardownCallback>,
@@ -41,6 +72,15 @@ impl GrateBuilder {
     #[must_use]
     pub fn register(mut self, nr: u64, handler: SyscallHandler) -> Self {
         self.handlers.push((nr, handler));
+        self
+    }
+
+    /// Gives the program virtual descriptors, by the handlers of [`fd_support`](crate::fd_support) for all calls that
+    /// have descriptors but those with these numbers. Handlers that are registered here go before them.
+    #[must_use]
+    pub fn enable_fd_translate_policy(mut self, except: Option<Vec<u64>>) -> Self {
+        let except = except.map(|numbers| numbers.into_iter().collect());
+        self.descriptors = FdTranslatePolicy::EnabledExcept(except);
         self
     }
 
@@ -92,29 +132,40 @@ impl GrateBuilder {
                 "no program to run was named after the options".to_owned(),
             ));
         }
-        // The child waits for the other end to be closed: its handlers are in place then.
+        // SAFETY: zero bytes are a number.
+        let gate_state: &AtomicU32 = unsafe { mmap_shared::<AtomicU32>() };
         const O_CLOEXEC: i32 = 0o2000000;
         let (gate, latch) =
             sys::pipe2(O_CLOEXEC).map_err(|errno| coordination("cannot make a pipe", errno))?;
         let child = sys::fork().map_err(|errno| coordination("cannot fork", errno))?;
         if child == 0 {
             let _ = sys::close(latch);
-            let go = sys::read(gate, &mut [0; 1]);
+            let is_open = wait_for(gate_state, gate);
             let _ = sys::close(gate);
-            match go {
-                Ok(1) => exec(argv),
-                _ => sys::exit(1),
+            if is_open {
+                exec(argv);
             }
+            sys::exit(1)
         }
         let _ = sys::close(gate);
-        let registered = self.handlers.iter().try_for_each(|(nr, handler)| {
-            register_handler(child as u64, *nr, getcageid(), *handler)
+        let translated = match &self.descriptors {
+            FdTranslatePolicy::Disabled => Ok(()),
+            FdTranslatePolicy::EnabledExcept(except) => {
+                register_default_fd_handlers_except(child as u64, getcageid(), except.clone())
+            }
+        };
+        let registered = translated.and_then(|()| {
+            self.handlers.iter().try_for_each(|(nr, handler)| {
+                register_handler(child as u64, *nr, getcageid(), *handler)
+            })
         });
         if registered.is_ok() {
             if let Some(preexec) = &self.preexec {
                 preexec(child);
             }
-            let _ = sys::write(latch, &[1]);
+            gate_state.store(OPEN, Ordering::Release);
+        } else {
+            gate_state.store(SHUT, Ordering::Release);
         }
         let _ = sys::close(latch);
         const WNOHANG: i32 = 1;
@@ -131,6 +182,31 @@ impl GrateBuilder {
         };
         registered.map(|()| status)
     }
+}
+
+/// What the child may do, in memory that both see: nothing yet, become the program, or end.
+const OPEN: u32 = 1;
+const SHUT: u32 = 2;
+
+/// Looks before each of which the child sleeps, after those in which it reads only, until the grate must be gone.
+const PAUSES: u32 = 60_000;
+const READS: u32 = 16;
+
+/// Waits in the child until its handlers are in place; answers whether it may become the program. It reads from a pipe
+/// to be woken, but goes by the number: the handlers may be there before it reads, and answer to that what they like.
+fn wait_for(gate: &AtomicU32, pipe: i32) -> bool {
+    for look in 0..READS + PAUSES {
+        match gate.load(Ordering::Acquire) {
+            OPEN => return true,
+            SHUT => return false,
+            _ => {}
+        }
+        if look >= READS {
+            sys::nap();
+        }
+        let _ = sys::read(pipe, &mut [0; 1]);
+    }
+    false
 }
 
 /// Becomes the program, in the child.

@@ -36,6 +36,8 @@ pub const SYS_CLOCK_NANOSLEEP: u64 = 35;
 pub const SYS_NANOSLEEP: u64 = SYS_CLOCK_NANOSLEEP;
 pub const SYS_NANOSLEEP_TIME64: u64 = SYS_CLOCK_NANOSLEEP;
 pub const SYS_SETITIMER: u64 = 38;
+pub const SYS_NANOSLEEP: u64 = 35;
+pub const SYS_NANOSLEEP_TIME64: u64 = SYS_NANOSLEEP;
 pub const SYS_GETPID: u64 = 39;
 pub const SYS_SENDFILE: u64 = 40;
 pub const SYS_SOCKET: u64 = 41;
@@ -184,6 +186,21 @@ pub mod fs {
     pub const AT_REMOVEDIR: i32 = 0x200;
     pub const AT_SYMLINK_FOLLOW: i32 = 0x400;
     pub const AT_EMPTY_PATH: i32 = 0x1000;
+    pub const F_OK: i32 = 0;
+    pub const X_OK: i32 = 1;
+    pub const W_OK: i32 = 2;
+    pub const R_OK: i32 = 4;
+    pub const DT_UNKNOWN: u8 = 0;
+    pub const DT_FIFO: u8 = 1;
+    pub const DT_CHR: u8 = 2;
+    pub const DT_DIR: u8 = 4;
+    pub const DT_BLK: u8 = 6;
+    pub const DT_REG: u8 = 8;
+    pub const DT_LNK: u8 = 10;
+    pub const DT_SOCK: u8 = 12;
+    pub const S_IRUSR: u32 = 0o400;
+    pub const S_IWUSR: u32 = 0o200;
+    pub const S_IXUSR: u32 = 0o100;
     pub const S_IFMT: u32 = 0o170000;
     pub const S_IFREG: u32 = 0o100000;
     pub const S_IFDIR: u32 = 0o040000;
@@ -236,14 +253,16 @@ pub mod mman {
     pub const MAP_SHARED_VALIDATE: i32 = 3;
     pub const MAP_FIXED: i32 = 0x10;
     pub const MAP_ANONYMOUS: i32 = 0x20;
+    pub const MAP_ANON: i32 = MAP_ANONYMOUS;
 }
 
 /// Sockets.
 pub mod net {
     pub const AF_UNSPEC: i32 = 0;
-    pub const AF_UNIX: i32 = 1;
-    pub const AF_INET: i32 = 2;
-    pub const AF_INET6: i32 = 10;
+    /// Families as they stand in an address.
+    pub const AF_UNIX: u16 = 1;
+    pub const AF_INET: u16 = 2;
+    pub const AF_INET6: u16 = 10;
     pub const SOCK_STREAM: i32 = 1;
     pub const SOCK_DGRAM: i32 = 2;
     pub const SOCK_SEQPACKET: i32 = 5;
@@ -329,6 +348,9 @@ pub mod poll {
 /// Processes.
 pub mod process {
     pub const CLONE_VM: u64 = 0x100;
+    pub const CLONE_FS: u64 = 0x200;
+    pub const CLONE_FILES: u64 = 0x400;
+    pub const CLONE_SIGHAND: u64 = 0x800;
     pub const CLONE_VFORK: u64 = 0x4000;
     pub const CLONE_THREAD: u64 = 0x10000;
     pub const WNOHANG: i32 = 1;
@@ -355,6 +377,8 @@ pub mod error {
     pub const EIO: i32 = 5;
     pub const ENXIO: i32 = 6;
     pub const E2BIG: i32 = 7;
+    /// As Lind spells it.
+    pub const EBIG: i32 = E2BIG;
     pub const ENOEXEC: i32 = 8;
     pub const EBADF: i32 = 9;
     pub const ECHILD: i32 = 10;
@@ -383,6 +407,7 @@ pub mod error {
     pub const EDOM: i32 = 33;
     pub const ERANGE: i32 = 34;
     pub const EDEADLOCK: i32 = 35;
+    pub const EDEADLK: i32 = EDEADLOCK;
     pub const ENAMETOOLONG: i32 = 36;
     pub const ENOLCK: i32 = 37;
     pub const ENOSYS: i32 = 38;

@@ -1,7 +1,10 @@
 //! Calls of a grate on its own behalf, in the shapes of C.
 
 use cage_libc::sys;
-use core::ffi::{c_char, c_int, c_void};
+use core::ffi::{c_char, c_int, c_uint, c_void};
+use core::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
 
 unsafe extern "C" {
     fn __wasilibc_get_environ() -> *mut *const u8;
@@ -145,4 +148,84 @@ pub fn mmap(
 pub unsafe fn munmap(start: *mut c_void, len: usize) -> c_int {
     // SAFETY: the caller's.
     unsafe { sys::syscall(sys::nr::MUNMAP, &[sys::address(start), len as u64]) }.unwrap_or(-1)
+}
+
+/// stat(2): -1 for an error.
+///
+/// # Safety
+/// `path` must be a string with its NUL, `facts` a place for what is told.
+pub unsafe fn stat(path: *const c_char, facts: *mut stat) -> c_int {
+    let args = [sys::address(path), sys::address(facts)];
+    // SAFETY: the caller's.
+    unsafe { sys::syscall(crate::constants::SYS_STAT as u32, &args) }.unwrap_or(-1)
+}
+
+/// What [`mmap`] answers for an error.
+pub const MAP_FAILED: *mut c_void = usize::MAX as *mut c_void;
+
+/// A semaphore, which cages share in memory that a fork shares.
+#[allow(non_camel_case_types)]
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct sem_t {
+    count: AtomicU32,
+    _rest: [u32; 3],
+}
+
+/// How long who waits for a semaphore sleeps between two looks.
+const SEMAPHORE_PAUSE: Duration = Duration::from_millis(1);
+
+/// sem_init(3): never fails. It makes no difference who shares it.
+///
+/// # Safety
+/// `sem` must be a place for a semaphore that nobody uses.
+pub unsafe fn sem_init(sem: *mut sem_t, _shared: c_int, value: c_uint) -> c_int {
+    let count = AtomicU32::new(value);
+    // SAFETY: the caller's.
+    unsafe {
+        sem.write(sem_t {
+            count,
+            _rest: [0; 3],
+        })
+    };
+    0
+}
+
+/// sem_post(3): -1 where it would overflow.
+///
+/// # Safety
+/// `sem` must be a semaphore.
+pub unsafe fn sem_post(sem: *mut sem_t) -> c_int {
+    // SAFETY: the caller's.
+    let count = unsafe { &(*sem).count };
+    let more = count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |count| {
+        count.checked_add(1)
+    });
+    if more.is_ok() { 0 } else { -1 }
+}
+
+/// sem_wait(3), by looking again and again: never fails.
+///
+/// # Safety
+/// `sem` must be a semaphore.
+pub unsafe fn sem_wait(sem: *mut sem_t) -> c_int {
+    // SAFETY: the caller's.
+    let count = unsafe { &(*sem).count };
+    let less = || {
+        count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |count| {
+            count.checked_sub(1)
+        })
+    };
+    while less().is_err() {
+        thread::sleep(SEMAPHORE_PAUSE);
+    }
+    0
+}
+
+/// sem_destroy(3): there is nothing to do.
+///
+/// # Safety
+/// Nobody may use it afterwards.
+pub unsafe fn sem_destroy(_sem: *mut sem_t) -> c_int {
+    0
 }

@@ -3,8 +3,8 @@
 //! [`GrateBuilder`] starts the program under the grate and registers its handlers; a handler gets
 //! a [`Call`], looks at it, changes it or not, and passes it on with [`Call::forward`]. The
 //! functions named as in Lind's own grate library ([`register_handler`], [`make_threei_call`],
-//! [`copy_data_between_cages`], ...) are here too, so that a grate written for it compiles; its
-//! `fd_support`, which needs a crate that is on no registry, is not.
+//! [`copy_data_between_cages`], [`fd_support`], ...) are here too, so that a grate written for it
+//! compiles.
 //!
 //! ```ignore
 //! use grate_rs::{Call, Errno, GrateBuilder, constants::SYS_GETEUID, handler};
@@ -29,6 +29,7 @@ mod builder;
 mod call;
 pub mod constants;
 mod descriptors;
+pub mod fd_support;
 pub mod ffi;
 pub mod kernel;
 pub mod order;
@@ -37,7 +38,10 @@ pub mod places;
 mod threei;
 mod worker;
 
-pub use builder::{GrateBuilder, GrateTeardownCallback, Pause, PauseCallback, PreExecCallback};
+pub use builder::{
+    FdTranslatePolicy, GrateBuilder, GrateTeardownCallback, Pause, PauseCallback, PreExecCallback,
+    register_default_fd_handlers_except,
+};
 pub use cage_libc::sys::{Arg, Errno};
 pub use call::{Call, GuestPtr, Vectors, forward, own_buffer};
 pub use descriptors::{CageFd, Descriptors, Held};

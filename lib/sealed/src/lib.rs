@@ -63,6 +63,7 @@ mod keys;
 mod layout;
 pub mod mac;
 mod record;
+mod secret;
 mod stream;
 mod superblock;
 mod tree;
@@ -84,6 +85,7 @@ pub use layout::{
     ChunkSize, DATA_START, FAN_OUT, Layout, MAX_PHYSICAL_SIZE, NONCE_LEN, OVERHEAD, SLOT_LEN,
 };
 pub use record::{Tag, tags_of};
+pub use secret::Secret;
 pub use stream::{Patches, Sealer};
 pub use superblock::{MARK_LEN, SECTOR_LEN, SUPERBLOCK_LEN, Superblock};
 pub use volume::{Found, Moment, Opened, Salvage, Volume};

@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 
 use rand_core::TryCryptoRng;
-use zeroize::{Zeroize, Zeroizing};
 
 use crate::aead::Aead;
 use crate::file::Nonces;
@@ -16,7 +15,8 @@ use crate::record::{Tag, tags_of};
 use crate::superblock::Superblock;
 use crate::tree::{HOLE, Tree, named};
 use crate::{
-    Disk, Error, Failure, FileCipher, HEADER_LEN, MasterKey, Params, ReadOnly, TAG_LEN, Volume,
+    Disk, Error, Failure, FileCipher, HEADER_LEN, MasterKey, Params, ReadOnly, Secret, TAG_LEN,
+    Volume,
 };
 
 /// Up to so many bytes a file is nothing but a log at the head.
@@ -56,7 +56,7 @@ pub struct Sealer<R, A = crate::aead::Software> {
     file: Option<FileCipher<A>>,
     rng: R,
     /// Plaintext that was not sealed yet.
-    pending: Zeroizing<Vec<u8>>,
+    pending: Secret,
     /// What was given out.
     written: u64,
     /// Chunks that were sealed.
@@ -85,7 +85,7 @@ impl<R: TryCryptoRng, A: Aead> Sealer<R, A> {
         Self {
             file: Some(file),
             rng,
-            pending: Zeroizing::default(),
+            pending: Secret::default(),
             written: 0,
             next: 0,
             group: Vec::new(),
@@ -229,7 +229,7 @@ impl<R: TryCryptoRng, A: Aead> Sealer<R, A> {
         self.next += layout.chunks(pending.len() as u64);
         self.group = group;
         self.pending = pending;
-        self.pending.zeroize();
+        self.pending.clear();
         Ok(())
     }
 

@@ -289,3 +289,58 @@ pub(crate) fn named(key: &MacKey, level: u8, index: u64, entries: &[Tag], slot: 
     entry[TAG_LEN - 1] = entry[TAG_LEN - 1] & !SLOT_BIT | slot as u8;
     entry
 }
+
+#[cfg(test)]
+mod tests {
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    fn bytes<const N: usize>(hex: &str) -> [u8; N] {
+        let mut bytes = [0; N];
+        for (byte, at) in bytes.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        }
+        bytes
+    }
+
+    /// The example of section 6 of the format, by which a reader that was written from it can be tried.
+    #[test]
+    fn the_document_shows_a_leaf() {
+        const KEY: &str = "1a7b87fff6c3c26e0ebe5448ee8bed41704363e33992f09a5c596876a812da46";
+        const CHUNK: &str = "8a4da2796f799cefdfb2e6cd79d45186";
+        const SLOTS: [&str; 2] = [
+            "ea1b67adfd435c9e6a5253281c4d2576",
+            "ea1b67adfd435c9e6a5253281c4d2577",
+        ];
+        let document = include_str!("../../../docs/format.md");
+        for shown in [KEY, CHUNK, SLOTS[0], SLOTS[1]] {
+            assert!(document.contains(shown), "{shown}");
+        }
+        let key = MacKey::new(Zeroizing::new(bytes(KEY)));
+        let layout = Layout::new(crate::ChunkSize::MIN);
+        for (slot, root) in SLOTS.iter().enumerate() {
+            let superblock = Superblock {
+                epoch: 1,
+                counter: 1,
+                size: 1,
+                root: bytes(root),
+                elder: (0, 0),
+                unique: [0; 16],
+            };
+            // A disk that is the leaf alone, in that slot.
+            let place = layout.node_offset(0, 0).unwrap() as usize + slot * SLOT_LEN;
+            let mut disk = vec![0; place];
+            disk.extend_from_slice(&bytes::<TAG_LEN>(CHUNK));
+            let mut tree = Tree::new(key.clone(), layout, &superblock);
+            assert_eq!(tree.tag(disk.as_slice(), 0), Ok(bytes(CHUNK)));
+            // Nor in the other one.
+            let wrong = Superblock {
+                root: bytes(SLOTS[1 - slot]),
+                ..superblock
+            };
+            let mut tree = Tree::new(key.clone(), layout, &wrong);
+            assert!(tree.tag(disk.as_slice(), 0).is_err());
+        }
+    }
+}

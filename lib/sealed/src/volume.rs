@@ -19,7 +19,7 @@ use core::fmt;
 use core::ops::Range;
 
 use rand_core::TryCryptoRng;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::aead::{Aead, Software};
 use crate::disk::read_full;
@@ -28,7 +28,7 @@ use crate::mac::{Mac, same};
 use crate::record::{Tag, tags_of};
 use crate::superblock::Superblock;
 use crate::tree::{HOLE, Tree};
-use crate::{Disk, Error, Failure, FileCipher, Layout};
+use crate::{Disk, Error, Failure, FileCipher, Layout, Secret};
 
 pub use replay::{Found, Opened, Salvage};
 
@@ -153,7 +153,7 @@ struct Edge {
     index: u64,
     /// That of the chunk, or of what was appended to it last.
     tag: Tag,
-    plaintext: Zeroizing<alloc::vec::Vec<u8>>,
+    plaintext: Secret,
 }
 
 impl<A> fmt::Debug for Volume<A> {
@@ -464,13 +464,13 @@ impl<A: Aead> Volume<A> {
         &mut self,
         disk: &D,
         index: u64,
-    ) -> Result<Zeroizing<vec::Vec<u8>>, Failure<D::Error>> {
+    ) -> Result<Secret, Failure<D::Error>> {
         let len = self.layout().chunk_len(index, self.size);
         let room = self.layout().chunk_size();
         if self.has_at_hand(disk, index, len)? && self.edge.plaintext.capacity() >= room {
             return Ok(core::mem::take(&mut self.edge.plaintext));
         }
-        let mut plaintext = Zeroizing::new(vec::Vec::with_capacity(room));
+        let mut plaintext = Secret::with_capacity(room);
         plaintext.resize(len, 0);
         self.read(disk, index, &mut plaintext)?;
         Ok(plaintext)

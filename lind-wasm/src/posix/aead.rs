@@ -10,8 +10,7 @@ use crate::image::Image;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use rustix::io::Errno;
 use sealed::aead::{Piece, Run};
-use sealed::{ChunkSize, Cipher, Layout, NONCE_LEN, OVERHEAD};
-use std::hint::black_box;
+use sealed::{ChunkSize, Cipher, Layout, NONCE_LEN, OVERHEAD, Secret};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -165,8 +164,8 @@ impl Job {
     ) -> Result<(), Errno> {
         let size = self.layout.chunk_size();
         let stored = size + OVERHEAD;
-        let mut buffer = vec![0; stored];
-        let outcome = chunks.into_iter().try_for_each(|index| {
+        let mut buffer = Secret::zeros(stored);
+        chunks.into_iter().try_for_each(|index| {
             // The last one may be shorter.
             let len = self.layout.chunk_len(index, self.plaintext.len);
             let run = Run::appended(self.layout, self.first.wrapping_add(index), self.start);
@@ -179,11 +178,7 @@ impl Job {
                 sealed_at: self.sealed.element(index, stored)?,
             };
             work(&self.aead, piece, &part, &mut buffer[..len + OVERHEAD])
-        });
-        // Wiped by vectors: `zeroize` takes it byte by byte, which is as long as sealing it.
-        buffer.fill(0);
-        black_box(&buffer);
-        outcome
+        })
     }
 }
 

@@ -2,8 +2,10 @@
 //! for files ([`super::aead`]) it keeps no key and knows no connection, and Lind lacks it.
 
 use super::{Call, Entry};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, Tag, UnboundKey};
 use rustix::io::Errno;
-use sealed::wire::aead::{MessageAead, MessageKey, Run, Software};
+use sealed::wire::aead::Run;
+use sealed::{Secret, TAG_LEN};
 use zeroize::Zeroizing;
 
 pub(super) const CALLS: &[Entry] = &[Entry::new(1103, seal), Entry::new(1104, open)];
@@ -12,6 +14,7 @@ pub(super) const CALLS: &[Entry] = &[Entry::new(1103, seal), Entry::new(1104, op
 /// unused, plaintext bytes of each message but the last u32, number of the first message u64, key
 /// 32 bytes.
 const REQUEST_LEN: usize = 48;
+const KEY_AT: usize = 16;
 
 /// Plaintext bytes of a message, and of the header before it, at most: what a length of two bytes
 /// can say.
@@ -23,7 +26,7 @@ const MOST: u64 = 1 << 24;
 
 /// One call: which messages, under which key.
 struct Job {
-    key: MessageKey,
+    key: LessSafeKey,
     run: Run,
     plaintext_len: usize,
 }
@@ -36,15 +39,14 @@ impl Job {
         let word = [request[4], request[5], request[6], request[7]];
         let piece_len = u32::from_le_bytes(word) as usize;
         let mut first = [0; 8];
-        first.copy_from_slice(&request[8..16]);
-        let mut key = Zeroizing::new([0; 32]);
-        key.copy_from_slice(&request[16..]);
+        first.copy_from_slice(&request[8..KEY_AT]);
+        let key = UnboundKey::new(&CHACHA20_POLY1305, &request[KEY_AT..]);
         let fits = header_len <= MOST_HEADER
             && (1..=MOST_PIECE).contains(&piece_len)
             && call.raw(2) <= MOST
             && call.raw(4) <= MOST;
         let job = Self {
-            key: MessageKey::new(key),
+            key: LessSafeKey::new(key.map_err(|_| Errno::INVAL)?),
             run: Run::new(u64::from_le_bytes(first), header_len, piece_len.max(1)),
             plaintext_len: call.raw(2).min(MOST) as usize,
         };
@@ -55,32 +57,29 @@ impl Job {
         }
     }
 
-    /// Works message by message, through buffers of the host: guest memory can change under our
-    /// hands, so no reference to it is made. Gives where each lies on either side.
+    /// Works message by message, through a buffer of the host: guest memory can change under our
+    /// hands, so no reference to it is made. Gives the number of each, where it lies on either side, behind its
+    /// header, and the buffer, with room for its text and a tag.
     fn each(
         &self,
         call: &Call<'_>,
-        mut work: impl FnMut(Run, (u64, &mut [u8]), (u64, &mut [u8])) -> Result<(), Errno>,
+        mut work: impl FnMut(Nonce, u64, u64, &mut [u8], &mut [u8; TAG_LEN]) -> Result<(), Errno>,
     ) -> Result<i32, Errno> {
         let (header_len, piece_len) = (self.run.header_len(), self.run.piece_len());
-        let longest = self.plaintext_len.min(piece_len);
-        let mut plaintext = Zeroizing::new(vec![0; longest]);
-        let mut sealed = vec![0; self.run.sealed_len(longest)];
+        let mut buffer = Secret::zeros(self.plaintext_len.min(piece_len));
+        let mut tag = [0; TAG_LEN];
         let (mut at, mut sealed_at) = (call.raw(1), call.raw(3));
         for index in 0..self.run.count(self.plaintext_len) {
             let len = (self.plaintext_len - index * piece_len).min(piece_len);
             let number = self.run.first().wrapping_add(index as u64);
-            let one = Run::new(number, header_len, piece_len);
-            let sealed_len = one.sealed_len(len);
-            work(
-                one,
-                (at, &mut plaintext[..len]),
-                (sealed_at, &mut sealed[..sealed_len]),
-            )?;
-            at = at.checked_add(len as u64).ok_or(Errno::FAULT)?;
-            sealed_at = sealed_at
-                .checked_add(sealed_len as u64)
-                .ok_or(Errno::FAULT)?;
+            let mut nonce = [0; NONCE_LEN];
+            nonce[4..].copy_from_slice(&number.to_le_bytes());
+            let nonce = Nonce::assume_unique_for_key(nonce);
+            let past = |at: u64, len: usize| at.checked_add(len as u64).ok_or(Errno::FAULT);
+            let text_at = past(sealed_at, header_len)?;
+            work(nonce, at, text_at, &mut buffer[..len], &mut tag)?;
+            at = past(at, len)?;
+            sealed_at = past(text_at, len + TAG_LEN)?;
         }
         Ok(0)
     }
@@ -90,13 +89,14 @@ impl Job {
 fn seal(call: &Call<'_>) -> Result<i32, Errno> {
     let job = Job::of(call)?;
     let (from, to) = (call.image_of(1)?, call.image_of(3)?);
-    job.each(call, |run, (at, plaintext), (sealed_at, sealed)| {
-        from.memory.read(at, plaintext)?;
-        to.memory.read(sealed_at, &mut sealed[..run.header_len()])?;
-        Software
-            .seal(&job.key, run, plaintext, sealed)
-            .map_err(|_| Errno::INVAL)?;
-        to.memory.write(sealed_at, sealed)
+    job.each(call, |nonce, at, text_at, text, tag| {
+        from.memory.read(at, text)?;
+        let made = job
+            .key
+            .seal_in_place_separate_tag(nonce, Aad::empty(), text);
+        tag.copy_from_slice(made.map_err(|_| Errno::INVAL)?.as_ref());
+        to.memory.write(text_at, text)?;
+        to.memory.write(text_at + text.len() as u64, tag)
     })
 }
 
@@ -105,12 +105,14 @@ fn seal(call: &Call<'_>) -> Result<i32, Errno> {
 fn open(call: &Call<'_>) -> Result<i32, Errno> {
     let job = Job::of(call)?;
     let (to, from) = (call.image_of(1)?, call.image_of(3)?);
-    job.each(call, |run, (at, plaintext), (sealed_at, sealed)| {
-        from.memory.read(sealed_at, sealed)?;
-        Software
-            .open(&job.key, run, sealed, plaintext)
-            .map_err(|_| Errno::BADMSG)?;
-        to.memory.write(at, plaintext)
+    job.each(call, |nonce, at, text_at, text, tag| {
+        from.memory.read(text_at, text)?;
+        from.memory.read(text_at + text.len() as u64, tag)?;
+        let opened =
+            job.key
+                .open_in_place_separate_tag(nonce, Aad::empty(), Tag::from(*tag), text, 0..);
+        opened.map_err(|_| Errno::BADMSG)?;
+        to.memory.write(at, text)
     })
 }
 
@@ -118,6 +120,7 @@ fn open(call: &Call<'_>) -> Result<i32, Errno> {
 mod tests {
     use super::super::testing::{Fixture, UNMAPPED};
     use super::*;
+    use sealed::wire::aead::{MessageAead, MessageKey, Software};
 
     const REQUEST: u64 = 0x1000;
     const PLAINTEXT: u64 = 0x2000;

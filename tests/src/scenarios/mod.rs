@@ -1,6 +1,7 @@
 //! Tests that look at more than one run, or at what lies on the disk.
 
 pub mod crypt;
+pub mod dist;
 pub mod guards;
 pub mod hostile;
 pub mod http;
@@ -33,6 +34,7 @@ fn trial(name: String, test: impl FnOnce() -> anyhow::Result<()> + Send + 'stati
 pub fn trials() -> Vec<Trial> {
     [
         crypt::trials(),
+        dist::trials(),
         guards::trials(),
         hostile::trials(),
         http::trials(),

@@ -23,10 +23,10 @@ pub fn address(bytes: &[u8]) -> Option<SocketAddr> {
     None
 }
 
-fn family(bytes: &[u8]) -> Option<i32> {
+fn family(bytes: &[u8]) -> Option<u16> {
     bytes
         .first_chunk()
-        .map(|family| i32::from(u16::from_le_bytes(*family)))
+        .map(|family| u16::from_le_bytes(*family))
 }
 
 /// Whether it is a UNIX socket.

@@ -8,8 +8,8 @@ use crypt_grate::peers::socket_address;
 use grate_rs::constants::{SYS_RECVMSG, SYS_SENDMSG, error, net};
 use grate_rs::kernel::{self, int};
 use grate_rs::{CageFd, Errno, own_buffer};
+use sealed::Secret;
 use sealed::wire::{DATAGRAM_OVERHEAD, DatagramError, Datagrams, MAX_DATAGRAM_LEN, payload_room};
-use zeroize::Zeroizing;
 
 /// A datagram socket.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct Messages {
 
 /// A message that came.
 pub struct Received {
-    payload: Zeroizing<Vec<u8>>,
+    payload: Secret,
     /// Who sent it.
     pub name: Vec<u8>,
     /// Control messages.
@@ -54,7 +54,7 @@ impl Messages {
         if is_plain {
             return Ok(payload);
         }
-        let payload = Zeroizing::new(payload);
+        let payload = Secret::new(payload);
         let mut wire = vec![0; payload.len() + DATAGRAM_OVERHEAD];
         match self.sealed.seal(&payload, &mut wire) {
             Ok(len) => {
@@ -70,11 +70,11 @@ impl Messages {
     }
 
     /// Opens a message. What is not authentic is told to who asked to hear it, and is no message.
-    fn open(&mut self, wire: Vec<u8>, name: &[u8], stays: bool) -> Option<Zeroizing<Vec<u8>>> {
+    fn open(&mut self, wire: Vec<u8>, name: &[u8], stays: bool) -> Option<Secret> {
         if is_plain(name) || (name.is_empty() && self.is_plain) {
-            return Some(Zeroizing::new(wire));
+            return Some(Secret::new(wire));
         }
-        let mut payload = Zeroizing::new(vec![0; payload_room(wire.len())]);
+        let mut payload = Secret::zeros(payload_room(wire.len()));
         let opened = if stays {
             self.sealed.peek(&wire, &mut payload)
         } else {

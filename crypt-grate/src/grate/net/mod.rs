@@ -277,6 +277,6 @@ pub fn is_internet(fd: CageFd) -> bool {
         let family = name
             .first_chunk()
             .map_or(0, |&family| u16::from_le_bytes(family));
-        matches!(i32::from(family), net::AF_INET | net::AF_INET6)
+        matches!(family, net::AF_INET | net::AF_INET6)
     })
 }

@@ -15,11 +15,12 @@ use crate::grate::native::WireAead;
 use crate::grate::state;
 use grate_rs::constants::{error, net, poll};
 use grate_rs::{CageFd, Errno};
+use sealed::Secret;
 use sealed::wire::{Connection, INCOMING_LIMIT, Incoming};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 /// Plaintext that is taken from a program before the peer has answered the handshake, at most: as
 /// the kernel takes bytes before the peer has accepted.
@@ -44,7 +45,7 @@ pub struct Link {
     /// When the handshake must be over.
     deadline: Option<Instant>,
     /// Plaintext from before the connection could take any.
-    early: Zeroizing<Vec<u8>>,
+    early: Secret,
     /// Bytes that have been read, and are still in the kernel too.
     held: usize,
     /// Whether the last read below found less than there was room for.
@@ -75,7 +76,7 @@ impl Link {
             peer,
             is_connected,
             deadline: None,
-            early: Zeroizing::default(),
+            early: Secret::default(),
             held: 0,
             is_drained: false,
             failure: None,
@@ -149,7 +150,7 @@ impl Link {
             }
         }
         if self.early.is_empty() && self.early.capacity() > 0 {
-            self.early = Zeroizing::default();
+            self.early = Secret::default();
         }
         if self.is_write_closed && !self.connection.is_write_closed() {
             // It has failed otherwise, and there is nothing to end.
@@ -275,7 +276,7 @@ impl Link {
         self.receive_over = true;
         self.send_over = true;
         self.failure = Some(error::ECONNRESET);
-        self.early = Zeroizing::default();
+        self.early = Secret::default();
         below::shut_down(fd, net::SHUT_RDWR);
     }
 
@@ -479,7 +480,7 @@ impl Link {
         if source.left() == 0 {
             return Step::Sent(0);
         }
-        let mut piece = Zeroizing::new(Vec::new());
+        let mut piece = Secret::with_capacity((room as u64).min(source.left()) as usize);
         if let Err(errno) = source.take(&mut piece, room)
             && piece.is_empty()
         {

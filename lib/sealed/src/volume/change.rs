@@ -5,7 +5,6 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use rand_core::TryCryptoRng;
-use zeroize::Zeroizing;
 
 use crate::aead::Aead;
 use crate::disk::read_full;
@@ -15,7 +14,7 @@ use crate::mac::MAC_LEN;
 use crate::record::{BARE_LEN, Kind, MAX_RECORD_LEN, Part, Record, head_len};
 use crate::superblock::{SECTOR_LEN, Superblock, encode_mark};
 use crate::volume::{Edge, Moment, Stored, Volume};
-use crate::{Disk, Error, Failure, HEADER_LEN};
+use crate::{Disk, Error, Failure, HEADER_LEN, Secret};
 
 /// Bytes that a file may grow before its log is in the way, where that log begins: so many at least,
 /// and at most.
@@ -34,7 +33,7 @@ const SHORT_LOG: u64 = 24 << 10;
 
 /// Bytes that are made zeros ahead of the log of a file whose program waits for the disk again and again: a
 /// file that grows with each record costs the file system a change of its own each time.
-const AHEAD: u64 = 64 << 10;
+const AHEAD: u64 = 256 << 10;
 
 /// Bytes that one change writes, at most.
 pub const MAX_CHANGE_LEN: usize = 4 << 20;
@@ -90,7 +89,7 @@ impl<A: Aead> Volume<A> {
         let stretched = self.stretched(disk, size, first..last + 1)?;
         let before = layout.offset_in_chunk(offset);
         let after = (end - layout.chunk_start(last)?) as usize..layout.chunk_len(last, size);
-        let mut assembled = Zeroizing::new(Vec::new());
+        let mut assembled = Secret::default();
         let plaintext = if before == 0 && after.is_empty() {
             data
         } else if first == last {
@@ -102,11 +101,11 @@ impl<A: Aead> Volume<A> {
             &assembled
         } else {
             let old_first = match before {
-                0 => Zeroizing::default(),
+                0 => Secret::default(),
                 _ => self.chunk(disk, first)?,
             };
             let old_last = match after.is_empty() {
-                true => Zeroizing::default(),
+                true => Secret::default(),
                 false => self.chunk(disk, last)?,
             };
             assembled.reserve_exact(before + data.len() + after.len());
@@ -132,7 +131,7 @@ impl<A: Aead> Volume<A> {
             if kept > 0 || assembled.is_empty() {
                 let mut chunk = Vec::with_capacity(layout.chunk_size());
                 chunk.extend_from_slice(&plaintext[kept..]);
-                assembled = Zeroizing::new(chunk);
+                assembled = Secret::new(chunk);
             }
             self.keep_edge(last, assembled);
         }
@@ -300,7 +299,7 @@ impl<A: Aead> Volume<A> {
         disk: &D,
         size: u64,
         written: Range<u64>,
-    ) -> Result<Option<(u64, Zeroizing<Vec<u8>>)>, Failure<D::Error>> {
+    ) -> Result<Option<(u64, Secret)>, Failure<D::Error>> {
         let layout = *self.layout();
         let last = layout.chunk_index(self.size);
         let len = layout.chunk_len(last, self.size);
@@ -632,7 +631,7 @@ impl<A: Aead> Volume<A> {
     }
 
     /// Keeps a chunk that was just written, in plaintext.
-    fn keep_edge(&mut self, index: u64, plaintext: Zeroizing<Vec<u8>>) {
+    fn keep_edge(&mut self, index: u64, plaintext: Secret) {
         let whole = match self.changed.get(&index) {
             Some(Stored::At { tag, .. }) => Some(*tag),
             _ => None,

@@ -14,8 +14,7 @@ use crate::record::{FIXED_LEN, Kind, Part, Record, Start, tags_of};
 use crate::superblock::{MARK_LEN, SECTOR_LEN, SUPERBLOCK_LEN, Superblock, parse_mark};
 use crate::tree::HOLE;
 use crate::volume::{Edge, Stored, TailPiece, Volume};
-use crate::{Disk, Error, Failure, FileCipher, TAG_LEN};
-use zeroize::Zeroizing;
+use crate::{Disk, Error, Failure, FileCipher, Secret, TAG_LEN};
 
 pub use salvage::{Found, Salvage};
 
@@ -410,7 +409,7 @@ impl<A: Aead> Volume<A> {
             return Ok(false);
         };
         let sealed = ahead.get(disk, offset, versions.len() * layout.sealed_chunk_len())?;
-        let mut plaintext = Zeroizing::new(vec![0; versions.len() * layout.chunk_size()]);
+        let mut plaintext = Secret::zeros(versions.len() * layout.chunk_size());
         let opened = self.cipher.open_chunks(first.index, sealed, &mut plaintext);
         let mut tags = tags_of(&layout, sealed).zip(versions);
         let named = |stored: Stored| match stored {
@@ -431,7 +430,7 @@ impl<A: Aead> Volume<A> {
             return Ok(true);
         };
         let sealed = ahead.get(disk, offset, len + OVERHEAD)?;
-        let mut plaintext = Zeroizing::new(Vec::with_capacity(self.layout().chunk_size()));
+        let mut plaintext = Secret::with_capacity(self.layout().chunk_size());
         plaintext.resize(len, 0);
         let opened = self
             .cipher

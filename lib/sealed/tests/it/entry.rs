@@ -281,6 +281,18 @@ fn is_saved(altered: &[u8]) {
             is_version || is_blank && found != Found::Newest,
             "{found:?}"
         );
+        if found == Found::Nothing {
+            for part in salvage
+                .parts(altered, index, &mut chunk)
+                .expect("of that length")
+            {
+                let bytes = start + part.start..start + part.end;
+                let mut states = history().iter();
+                assert!(
+                    states.any(|(state, _)| state.get(bytes.clone()) == Some(&chunk[part.clone()]))
+                );
+            }
+        }
         index = salvage.next(altered, index + 1);
     }
 }

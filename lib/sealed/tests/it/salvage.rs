@@ -121,6 +121,19 @@ impl Life {
                 chunk.len()
             );
             others += usize::from(!is_blank && found != Found::Newest);
+            if found != Found::Nothing {
+                continue;
+            }
+            for part in salvage.parts(disk, index, &mut chunk).unwrap() {
+                let bytes = start + part.start..start + part.end;
+                let was_there =
+                    |state: &Vec<u8>| state.get(bytes.clone()) == Some(&chunk[part.clone()]);
+                assert!(
+                    self.states.iter().any(was_there),
+                    "{what}: of chunk {index} {part:?} never was so"
+                );
+                others += 1;
+            }
         }
         others
     }
@@ -182,5 +195,44 @@ fn what_was_appended_is_saved_whatever_else_is_damaged() {
         assert_ne!(found, Found::Nothing, "{place}");
         let whole: Vec<u8> = (0..240).map(|at| at as u8 / 20 + 1).collect();
         assert_eq!(chunk, whole, "{place}");
+    }
+}
+
+/// One piece that is damaged costs its own bytes and no others, wherever it is.
+#[test]
+fn a_damaged_piece_costs_no_more_than_itself() {
+    for lost in 0..12 {
+        let mut life = pieces(lost);
+        let from = life.disk.len();
+        for piece in lost..12 {
+            let data = vec![piece as u8 + 1; 20];
+            let end = life.volume.size();
+            let done = life.volume.write(&life.disk, &mut life.rng, end, &data);
+            done.map_err(sealed_error).unwrap();
+            if piece == lost {
+                // Ciphertext of this one: a record ends with a tag and a MAC.
+                life.disk.flip((life.disk.len() - 40).max(from));
+            }
+        }
+        let cipher = FileCipher::open(&master(), &life.disk.get(0, CHUNK)).unwrap();
+        let mut salvage = Salvage::open(&life.disk, cipher).unwrap();
+        assert_eq!(salvage.size(), 240, "{lost}");
+        let mut chunk = vec![0; 240];
+        let found = salvage.chunk(&life.disk, 0, &mut chunk).unwrap();
+        assert_eq!(found, Found::Nothing, "{lost}");
+        let parts = salvage.parts(&life.disk, 0, &mut chunk).unwrap();
+        for (at, &byte) in chunk.iter().enumerate() {
+            let is_lost = at / 20 == lost;
+            assert_eq!(
+                byte,
+                if is_lost { 0 } else { at as u8 / 20 + 1 },
+                "{lost}, {at}"
+            );
+            assert_eq!(
+                parts.iter().any(|part| part.contains(&at)),
+                !is_lost,
+                "{lost}, {at}"
+            );
+        }
     }
 }

@@ -6,19 +6,20 @@
 use alloc::collections::BTreeMap;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::ops::Range;
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use super::{Ahead, Next, is_zeros, superblock_of};
 use crate::aead::{Aead, Software};
 use crate::disk::read_full;
 use crate::layout::OVERHEAD;
-use crate::mac::{MAC_LEN, Mac};
+use crate::mac::{MAC_LEN, Mac, same};
 use crate::record::{FIXED_LEN, MAX_RECORD_LEN, Record, Start, Tag};
 use crate::superblock::{MARK_LEN, SECTOR_LEN, Superblock, parse_mark};
 use crate::tree::HOLE;
 use crate::volume::{Log, Stored, Volume};
-use crate::{Disk, Error, Failure, FileCipher, MAX_PHYSICAL_SIZE, NONCE_LEN};
+use crate::{Disk, Error, Failure, FileCipher, MAX_PHYSICAL_SIZE, NONCE_LEN, Secret, TAG_LEN};
 
 /// Places of chunks at which there is something that are looked at, from the end of a file whose size
 /// is not known.
@@ -371,7 +372,7 @@ impl<A: Aead> Salvage<A> {
 
     /// Whether that is a chunk, or what was appended to it when it had so many bytes.
     fn opens(&self, index: u64, start: usize, sealed: &[u8]) -> bool {
-        let mut plaintext = Zeroizing::new(vec![0; sealed.len() - OVERHEAD]);
+        let mut plaintext = Secret::zeros(sealed.len() - OVERHEAD);
         self.cipher()
             .open_piece(index, start, sealed, &mut plaintext)
             .is_ok()
@@ -464,6 +465,78 @@ impl<A: Aead> Salvage<A> {
                 };
                 self.opens_into(disk, index, &whole, out)
             })
+    }
+
+    /// Reads what is left of a chunk of which [`Salvage::chunk`] found nothing: it and what was appended to it open
+    /// one by one. `out` is all of the chunk, with zeros where nothing was found. Answers which bytes of it were, in
+    /// order. They are the newest unless [`Salvage::is_doubtful`], where nothing proves that they are of one
+    /// version.
+    ///
+    /// # Errors
+    /// [`Error::BufferSize`] for one of another length.
+    pub fn parts<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        index: u64,
+        out: &mut [u8],
+    ) -> Result<Vec<Range<usize>>, Error> {
+        if out.is_empty() || out.len() != self.layout().chunk_len(index, self.size()) {
+            return Err(Error::BufferSize);
+        }
+        out.zeroize();
+        let mut found: Vec<Range<usize>> = Vec::new();
+        let mut opened = Secret::zeros(out.len());
+        for (piece, tag) in self.pieces(disk, index) {
+            let range = piece.start..piece.start + piece.len;
+            let is_free = found
+                .iter()
+                .all(|other| range.end <= other.start || other.end <= range.start);
+            // By way of other memory: one that does not open leaves nothing behind.
+            if range.end <= out.len()
+                && is_free
+                && self.opens_into(disk, index, &piece, &mut opened)
+                && tag.is_none_or(|tag| self.has_tag(disk, &piece, &tag))
+            {
+                out[range.clone()].copy_from_slice(&opened[range.clone()]);
+                found.push(range);
+            }
+        }
+        found.sort_unstable_by_key(|range| range.start);
+        Ok(found)
+    }
+
+    /// What a chunk may be put together of, the newest first, with the tags that are known.
+    fn pieces<D: Disk + ?Sized>(&mut self, disk: &D, index: u64) -> Vec<(Piece, Option<Tag>)> {
+        let piece = |place, start, len| Piece {
+            place,
+            start,
+            len,
+            run: self.run,
+        };
+        if self.is_doubtful {
+            let versions = self.versions.get(&index).map_or(&[][..], Vec::as_slice);
+            // What they were appended to may be at its place.
+            let first = versions.iter().map(|piece| piece.start).min();
+            let whole = first
+                .filter(|&len| len > 0)
+                .and_then(|len| Some(piece(self.layout().chunk_offset(index).ok()?, 0, len)));
+            let pieces = versions.iter().rev().copied().chain(whole);
+            return pieces.map(|piece| (piece, None)).collect();
+        }
+        let appended = self.volume.tail.of(index).iter().rev();
+        let mut pieces: Vec<_> = appended
+            .map(|tail| (piece(tail.offset, tail.start, tail.len), Some(tail.tag)))
+            .collect();
+        if let Ok(Stored::At { offset, len, tag }) = self.volume.stored(disk, index) {
+            pieces.push((piece(offset, 0, len), Some(tag)));
+        }
+        pieces
+    }
+
+    fn has_tag<D: Disk + ?Sized>(&self, disk: &D, piece: &Piece, tag: &Tag) -> bool {
+        let mut found = Tag::default();
+        let place = piece.place + (piece.len + OVERHEAD - TAG_LEN) as u64;
+        read_full(disk, &mut found, place).is_ok() && same(tag, &found)
     }
 
     /// Whether a piece is what it should be, which then is where it belongs in the chunk.
