@@ -117,7 +117,7 @@ impl Table {
     }
 
     /// How many there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.segments.len()
     }
 

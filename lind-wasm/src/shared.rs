@@ -102,7 +102,7 @@ impl SharedPages {
     }
 
     /// How many bytes they are.
-    pub fn len(&self) -> u64 {
+    pub fn bytes(&self) -> u64 {
         self.len
     }
 

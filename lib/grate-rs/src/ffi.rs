@@ -108,16 +108,6 @@ pub unsafe fn waitpid(pid: c_int, status: *mut c_int, options: c_int) -> c_int {
     }
 }
 
-/// stat(2), in the form that the kernel has it: -1 for an error.
-///
-/// # Safety
-/// `path` must be a string with its NUL, `out` a place for the structure.
-pub unsafe fn stat(path: *const c_char, out: *mut stat) -> c_int {
-    let args = [sys::address(path), sys::address(out)];
-    // SAFETY: the caller's.
-    unsafe { sys::syscall(sys::nr::STAT, &args) }.map_or(-1, |_| 0)
-}
-
 /// mmap(2): the address, or -1 as an address for an error.
 pub fn mmap(
     hint: *mut c_void,

@@ -62,7 +62,7 @@ fn shmget(call: &Call<'_>) -> Result<i32, Errno> {
         return Err(Errno::INVAL);
     }
     let account = &call.target.account;
-    if table.len() >= account.segments() {
+    if table.count() >= account.segments() {
         return Err(Errno::NOSPC);
     }
     let id = table.new_id()?;
@@ -102,7 +102,7 @@ fn shmat(call: &Call<'_>) -> Result<i32, Errno> {
         check_access(segment, access)?;
         segment.pages().ok_or(Errno::INVAL)?
     };
-    let len = pages.len();
+    let len = pages.bytes();
     let backing = Backing::Shared(pages, 0);
     let mapped = match place {
         Some(place) if flags & SHM_REMAP == 0 => image.memory.map_free(place, len, prot, backing),
