@@ -7,24 +7,28 @@ CARGO = $(shell scripts/setup.sh --cargo)
 say = @echo 'make: $(1)'
 first = @[ -e $(1) ] || echo 'make: $(2)'
 
-.PHONY: help setup build run test test-long list bench dist install deny clean
+.PHONY: help setup all build run test test-long list bench dist install deny clean
 
 help:
 	@echo 'make run               set up, build, and show the main job'
-	@echo 'make build             the runtime, the keys command, all grates and programs'
+	@echo 'make all               the runtime, the keys command, all grates and programs'
 	@echo 'make test [GRATE=name] all tests, or the end-to-end tests of one grate'
 	@echo 'make test-long         the searches among them for longer: kills, random calls'
-	@echo 'make list              the grates and programs'
-	@echo 'make rust/NAME         build one grate or program written in Rust'
-	@echo 'make c/NAME            build one grate written in C'
+	@echo 'make list              the grates and programs: kind, language, folder, what it does'
+	@echo 'make rust/NAME         build one grate or program written in Rust, and its tests'
+	@echo 'make c/NAME            build one grate or program written in C, and its tests'
 	@echo 'make bench             the side-by-side benchmarks'
 	@echo 'make dist              one archive that runs without Rust, below target/dist'
 	@echo 'make install           the same below PREFIX (/usr/local)'
 	@echo 'make deny              hold the crates against deny.toml (takes cargo-deny)'
 	@echo 'make clean             remove everything built'
+	@echo
+	@echo 'A grate of your own: cargo xtask new-grate NAME --lang c|rust (docs/writing-a-grate.md)'
 
 setup:
 	@scripts/setup.sh
+
+all: build
 
 build: setup
 	$(call first,target/release/lind-wasm,the first build takes some ten minutes on two processors)
@@ -74,14 +78,10 @@ test-long: build
 list: setup
 	@$(CARGO) --quiet xtask list
 
-rust/%: setup
-	$(call first,target/release/lind-wasm,the first build takes some minutes for the runtime alone)
-	$(CARGO) build --release --package lind-wasm
-	$(CARGO) xtask guests $*
-
-c/%:
-	@echo 'make: grates in C are not built yet; $* cannot be made' >&2
-	@exit 1
+rust/% c/%: setup
+	$(call first,target/release/lind-wasm,the first build takes some ten minutes on two processors)
+	$(CARGO) build --release
+	$(CARGO) xtask guests --lang $(@D) $*
 
 bench: build
 	@scripts/setup.sh --tests

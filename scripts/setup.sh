@@ -3,7 +3,7 @@
 # what to install. Does nothing, and says nothing, where all is there.
 #
 #   scripts/setup.sh           install what building takes
-#   scripts/setup.sh --tests   also what the tests take: a stock WASI C toolchain, Python packages
+#   scripts/setup.sh --tests   also what the tests take: Python packages
 #   scripts/setup.sh --bench   also what the benchmarks compare with, if it can be had
 #   scripts/setup.sh --cargo   print the cargo to build the host's programs with
 set -eu
@@ -79,6 +79,7 @@ look() {
     has wasm-opt || lack binaryen "binaryen (wasm-opt)"
     has cc || lack "gcc libc6-dev" "a C compiler (cc), which links the host's programs"
     has python3 || lack python3 "python3"
+    look_for_c
     [ "$mode" = --tests ] && look_for_tests
     return 0
 }
@@ -91,11 +92,33 @@ reader_python() {
     return 1
 }
 
+# A file of the toolchain for C: where Debian has it, or where that compiler finds it.
+c_file() {
+    [ "$1" = clang-19 ] && [ -e "$3" ] && return 0
+    [ -f "$("$1" --target=wasm32-wasi "$2" 2>/dev/null)" ]
+}
+
+has_libc() {
+    c_file "$1" -print-file-name=libc.a "$system/lib/wasm32-wasi/libc.a"
+}
+
+has_builtins() {
+    c_file "$1" -print-libgcc-file-name \
+        "$system/lib/llvm-19/lib/clang/19/lib/wasi/libclang_rt.builtins-wasm32.a"
+}
+
+# What grates and programs in C are compiled with: Debian's, or any other that is whole.
+look_for_c() {
+    for compiler in clang-19 clang-23 clang-22 clang-21 clang-20 clang-18; do
+        has "$compiler" && has_libc "$compiler" && has_builtins "$compiler" && return 0
+    done
+    has clang-19 || lack clang-19 "clang, version 18 or newer, that knows wasm32"
+    has_libc clang-19 || lack wasi-libc "wasi-libc, where that clang finds it"
+    has_builtins clang-19 ||
+        lack libclang-rt-19-dev-wasm32 "clang's runtime for wasm32-wasi (libclang_rt.builtins)"
+}
+
 look_for_tests() {
-    has clang-19 || lack clang-19 "clang 19"
-    [ -d "$system/include/wasm32-wasi" ] || lack wasi-libc "wasi-libc"
-    [ -e "$system/lib/llvm-19/lib/clang/19/lib/wasi/libclang_rt.builtins-wasm32.a" ] ||
-        lack libclang-rt-19-dev-wasm32 "clang's runtime for wasm32-wasi"
     if ! reader_python; then
         python3 -c 'import venv, ensurepip' 2>/dev/null || lack python3-venv "Python's venv module"
     fi

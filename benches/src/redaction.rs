@@ -1,7 +1,8 @@
 //! Redaction of logs: the engine by itself, a program that writes a log to a file with and without
-//! write-filter-grate, the PyPI package secrethider, and sed.
+//! write-filter-grate, the PyPI package secrethider, syslog-ng, and sed.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -30,12 +31,26 @@ const SED: [&str; 4] = [
     "s/[a-z0-9.]+@[a-z0-9.]+/***/g",
 ];
 
+/// A log shipper of Debian, where it is installed.
+const SYSLOG_NG: &str = "/usr/sbin/syslog-ng";
+
+/// What that is asked for: as much as sed.
+const REWRITES: [&str; 4] = [
+    "ghp_[A-Za-z0-9]{36}",
+    "AKIA[0-9A-Z]{16}",
+    "password=[^ ]+",
+    "[a-z0-9.]+@[a-z0-9.]+",
+];
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     Engine,
     NoGrate,
     Grate,
     Secrethider,
+    /// With its rules for personal data too, as the built-ins have them.
+    SecrethiderAll,
+    SyslogNg,
     Sed,
 }
 
@@ -46,6 +61,8 @@ impl Way {
             Self::NoGrate => "cage, no grate",
             Self::Grate => "cage, write-filter-grate",
             Self::Secrethider => "secrethider",
+            Self::SecrethiderAll => "secrethider --pii",
+            Self::SyslogNg => "syslog-ng, 4 expressions",
             Self::Sed => "sed, 4 expressions",
         }
     }
@@ -69,7 +86,10 @@ impl Results {
         }
         let mut ways = vec![Way::Engine, Way::NoGrate, Way::Grate, Way::Sed];
         if secrethider(install).exists() {
-            ways.push(Way::Secrethider);
+            ways.extend([Way::Secrethider, Way::SecrethiderAll]);
+        }
+        if Path::new(SYSLOG_NG).exists() {
+            ways.push(Way::SyslogNg);
         }
         Ok(Self {
             len: if quick { 16 << 20 } else { 256 << 20 },
@@ -99,6 +119,10 @@ impl Results {
                         &["write-filter-grate.cwasm", "--redact", "all"],
                     ),
                     Way::Secrethider => tool(Command::new(secrethider(install)).arg(&file)),
+                    Way::SecrethiderAll => {
+                        tool(Command::new(secrethider(install)).arg("--pii").arg(&file))
+                    }
+                    Way::SyslogNg => syslog_ng(directory, &log),
                     Way::Sed => {
                         let expressions = SED.iter().flat_map(|one| ["-e", one]);
                         tool(
@@ -134,6 +158,8 @@ impl Results {
         text += "\n";
         for (way, other) in [
             (Way::Engine, Way::Secrethider),
+            (Way::Engine, Way::SecrethiderAll),
+            (Way::Engine, Way::SyslogNg),
             (Way::Engine, Way::Sed),
             (Way::Grate, Way::Engine),
         ] {
@@ -187,6 +213,50 @@ fn in_cage(install: &Install, root: &Path, grate: &[&str]) -> Result<f64> {
     );
     fs::remove_file(after)?;
     Ok(nanoseconds / 1e9)
+}
+
+/// The time of syslog-ng from its start until all lines are in a file, its end included.
+fn syslog_ng(directory: &Path, log: &[u8]) -> Result<f64> {
+    let place = |name: &str| directory.join(name).display().to_string();
+    let rewrites = REWRITES.iter().map(|pattern| {
+        format!(
+            "subst(\"{pattern}\", \"***\", value(\"MESSAGE\"), type(\"pcre\"), flags(\"global\"));"
+        )
+    });
+    let out = place("syslog-ng.out");
+    // Whose the file is, and who may read it, is left alone.
+    let settings = format!(
+        "@version: 3.38\noptions {{ log-msg-size(65536); stats-freq(0); perm(-1); owner(-1); group(-1); }};\n\
+         source s {{ stdin(flags(no-parse)); }};\nrewrite r {{ {} }};\n\
+         destination d {{ file(\"{out}\" template(\"$MESSAGE\\n\")); }};\n\
+         log {{ source(s); rewrite(r); destination(d); flags(flow-control); }};\n",
+        rewrites.collect::<String>()
+    );
+    fs::write(place("syslog-ng.conf"), settings)?;
+    let start = Instant::now();
+    let mut child = Command::new(SYSLOG_NG)
+        .args(["-F", "--no-caps", "-f", &place("syslog-ng.conf")])
+        .args([
+            "-R",
+            &place("syslog-ng.persist"),
+            "-c",
+            &place("syslog-ng.ctl"),
+        ])
+        .args(["-p", &place("syslog-ng.pid")])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(log)?;
+    }
+    let status = child.wait()?;
+    let seconds = start.elapsed().as_secs_f64();
+    ensure!(status.success(), "{status}");
+    let lines = |text: &[u8]| text.iter().filter(|&&byte| byte == b'\n').count();
+    ensure!(lines(&fs::read(&out)?) >= lines(log), "lines are lost");
+    fs::remove_file(out)?;
+    Ok(seconds)
 }
 
 /// The time of a program that writes to nowhere, its start included.

@@ -6,6 +6,7 @@ mod report;
 mod rules;
 mod run;
 mod show;
+mod terminal;
 
 use std::process::ExitCode;
 

@@ -58,9 +58,9 @@ impl<'s, W: Write> Outlet<'s, W> {
         self.let_out()
     }
 
-    /// Lets out masked what is held.
-    pub fn flush_masked(&mut self) -> io::Result<()> {
-        self.stream.flush_masked(&mut self.out);
+    /// Lets out what is held, masked if it is more than a little of what it may become.
+    pub fn flush_late(&mut self) -> io::Result<()> {
+        self.stream.flush_late(&mut self.out);
         self.let_out()
     }
 
@@ -83,20 +83,21 @@ impl<'s, W: Write> Outlet<'s, W> {
         self.sink.flush()
     }
 
-    /// Passes everything on that comes from a descriptor, until its end. What is held for too long
-    /// goes out masked.
+    /// Passes everything on that comes from a descriptor, until its end. `each_moment` is called
+    /// all the while, and says for how long bytes may be held now.
     pub fn pump(
         &mut self,
         from: impl AsFd,
-        mut each_moment: impl FnMut(),
+        mut each_moment: impl FnMut() -> Duration,
         mut advance: impl FnMut(usize),
     ) -> io::Result<()> {
         let mut piece = vec![0; PIECE];
         let mut since: Option<Instant> = None;
         loop {
+            let hold = each_moment().min(self.shared.hold);
             // While nothing is held there is time to look around now and then.
             let wait = match since {
-                Some(since) => self.shared.hold.saturating_sub(since.elapsed()),
+                Some(since) => hold.saturating_sub(since.elapsed()),
                 None => self.shared.hold.max(Duration::from_millis(100)),
             };
             let timeout = Timespec::try_from(wait).ok();
@@ -105,10 +106,9 @@ impl<'s, W: Write> Outlet<'s, W> {
                 Err(Errno::INTR) => continue,
                 ready => ready?,
             };
-            each_moment();
             if ready == 0 {
                 if since.take().is_some() {
-                    self.flush_masked()?;
+                    self.flush_late()?;
                 }
                 continue;
             }

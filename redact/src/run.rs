@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,15 +14,17 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use redact::Place;
 use rustix::process::{Pid, Signal};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{OptionalActions, Termios, Winsize};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::options::Options;
 use crate::outlet::{Outlet, Shared};
 use crate::report::{Report, To};
 use crate::rules;
+use crate::terminal::{self, Keeper, Terminal};
+
+/// How long what may begin a secret is held while somebody is typing, who waits for an echo.
+const ECHOES: Duration = Duration::from_millis(15);
 
 /// Files smaller than this are done before a bar could be read.
 const WORTH_A_BAR: u64 = 64 << 20;
@@ -53,7 +55,7 @@ pub fn files(options: &Options) -> Result<ExitCode> {
     if options.files.is_empty() {
         let to = To::Stream("stdin");
         let mut outlet = Outlet::new(&shared, &filter, to, io::stdout().lock());
-        ended(outlet.pump(rustix::stdio::stdin(), || {}, |_| {}))?;
+        ended(outlet.pump(rustix::stdio::stdin(), || shared.hold, |_| {}))?;
     }
     for path in &options.files {
         let name = path.display().to_string();
@@ -61,7 +63,7 @@ pub fn files(options: &Options) -> Result<ExitCode> {
         let bar = bar(&file);
         let to = To::Path(&name);
         let mut outlet = Outlet::new(&shared, &filter, to, io::stdout().lock());
-        let done = outlet.pump(&file, || {}, |len| bar.inc(len as u64));
+        let done = outlet.pump(&file, || shared.hold, |len| bar.inc(len as u64));
         bar.finish_and_clear();
         ended(done).with_context(|| name.clone())?;
     }
@@ -87,66 +89,6 @@ fn bar(file: &File) -> ProgressBar {
     ProgressBar::new(len).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// A terminal of our own that a program is given instead of ours.
-struct Terminal {
-    ours: OwnedFd,
-    theirs: OwnedFd,
-    /// While ours passes every key on.
-    raw: Option<Raw>,
-}
-
-/// How standard input was set before; it is again when this goes, whatever has happened.
-struct Raw(Termios);
-
-impl Drop for Raw {
-    fn drop(&mut self) {
-        let stdin = rustix::stdio::stdin();
-        let _ = rustix::termios::tcsetattr(stdin, OptionalActions::Drain, &self.0);
-    }
-}
-
-impl Terminal {
-    fn new() -> Result<Self> {
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
-        grantpt(&ours)?;
-        unlockpt(&ours)?;
-        let name = ptsname(&ours, Vec::new())?;
-        let flags =
-            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NOCTTY | rustix::fs::OFlags::CLOEXEC;
-        let theirs = rustix::fs::open(name.as_c_str(), flags, rustix::fs::Mode::empty())?;
-        Ok(Self {
-            ours,
-            theirs,
-            raw: None,
-        })
-    }
-
-    /// Makes it as ours is; ours passes every key on from then on, if it is read.
-    fn imitate(&mut self, terminal: impl AsFd, is_read: bool) -> Result<()> {
-        let termios = rustix::termios::tcgetattr(&terminal)?;
-        rustix::termios::tcsetattr(&self.theirs, OptionalActions::Now, &termios)?;
-        follow_size(&terminal, &self.ours, &mut None);
-        if is_read {
-            let mut raw = termios.clone();
-            raw.make_raw();
-            rustix::termios::tcsetattr(&terminal, OptionalActions::Now, &raw)?;
-            self.raw = Some(Raw(termios));
-        }
-        Ok(())
-    }
-}
-
-/// Has one terminal be as large as another, if that has changed.
-fn follow_size(from: impl AsFd, to: impl AsFd, known: &mut Option<Winsize>) {
-    if let Ok(size) = rustix::termios::tcgetwinsize(from) {
-        let of = |size: &Winsize| (size.ws_row, size.ws_col);
-        if known.as_ref().map(of) != Some(of(&size)) {
-            let _ = rustix::termios::tcsetwinsize(to, size);
-            *known = Some(size);
-        }
-    }
-}
-
 /// Where one of the program's streams comes out for us.
 struct Way {
     from: OwnedFd,
@@ -168,26 +110,24 @@ pub fn program(options: &Options) -> Result<ExitCode> {
     ];
     let mut ways = Vec::new();
     let mut terminal = None;
+    let mut told_by = None;
     if is_out || is_err {
-        let mut made = Terminal::new()?;
-        match is_out {
-            true => made.imitate(&stdout, is_in)?,
-            false => made.imitate(&stderr, is_in)?,
-        }
-        if is_in {
-            command.stdin(Stdio::from(made.theirs.try_clone()?));
-        }
+        let (made, theirs) = match is_out {
+            true => Terminal::like(&stdout, is_in)?,
+            false => Terminal::like(&stderr, is_in)?,
+        };
         if is_out {
-            command.stdout(Stdio::from(made.theirs.try_clone()?));
+            command.stdout(Stdio::from(theirs.try_clone()?));
         }
         if is_err {
-            command.stderr(Stdio::from(made.theirs.try_clone()?));
+            command.stderr(Stdio::from(theirs.try_clone()?));
         }
         if is_in {
-            own_terminal(&mut command);
+            command.stdin(Stdio::from(theirs));
+            told_by = Some(Keeper::before(&mut command)?);
         }
         ways.push(Way {
-            from: made.ours.try_clone()?,
+            from: made.reader()?,
             name: if is_out { "stdout" } else { "stderr" },
             is_error: !is_out,
         });
@@ -221,15 +161,10 @@ pub fn program(options: &Options) -> Result<ExitCode> {
     let spawned = command.spawn();
     // Its ends of pipes and terminals are its own now.
     drop(command);
-    let ours = terminal.map(|terminal| {
-        let Terminal { ours, theirs, raw } = terminal;
-        drop(theirs);
-        (ours, raw)
-    });
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => {
-            drop(ours);
+            drop(terminal);
             eprintln!(
                 "redact: {}: {error}",
                 Path::new(&options.program[0]).display()
@@ -240,29 +175,41 @@ pub fn program(options: &Options) -> Result<ExitCode> {
             }));
         }
     };
-    let pid = Pid::from_child(&child);
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM])?;
+    let keeper = told_by.map(Keeper::of).transpose()?;
+    let pid = match &keeper {
+        Some(keeper) => {
+            // Where it watches, they are taken.
+            terminal::take_stops(false)?;
+            keeper.program()
+        }
+        None => Pid::from_child(&child),
+    };
+    let shares_keys = keeper.is_none();
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2])?;
     let handle = signals.handle();
     let is_over = AtomicBool::new(false);
     let status = thread::scope(|scope| -> Result<ExitStatus> {
         scope.spawn(|| {
             for signal in signals.forever() {
                 // What a key on the terminal has sent has gone to the program too.
-                if (signal == SIGHUP || signal == SIGTERM)
+                let is_key = matches!(signal, SIGINT | SIGQUIT);
+                if !(is_key && shares_keys && terminal::has_keys())
                     && let Some(signal) = Signal::from_named_raw(signal)
                 {
                     let _ = rustix::process::kill_process(pid, signal);
                 }
             }
         });
-        if let (Some((ours, Some(_))), true) = (&ours, is_in) {
+        let terminal = terminal.as_ref();
+        if let (Some(terminal), Some(keeper)) = (terminal, keeper) {
             let is_over = &is_over;
-            scope.spawn(move || keys(ours, is_over));
+            scope.spawn(move || terminal.pass_keys(is_over));
+            scope.spawn(move || keeper.watch(terminal));
         }
         let mut threads = Vec::new();
         for way in ways {
-            let (shared, ours) = (&shared, ours.as_ref());
-            threads.push(scope.spawn(move || carry(shared, way, ours.map(|(ours, _)| ours))));
+            let shared = &shared;
+            threads.push(scope.spawn(move || carry(shared, way, terminal)));
         }
         let status = child.wait();
         let results: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
@@ -276,9 +223,11 @@ pub fn program(options: &Options) -> Result<ExitCode> {
         }
         Ok(status?)
     });
-    drop(ours);
+    drop(terminal);
     let status = status?;
     told(options, &shared);
+    // Shells and make tell a program that a signal ended from one that gave a number.
+    status.signal().into_iter().for_each(terminal::end_by);
     let code = status
         .code()
         .or_else(|| status.signal().map(|signal| 128 + signal));
@@ -286,7 +235,7 @@ pub fn program(options: &Options) -> Result<ExitCode> {
 }
 
 /// Passes on what one of the program's streams carries.
-fn carry(shared: &Shared, way: Way, terminal: Option<&OwnedFd>) -> io::Result<()> {
+fn carry(shared: &Shared, way: Way, terminal: Option<&Terminal>) -> io::Result<()> {
     let place = match way.is_error {
         true => Place::Stderr,
         false => Place::Stdout,
@@ -294,11 +243,16 @@ fn carry(shared: &Shared, way: Way, terminal: Option<&OwnedFd>) -> io::Result<()
     let filter = shared.rules.filter_of(&shared.rules.at(place));
     let mut size = None;
     let mut each_moment = || {
-        if let Some(ours) = terminal {
-            match way.is_error {
-                true => follow_size(io::stderr(), ours, &mut size),
-                false => follow_size(io::stdout(), ours, &mut size),
-            }
+        let Some(terminal) = terminal else {
+            return shared.hold;
+        };
+        match way.is_error {
+            true => terminal.follow_size(io::stderr(), &mut size),
+            false => terminal.follow_size(io::stdout(), &mut size),
+        }
+        match terminal.is_typed_to() {
+            true => ECHOES,
+            false => shared.hold,
         }
     };
     let to = To::Stream(way.name);
@@ -307,34 +261,6 @@ fn carry(shared: &Shared, way: Way, terminal: Option<&OwnedFd>) -> io::Result<()
         false => Box::new(io::stdout()),
     };
     Outlet::new(shared, &filter, to, sink).pump(&way.from, &mut each_moment, |_| {})
-}
-
-/// Passes keys on to the program's terminal, until it is over.
-fn keys(terminal: &OwnedFd, is_over: &AtomicBool) {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    const MOMENT: Timespec = Timespec {
-        tv_sec: 0,
-        tv_nsec: 50_000_000,
-    };
-    let stdin = rustix::stdio::stdin();
-    let mut piece = [0; 4096];
-    while !is_over.load(Ordering::Relaxed) {
-        match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&MOMENT)) {
-            Ok(1..) => {}
-            _ => continue,
-        }
-        let Ok(len @ 1..) = rustix::io::read(stdin, &mut piece) else {
-            return;
-        };
-        let mut rest = &piece[..len];
-        while !rest.is_empty() {
-            match rustix::io::write(terminal, rest) {
-                Ok(written) => rest = &rest[written..],
-                Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return,
-            }
-        }
-    }
 }
 
 /// Whether two descriptors lead to one place.
@@ -347,17 +273,4 @@ fn is_same(one: impl AsFd, other: impl AsFd) -> bool {
         of(&|| rustix::fs::fstat(&other)),
     );
     one.is_some() && one == other
-}
-
-/// Gives a program the terminal that is its standard input for its own, so that keys which send
-/// signals send them to it.
-#[expect(unsafe_code, reason = "it is done between fork and exec")]
-fn own_terminal(command: &mut Command) {
-    let become_leader = || {
-        rustix::process::setsid()?;
-        rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
-        Ok(())
-    };
-    // SAFETY: between fork and exec it makes two system calls, and neither allocates nor locks.
-    unsafe { command.pre_exec(become_leader) };
 }

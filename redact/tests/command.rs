@@ -1,7 +1,7 @@
 //! The command as it is used.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
 
@@ -57,8 +57,7 @@ fn a_command_keeps_its_status_and_loses_its_secrets() {
     assert_eq!(text(&out.stdout), "out **************\n");
     assert_eq!(text(&out.stderr), "err**************");
     let out = redact(b"", &["--", "sh", "-c", "kill -9 $$"]);
-    assert_eq!(out.status.code(), Some(137));
-    assert_eq!(out.status.signal(), None);
+    assert_eq!(out.status.signal(), Some(9));
     let out = redact(b"", &["--", "/none"]);
     assert_eq!(out.status.code(), Some(127));
     // What it reads is passed on.
@@ -94,37 +93,172 @@ fn what_is_wrong_is_told() {
     assert!(text(&out.stdout).contains("github") && !text(&out.stdout).contains("email"));
 }
 
+/// A terminal with a program on it, which what is typed goes to.
+struct Screen {
+    ours: fs::File,
+    theirs: fs::File,
+    seen: String,
+}
+
+impl Screen {
+    fn new() -> Self {
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&ours).unwrap();
+        unlockpt(&ours).unwrap();
+        let name = ptsname(&ours, Vec::new()).unwrap();
+        let mut options = fs::File::options();
+        let theirs = options.read(true).write(true).open(name.to_str().unwrap());
+        Self {
+            theirs: theirs.unwrap(),
+            ours: ours.into(),
+            seen: String::new(),
+        }
+    }
+
+    /// A command on this terminal.
+    fn command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .env("REDACT", env!("CARGO_BIN_EXE_redact"))
+            .env("PS1", "ready> ")
+            .stdin(self.theirs.try_clone().unwrap())
+            .stdout(self.theirs.try_clone().unwrap())
+            .stderr(self.theirs.try_clone().unwrap());
+        command
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        self.ours.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits until this is seen, behind what was waited for before.
+    fn wait_for(&mut self, text: &str) {
+        let mut piece = [0; 4096];
+        while !self.seen.contains(text) {
+            let len = self.ours.read(&mut piece).unwrap();
+            assert_ne!(len, 0, "{text} is not seen: {}", self.seen);
+            self.seen.push_str(&String::from_utf8_lossy(&piece[..len]));
+        }
+        let end = self.seen.find(text).unwrap() + text.len();
+        self.seen.drain(..end);
+    }
+}
+
+/// A shell with jobs on a terminal.
+fn shell() -> (Screen, std::process::Child) {
+    let mut screen = Screen::new();
+    let shell = ["--ctty", "--wait", "sh", "-i"];
+    let shell = screen.command("setsid", &shell).spawn().unwrap();
+    screen.wait_for("ready> ");
+    (screen, shell)
+}
+
+#[test]
+fn a_job_is_stopped_and_goes_on_as_by_itself() {
+    let (mut screen, mut shell) = shell();
+    screen.type_in("$REDACT -- sh -c 'echo u\"\"p; read x; echo got-$x'\n");
+    screen.wait_for("up");
+    screen.type_in("\x1a");
+    screen.wait_for("Stopped");
+    screen.wait_for("ready> ");
+    screen.type_in("fg\n");
+    screen.wait_for("sh -c");
+    screen.type_in("li\"\"ne\n");
+    screen.wait_for("got-li\"\"ne");
+    screen.wait_for("ready> ");
+    // In the background it does not wait for the terminal.
+    screen.type_in("$REDACT -- sh -c 'echo be\"\"hind'; echo in fr\"\"ont\n");
+    screen.wait_for("behind");
+    screen.wait_for("in front");
+    screen.type_in("$REDACT -- sh -c 'echo be\"\"hind' &\n");
+    screen.wait_for("behind");
+    // A key that interrupts ends the program, and the list of commands that it is one of.
+    screen.type_in(
+        "\nwhile :; do $REDACT -- sh -c 'echo a\"\"gain; exec sleep 1000'; done; echo $?\n",
+    );
+    screen.wait_for("again");
+    screen.type_in("\x03");
+    screen.wait_for("ready> ");
+    screen.type_in("exit 7\n");
+    assert_eq!(shell.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn signals_that_are_sent_reach_the_program() {
+    use rustix::process::{Pid, Signal, kill_process};
+    for (signal, name) in [
+        (Signal::INT, "INT"),
+        (Signal::TERM, "TERM"),
+        (Signal::HUP, "HUP"),
+        (Signal::USR1, "USR1"),
+    ] {
+        let script =
+            format!("trap 'echo got {name}; exit 3' {name}; echo up; while :; do sleep 0.05; done");
+        // In a session of its own no key of a terminal can have sent it.
+        let mut child = Command::new("setsid")
+            .args([env!("CARGO_BIN_EXE_redact"), "--", "sh", "-c", &script])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, "up\n");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, format!("up\ngot {name}\n"));
+        assert_eq!(child.wait().unwrap().code(), Some(3));
+    }
+}
+
+#[test]
+fn what_is_asked_is_seen_before_it_is_answered() {
+    let mut screen = Screen::new();
+    let script = "for word in Working 12 Name: ; do printf \"$word\"; read x; done; echo $x";
+    let args = ["--", "sh", "-c", script];
+    let mut child = screen
+        .command(env!("CARGO_BIN_EXE_redact"), &args)
+        .spawn()
+        .unwrap();
+    for word in ["Working", "12", "Name:"] {
+        screen.wait_for(word);
+        screen.type_in("answer\n");
+    }
+    screen.wait_for("answer\r\nanswer\r\n");
+    assert!(child.wait().unwrap().success());
+    // Where keys do not go to the program, what it prints is as long as by itself.
+    let mut child = screen.command(env!("CARGO_BIN_EXE_redact"), &["--", "echo", "line"]);
+    let mut child = child.stdin(Stdio::null()).spawn().unwrap();
+    screen.wait_for("line\r\n");
+    assert!(child.wait().unwrap().success());
+}
+
 #[test]
 fn a_terminal_is_left_as_it_was() {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&ours).unwrap();
-    unlockpt(&ours).unwrap();
-    let name = ptsname(&ours, Vec::new()).unwrap();
-    let theirs = fs::File::options()
-        .read(true)
-        .write(true)
-        .open(name.to_str().unwrap())
-        .unwrap();
+    let screen = Screen::new();
     let modes = || {
-        let now = rustix::termios::tcgetattr(&theirs).unwrap();
+        let now = rustix::termios::tcgetattr(&screen.theirs).unwrap();
         (now.input_modes, now.output_modes, now.local_modes)
     };
     let before = modes();
-    for (command, status) in [
-        (&["sh", "-c", "test -t 0 && exit 5"][..], Some(5)),
-        (&["sh", "-c", "kill -9 $$"], Some(128 + 9)),
-        (&["/no such command"], Some(127)),
+    for (command, status, signal) in [
+        (&["sh", "-c", "test -t 0 && exit 5"][..], Some(5), None),
+        (&["sh", "-c", "kill -9 $$"], None, Some(9)),
+        (&["/no such command"], Some(127), None),
     ] {
-        let ended = Command::new(env!("CARGO_BIN_EXE_redact"))
-            .arg("--")
-            .args(command)
-            .stdin(theirs.try_clone().unwrap())
-            .stdout(theirs.try_clone().unwrap())
-            .stderr(theirs.try_clone().unwrap())
+        let args = [&["--"][..], command].concat();
+        let ended = screen
+            .command(env!("CARGO_BIN_EXE_redact"), &args)
             .status()
             .unwrap();
-        assert_eq!(ended.code(), status, "{command:?}");
+        assert_eq!(
+            (ended.code(), ended.signal()),
+            (status, signal),
+            "{command:?}"
+        );
         assert_eq!(modes(), before, "{command:?}");
     }
 }

@@ -24,7 +24,7 @@ fn main() {
 
 /// The tests of the list, each in the ordinary and in the strict mode of the runtime.
 fn listed() -> anyhow::Result<Vec<Trial>> {
-    let manifest = manifest::read(&repository().join("tests/grates_test.toml"))?;
+    let manifest = manifest::read_all(&repository())?;
     let mut trials = Vec::new();
     for mut grate in manifest.grates {
         let tests = std::mem::take(&mut grate.tests);

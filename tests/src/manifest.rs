@@ -3,7 +3,7 @@
 use anyhow::Context;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The whole list.
 #[derive(Debug, Deserialize)]
@@ -20,7 +20,8 @@ pub struct Manifest {
 pub struct Grate {
     /// Its name.
     pub name: String,
-    /// Its folder in this repository.
+    /// Its folder in this repository; in a grate's own list, that list's folder if not named.
+    #[serde(default)]
     pub dir: String,
     /// The language it is written in.
     #[serde(rename = "type")]
@@ -119,23 +120,88 @@ impl Grate {
     }
 }
 
-/// Reads the list.
+/// Name of a list of tests.
+const LIST: &str = "grates_test.toml";
+
+/// Reads the list of this repository, and those that stand in the folders of `grates`.
 ///
 /// # Errors
-/// When it is missing or not in form.
-pub fn read(path: &Path) -> anyhow::Result<Manifest> {
+/// When one is missing or not in form, or two name the same grate.
+pub fn read_all(root: &Path) -> anyhow::Result<Manifest> {
+    let mut all = read(&root.join("tests").join(LIST))?;
+    for folder in own_folders(root)? {
+        let mut own = read(&folder.join(LIST))?;
+        for grate in own.grates.iter_mut().filter(|grate| grate.dir.is_empty()) {
+            let folder = folder.strip_prefix(root).unwrap_or(&folder);
+            grate.dir = folder.to_string_lossy().into_owned();
+        }
+        all.grates.extend(own.grates);
+    }
+    let mut seen = BTreeMap::new();
+    for grate in &all.grates {
+        if let Some(other) = seen.insert(&grate.name, &grate.dir) {
+            anyhow::bail!(
+                "the lists of tests name grate {} twice: for {other} and {}",
+                grate.name,
+                grate.dir
+            );
+        }
+    }
+    Ok(all)
+}
+
+/// Folders of grates with a list of their own.
+fn own_folders(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for kept in ["grates", "grates/c"] {
+        let Ok(entries) = std::fs::read_dir(root.join(kept)) else {
+            continue;
+        };
+        for entry in entries {
+            let folder = entry?.path();
+            if folder.join(LIST).is_file() {
+                found.push(folder);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn read(path: &Path) -> anyhow::Result<Manifest> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let manifest: Manifest =
-        toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
-    let mut seen = BTreeMap::new();
-    for grate in &manifest.grates {
-        anyhow::ensure!(
-            seen.insert(grate.name.clone(), ()).is_none(),
-            "{}: grate {} stands twice",
-            path.display(),
-            grate.name
+    toml::from_str(&text).with_context(|| format!("in {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_grates_has_its_own_list() {
+        let root = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let file = root.path().join(path);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        };
+        let grate = |name: &str| format!("[[grate]]\nname = \"{name}\"\ntype = \"c\"\n");
+        put(
+            "tests/grates_test.toml",
+            &format!("{}dir = \"one\"\n", grate("one")),
         );
+        put("grates/two/grates_test.toml", &grate("two"));
+        put("grates/c/three/grates_test.toml", &grate("three"));
+        put("grates/c/README.md", "");
+        let all = read_all(root.path()).unwrap();
+        let dirs: Vec<&str> = all.grates.iter().map(|grate| grate.dir.as_str()).collect();
+        assert_eq!(dirs, ["one", "grates/c/three", "grates/two"]);
+        put("grates/c/three/grates_test.toml", &grate("one"));
+        let error = read_all(root.path()).unwrap_err().to_string();
+        assert!(error.contains("name grate one twice"), "{error}");
+        put("grates/c/three/grates_test.toml", "[[grate]]\nnam = 1");
+        let error = format!("{:#}", read_all(root.path()).unwrap_err());
+        assert!(error.contains("c/three/grates_test.toml"), "{error}");
     }
-    Ok(manifest)
 }

@@ -1,6 +1,6 @@
 //! Compiles and links guests.
 
-use crate::guests::{Guest, Kind};
+use crate::guests::{Guest, Kind, Language, Program, Source};
 use crate::toolchain::Tools;
 use anyhow::{Context, ensure};
 use std::fs;
@@ -27,7 +27,7 @@ const FEATURES: &str =
 
 /// What the linker is told, see the ABI: the host makes the memory and finds the stack and the
 /// thread-local block by name; signals 0 and 1 are no functions.
-const LINKER_ARGS: &[&str] = &[
+pub const LINKER_ARGS: &[&str] = &[
     "--import-memory",
     "--shared-memory",
     "--max-memory=4294967296",
@@ -35,11 +35,13 @@ const LINKER_ARGS: &[&str] = &[
     "--export=__stack_pointer",
     "--export=__stack_low",
     "--export=__tls_base",
-    // Only grates have it; the first pulls it out of the library.
-    "--undefined=pass_fptr_to_wt",
+    // Only grates have it.
     "--export-if-defined=pass_fptr_to_wt",
     "-zstack-size=1048576",
 ];
+
+/// Pulls the dispatcher out of the library; programs that don't have that library don't mind.
+const DISPATCHER: &str = "--undefined=pass_fptr_to_wt";
 
 /// Settings of cargo that are the user's, not the host build's.
 const INHERITED: &[&str] = &[
@@ -49,21 +51,33 @@ const INHERITED: &[&str] = &[
     "RUSTUP_HOME",
 ];
 
-/// Compiles guests in one run of cargo, with `std` from its sources.
+/// Compiles the guests in Rust among them in one run of cargo, with `std` from its sources.
 pub fn compile(root: &Path, tools: &Tools, guests: &[Guest]) -> anyhow::Result<Vec<Linked>> {
+    let guests = &in_rust(guests)[..];
+    if guests.is_empty() {
+        return Ok(Vec::new());
+    }
+    println!(
+        "xtask: compiling {} packages for WebAssembly, and std for them the first time",
+        guests.len()
+    );
     let mut command = cargo(root, tools, "build", guests)?;
     ensure!(run(&mut command)?, "the guests do not compile");
     let built = target_folder(root).join(TARGET).join("release");
-    let programs = |guest: &Guest| {
-        let kind = guest.kind;
-        let linked = |name: &String| Linked {
-            name: name.clone(),
-            kind,
-            file: built.join(format!("{name}.wasm")),
-        };
-        guest.programs.iter().map(linked).collect::<Vec<_>>()
+    let linked = |program: &Program| Linked {
+        name: program.name.clone(),
+        kind: program.kind,
+        file: built.join(format!("{}.wasm", program.name)),
     };
-    Ok(guests.iter().flat_map(programs).collect())
+    let programs = guests.iter().flat_map(|guest| &guest.programs);
+    let of_cargo = programs.filter(|program| matches!(program.from, Source::Cargo));
+    Ok(of_cargo.map(linked).collect())
+}
+
+/// Those of the guests that cargo compiles.
+fn in_rust(guests: &[Guest]) -> Vec<Guest> {
+    let rust = |guest: &&Guest| guest.language == Language::Rust;
+    guests.iter().filter(rust).cloned().collect()
 }
 
 /// Runs clippy over guests and the libraries that only guests have.
@@ -74,6 +88,8 @@ pub fn lint(root: &Path, tools: &Tools, guests: &[Guest]) -> anyhow::Result<()> 
         "there is no {} (Debian: rust-web-clippy)",
         driver.display()
     );
+    let guests = &in_rust(guests)[..];
+    ensure!(!guests.is_empty(), "clippy looks at Rust alone");
     // What `cargo clippy` does; it would look for its driver in the path, hence beside another
     // compiler.
     let mut command = cargo(root, tools, "check", guests)?;
@@ -85,7 +101,7 @@ pub fn lint(root: &Path, tools: &Tools, guests: &[Guest]) -> anyhow::Result<()> 
 }
 
 /// Where cargo builds guests: apart from the host's builds, whose lock they would wait for.
-fn target_folder(root: &Path) -> PathBuf {
+pub fn target_folder(root: &Path) -> PathBuf {
     root.join("target/guests")
 }
 
@@ -116,7 +132,7 @@ fn cargo(root: &Path, tools: &Tools, what: &str, guests: &[Guest]) -> anyhow::Re
     Ok(command)
 }
 
-fn run(command: &mut Command) -> anyhow::Result<bool> {
+pub fn run(command: &mut Command) -> anyhow::Result<bool> {
     let status = command
         .status()
         .with_context(|| format!("cannot start {}", command.get_program().display()))?;
@@ -137,7 +153,8 @@ fn rustflags(tools: &Tools, libraries: &Path) -> anyhow::Result<String> {
         format!("-Clinker={}", utf8(&tools.linker)?),
         format!("-L{}", utf8(libraries)?),
     ];
-    flags.extend(LINKER_ARGS.iter().map(|arg| format!("-Clink-arg={arg}")));
+    let args = LINKER_ARGS.iter().chain([&DISPATCHER]);
+    flags.extend(args.map(|arg| format!("-Clink-arg={arg}")));
     // The separator that cargo takes in this variable.
     Ok(flags.join("\u{1f}"))
 }

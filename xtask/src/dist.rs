@@ -1,7 +1,7 @@
 //! What people take home: the commands, the grates, documents, manual pages and completions, in one archive that
 //! needs no Rust, or installed below a prefix.
 
-use crate::guests::{self, Kind};
+use crate::guests::{self, Kind, Language};
 use crate::licences::{self, Roots};
 use anyhow::{Context, ensure};
 use std::fs;
@@ -107,7 +107,7 @@ fn stage_to(root: &Path, stage: &Path) -> anyhow::Result<()> {
     if stage.exists() {
         fs::remove_dir_all(stage).with_context(|| stage.display().to_string())?;
     }
-    let grates: Vec<_> = guests::select(root, &[])?
+    let grates: Vec<_> = guests::select(root, &[], None)?
         .into_iter()
         .filter(|guest| guest.kind == Kind::Grate)
         .collect();
@@ -117,9 +117,10 @@ fn stage_to(root: &Path, stage: &Path) -> anyhow::Result<()> {
         copy(&built, &stage.join("bin").join(command))?;
         run(Command::new(&built).arg("--write-manual").arg(&share))?;
     }
-    for program in grates.iter().flat_map(|grate| &grate.programs) {
+    let programs = grates.iter().flat_map(|grate| &grate.programs);
+    for program in programs.filter(|program| program.kind == Kind::Grate) {
         let file = Path::new("lindfs/grates")
-            .join(program)
+            .join(&program.name)
             .with_extension("wasm");
         copy(&root.join(&file), &stage.join(&file))?;
     }
@@ -130,14 +131,13 @@ fn stage_to(root: &Path, stage: &Path) -> anyhow::Result<()> {
     let listed = files_below(&root.join("docs"))?;
     let mut from: Vec<PathBuf> = DOCUMENTS.iter().map(PathBuf::from).collect();
     from.extend(listed.into_iter().map(|file| Path::new("docs").join(file)));
-    let own = COMMANDS.iter().copied();
-    let packages = own.chain(grates.iter().map(|grate| grate.package.as_str()));
-    for package in packages {
-        for folder in ["", "examples"] {
-            let file = Path::new(folder).join(package).join("README.md");
-            if root.join(&file).exists() {
-                from.push(file);
-            }
+    let commands = COMMANDS.iter().map(PathBuf::from);
+    let folders = grates.iter().map(|grate| grate.folder.clone());
+    for folder in commands.chain(folders) {
+        let folder = folder.strip_prefix(root).unwrap_or(&folder);
+        let file = folder.join("README.md");
+        if root.join(&file).exists() {
+            from.push(file);
         }
     }
     for file in from {
@@ -151,7 +151,11 @@ fn stage_to(root: &Path, stage: &Path) -> anyhow::Result<()> {
                 target: HOST,
             },
             Roots {
-                packages: grates.iter().map(|grate| grate.package.as_str()).collect(),
+                packages: grates
+                    .iter()
+                    .filter(|grate| grate.language == Language::Rust)
+                    .map(|grate| grate.package.as_str())
+                    .collect(),
                 target: "wasm32-wasip1",
             },
         ],

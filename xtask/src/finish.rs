@@ -29,6 +29,7 @@
 //! none.
 
 use crate::compile::Linked;
+use crate::dispatcher;
 use crate::toolchain::Tools;
 use anyhow::{Context, ensure};
 use std::path::Path;
@@ -47,6 +48,9 @@ const GATE: &str = "make-syscall";
 /// The same gate as `cage-libc` names it for the calls that unwind the caller.
 const UNWINDING_GATE: &str = "make-syscall-unwinding";
 
+/// Where Lind ends a program that a signal ends.
+const INTERRUPTION: &str = "epoch_callback";
+
 /// Names, in any of the compiler's manglings, of functions that do not return because the program
 /// has failed.
 const PANICS: &str = "*4core9panicking*,*3std9panicking*,*rust_begin_unwind*,*rust_panic*,\
@@ -56,7 +60,7 @@ const PANICS: &str = "*4core9panicking*,*3std9panicking*,*rust_begin_unwind*,*ru
 /// tables of functions; uninstrumented it takes two thirds of the time with a single literal.
 const PURE: &str = "*6redact*";
 
-/// What binaryen may use: what the compiler was told, and no more.
+/// What binaryen may read: what the compiler was told, and what finished modules of others have.
 const FEATURES: &[&str] = &[
     "--mvp-features",
     "--enable-threads",
@@ -65,9 +69,14 @@ const FEATURES: &[&str] = &[
     "--enable-nontrapping-float-to-int",
     "--enable-sign-ext",
     "--enable-simd",
+    "--enable-reference-types",
+    "--enable-multivalue",
 ];
 
-/// Exports that Lind knows. The compiler exports every function of C's name as well, which would
+/// The global by which the runtime interrupts a cage.
+const EPOCH: &str = "epoch";
+
+/// Exports that Lind knows, beside [`EPOCH`]. The compiler exports every function of C's name as well, which would
 /// keep all of `cage-libc` in every program.
 const EXPORTS: &[&str] = &[
     "_start",
@@ -83,7 +92,8 @@ pub fn finish(tools: &Tools, program: &Linked) -> anyhow::Result<Vec<u8>> {
     let prepared = program.file.with_extension("prepared.wasm");
     let unwindable = program.file.with_extension("asyncify.wasm");
     let work = || {
-        std::fs::write(&prepared, prepare(&std::fs::read(&program.file)?)?)?;
+        let linked = dispatcher::fit(&std::fs::read(&program.file)?)?;
+        std::fs::write(&prepared, prepare(&linked)?)?;
         asyncify(&tools.wasm_opt, &prepared, &unwindable)?;
         complete(&std::fs::read(&unwindable)?, &program.name)
     };
@@ -98,7 +108,7 @@ fn asyncify(wasm_opt: &Path, from: &Path, to: &Path) -> anyhow::Result<()> {
         .args(FEATURES)
         .arg("--asyncify")
         .arg(format!(
-            "--pass-arg=asyncify-imports@{LIND}.{UNWINDING_GATE}"
+            "--pass-arg=asyncify-imports@{LIND}.{UNWINDING_GATE},{LIND}.{INTERRUPTION}"
         ))
         .arg(format!("--pass-arg=asyncify-removelist@{PANICS},{PURE}"))
         .arg("-O2")
@@ -113,10 +123,25 @@ fn asyncify(wasm_opt: &Path, from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Adds `epoch` and drops exports that Lind does not know, before the optimiser sees them.
+/// Whether a module exports something of that name.
+fn exports(wasm: &[u8], name: &str) -> anyhow::Result<bool> {
+    for payload in Parser::new(0).parse_all(wasm) {
+        if let Payload::ExportSection(reader) = payload? {
+            for export in reader {
+                if export?.name == name {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Adds `epoch`, where the program has none of its own, and drops exports that Lind does not know, before the optimiser sees them.
 fn prepare(wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut imported_globals = 0;
     let mut epoch = None;
+    let has_epoch = exports(wasm, EPOCH)?;
     rewrite(wasm, |payload, module| {
         match payload {
             Payload::ImportSection(reader) => {
@@ -131,6 +156,9 @@ fn prepare(wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
                 let mut section = GlobalSection::new();
                 epoch = Some(imported_globals + reader.count());
                 RoundtripReencoder.parse_global_section(&mut section, reader.clone())?;
+                if has_epoch {
+                    return Ok(false);
+                }
                 let ty = GlobalType {
                     val_type: ValType::I64,
                     mutable: true,
@@ -144,12 +172,14 @@ fn prepare(wasm: &[u8]) -> anyhow::Result<Vec<u8>> {
                 let mut section = ExportSection::new();
                 for export in reader.clone() {
                     let export = export?;
-                    if EXPORTS.contains(&export.name) {
+                    if EXPORTS.contains(&export.name) || export.name == EPOCH {
                         let kind = RoundtripReencoder.export_kind(export.kind)?;
                         section.export(export.name, kind, export.index);
                     }
                 }
-                section.export("epoch", ExportKind::Global, epoch);
+                if !has_epoch {
+                    section.export(EPOCH, ExportKind::Global, epoch);
+                }
                 module.section(&section);
             }
             _ => return Ok(false),
@@ -188,7 +218,7 @@ fn complete(wasm: &[u8], name: &str) -> anyhow::Result<Vec<u8>> {
 
 /// Copies a module section by section, but for those that `replace` writes itself (or leaves out)
 /// and answers true for.
-fn rewrite(
+pub fn rewrite(
     wasm: &[u8],
     mut replace: impl FnMut(&Payload<'_>, &mut Module) -> anyhow::Result<bool>,
 ) -> anyhow::Result<Vec<u8>> {

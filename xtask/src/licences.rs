@@ -168,8 +168,10 @@ fn is_allowed(package: &Package, allowed: &[String]) -> anyhow::Result<()> {
 /// A table of the crates, and each text once, with those that it is of.
 fn render(crates: &[Package]) -> anyhow::Result<String> {
     let mut out = String::from(
-        "What is in here of others, each under its own licence. The grates have Rust's standard library in\n\
-         them beside, which is under MIT or Apache-2.0 (https://www.rust-lang.org).\n\n",
+        "What is in here of others, each under its own licence. Grates in Rust have its standard library in\n\
+         them beside, which is under MIT or Apache-2.0 (https://www.rust-lang.org); grates in C have wasi-libc,\n\
+         which is under Apache-2.0 with the LLVM exception, Apache-2.0 or MIT, with parts of musl under MIT and\n\
+         dlmalloc in the public domain (https://github.com/WebAssembly/wasi-libc).\n\n",
     );
     let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for package in crates {

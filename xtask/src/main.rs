@@ -1,16 +1,22 @@
 //! The build driver: compiles the guests for Lind, checks them and puts them into `lindfs/`; packs what was built.
 
 mod abi;
+mod adapt;
+mod clang;
 mod compile;
+mod dispatcher;
 mod dist;
 mod finish;
 mod guests;
 mod licences;
+mod lind_compile;
+mod new_grate;
 mod place;
 mod toolchain;
 
 use anyhow::{Context, ensure};
 use clap::{Parser, Subcommand};
+use guests::Language;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -26,8 +32,11 @@ struct Options {
 enum Command {
     /// Compile guests, check them and put them into lindfs/grates and lindfs/bin
     Guests {
-        /// Packages to build; all guests if none is named
+        /// Packages and folders to build; all guests if none is named
         names: Vec<String>,
+        /// Only those that are written in it
+        #[arg(long, value_enum)]
+        lang: Option<Language>,
     },
     /// Run clippy over guests
     Lint {
@@ -53,6 +62,24 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         destination: Option<PathBuf>,
     },
+    /// Make the folder of a new grate, with a test and a README
+    NewGrate {
+        /// Its name: small letters, digits, and - between them
+        name: String,
+        /// The language to write it in
+        #[arg(long, value_enum)]
+        lang: Language,
+    },
+    /// Make a finished WASI module one that Lind runs, and put it into lindfs/bin
+    Adapt {
+        /// A program for WASI preview 1
+        #[arg(value_name = "PROGRAM.wasm")]
+        file: PathBuf,
+    },
+    /// Compile a program in C, wherever it is, as Lind's command of that name does
+    LindCompile(lind_compile::LindCompile),
+    /// Compile the package of a folder, as Lind's `cargo lind_compile` does
+    CargoLindCompile(lind_compile::CargoLindCompile),
     /// Say with which tools guests would be built, or what is missing
     Tools,
 }
@@ -70,9 +97,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> anyhow::Result<()> {
     let root = repository()?;
     match command {
-        Command::Guests { names } => build(root, &names),
+        Command::Guests { names, lang } => build(root, &names, lang),
         Command::Lint { names } => {
-            let guests = guests::select(root, &names)?;
+            let guests = guests::select(root, &names, Some(Language::Rust))?;
             compile::lint(root, &toolchain::find()?, &guests)
         }
         Command::Check { files } => check(&files),
@@ -85,9 +112,14 @@ fn run(command: Command) -> anyhow::Result<()> {
             prefix,
             destination,
         } => dist::install(root, &prefix, destination.as_deref()),
+        Command::NewGrate { name, lang } => new_grate::make(root, &name, lang),
+        Command::Adapt { file } => adapt::adapt(root, &toolchain::find()?, &file),
+        Command::LindCompile(job) => job.run(root, &toolchain::find()?),
+        Command::CargoLindCompile(job) => job.run(root, &toolchain::find()?),
         Command::Tools => {
-            println!("{}", toolchain::find()?);
-            Ok(())
+            let tools = toolchain::find()?;
+            println!("{tools}");
+            tools.c().map(drop)
         }
     }
 }
@@ -99,14 +131,11 @@ fn repository() -> anyhow::Result<&'static Path> {
         .context("xtask stands in no repository")
 }
 
-fn build(root: &Path, names: &[String]) -> anyhow::Result<()> {
-    let guests = guests::select(root, names)?;
+fn build(root: &Path, names: &[String], lang: Option<Language>) -> anyhow::Result<()> {
+    let guests = guests::select(root, names, lang)?;
     let tools = toolchain::find()?;
-    println!(
-        "xtask: compiling {} packages for WebAssembly, and std for them the first time",
-        guests.len()
-    );
     let mut stale = compile::compile(root, &tools, &guests)?;
+    stale.extend(clang::compile(root, &tools, &guests)?);
     stale.retain(|program| !place::is_current(root, program));
     if !stale.is_empty() {
         println!(
@@ -115,8 +144,7 @@ fn build(root: &Path, names: &[String]) -> anyhow::Result<()> {
         );
     }
     for program in &stale {
-        let wasm = finish::finish(&tools, program)?;
-        place::place(root, program, &wasm)?;
+        place::update(root, &tools, program)?;
     }
     Ok(())
 }
@@ -136,8 +164,15 @@ fn check(files: &[PathBuf]) -> anyhow::Result<()> {
 }
 
 fn list(root: &Path) -> anyhow::Result<()> {
-    for guest in guests::select(root, &[])? {
-        println!("{:8} {}", guest.kind.name(), guest.package);
+    for guest in guests::select(root, &[], None)? {
+        let folder = guest.folder.strip_prefix(root).unwrap_or(&guest.folder);
+        println!(
+            "{:8} {:5} {:24} {}",
+            guest.kind.name(),
+            guest.language.name(),
+            folder.display(),
+            guest.about
+        );
     }
     Ok(())
 }

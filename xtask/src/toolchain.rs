@@ -21,6 +21,31 @@ pub struct Tools {
     pub linker: PathBuf,
     /// Binaryen's optimiser, which also makes programs ready for fork.
     pub wasm_opt: PathBuf,
+    /// What C takes beside; if something is missing, what.
+    c: Result<CTools, String>,
+}
+
+/// What C is compiled with.
+#[derive(Debug)]
+pub struct CTools {
+    /// A compiler with WebAssembly as a target.
+    pub clang: PathBuf,
+    /// The libc, for one thread.
+    pub libc: PathBuf,
+    /// Its headers.
+    pub headers: PathBuf,
+    /// What the compiler calls for what WebAssembly lacks.
+    pub builtins: PathBuf,
+}
+
+impl Tools {
+    /// What C is compiled with.
+    pub fn c(&self) -> anyhow::Result<&CTools> {
+        match &self.c {
+            Ok(tools) => Ok(tools),
+            Err(missing) => bail!("to build programs in C, these are missing:\n  {missing}"),
+        }
+    }
 }
 
 impl fmt::Display for Tools {
@@ -32,7 +57,17 @@ impl fmt::Display for Tools {
             self.rustc.display(),
             self.linker.display(),
             self.wasm_opt.display()
-        )
+        )?;
+        if let Ok(c) = &self.c {
+            write!(
+                f,
+                "\nclang    {}\nlibc     {}\nbuiltins {}",
+                c.clang.display(),
+                c.libc.display(),
+                c.builtins.display()
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -69,6 +104,7 @@ pub fn find() -> anyhow::Result<Tools> {
             rustc,
             linker,
             wasm_opt,
+            c: c_tools(),
         }),
         _ => bail!(
             "to build guests, these are missing:\n  {}",
@@ -125,6 +161,49 @@ fn bundled_linker(rustc: &Path) -> Option<PathBuf> {
     let host = output(rustc, ["--print", "host-tuple"])?;
     let linker = sysroot(rustc)?.join(format!("lib/rustlib/{host}/bin/gcc-ld/wasm-ld"));
     linker.exists().then_some(linker)
+}
+
+/// The first toolchain for C that is whole; if none is, what the first one lacks.
+fn c_tools() -> Result<CTools, String> {
+    let named = LLVM.rev().map(|llvm| format!("clang-{llvm}"));
+    let mut whole = std::iter::once("clang-19".to_owned())
+        .chain(named)
+        .filter_map(|name| in_path(&name))
+        .chain(in_path("clang").filter(|clang| is_recent_clang(clang)))
+        .map(c_tools_of);
+    let first = whole
+        .next()
+        .unwrap_or_else(|| Err("clang of at least version 18 (Debian: clang-19)".to_owned()));
+    first.or_else(|missing| whole.find_map(Result::ok).ok_or(missing))
+}
+
+fn c_tools_of(clang: PathBuf) -> Result<CTools, String> {
+    // It answers the bare name of what it can't find.
+    let found = |question: &str| {
+        let path = PathBuf::from(output(&clang, ["--target=wasm32-wasi", question])?);
+        path.is_file().then_some(path)
+    };
+    let libc =
+        found("-print-file-name=libc.a").ok_or("a libc for wasm32-wasi (Debian: wasi-libc)")?;
+    // Beside `lib/wasm32-wasi/libc.a`.
+    let headers = libc
+        .ancestors()
+        .nth(3)
+        .map(|top| top.join("include/wasm32-wasi"));
+    let builtins = found("-print-libgcc-file-name");
+    Ok(CTools {
+        headers: headers.unwrap_or_default(),
+        libc,
+        builtins: builtins
+            .ok_or("clang's runtime for WebAssembly (Debian: libclang-rt-19-dev-wasm32)")?,
+        clang,
+    })
+}
+
+fn is_recent_clang(clang: &Path) -> bool {
+    let text = output(clang, ["-dumpversion"]).unwrap_or_default();
+    let major = text.split('.').next().and_then(|major| major.parse().ok());
+    major.is_some_and(|major: u32| LLVM.start() <= &major)
 }
 
 fn in_path(name: &str) -> Option<PathBuf> {

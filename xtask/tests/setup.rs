@@ -25,8 +25,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("libc6-dev", ":"),
     ("python3", "python3"),
     ("python3-venv", "touch venv"),
-    ("clang-19", "tool system/bin/clang-19 :"),
-    ("wasi-libc", "mkdir -p system/include/wasm32-wasi"),
+    ("clang-19", "debian_clang"),
+    (
+        "wasi-libc",
+        "mkdir -p system/lib/wasm32-wasi; touch system/lib/wasm32-wasi/libc.a",
+    ),
     (
         "libclang-rt-19-dev-wasm32",
         "lib=system/lib/llvm-19/lib/clang/19/lib/wasi; mkdir -p $lib; \
@@ -48,6 +51,15 @@ nightly() {
     mkdir -p nightly/bin nightly/lib/rustlib/host/bin/gcc-ld
     rustc nightly/bin/rustc 1.97.0-nightly "$PWD/nightly"; cargo nightly/bin/cargo 1.97.0-nightly
     tool nightly/lib/rustlib/host/bin/gcc-ld/wasm-ld :
+}
+debian_clang() {
+    lib=$PWD/system/lib
+    builtins=$lib/llvm-19/lib/clang/19/lib/wasi/libclang_rt.builtins-wasm32.a
+    tool system/bin/clang-19 "case \$* in *libgcc*) echo $builtins ;; *libc.a) echo $lib/wasm32-wasi/libc.a ;; esac"
+}
+c() {
+    mkdir -p c; touch c/libc.a c/builtins.a
+    tool "path/$1" "case \$* in *libgcc*) echo $PWD/c/builtins.a ;; *libc.a) echo $PWD/c/libc.a ;; esac"
 }
 sources() { mkdir -p "$1/lib/rustlib/src/rust/library/std"; }
 python3() {
@@ -238,7 +250,11 @@ const DEBIAN: &[&str] = &[
     "debian_rustc 1.96.0; cargo system/bin/cargo 1.96.0; sources system",
 ];
 const LINKER: &[&str] = &["", "tool path/wasm-ld :", "tool path/wasm-ld-21 :"];
-const OTHERS: &[&str] = &["", "tool path/cc :; tool path/wasm-opt :; python3"];
+const OTHERS: &[&str] = &[
+    "",
+    "tool path/cc :; tool path/wasm-opt :; python3; c clang-21",
+    "tool path/clang-19 :; c clang-20",
+];
 /// What apt is like.
 const APT_STATES: &[&str] = &[
     "",
@@ -300,11 +316,13 @@ fn without_apt_it_says_what_is_needed_and_nothing_of_packages() {
         "wasm-opt",
         "(cc)",
         "python3",
+        "clang, version 18",
+        "wasi-libc",
     ] {
         assert!(said.contains(need), "{need}: {said}");
     }
     assert!(!said.contains("apt-get"), "{said}");
-    m.run("sources nightly; tool path/wasm-opt :; tool path/cc :; python3");
+    m.run("sources nightly; tool path/wasm-opt :; tool path/cc :; python3; c clang-19");
     assert_eq!(m.succeeds(&[], "then all is there"), "");
 }
 
@@ -365,7 +383,7 @@ fn packages_that_do_not_help_end_it() {
 fn what_the_tests_take_is_installed_for_them_alone() {
     let m = Machine::new("rustup 1.95.0; nightly; sources nightly");
     m.succeeds(&[], "without tests");
-    assert!(!m.calls().contains("clang-19"), "{}", m.calls());
+    assert!(!m.calls().contains("python3-venv"), "{}", m.calls());
     let said = m.succeeds(&["--tests"], "with tests");
     assert!(said.contains("making target/python"), "{said}");
     assert!(m.calls().contains("python3-venv"), "{}", m.calls());

@@ -124,9 +124,17 @@ impl CageFd {
     /// # Errors
     /// As fcntl.
     pub fn is_writable(self) -> Result<bool, Errno> {
-        let args = [self.arg(), int(self.cage, fs::F_GETFL), int(self.cage, 0)];
-        let flags = call(SYS_FCNTL, self.cage, &args)?;
+        let flags = self.flags()?;
         Ok(flags & fs::O_PATH == 0 && flags & fs::O_ACCMODE != fs::O_RDONLY)
+    }
+
+    /// How it was opened: the access mode and flags such as `O_APPEND`.
+    ///
+    /// # Errors
+    /// As fcntl.
+    pub fn flags(self) -> Result<i32, Errno> {
+        let args = [self.arg(), int(self.cage, fs::F_GETFL), int(self.cage, 0)];
+        call(SYS_FCNTL, self.cage, &args)
     }
 
     /// close(2). There is nothing to do where it fails.

@@ -185,6 +185,14 @@ impl Automaton {
         }
     }
 
+    /// Bytes of the shortest literal; nothing for a regex.
+    pub fn shortest_literal(&self) -> usize {
+        match self {
+            Self::Regex(_) => 0,
+            Self::Literals(trie) => trie.shortest,
+        }
+    }
+
     /// Bytes of the longest literal.
     pub fn longest_literal(&self) -> usize {
         match self {
@@ -556,7 +564,8 @@ pub(crate) struct Trie {
     begins: Vec<u32>,
     /// Which is the first whose first byte is this, or a greater one.
     firsts: Box<[u32; 257]>,
-    /// Bytes of the longest one.
+    /// Bytes of the shortest and of the longest one.
+    shortest: usize,
     longest: usize,
     between: Between,
 }
@@ -580,7 +589,8 @@ impl Trie {
         if let Some(at) = (0..literals.len()).find(|&at| literal(at).is_empty()) {
             return Err(PatternError::EmptyLiteral(at + 1));
         }
-        let total: usize = literals.iter().map(|literal| literal.as_ref().len()).sum();
+        let lens = || literals.iter().map(|literal| literal.as_ref().len());
+        let total: usize = lens().sum();
         if literals.len() >> LITERAL_BITS != 0 || u32::try_from(total).is_err() {
             return Err(PatternError::TooLarge);
         }
@@ -590,11 +600,8 @@ impl Trie {
             bytes: Zeroizing::new(Vec::with_capacity(total)),
             begins: vec![0],
             firsts: Box::new([0; 257]),
-            longest: literals
-                .iter()
-                .map(|literal| literal.as_ref().len())
-                .max()
-                .unwrap_or(0),
+            shortest: lens().min().unwrap_or(0),
+            longest: lens().max().unwrap_or(0),
             between,
         };
         // One that begins with an earlier literal is never reached. Of those that are left, a

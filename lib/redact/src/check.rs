@@ -95,6 +95,123 @@ pub(crate) fn digit(found: Found<'_>) -> Option<usize> {
     has_digit.then_some(found.text.len())
 }
 
+/// Values without quotes that are assigned to a field, and are neither code nor prose.
+///
+/// `password=swordfish` and `DB_PASSWORD: swordfish` are settings. Where there are spaces beside the
+/// sign, as in `token: invalid`, `let token = next.token();` and `token: String`, a word is one of a
+/// sentence or a program unless there is something in it that no word has.
+pub(crate) fn assigned(found: Found<'_>) -> Option<usize> {
+    let text = found.text;
+    let sign = text.iter().position(|byte| b"=:".contains(byte))?;
+    let (name, rest) = text.split_at(sign);
+    let rest = match rest {
+        [b'=', b'>', rest @ ..] | [b':', b'=', rest @ ..] | [_, rest @ ..] => rest,
+        [] => return None,
+    };
+    let is_spaced = |bytes: &[u8]| bytes.iter().any(|byte| b" \t".contains(byte));
+    let is_apart = is_spaced(rest) || is_spaced(name);
+    let is_shouted = !name.iter().any(u8::is_ascii_lowercase);
+    let value = rest.trim_ascii_start();
+    let is_quoted = value.first().is_some_and(|byte| b"\"'".contains(byte));
+    let is_config = is_shouted || !is_apart;
+    (is_quoted || !is_code(value, name, is_config)).then_some(text.len())
+}
+
+/// Whether a value is a word or a part of a program. In a setting, fewer words are none.
+fn is_code(value: &[u8], name: &[u8], is_config: bool) -> bool {
+    /// What is said instead of a value, and of which type it is.
+    const WORDS: &[&str] = &[
+        "u8",
+        "u16",
+        "u32",
+        "u64",
+        "usize",
+        "none",
+        "null",
+        "nil",
+        "undefined",
+        "true",
+        "false",
+        "str",
+        "string",
+        "bytes",
+        "int",
+        "any",
+        "self",
+        "this",
+        "yes",
+        "no",
+        "required",
+        "optional",
+    ];
+    let is_around = |byte: &u8| b".,:!?`*()[]{}<>|".contains(byte);
+    let before = value.iter().take_while(|byte| is_around(byte)).count();
+    let after = value
+        .iter()
+        .rev()
+        .take_while(|byte| is_around(byte))
+        .count();
+    let core = &value[before..value.len().saturating_sub(after).max(before)];
+    let is_name = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
+    let begins_as_name = core.first().is_some_and(is_name);
+    let has_digit = core.iter().any(u8::is_ascii_digit);
+    let is_word = core.iter().all(|byte| is_name(byte) || *byte == b'-');
+    // What a value is made of elsewhere: a variable, a call, what is in something else.
+    let is_variable =
+        matches!(value, [b'$' | b'%', next, ..] if is_name(next) || b"{(".contains(next));
+    let name_len = core
+        .iter()
+        .take_while(|byte| byte.is_ascii_alphanumeric() || b"_.".contains(byte))
+        .count();
+    let is_call = begins_as_name && matches!(value.get(before + name_len), Some(b'('));
+    let is_path = |part: &[u8]| part.first().is_some_and(is_name);
+    let is_inside = !has_digit
+        && begins_as_name
+        && core
+            .iter()
+            .all(|byte| is_name(byte) || b".:>-?!".contains(byte))
+        && core.contains(&b'.')
+        && core.split(|&byte| byte == b'.').all(is_path);
+    if core.is_empty() || is_variable || is_call || is_inside {
+        return true;
+    }
+    if (is_word || begins_as_name)
+        && WORDS
+            .iter()
+            .any(|word| core.eq_ignore_ascii_case(word.as_bytes()))
+    {
+        return true;
+    }
+    let is_argument = core.contains(&b'_') && is_word && ends_as(core, name);
+    if is_argument || is_config {
+        return is_argument || core.eq_ignore_ascii_case(name.trim_ascii_end());
+    }
+    let is_small = core.len() < 4 && core.iter().all(u8::is_ascii_digit);
+    let is_file = matches!(value, [b'/', ..] | [b'.', b'/', ..] | [b'~', b'/', ..]) && !has_digit;
+    let has_brackets = begins_as_name && core.iter().any(|byte| b"()<>[]{}|".contains(byte));
+    let is_member = begins_as_name && core.windows(2).any(|pair| pair == b"::" || pair == b"->");
+    is_word || is_small || is_file || has_brackets || is_member
+}
+
+/// Whether a text ends with another, in whichever case.
+fn ends_as(text: &[u8], end: &[u8]) -> bool {
+    let end = end.trim_ascii_end();
+    let from = text.len().checked_sub(end.len());
+    from.is_some_and(|from| text[from..].eq_ignore_ascii_case(end))
+}
+
+/// Values in quotes that are values: not what stands behind the quote that ends a question
+/// (`'Password: ' + name`), and none of the words that browsers take.
+pub(crate) fn quoted(found: Found<'_>) -> Option<usize> {
+    let text = found.text;
+    let sign = text.iter().position(|byte| b"=:".contains(byte))?;
+    let quote = text[sign..].iter().position(|byte| b"\"'".contains(byte))?;
+    let value = text[sign + quote + 1..].trim_ascii_start();
+    let is_behind = value.first().is_none_or(|byte| b"),;+&|".contains(byte));
+    let is_word = [&b"include"[..], b"same-origin", b"omit"].contains(&value);
+    (!is_behind && !is_word).then_some(text.len())
+}
+
 /// Tokens that are no part of something longer of base64 or the like.
 pub(crate) fn alone(found: Found<'_>) -> Option<usize> {
     let goes_on = |byte: u8| byte.is_ascii_alphanumeric() || b"_-+/".contains(&byte);
@@ -231,6 +348,75 @@ mod tests {
         for len in 0..grouped.len() {
             let found = iban(&grouped[..len]);
             assert_eq!(found.is_some(), len >= 27, "{len}");
+        }
+    }
+
+    #[test]
+    fn what_is_assigned_is_no_code_and_no_prose() {
+        let assigned = |text: &str| super::assigned(found(text.as_bytes())).is_some();
+        for text in [
+            "password=swordfish",
+            "password:swordfish",
+            "PASSWORD: swordfish",
+            "PASSWORD = swordfish",
+            "password: hunter2",
+            "token = a1b2c3",
+            "secret: p@ssword",
+            "pass=>x5x",
+            "password=k-1",
+            "token: 12345678",
+            "pass: \"swordfish\"",
+            "token=abc/def+gh==",
+            "password: correct.horse9",
+            "api_key=/x9f",
+            "token: eyJhbGciOi.eyJzdWIi.c2ln1",
+        ] {
+            assert!(assigned(text), "{text}");
+        }
+        for text in [
+            "token: invalid",
+            "token: `abcd`",
+            "token: String",
+            "token = token.trim()",
+            "token: *",
+            "password=process.env.PASSWORD",
+            "password=$PASSWORD",
+            "password=${PASSWORD}",
+            "token=get()",
+            "TOKEN: None",
+            "password=null",
+            "token: syn::token::Comma",
+            "token: Option<Token>",
+            "token=token",
+            "secret: /run/secrets/db",
+            "token: 5",
+            "token: non-empty.",
+            "pwd=os.getcwd()",
+            "token: T![]",
+            "password: self->password",
+            "secret = args[1]",
+            "password=%s",
+            "token=next_token",
+            "token: u32",
+            "TOKEN=%(token)",
+        ] {
+            assert!(!assigned(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_quoted_is_a_value() {
+        let quoted = |text: &str| super::quoted(found(text.as_bytes())).is_some();
+        for text in ["token: \"abc", "password='x", "password=\" x", "pwd: \"(x"] {
+            assert!(quoted(text), "{text}");
+        }
+        for text in [
+            "Password: ' + name",
+            "password:\", password)",
+            "credentials: 'include",
+            "token=' ",
+        ] {
+            assert!(!quoted(text), "{text}");
         }
     }
 

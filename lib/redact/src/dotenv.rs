@@ -27,10 +27,117 @@ pub struct DotenvError {
     pub message: &'static str,
 }
 
-/// Parts of names whose values are secret, however they look.
-const SECRET_NAMES: &[&str] = &[
-    "KEY", "TOKEN", "SECRET", "PASS", "PWD", "AUTH", "CRED", "PRIVATE", "DSN", "SALT", "SIGN",
-    "PIN", "COOKIE", "SESSION", "WEBHOOK",
+/// What is in names whose values are secret, however they look.
+const SECRET_NAMES: &[&str] = &["SECRET", "TOKEN", "PASSW", "PASSPHRASE", "CREDENTIAL"];
+/// What ends a word of such names.
+const SECRET_ENDS: &[&str] = &["KEY", "PASS", "PWD", "AUTH"];
+/// Whole words of such names.
+const SECRET_WORDS: &[&str] = &[
+    "CRED",
+    "CREDS",
+    "PRIVATE",
+    "DSN",
+    "SALT",
+    "SIGNATURE",
+    "SIGNING",
+    "PIN",
+    "COOKIE",
+    "SESSION",
+    "WEBHOOK",
+];
+/// What a name ends with that does not have the secret itself, but says something of it, such as
+/// `SESSION_DRIVER` and `TOKEN_TTL`.
+const ABOUT: &[&str] = &[
+    "ALG",
+    "ALGO",
+    "ALGORITHM",
+    "AUDIENCE",
+    "BACKEND",
+    "BITS",
+    "CONNECTION",
+    "COUNT",
+    "DAYS",
+    "DIR",
+    "DOMAIN",
+    "DRIVER",
+    "ENABLED",
+    "ENV",
+    "EXPIRATION",
+    "EXPIRES",
+    "EXPIRY",
+    "FILE",
+    "FORMAT",
+    "HEADER",
+    "HOST",
+    "HOURS",
+    "ISSUER",
+    "LENGTH",
+    "LEVEL",
+    "LIFETIME",
+    "LIMIT",
+    "MAX",
+    "METHOD",
+    "MIN",
+    "MINUTES",
+    "MODE",
+    "NAME",
+    "PATH",
+    "PORT",
+    "PREFIX",
+    "PROVIDER",
+    "REALM",
+    "REGION",
+    "REQUIRED",
+    "ROUNDS",
+    "SAMESITE",
+    "SCHEME",
+    "SCOPE",
+    "SCOPES",
+    "SECONDS",
+    "SECURE",
+    "SITE",
+    "SIZE",
+    "STORE",
+    "TIMEOUT",
+    "TTL",
+    "TYPE",
+    "URI",
+    "URL",
+    "USER",
+    "USERNAME",
+    "VERSION",
+];
+/// Values that anybody would guess, and that stand everywhere for other reasons.
+const GUESSED: &[&str] = &[
+    "true",
+    "false",
+    "null",
+    "none",
+    "nil",
+    "undefined",
+    "yes",
+    "no",
+    "test",
+    "testing",
+    "dev",
+    "development",
+    "production",
+    "local",
+    "localhost",
+    "default",
+    "example",
+    "secret",
+    "password",
+    "root",
+    "admin",
+    "user",
+    "guest",
+    "postgres",
+    "mysql",
+    "redis",
+    "file",
+    "database",
+    "basic",
 ];
 
 /// Fewest bytes of a value that is hidden for its name, and for how it looks.
@@ -38,14 +145,33 @@ const NAMED: Range<usize> = 4..usize::MAX;
 const LOOKS: Range<usize> = 12..usize::MAX;
 
 impl Variable {
+    /// Whether its name says that it is secret.
+    fn is_called_secret(&self) -> bool {
+        let name = self.name.to_ascii_uppercase();
+        let words = || {
+            name.split(|c: char| !c.is_ascii_alphabetic())
+                .filter(|word| !word.is_empty())
+        };
+        let is_about = words()
+            .next_back()
+            .is_some_and(|last| ABOUT.contains(&last));
+        let is_secret = |word: &str| {
+            SECRET_NAMES.iter().any(|part| word.contains(part))
+                || SECRET_ENDS.iter().any(|end| word.ends_with(end))
+                || SECRET_WORDS.contains(&word)
+        };
+        // Who knows the address of a hook may call it.
+        let is_hook = words().any(|word| word == "WEBHOOK");
+        (is_hook || !is_about) && words().any(is_secret)
+    }
+
     /// Whether it is to be hidden: its name says so, or it looks like nothing that a person has
     /// chosen, or there is a password in it. `DEBUG=true` and `PORT=8080` would else be masked
-    /// wherever these words stand.
+    /// wherever these words stand, and so would words that anybody would guess.
     pub fn is_secret(&self) -> bool {
-        let name = self.name.to_ascii_uppercase();
         let value = &self.value[..];
-        let is_plain = value.eq_ignore_ascii_case(b"true") || value.eq_ignore_ascii_case(b"false");
-        if SECRET_NAMES.iter().any(|part| name.contains(part)) {
+        let is_plain = is_guessed(value);
+        if self.is_called_secret() {
             return NAMED.contains(&value.len()) && !is_plain;
         }
         let has = |test: fn(&u8) -> bool| value.iter().any(test);
@@ -57,6 +183,52 @@ impl Variable {
             false => LOOKS.contains(&value.len()) && is_mixed && !is_path,
         }
     }
+}
+
+/// What is secret in the value of a variable that is hidden: all of it, and where it is a URL, the
+/// password in it by itself, as it stands and decoded.
+pub(crate) fn secrets(value: &[u8]) -> Vec<Vec<u8>> {
+    let mut secrets = vec![value.to_vec()];
+    if let Some(password) = password(value) {
+        secrets.extend([password.to_vec(), decoded(password)]);
+        secrets.dedup();
+    }
+    secrets
+}
+
+/// The password in a URL, if it is one that hides anything.
+fn password(url: &[u8]) -> Option<&[u8]> {
+    let behind = url.windows(3).position(|part| part == b"://")? + 3;
+    let authority = url[behind..].split(|byte| b"/?#".contains(byte)).next()?;
+    let user = &authority[..authority.iter().rposition(|&byte| byte == b'@')?];
+    let password = &user[user.iter().position(|&byte| byte == b':')? + 1..];
+    (NAMED.contains(&password.len()) && !is_guessed(password)).then_some(password)
+}
+
+/// A text without percent encoding.
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let digit = |byte: u8| Some(char::from(byte).to_digit(16)? as u8);
+    let mut decoded = Vec::new();
+    let mut rest = text;
+    while let [first, after @ ..] = rest {
+        let code = match after {
+            [high, low, ..] if *first == b'%' => digit(*high).zip(digit(*low)),
+            _ => None,
+        };
+        let (byte, len) = match code {
+            Some((high, low)) => (high << 4 | low, 3),
+            None => (*first, 1),
+        };
+        decoded.push(byte);
+        rest = &rest[len..];
+    }
+    decoded
+}
+
+fn is_guessed(value: &[u8]) -> bool {
+    GUESSED
+        .iter()
+        .any(|word| value.eq_ignore_ascii_case(word.as_bytes()))
 }
 
 /// The variables of a file.
@@ -181,6 +353,15 @@ mod tests {
             ("LOG", "/var/log/app1/current"),
             ("USE_TOKEN", "true"),
             ("KEY", "abc"),
+            ("SESSION_DRIVER", "file1"),
+            ("NEXTAUTH_URL", "http://localhost:3000"),
+            ("TOKEN_TTL", "3600"),
+            ("KEYCLOAK_REALM", "master"),
+            ("DESIGN", "round"),
+            ("AUTHOR_NAME", "Jane Doe"),
+            ("PASSENGER", "anybody"),
+            ("DB_PASSWORD", "postgres"),
+            ("COOKIE_DOMAIN", "localhost"),
         ] {
             assert!(!is_secret(name, value), "{name}");
         }
@@ -188,8 +369,37 @@ mod tests {
             ("db_pass", "hunter2"),
             ("DATABASE_URL", "postgres://a:b@c/d"),
             ("X", "9f86d081884c7d65"),
+            ("apiKey", "swordfish"),
+            ("OAUTH", "swordfish"),
+            ("AWS_ACCESS_KEY_ID", "swordfish"),
+            ("SLACK_WEBHOOK_URL", "https://example.org/x"),
+            ("DOOR_PIN", "4711"),
         ] {
             assert!(is_secret(name, value), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_password_of_a_url_is_secret_by_itself() {
+        let of = |url: &str| {
+            let all = secrets(url.as_bytes());
+            let all = all
+                .iter()
+                .map(|one| String::from_utf8_lossy(one).into_owned());
+            all.skip(1).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of("postgres://app:sword%66ish@h:1/d?x=@"),
+            ["sword%66ish", "swordfish"]
+        );
+        assert_eq!(of("redis://:p%zz@:w%4@h"), ["p%zz@:w%4"]);
+        for without in [
+            "swordfish",
+            "http://h:80/a:b@c",
+            "pg://postgres:postgres@h",
+            "x://a:b@c",
+        ] {
+            assert_eq!(of(without), [""; 0], "{without}");
         }
     }
 }

@@ -127,6 +127,14 @@ fn encode(secret: &[u8], encoding: Encoding, all: &mut Vec<Vec<u8>>) {
                 all.push(percent(secret, digits, |byte| {
                     !b"-_.!~*'()/:@".contains(&byte)
                 }));
+                // As forms are sent, by browsers and by others.
+                for kept in [&b"-_.*"[..], b"-_.~"] {
+                    let form =
+                        percent(secret, digits, |byte| byte != b' ' && !kept.contains(&byte));
+                    all.push(escaped(&form, |byte, out| {
+                        out.push(if byte == b' ' { b'+' } else { byte });
+                    }));
+                }
             }
         }
         Encoding::Json => {
@@ -135,8 +143,31 @@ fn encode(secret: &[u8], encoding: Encoding, all: &mut Vec<Vec<u8>>) {
                 b'/' => out.extend(b"\\/"),
                 _ => json(byte, out),
             }));
+            // What some escape so that it is safe within HTML: in lower case, or in capitals with
+            // quotes and a plus.
+            all.push(json_safe(secret, b"<>&", DIGITS[0]));
+            all.push(json_safe(secret, b"<>&\"'+`", DIGITS[1]));
+            // In ASCII, with and without an escaped slash; and a string of JSON within one.
+            for slash in [&b"/"[..], b"\\/"] {
+                all.extend(json_ascii(secret, slash));
+            }
+            all.push(escaped(&escaped(secret, json), json));
         }
-        Encoding::Xml => all.push(escaped(secret, xml)),
+        Encoding::Xml => {
+            all.push(escaped(secret, xml));
+            for [double, single] in [
+                ["\"", "'"],
+                ["&#34;", "&#39;"],
+                ["&quot;", "&#39;"],
+                ["&quot;", "&#x27;"],
+            ] {
+                all.push(escaped(secret, |byte, out| match byte {
+                    b'"' => out.extend(double.as_bytes()),
+                    b'\'' => out.extend(single.as_bytes()),
+                    _ => xml(byte, out),
+                }));
+            }
+        }
         Encoding::Shell => {
             all.push(escaped(secret, |byte, out| match byte {
                 b'\'' => out.extend(b"'\\''"),
@@ -232,6 +263,38 @@ fn json(byte: u8, out: &mut Vec<u8>) {
     }
 }
 
+/// As [`json`], with these escaped by their code.
+fn json_safe(secret: &[u8], unsafe_bytes: &[u8], digits: &[u8; 16]) -> Vec<u8> {
+    escaped(secret, |byte, out| match unsafe_bytes.contains(&byte) {
+        true => {
+            out.extend(b"\\u00");
+            out.extend(pair(byte, digits));
+        }
+        false => json(byte, out),
+    })
+}
+
+/// As [`json`], with all that is not ASCII escaped; nothing if it is not UTF-8.
+fn json_ascii(secret: &[u8], slash: &[u8]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    for letter in std::str::from_utf8(secret).ok()?.chars() {
+        match u8::try_from(letter) {
+            Ok(b'/') => out.extend(slash),
+            Ok(byte) if byte.is_ascii() => json(byte, &mut out),
+            _ => {
+                for unit in letter.encode_utf16(&mut [0; 2]) {
+                    out.extend(b"\\u");
+                    let digits = b"0123456789abcdef";
+                    unit.to_be_bytes()
+                        .iter()
+                        .for_each(|&byte| out.extend(pair(byte, digits)));
+                }
+            }
+        }
+    }
+    Some(out)
+}
+
 /// As the text of XML (section 2.4), with its quotes.
 fn xml(byte: u8, out: &mut Vec<u8>) {
     match byte {
@@ -264,6 +327,15 @@ mod tests {
         assert!(has("a b/c&\"d", "a b\\/c&\\\"d"));
         assert!(has("a b/c&\"d", "a b/c&amp;&quot;d"));
         assert!(has("it's one", "it'\\''s one"));
+        assert!(has("a b/c&\"d", "a+b%2Fc%26%22d"));
+        assert!(has("a b/c&\"d", "a b/c\\u0026\\\"d"));
+        assert!(has("a b/c&\"d", "a b/c\\u0026\\u0022d"));
+        assert!(has("a b/c&\"d", "a b/c&\\\\\\\"d"));
+        assert!(has("a b/c&\"d", "a b/c&amp;\"d"));
+        assert!(has("it's one", "it&#39;s one"));
+        assert!(has("it's one", "it&#x27;s one"));
+        assert!(has("gr\u{fc}n/\u{1f511}", "gr\\u00fcn/\\ud83d\\udd11"));
+        assert!(has("gr\u{fc}n/\u{1f511}", "gr\\u00fcn\\/\\ud83d\\udd11"));
         assert!(has("one and\nanother one", "another one"));
         assert!(has("one and\nanother one", "one and\\nanother one"));
     }

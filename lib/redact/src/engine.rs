@@ -60,6 +60,8 @@ struct Body {
     automaton: Automaton,
     /// Where only a part of the match is the secret.
     secret: Option<SecretGroup>,
+    /// Fewest bytes of a secret.
+    least: usize,
 }
 
 impl Body {
@@ -72,7 +74,15 @@ impl Body {
         {
             dfa.wait_for_next_byte();
         }
-        Ok(Self { automaton, secret })
+        let least = match &secret {
+            Some(group) => group.least,
+            None => hir.properties().minimum_len().unwrap_or(0),
+        };
+        Ok(Self {
+            automaton,
+            secret,
+            least,
+        })
     }
 }
 
@@ -214,6 +224,11 @@ impl Engine {
         self.body().secret.as_ref()
     }
 
+    /// Bytes that every secret has.
+    pub fn least(&self) -> usize {
+        self.body().least
+    }
+
     /// Whether it is a built-in's, and was compiled when something was seen that begins as it does.
     pub fn is_compiled_builtin(&self) -> bool {
         self.builtin.is_some() && self.body.get().is_some()
@@ -253,14 +268,13 @@ impl Engine {
         texts: &[Vec<u8>],
         encodings: Encodings,
     ) -> Result<Self, PatternError> {
-        if encodings == Encodings::NONE {
-            return Self::literals(rule, texts);
-        }
+        // Of two that begin alike the longer one counts, for the other is a part of it.
+        let forms = encodings.forms(texts);
         let between = match encodings.has(Encoding::Terminal) {
             true => Between::Sequences,
             false => Between::Nothing,
         };
-        Self::literals_with(rule, &encodings.forms(texts), between)
+        Self::literals_with(rule, &forms, between)
     }
 
     fn literals_with<L: AsRef<[u8]>>(
@@ -268,8 +282,10 @@ impl Engine {
         literals: &[L],
         between: Between,
     ) -> Result<Self, PatternError> {
+        let automaton = Automaton::Literals(Box::new(Trie::new(literals, between)?));
         let body = Body {
-            automaton: Automaton::Literals(Box::new(Trie::new(literals, between)?)),
+            least: automaton.shortest_literal(),
+            automaton,
             secret: None,
         };
         let lead = Lead::Literals(Arc::new(LiteralHeads::new(literals, between)));

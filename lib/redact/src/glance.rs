@@ -176,10 +176,10 @@ mod tests {
     }
 
     #[test]
-    fn examples_of_the_catalogue_are_not_ruled_out() {
+    fn no_pattern_of_the_catalogue_matches_nothing_or_is_ruled_out_before_a_byte_is_seen() {
         for builtin in Builtin::all() {
             for pattern in builtin.patterns() {
-                // As far as anything is asked: the empty text may become whatever is looked for.
+                // That examples are not ruled out is shown where filters take them in.
                 let glance = Glance::of(pattern.regex());
                 assert_eq!(glance.may_match(b"", 0, false), Some(true), "{builtin}");
                 assert_eq!(glance.may_match(b"", 0, true), Some(false), "{builtin}");

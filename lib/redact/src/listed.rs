@@ -110,7 +110,7 @@ impl Builder {
         };
         let values = variables
             .filter(dotenv::Variable::is_secret)
-            .map(|variable| variable.value);
+            .flat_map(|variable| dotenv::secrets(&variable.value));
         self.secrets(name, values.collect())
     }
 
@@ -138,7 +138,7 @@ impl Builder {
             for (name, value) in variables.iter().filter(|(name, _)| is_meant(name)) {
                 if value.len() >= SHORTEST {
                     found += 1;
-                    values.push(value.clone());
+                    values.extend(dotenv::secrets(value));
                 } else if name == wanted.as_bytes() && !value.is_empty() {
                     return wrong(format!(
                         "{wanted}: its value is shorter than {SHORTEST} bytes and would be masked \

@@ -6,7 +6,7 @@ use std::ops::Range;
 use regex_automata::nfa::thompson::{NFA, State, WhichCaptures};
 use regex_automata::util::primitives::{PatternID, StateID};
 use regex_automata::{Anchored, Input, meta};
-use regex_syntax::hir::Hir;
+use regex_syntax::hir::{Hir, HirKind};
 
 use crate::automaton::{PatternError, nfa};
 
@@ -27,6 +27,23 @@ pub(crate) struct SecretGroup {
     /// Whether there are look-arounds, so that the byte behind a match may decide where its secret
     /// lies.
     pub looks_ahead: bool,
+    /// Fewest bytes of a secret.
+    pub least: usize,
+}
+
+fn shortest(hir: &Hir) -> usize {
+    hir.properties().minimum_len().unwrap_or(0)
+}
+
+/// What stands in the group.
+fn inside(hir: &Hir) -> Option<&Hir> {
+    match hir.kind() {
+        HirKind::Capture(group) if group.name.as_deref() == Some(GROUP) => Some(&group.sub),
+        HirKind::Capture(group) => inside(&group.sub),
+        HirKind::Repetition(repetition) => inside(&repetition.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().find_map(inside),
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => None,
+    }
 }
 
 impl SecretGroup {
@@ -50,8 +67,12 @@ impl SecretGroup {
             nfa,
             is_optional: false,
             looks_ahead: !hir.properties().look_set().is_empty(),
+            least: inside(hir).map_or(0, shortest),
         };
         this.is_optional = this.can_match_without();
+        if this.is_optional {
+            this.least = this.least.min(shortest(hir));
+        }
         Ok(Some(this))
     }
 

@@ -192,6 +192,19 @@ impl Stream {
         });
     }
 
+    /// As [`flush_masked`](Self::flush_masked), for nothing has come for a while. Where it is no
+    /// more than a quarter of what it may become, it goes out as it is: nearly always it is the end
+    /// of a word that somebody is shown, such as that of a question.
+    pub fn flush_late(&mut self, out: &mut Vec<u8>) {
+        let _: Result<(), Event> = self.each_lane(Some(out), |lane, matcher, sink| {
+            match lane.is_little(matcher) {
+                true => lane.send(lane.buf.len(), sink),
+                false => lane.cut(matcher, sink),
+            }
+            Ok(())
+        });
+    }
+
     /// Where the first NUL is in the head of what the stream is a part of, as far as it was seen.
     pub fn first_nul(&self) -> Option<u64> {
         self.main.nul
@@ -527,31 +540,56 @@ impl Lane {
         self.settled = self.offset(self.buf.len());
     }
 
+    /// Where the secret of a candidate may begin.
+    fn bound(&self, matcher: &Matcher, hit: &Hit) -> usize {
+        let bytes = &self.buf[..];
+        let engine = &matcher.engines[hit.engine];
+        if hit.kind == HitKind::Open(Walk::UNSTARTED) {
+            return hit.start;
+        }
+        match (engine.secret(), hit.kind) {
+            (Some(group), HitKind::Open(walk)) => {
+                let open = group.earliest(bytes, hit.start);
+                // The match so far is what remains if the walk leads to no longer one.
+                let so_far = walk.matched.map(|len| hit.start..hit.start + len);
+                match so_far {
+                    None => open,
+                    Some(_) if group.looks_ahead => hit.start,
+                    Some(found) => open.min(group.find(bytes, found).start),
+                }
+            }
+            _ => hit.start,
+        }
+    }
+
+    /// Whether of each candidate only a little is there, and no match.
+    fn is_little(&self, matcher: &Matcher) -> bool {
+        let hay = self.hay(false);
+        let mut is_little = self.ghosts.is_empty() && self.masked <= self.sent;
+        for source in &matcher.sources {
+            source.all(&matcher.engines, hay, self.at, |hit| {
+                let engine = &matcher.engines[hit.engine];
+                let begun = match hit.kind {
+                    HitKind::Match(_) => return is_little = false,
+                    HitKind::Open(walk) => engine.begun(hay, hit.start, walk),
+                };
+                let Some(walk) = begun else {
+                    return;
+                };
+                let kind = HitKind::Open(walk);
+                let there = self.buf.len() - self.bound(matcher, &Hit { kind, ..hit });
+                is_little &= walk.matched.is_none() && there <= engine.least() / 4;
+            });
+        }
+        is_little
+    }
+
     /// Up to where the bytes go out as they are, whatever becomes of the candidates: to the first
     /// one's start, or further where only a later part of each is secret.
     fn certain(&self, matcher: &Matcher, front: Hit) -> usize {
         #[cfg(test)]
         tests::LOOKED_AT.with(|sum| sum.set(sum.get() + self.buf.len() - front.start));
-        let bytes = &self.buf[..];
-        let bound = |hit: &Hit| {
-            let engine = &matcher.engines[hit.engine];
-            if hit.kind == HitKind::Open(Walk::UNSTARTED) {
-                return hit.start;
-            }
-            match (engine.secret(), hit.kind) {
-                (Some(group), HitKind::Open(walk)) => {
-                    let open = group.earliest(bytes, hit.start);
-                    // The match so far is what remains if the walk leads to no longer one.
-                    let so_far = walk.matched.map(|len| hit.start..hit.start + len);
-                    match so_far {
-                        None => open,
-                        Some(_) if group.looks_ahead => hit.start,
-                        Some(found) => open.min(group.find(bytes, found).start),
-                    }
-                }
-                _ => hit.start,
-            }
-        };
+        let bound = |hit: &Hit| self.bound(matcher, hit);
         let mut certain = bound(&front);
         if certain > front.start {
             let hay = self.hay(false);

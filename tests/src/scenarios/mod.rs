@@ -1,5 +1,6 @@
 //! Tests that look at more than one run, or at what lies on the disk.
 
+mod c;
 pub mod crypt;
 pub mod dist;
 pub mod guards;
@@ -33,6 +34,7 @@ fn trial(name: String, test: impl FnOnce() -> anyhow::Result<()> + Send + 'stati
 /// All of them.
 pub fn trials() -> Vec<Trial> {
     [
+        c::trials(),
         crypt::trials(),
         dist::trials(),
         guards::trials(),

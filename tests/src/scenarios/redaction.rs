@@ -65,6 +65,8 @@ pub(super) fn trials() -> Vec<Trial> {
         add("secrets of the environment", environment);
         add("a pipe that is opened once more", reopened);
         add("nothing is held for long", hold);
+        add("names change between two halves", renamed);
+        add("listed secrets in all their forms, in any order", forms);
     }
     trials.push(trial(
         "write-filter-grate/archives, databases and images pass unchanged".to_owned(),
@@ -258,6 +260,170 @@ fn into_file(strict: bool, program: &[&str], expected: &str) -> anyhow::Result<(
     ensure!(command.status()?.success(), "it failed");
     let text = fs::read_to_string(&out)?;
     ensure!(text == expected, "{text:?}");
+    Ok(())
+}
+
+/// Whatever the file is called when the second half comes, and however it is opened.
+fn renamed(strict: bool) -> anyhow::Result<()> {
+    const HALVES: [&str; 2] = ["write id AKIAIOSF", "write ODNN7EXAMPLE."];
+    const AT: &str = "pwrite 11 ODNN7EXAMPLE.";
+    for (steps, name) in [
+        (
+            &[
+                "open /tmp/a w+c",
+                HALVES[0],
+                "rename /tmp/a /tmp/b",
+                HALVES[1],
+            ][..],
+            "tmp/b",
+        ),
+        (
+            &[
+                "open /tmp/a rw+c",
+                HALVES[0],
+                "rename /tmp/a /tmp/b",
+                "open /tmp/b rw",
+                AT,
+            ],
+            "tmp/b",
+        ),
+        (
+            &[
+                "open /tmp/a rw+c",
+                HALVES[0],
+                "link /tmp/a /tmp/b",
+                "open /tmp/b w+a",
+                HALVES[1],
+            ],
+            "tmp/b",
+        ),
+        (
+            &[
+                "open /tmp/a rw+c",
+                HALVES[0],
+                "symlink a /tmp/b",
+                "open /tmp/b rw",
+                AT,
+            ],
+            "tmp/a",
+        ),
+        (
+            &[
+                "open /tmp/b rw+c",
+                HALVES[0],
+                "open /tmp/a rw+c",
+                "write id",
+                "rename /tmp/b /tmp/a",
+                "open /tmp/a w+a",
+                HALVES[1],
+            ],
+            "tmp/a",
+        ),
+        (
+            &[
+                "open /tmp/a rw+c",
+                HALVES[0],
+                "ftruncate 40",
+                AT,
+                "ftruncate 24",
+            ],
+            "tmp/a",
+        ),
+    ] {
+        let fixture = Fixture::new()?;
+        let program = [&["steps.cwasm"], steps].concat();
+        let ran = start(&fixture, strict, REDACT, &program)?.expect(0)?;
+        let said = vec!["ok"; steps.len()].join(" ") + "\n";
+        ensure!(ran.text() == said, "{steps:?}: {}", ran.text());
+        let text = fs::read_to_string(fixture.path(name))?;
+        let expected = format!("id {}.", "*".repeat(20));
+        ensure!(text == expected, "{steps:?}: {text:?}");
+    }
+    Ok(())
+}
+
+/// A listed secret, as others encode it, and written in pieces one after the other, from the end,
+/// over two descriptors, and in the order of no one.
+fn forms(strict: bool) -> anyhow::Result<()> {
+    const SECRET: &str = "c0rrect horse\"bat&tery/9";
+    const FORMS: &[&str] = &[
+        SECRET,
+        "YzBycmVjdCBob3JzZSJiYXQmdGVyeS85",
+        "eGMwcnJlY3QgaG9yc2UiYmF0JnRlcnkvOQ",
+        "eHljMHJyZWN0IGhvcnNlImJhdCZ0ZXJ5Lzl6",
+        "6330727265637420686f7273652262617426746572792f39",
+        "6330727265637420686F7273652262617426746572792F39",
+        "c0rrect%20horse%22bat%26tery%2F9",
+        "c0rrect+horse%22bat%26tery%2f9",
+        "c0rrect horse\\\"bat\\u0026tery/9",
+        "c0rrect horse\\\"bat&tery\\/9",
+        "c0rrect horse&quot;bat&amp;tery/9",
+        "c0rrect\\ horse\\\"bat\\&tery/9",
+        "c0rr\x1b[1mect horse\x1b[0m\"bat&ter\x1b[31;1my/9",
+    ];
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+    let fixture = Fixture::new()?;
+    for folder in ["work", "got"] {
+        fs::create_dir_all(fixture.path(folder))?;
+    }
+    fs::write(fixture.path("list"), format!("{SECRET}\n"))?;
+    let grate = ["write-filter-grate.cwasm", "--secret-file", "/list"];
+    let mut random = fastrand::Rng::with_seed(16);
+    for form in FORMS {
+        let text = format!("before {form} after\n");
+        let (text, secret) = (text.as_bytes(), form.as_bytes());
+        for way in ["forwards", "backwards", "at once", "mixed", "appended"] {
+            let mut cuts = [0; 3].map(|_| random.usize(1..text.len()));
+            cuts.sort_unstable();
+            let mut pieces: Vec<(usize, &[u8])> = match way {
+                "mixed" => text.chunks(1).enumerate().collect(),
+                _ => {
+                    let from = [0].into_iter().chain(cuts);
+                    let until = cuts.into_iter().chain([text.len()]);
+                    let parts = from
+                        .zip(until)
+                        .map(|(from, until)| (from, &text[from..until]));
+                    parts.filter(|(_, part)| !part.is_empty()).collect()
+                }
+            };
+            match way {
+                "backwards" => pieces.reverse(),
+                "mixed" => random.shuffle(&mut pieces),
+                _ => {}
+            }
+            let flags = if way == "appended" { 0o2002 } else { 2 };
+            let mut script =
+                format!("files /work/a\nopen f /work/a {flags}\nopen g /work/a {flags}\n");
+            if way == "at once" {
+                let parts: Vec<_> = pieces.iter().map(|(_, part)| hex(part)).collect();
+                script += &format!("writev f {}\n", parts.join(" "));
+            } else {
+                for (index, (at, part)) in pieces.iter().enumerate() {
+                    let slot = ["f", "g"][index % 2];
+                    script += &match way {
+                        "appended" => format!("write {slot} {}\n", hex(part)),
+                        _ => format!("pwrite {slot} {at} {}\n", hex(part)),
+                    };
+                }
+            }
+            fs::write(fixture.path("script"), script)?;
+            fs::write(fixture.path("work/a"), "")?;
+            start(&fixture, strict, &grate, &["scribe.cwasm", "/script"])?.expect(0)?;
+            let got = fs::read(fixture.path("work/a"))?;
+            let is_shown = secret
+                .windows(10)
+                .any(|part| got.windows(10).any(|seen| seen == part));
+            ensure!(
+                !is_shown && got.len() == text.len(),
+                "{form:?} {way}: {}",
+                got.escape_ascii()
+            );
+            ensure!(
+                got.starts_with(b"before ") && got.ends_with(b" after\n"),
+                "{form:?} {way}"
+            );
+        }
+    }
     Ok(())
 }
 

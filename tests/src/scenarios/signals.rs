@@ -9,13 +9,17 @@ use libtest_mimic::Trial;
 const CRYPT: &[&str] = &["crypt-grate.cwasm", "--key", "/k.bin"];
 const REDACTS: &[&str] = &["write-filter-grate.cwasm", "--redact", "all"];
 const TRACES: &[&str] = &["strace-grate.cwasm"];
+const TRACES_IN_C: &[&str] = &["strace-c-grate.cwasm"];
+const TURNS_IN_C: &[&str] = &["rot13-c-grate.cwasm"];
 
-const STACKS: [(&str, &[&[&str]]); 5] = [
+const STACKS: [(&str, &[&[&str]]); 7] = [
     ("alone", &[]),
     ("crypt-grate", &[CRYPT]),
     ("filter that redacts", &[REDACTS]),
     ("both", &[CRYPT, REDACTS]),
     ("strace over crypt", &[TRACES, CRYPT]),
+    ("strace in C", &[TRACES_IN_C]),
+    ("crypt over rot13 in C", &[CRYPT, TURNS_IN_C]),
 ];
 
 /// What the program does, a run each: the last becomes the program anew.

@@ -11,15 +11,19 @@ const CRYPT: &[&str] = &["crypt-grate.cwasm", "--key", "/k.bin"];
 const NAMES: &[&str] = &["write-filter-grate.cwasm", "--allow-ext", "dat"];
 const REDACTS: &[&str] = &["write-filter-grate.cwasm", "--redact", "all"];
 const TRACES: &[&str] = &["strace-grate.cwasm"];
+const TRACES_IN_C: &[&str] = &["strace-c-grate.cwasm"];
+const TURNS_IN_C: &[&str] = &["rot13-c-grate.cwasm"];
 
 /// Grates that a program with threads runs under.
-const STACKS: [(&str, &[&[&str]]); 6] = [
+const STACKS: [(&str, &[&[&str]]); 8] = [
     ("alone", &[]),
     ("crypt-grate", &[CRYPT]),
     ("filter of names", &[NAMES]),
     ("filter that redacts", &[REDACTS]),
     ("both", &[CRYPT, REDACTS]),
     ("strace over crypt", &[TRACES, CRYPT]),
+    ("strace in C", &[TRACES_IN_C]),
+    ("crypt over rot13 in C", &[CRYPT, TURNS_IN_C]),
 ];
 
 /// What they do, the exit status, and what is printed at the end.

@@ -234,7 +234,8 @@ impl Outlet {
         flow.flush(&self.source(fd, None));
     }
 
-    /// Lets out masked what has been held for that long, if it can be without waiting.
+    /// Lets out what has been held for that long, masked unless it is little, if it can be without
+    /// waiting.
     pub fn flush_old(&self, hold: Duration, some_fd: impl FnOnce() -> Option<CageFd>) {
         // Who holds the lock is writing, and looks after the time.
         let Ok(mut flow) = self.flow.try_lock() else {
@@ -246,7 +247,7 @@ impl Outlet {
         }
         let Some(fd) = some_fd() else { return };
         if is_due {
-            flow.let_go(&self.source(fd, None));
+            flow.let_go(&self.source(fd, None), Stream::flush_late);
         }
         // As much at a time as is taken without waiting.
         while !flow.unsent.is_empty() && is_writable(fd, Duration::ZERO) {
@@ -353,11 +354,11 @@ impl Flow {
         tail.map_or(*event, |tail| tail.placed(event))
     }
 
-    /// Decides that what is held goes out masked. Where nothing is, there is nothing to decide: a
-    /// candidate may be open all the same, of which only what is to come is secret.
-    fn let_go(&mut self, source: &Source<'_>) {
+    /// Decides how what is held goes out. Where nothing is, there is nothing to decide: a candidate
+    /// may be open all the same, of which only what is to come is secret.
+    fn let_go(&mut self, source: &Source<'_>, flush: fn(&mut Stream, &mut Vec<u8>)) {
         if self.stream.held() > 0 {
-            self.stream.flush_masked(&mut self.unsent);
+            flush(&mut self.stream, &mut self.unsent);
             self.tell(source);
         }
         self.note_time();
@@ -365,7 +366,7 @@ impl Flow {
 
     fn flush(&mut self, source: &Source<'_>) {
         let fd = source.fd;
-        self.let_go(source);
+        self.let_go(source, Stream::flush_masked);
         // What does not go now goes before the next write, which gets the error.
         let _ = self.send_unsent(&|bytes| plain_write(fd, bytes));
         self.note_time();

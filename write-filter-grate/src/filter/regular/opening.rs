@@ -3,7 +3,7 @@
 use super::super::outlet::plain_write;
 use super::Regular;
 use cage_libc::{seek, sys};
-use grate_rs::constants::{SYS_FCNTL, SYS_LLSEEK, SYS_LSEEK, SYS_PWRITE, fs};
+use grate_rs::constants::{SYS_LLSEEK, SYS_LSEEK, SYS_PWRITE, fs};
 use grate_rs::kernel::{self, int, value};
 use grate_rs::{CageFd, Errno, own_buffer};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -92,8 +92,7 @@ impl Opening {
 
 /// Whether everything that is written goes to the end.
 fn is_appending(fd: CageFd) -> Result<bool, Errno> {
-    let args = [fd.arg(), int(fd.cage, fs::F_GETFL), int(fd.cage, 0)];
-    Ok(kernel::call(SYS_FCNTL, fd.cage, &args)? & fs::O_APPEND != 0)
+    Ok(fd.flags()? & fs::O_APPEND != 0)
 }
 
 /// pwrite(2) of bytes of the grate's own.
