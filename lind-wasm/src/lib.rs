@@ -34,6 +34,7 @@ pub mod request;
 pub mod routes;
 pub mod run;
 pub mod runtime;
+pub mod segments;
 pub mod shared;
 pub mod signals;
 pub mod state;

@@ -120,6 +120,8 @@ const DEEPEST: u64 = 8;
 const PART: u64 = 32;
 /// Descriptors that the runtime keeps for what it opens for a moment.
 const OWN_FILES: u64 = 64;
+/// Segments of System V shared memory of a run, as Linux has them of a machine.
+const MOST_SEGMENTS: u64 = 4096;
 /// Areas of the host that one region of a cage takes at most: itself and the hole behind it.
 const AREAS: u64 = 2;
 
@@ -228,6 +230,11 @@ impl Account {
     /// How many cages the run may have for this one to make another.
     pub fn cages(&self) -> usize {
         usize::try_from(share(self.ledger.limits.max_cages, self.depth)).unwrap_or(usize::MAX)
+    }
+
+    /// How many segments of shared memory the run may have for this cage to make another.
+    pub fn segments(&self) -> usize {
+        share(MOST_SEGMENTS, self.depth) as usize // At most 4096.
     }
 
     /// Elements that the tables of an instance may have.

@@ -662,25 +662,51 @@ impl GuestMemory {
         let len = len.checked_next_multiple_of(PAGE).ok_or(Errno::NOMEM)?;
         let mut mapped = write(self.mapped_plan()?);
         let start = match fixed {
-            Some(start) => {
-                if !start.is_multiple_of(PAGE) {
-                    return Err(Errno::INVAL);
-                }
-                if start.checked_add(len).is_none_or(|end| end > SPACE_END) {
-                    return Err(Errno::NOMEM);
-                }
-                start
-            }
+            Some(start) => fixed_range(start, len)?.start,
             // The top page is never used, so that no result looks like a negated errno.
             None => mapped
                 .regions
                 .highest_gap(len, mapped.brk..SPACE_END - PAGE)
                 .ok_or(Errno::NOMEM)?,
         };
-        let range = start..start + len;
+        self.map_at(&mut mapped, start..start + len, prot, backing)
+    }
+
+    /// Maps `len` bytes, whole pages, where nothing is mapped. Answers their offset.
+    ///
+    /// # Errors
+    /// `EINVAL` where something is, or for an address that is not of a page; `ENOMEM` beyond the
+    /// address space, or a limit.
+    pub fn map_free(
+        &self,
+        start: u64,
+        len: u64,
+        prot: Prot,
+        backing: Backing,
+    ) -> Result<u64, Errno> {
+        let mut mapped = write(self.mapped_plan()?);
+        let range = fixed_range(start, len)?;
+        // The program's break must have its room, and the top page is never used.
+        if start < mapped.brk
+            || range.end > SPACE_END - PAGE
+            || !mapped.regions.is_free(range.clone())
+        {
+            return Err(Errno::INVAL);
+        }
+        self.map_at(&mut mapped, range, prot, backing)
+    }
+
+    fn map_at(
+        &self,
+        mapped: &mut Mapped,
+        range: Range<u64>,
+        prot: Prot,
+        backing: Backing,
+    ) -> Result<u64, Errno> {
+        let start = range.start;
         let mut next = mapped.regions.clone();
         next.map(Region::new(range.clone(), prot, backing.clone()));
-        self.change(&mut mapped, next, || {
+        self.change(mapped, next, || {
             self.discard_host(range.clone())?;
             if let Backing::Shared(pages, offset) = &backing {
                 self.map_object(range.clone(), pages, *offset)?;
@@ -688,6 +714,34 @@ impl GuestMemory {
             self.protect_host(range, prot)
         })?;
         Ok(start)
+    }
+
+    /// Unmaps all that is left of the segment that was attached at `start` (shmdt(2)). Answers its
+    /// number.
+    ///
+    /// # Errors
+    /// `EINVAL` where none was.
+    pub fn detach(&self, start: u64) -> Result<i32, Errno> {
+        let mut mapped = write(self.mapped_plan().map_err(|_| Errno::INVAL)?);
+        let (pages, ranges) = mapped.regions.attached_at(start).ok_or(Errno::INVAL)?;
+        let mut next = mapped.regions.clone();
+        for range in &ranges {
+            next.unmap(range.clone());
+        }
+        self.change(&mut mapped, next, || {
+            ranges
+                .into_iter()
+                .try_for_each(|range| self.discard_host(range))
+        })?;
+        pages.segment().ok_or(Errno::INVAL)
+    }
+
+    /// In how many regions something shared is mapped.
+    pub fn count_of(&self, pages: &Arc<SharedPages>) -> usize {
+        match &self.plan {
+            Plan::Mapped(mapped) => read(mapped).regions.count_of(pages),
+            Plan::Linear(_) => 0,
+        }
     }
 
     fn map_object(&self, range: Range<u64>, pages: &SharedPages, offset: u64) -> Result<(), Errno> {
@@ -854,6 +908,15 @@ impl GuestMemory {
 
 fn scratch_block() -> Box<[u64]> {
     vec![0; SCRATCH_LEN / 8].into_boxed_slice()
+}
+
+/// The pages of a mapping whose place the program chose.
+fn fixed_range(start: u64, len: u64) -> Result<Range<u64>, Errno> {
+    if !start.is_multiple_of(PAGE) {
+        return Err(Errno::INVAL);
+    }
+    let end = start.checked_add(len).filter(|end| *end <= SPACE_END);
+    Ok(start..end.ok_or(Errno::NOMEM)?)
 }
 
 fn page_range(start: u64, len: u64) -> Result<Range<u64>, Errno> {

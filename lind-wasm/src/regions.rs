@@ -196,6 +196,33 @@ impl Regions {
         self.list = parts;
     }
 
+    /// What is left of the segment that was attached at `start`: its pages, and where they are.
+    pub fn attached_at(&self, start: u64) -> Option<(Arc<SharedPages>, Vec<Range<u64>>)> {
+        // Parts of it may be unmapped, or lie behind another access.
+        let parts = self.list.iter().filter_map(|region| match &region.backing {
+            Backing::Shared(pages, offset)
+                if pages.segment().is_some()
+                    && region.start.checked_sub(*offset) == Some(start) =>
+            {
+                Some((pages, region.start..region.end))
+            }
+            _ => None,
+        });
+        let mut parts = parts.peekable();
+        let first = parts.peek().map(|(pages, _)| Arc::clone(pages))?;
+        let ranges = parts.filter(|(pages, _)| Arc::ptr_eq(pages, &first));
+        let ranges = ranges.map(|(_, range)| range).collect();
+        Some((first, ranges))
+    }
+
+    /// In how many regions something shared is mapped.
+    pub fn count_of(&self, pages: &Arc<SharedPages>) -> usize {
+        let regions = self.list.iter();
+        regions
+            .filter(|region| matches!(&region.backing, Backing::Shared(own, _) if Arc::ptr_eq(own, pages)))
+            .count()
+    }
+
     /// The highest free range of `len` bytes within `within`.
     pub fn highest_gap(&self, len: u64, within: Range<u64>) -> Option<u64> {
         let mut ceiling = within.end;

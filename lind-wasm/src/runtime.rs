@@ -14,6 +14,7 @@ use crate::path::{PROGRAM_MAX, Root};
 use crate::program::{Kind, LoadError, Program};
 use crate::request::Arg;
 use crate::routes::HandlerTable;
+use crate::segments::Segments;
 use crate::shared::SharedStore;
 use crate::signals::{Fate, Signal, Signals};
 use crate::threads::Crew;
@@ -57,6 +58,8 @@ pub struct Runtime {
     pub unix_names: UnixNames,
     /// Memory that cages share.
     pub shared: SharedStore,
+    /// Those parts of it that they find by key and number.
+    pub segments: Segments,
     ledger: Arc<Ledger>,
     /// Where programs are compiled, and those that were before are read: neither waits for the other.
     compiling: Arc<Desks>,
@@ -128,6 +131,7 @@ impl Runtime {
             net: settings.net,
             unix_names: UnixNames::new()?,
             shared: SharedStore::default(),
+            segments: Segments::default(),
             ledger: Ledger::new(settings.limits),
             compiling: Arc::default(),
             opening: Arc::default(),
@@ -220,6 +224,15 @@ impl Runtime {
             .unwrap_or_else(|e| e.into_inner())
             .get(&id)
             .cloned()
+    }
+
+    /// The programs that cages run.
+    pub fn images(&self) -> Vec<Arc<Image>> {
+        let cages = self.cages.read().unwrap_or_else(|e| e.into_inner());
+        cages
+            .values()
+            .filter_map(|cage| cage.image().ok())
+            .collect()
     }
 
     /// How many threads the cages of the run may have.

@@ -24,6 +24,8 @@ pub struct SharedPages {
     object: Arc<Object>,
     start: u64,
     len: u64,
+    /// The number of the segment that it is, of System V shared memory.
+    segment: Option<i32>,
     /// To the cage that made it.
     _charge: Charge,
 }
@@ -34,6 +36,28 @@ impl SharedStore {
     /// # Errors
     /// `ENOMEM`; `ENFILE` when the host has no descriptor.
     pub fn allocate(&self, account: &Arc<Account>, len: u64) -> Result<Arc<SharedPages>, Errno> {
+        self.part(account, len, None)
+    }
+
+    /// The same, for the segment of that number.
+    ///
+    /// # Errors
+    /// As [`SharedStore::allocate`].
+    pub fn allocate_segment(
+        &self,
+        account: &Arc<Account>,
+        len: u64,
+        id: i32,
+    ) -> Result<Arc<SharedPages>, Errno> {
+        self.part(account, len, Some(id))
+    }
+
+    fn part(
+        &self,
+        account: &Arc<Account>,
+        len: u64,
+        segment: Option<i32>,
+    ) -> Result<Arc<SharedPages>, Errno> {
         let mut charge = Charge::new(account, Resource::Memory);
         charge.resize(len)?;
         let object = {
@@ -54,6 +78,7 @@ impl SharedStore {
             object,
             start,
             len,
+            segment,
             _charge: charge,
         }))
     }
@@ -74,6 +99,16 @@ impl SharedPages {
     /// The kernel's object, never cut short.
     pub fn file(&self) -> &OwnedFd {
         &self.object.file
+    }
+
+    /// How many bytes they are.
+    pub fn bytes(&self) -> u64 {
+        self.len
+    }
+
+    /// The number of the segment that they are, if they are one.
+    pub fn segment(&self) -> Option<i32> {
+        self.segment
     }
 
     /// Where in the object these pages begin.

@@ -158,7 +158,8 @@ pub struct Signals(Mutex<State>);
 struct State {
     actions: [Action; Signal::LAST as usize],
     held: u64,
-    /// What `sigsuspend` found held back, which is to be so again after the handler.
+    /// What `sigsuspend`, or a wait with a mask, found held back, which is to be so again after the
+    /// handler.
     suspended: Option<u64>,
     coming: u64,
     nested: usize,
@@ -190,6 +191,12 @@ impl State {
             Action::IGNORE => true,
             Action::DEFAULT => signal.by_default() == ByDefault::Nothing,
             _ => false,
+        }
+    }
+
+    fn resume(&mut self) {
+        if let Some(held) = self.suspended.take() {
+            self.held = held;
         }
     }
 
@@ -269,6 +276,13 @@ impl Signals {
         state.forget_ignored();
     }
 
+    /// Ends [`Signals::suspend`] where no handler is to run.
+    pub fn resume(&self) {
+        let mut state = self.state();
+        state.resume();
+        state.forget_ignored();
+    }
+
     /// A signal is sent.
     pub fn send(&self, signal: Signal) -> Fate {
         let mut state = self.state();
@@ -332,6 +346,8 @@ impl Signals {
                 resume,
             });
         }
+        // What the program waited for is done by nobody any more.
+        state.resume();
         None
     }
 

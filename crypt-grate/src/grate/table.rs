@@ -89,7 +89,7 @@ table! {
     SYS_EPOLL_WAIT => epoll_wait: net::epoll::wait,
     SYS_EPOLL_CTL => epoll_ctl: net::epoll::ctl,
     SYS_PSELECT6 => pselect6: net::wait::pselect6,
-    SYS_PPOLL => ppoll: net::wait::poll,
+    SYS_PPOLL => ppoll: net::wait::ppoll,
     SYS_EPOLL_PWAIT => epoll_pwait: net::epoll::wait,
     SYS_ACCEPT4 => accept4: net::accept4,
     SYS_EPOLL_CREATE1 => epoll_create1: net::epoll::create,

@@ -274,13 +274,16 @@ pub fn fork() -> Result<i32, Errno> {
     let clone_args = [0u64; 11];
     // A child has but the thread that calls: what another one holds nobody would give back.
     crate::heap::hold();
+    crate::threads::hold();
     // SAFETY: the structure is whole and zero: a plain fork.
     let result = unsafe { unwinding_syscall(nr::CLONE, &[address(&raw const clone_args)]) };
-    crate::heap::give_back();
     if result == Ok(0) {
         BASE.store(memory_base(), Ordering::Relaxed);
         OWN.store(current_cage(), Ordering::Relaxed);
+        crate::threads::forget();
     }
+    crate::threads::give_back();
+    crate::heap::give_back();
     result
 }
 
@@ -303,17 +306,6 @@ pub(crate) fn clone_thread(own: u64, clone_args: u64) -> i32 {
     unwinding(nr::CLONE, own, clone_args, UNUSED)
 }
 
-/// A call of this cage without anything on the stack.
-#[inline(always)]
-pub(crate) fn plain(nr: u32, own: u64, a: [u64; 6]) -> i32 {
-    // SAFETY: no call that is made so writes to memory.
-    unsafe {
-        make_syscall(
-            nr, 0, own, own, a[0], own, a[1], own, a[2], own, a[3], own, a[4], own, a[5], own,
-        )
-    }
-}
-
 /// Ends this thread, without anything on the stack.
 #[inline(always)]
 pub(crate) fn leave(own: u64) -> ! {
@@ -324,6 +316,7 @@ pub(crate) fn leave(own: u64) -> ! {
 /// Ends this thread, whoever waits for it. The status is the program's where all others end so too
 /// and this is the first one.
 pub fn exit_thread(code: i32) -> ! {
+    crate::threads::end_sleepers();
     // SAFETY: no address among the arguments.
     let _ = unsafe { unwinding_syscall(nr::EXIT, &[code as i64 as u64, 0]) };
     core::arch::wasm32::unreachable()
@@ -337,10 +330,28 @@ pub(crate) fn sched_yield() {
 
 /// Sleeps while a word is `value`, or less long.
 pub(crate) fn futex_wait(word: *const AtomicI32, value: i32) {
-    const WAIT: u64 = 0;
-    let args = [address(word), WAIT, value as i64 as u64, 0, 0, 0];
     // SAFETY: the kernel looks at the word, if there is one.
-    let _ = unsafe { syscall(nr::FUTEX, &args) };
+    let _ = unsafe { syscall(nr::FUTEX, &wait_args(word, value)) };
+}
+
+/// As [`futex_wait`], for a thread that may sleep when its program ends: Lind ends it by unwinding
+/// its stack from there, and does not end the program as long as it can't.
+pub(crate) fn futex_sleep(word: *const AtomicI32, value: i32) {
+    // SAFETY: the kernel looks at the word, if there is one.
+    let _ = unsafe { unwinding_syscall(nr::FUTEX, &wait_args(word, value)) };
+}
+
+fn wait_args(word: *const AtomicI32, value: i32) -> [u64; 6] {
+    const WAIT: u64 = 0;
+    [address(word), WAIT, value as i64 as u64, 0, 0, 0]
+}
+
+/// Wakes all that sleep at a word.
+pub(crate) fn futex_wake(word: *const AtomicI32) {
+    const WAKE: u64 = 1;
+    const ALL: u64 = i32::MAX as u64;
+    // SAFETY: the kernel does not look at the word.
+    let _ = unsafe { syscall(nr::FUTEX, &[address(word), WAKE, ALL, 0, 0, 0]) };
 }
 
 /// Replaces this cage's program. The pointers are NUL-terminated strings; comes back only to say
@@ -354,8 +365,10 @@ pub unsafe fn execve(path: *const u8, args: &[*const u8], env: &[*const u8]) -> 
         return ENOMEM;
     };
     let call = [address(path), address(argv), address(envp)];
+    crate::threads::end_sleepers();
     // SAFETY: both arrays end with a 0 entry; the caller vouches for the strings.
     let result = unsafe { unwinding_syscall(nr::EXECVE, &call) };
+    crate::threads::let_sleep();
     // SAFETY: both came from `addresses`.
     unsafe {
         libc::free(argv.cast());
@@ -464,6 +477,7 @@ pub fn write(fd: i32, buf: &[u8]) -> Result<usize, Errno> {
 
 /// Ends this cage.
 pub fn exit(code: i32) -> ! {
+    crate::threads::end_sleepers();
     // SAFETY: no address among the arguments.
     let _ = unsafe { unwinding_syscall(nr::EXIT_GROUP, &[code as i64 as u64, 0]) };
     core::arch::wasm32::unreachable()

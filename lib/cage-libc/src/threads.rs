@@ -2,9 +2,10 @@
 //!
 //! A thread has one mapping: its stack, its thread-locals above that, and a [`Thread`] at the end.
 //! The kernel writes its number into the [`Thread`] and clears it at its end, which is what
-//! [`pthread_join`] waits for. Lind's does not clear it: there the thread does so itself, as the
-//! last thing before its end, and its mapping is kept for other threads to come, as it may still
-//! be ending.
+//! [`pthread_join`] waits for. Lind's does not clear it, and its end of a thread writes to the
+//! stack after all that the thread could do itself, so that nobody can know when the mapping is
+//! free. There a thread never ends before its program: it clears the number and sleeps until
+//! another one is wanted.
 
 use crate::sys::{self, address, nr};
 use core::arch::{asm, global_asm};
@@ -29,7 +30,7 @@ type Entry = extern "C" fn(*mut c_void) -> *mut c_void;
 /// A thread, at the end of its mapping.
 #[repr(C)]
 struct Thread {
-    /// Its number; 0 once it has ended.
+    /// Its number; 0 once it has ended, or on Lind sleeps.
     number: AtomicI32,
     detached: AtomicBool,
     start: Entry,
@@ -47,10 +48,17 @@ const PAGE: usize = 4096;
 const STACK_MIN: usize = 64 << 10;
 const STACK: usize = 1 << 20;
 
-/// Threads that nobody waits for, and on Lind those that are waited for: their mappings are used
-/// or unmapped once they have ended.
+/// The number of a thread that runs and has not been told its own, or never is.
+const RUNS: i32 = -1;
+/// That of one that sleeps and is to end.
+const ENDS: i32 = -2;
+
+/// Threads that nobody waits for, and on Lind those that were waited for. Once they have ended
+/// their mappings are used or unmapped; on Lind they are used themselves.
 static LEFT: AtomicPtr<Thread> = AtomicPtr::new(null_mut());
 static LEFT_TAKEN: AtomicBool = AtomicBool::new(false);
+/// Whether threads end on Lind too, and their mappings are lost.
+static NONE_SLEEPS: AtomicBool = AtomicBool::new(false);
 
 /// Whether the kernel clears the number of a thread that has ended.
 fn kernel_clears() -> bool {
@@ -67,51 +75,74 @@ fn tls_layout() -> (usize, usize) {
     (size, align.max(16))
 }
 
-/// Runs `work` on the list of those that are left.
-fn with_left<T>(work: impl FnOnce(&mut *mut Thread) -> T) -> T {
+/// Keeps others from the list of those that are left, until [`give_back`].
+pub fn hold() {
     while LEFT_TAKEN.swap(true, Ordering::Acquire) {
         sys::sched_yield();
     }
-    let mut head = LEFT.load(Ordering::Relaxed);
-    let result = work(&mut head);
-    LEFT.store(head, Ordering::Relaxed);
+}
+
+/// Ends [`hold`].
+pub fn give_back() {
     LEFT_TAKEN.store(false, Ordering::Release);
-    result
 }
 
-/// Leaves a thread for [`reuse`].
+/// In a child, which has no other thread than its first one, while the list is held: forgets those
+/// that slept.
+pub fn forget() {
+    while let Some(thread) = take_ended(0) {
+        // SAFETY: it was on the list, and is no thread of this program's any more.
+        let (block, len) = unsafe { ((*thread).block, (*thread).len) };
+        unmap(block, len);
+    }
+}
+
+/// Leaves a thread for [`ended`].
 fn leave(thread: *mut Thread) {
-    with_left(|head| {
-        // SAFETY: the mapping is there until it is taken off the list.
-        unsafe { (*thread).next = *head };
-        *head = thread;
-    });
+    hold();
+    // SAFETY: the mapping is there until it is taken off the list.
+    unsafe { (*thread).next = LEFT.load(Ordering::Relaxed) };
+    LEFT.store(thread, Ordering::Relaxed);
+    give_back();
 }
 
-/// Takes one that has ended off the list.
-fn ended() -> Option<*mut Thread> {
-    with_left(|head| {
-        let mut link: *mut *mut Thread = head;
-        // SAFETY: all on the list are mapped, and only who holds it changes it.
-        unsafe {
-            while !(*link).is_null() {
-                let thread = *link;
-                if (*thread).number.load(Ordering::Acquire) == 0 {
-                    *link = (*thread).next;
-                    return Some(thread);
+/// Takes one that has ended off the list, whose mapping has that length or more.
+fn ended(least: usize) -> Option<*mut Thread> {
+    hold();
+    let thread = take_ended(least);
+    give_back();
+    thread
+}
+
+/// As [`ended`], while the list is held.
+fn take_ended(least: usize) -> Option<*mut Thread> {
+    let mut before = null_mut::<Thread>();
+    let mut thread = LEFT.load(Ordering::Relaxed);
+    // SAFETY: all on the list are mapped, and only who holds it changes it.
+    unsafe {
+        while !thread.is_null() {
+            let next = (*thread).next;
+            if (*thread).len >= least && (*thread).number.load(Ordering::Acquire) == 0 {
+                if before.is_null() {
+                    LEFT.store(next, Ordering::Relaxed);
+                } else {
+                    (*before).next = next;
                 }
-                link = &raw mut (*thread).next;
+                return Some(thread);
             }
+            (before, thread) = (thread, next);
         }
-        None
-    })
+    }
+    None
 }
 
 /// A mapping of at least that length, which must be known.
 fn mapping(len: usize) -> Option<(*mut u8, usize)> {
     const READ_WRITE: u64 = 3;
     const PRIVATE_ANONYMOUS: u64 = 0x22;
-    while let Some(old) = ended() {
+    while kernel_clears()
+        && let Some(old) = ended(0)
+    {
         // SAFETY: its thread has ended, and nobody else knows it any more.
         let (block, has) = unsafe { ((*old).block, (*old).len) };
         if has == len {
@@ -120,8 +151,12 @@ fn mapping(len: usize) -> Option<(*mut u8, usize)> {
         unmap(block, has);
     }
     let args = [0, len as u64, READ_WRITE, PRIVATE_ANONYMOUS, u64::MAX, 0];
+    // Two at a time may get one and the same place from Lind. All others are the heap's.
+    crate::heap::hold();
     // SAFETY: a fresh mapping touches nothing that exists.
-    let start = unsafe { sys::syscall(nr::MMAP, &args) }.ok()?;
+    let start = unsafe { sys::syscall(nr::MMAP, &args) };
+    crate::heap::give_back();
+    let start = start.ok()?;
     Some((start as u32 as usize as *mut u8, len))
 }
 
@@ -130,34 +165,91 @@ fn unmap(block: *mut u8, len: usize) {
     let _ = unsafe { sys::syscall(nr::MUNMAP, &[address(block), len as u64]) };
 }
 
-/// Clears the number of a thread and ends it. On Lind, nothing here may lie on the stack once the
-/// number is cleared, for that can be another thread's then: values of system calls are no memory.
-#[inline(never)]
-fn end(number: *const AtomicI32, own: u64, base: u64) -> ! {
-    const WAKE: u64 = 1;
-    const ALL: u64 = i32::MAX as u64;
-    if base != 0 {
-        // SAFETY: its place is mapped as long as the number stands there, and on Lind for ever.
-        unsafe { (*number).store(0, Ordering::SeqCst) };
-        let word = base + number.addr() as u64;
-        sys::plain(nr::FUTEX, own, [word, WAKE, ALL, 0, 0, 0]);
-    }
-    sys::leave(own)
-}
-
 /// What a new thread does, on its own stack.
+#[inline(never)]
 fn begin(thread: *mut Thread) -> ! {
     let (size, align) = tls_layout();
-    // SAFETY: the thread's own mapping, in which the block lies right below `thread`. What it
-    // starts is a function that its maker says takes this argument.
-    let number = unsafe {
-        __wasm_init_tls(tls_block(thread, size, align));
+    loop {
+        // SAFETY: the thread's own mapping, in which the block lies right below `thread`.
+        unsafe { __wasm_init_tls(tls_block(thread, size, align)) };
+        work(thread);
+        if kernel_clears() {
+            sys::leave(sys::own_id());
+        }
+        // SAFETY: on Lind, its mapping is there as long as the program.
+        let wanted = sleep(unsafe { &(*thread).number });
+        if wanted == ENDS {
+            sys::leave(sys::own_id());
+        }
+    }
+}
+
+/// Does what the thread was made for. Not part of [`begin`]: where thread-locals lie may be looked
+/// up at any place of a function, and there it changes.
+#[inline(never)]
+fn work(thread: *mut Thread) {
+    // SAFETY: the thread's own mapping. What it starts is a function that its maker says takes this
+    // argument.
+    unsafe {
         let result = ((*thread).start)((*thread).argument);
         run_destructors();
         (*thread).result = result;
-        &raw const (*thread).number
-    };
-    end(number, sys::own_id(), sys::base())
+    }
+}
+
+/// Clears the number of this thread, and waits until it is set again: answers to what.
+fn sleep(number: &AtomicI32) -> i32 {
+    number.store(0, Ordering::SeqCst);
+    sys::futex_wake(number);
+    loop {
+        match number.load(Ordering::SeqCst) {
+            0 if NONE_SLEEPS.load(Ordering::SeqCst) => return ENDS,
+            0 => sys::futex_sleep(number, 0),
+            wanted => return wanted,
+        }
+    }
+}
+
+/// Has a thread that sleeps do what it is wanted for.
+fn rouse(thread: *mut Thread, wanted: i32) {
+    // SAFETY: it is mapped as long as the program.
+    let number = unsafe { &(*thread).number };
+    number.store(wanted, Ordering::SeqCst);
+    sys::futex_wake(number);
+}
+
+/// On Lind, when the first thread or the program ends, or becomes another one: ends the threads
+/// that sleep, and has others end instead. Lind would do so by a signal, which is lost where it
+/// comes before the sleep.
+pub fn end_sleepers() {
+    if kernel_clears() {
+        return;
+    }
+    NONE_SLEEPS.store(true, Ordering::SeqCst);
+    while let Some(thread) = ended(0) {
+        rouse(thread, ENDS);
+    }
+}
+
+/// Ends [`end_sleepers`] where the program goes on.
+pub fn let_sleep() {
+    NONE_SLEEPS.store(false, Ordering::SeqCst);
+}
+
+/// On Lind: has a thread that sleeps do something, whose mapping has that length.
+fn wake(len: usize, start: Entry, argument: *mut c_void) -> Option<*mut Thread> {
+    if kernel_clears() || NONE_SLEEPS.load(Ordering::SeqCst) {
+        return None;
+    }
+    let thread = ended(len)?;
+    // SAFETY: it is mapped, sleeps, and was left to whoever takes it off the list.
+    unsafe {
+        (*thread).start = start;
+        (*thread).argument = argument;
+        (*thread).detached = AtomicBool::new(false);
+    }
+    rouse(thread, RUNS);
+    Some(thread)
 }
 
 fn tls_block(thread: *mut Thread, size: usize, align: usize) -> *mut u8 {
@@ -207,11 +299,18 @@ unsafe extern "C" fn pthread_create(
     };
     let (size, align) = tls_layout();
     let above = size + align + size_of::<Thread>();
-    let Some((block, len)) = stack
+    let Some(len) = stack
         .checked_add(above)
         .and_then(|len| len.checked_next_multiple_of(PAGE))
-        .and_then(mapping)
     else {
+        return libc::EAGAIN;
+    };
+    if let Some(thread) = wake(len, start, argument) {
+        // SAFETY: the place is the caller's.
+        unsafe { out.write(thread.cast()) };
+        return 0;
+    }
+    let Some((block, len)) = mapping(len) else {
         return libc::EAGAIN;
     };
     // SAFETY: the mapping has room for a `Thread` at its end, which is aligned as pages are and its
@@ -219,7 +318,7 @@ unsafe extern "C" fn pthread_create(
     let thread = unsafe {
         let thread = block.add(len - size_of::<Thread>()).cast::<Thread>();
         thread.write(Thread {
-            number: AtomicI32::new(-1),
+            number: AtomicI32::new(RUNS),
             detached: AtomicBool::new(false),
             start,
             argument,

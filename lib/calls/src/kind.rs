@@ -54,7 +54,7 @@ pub enum Struct {
     Rlimit,
     /// `struct itimerval`.
     Itimer,
-    /// `struct shmid_ds`.
+    /// `struct shmid_ds`, as Lind's kernel has it.
     ShmId,
     /// Positions of an AEAD call's chunks (calls of our runtime's own).
     AeadJob,
@@ -72,9 +72,10 @@ impl Struct {
             Struct::TwoTimes | Struct::Flock | Struct::Itimer => 32,
             Struct::MsgHdr => 56,
             Struct::AeadJob => 48,
+            Struct::ShmId => 80,
             Struct::CloneArgs => 88,
             Struct::Stat => 104,
-            Struct::Statfs | Struct::ShmId => 112,
+            Struct::Statfs => 112,
             Struct::FdSet => 128,
             Struct::Statx => 256,
         }

@@ -38,9 +38,9 @@ macro_rules! table {
             22 pipe(Struct(Out, Pair)) -> Number, Both;
             23 select(Int, Struct(InOut, FdSet), Struct(InOut, FdSet), Struct(InOut, FdSet), Struct(In, TimeVal)) -> Number, Both;
             24 sched_yield() -> Number, Both;
-            29 shmget(Int, Size, Bits) -> Number, Lind;
-            30 shmat(Int, Place, Bits) -> Address, Lind;
-            31 shmctl(Int, Int, Struct(InOut, ShmId)) -> Number, Lind;
+            29 shmget(Int, Size, Bits) -> Number, Both;
+            30 shmat(Int, Place, Bits) -> Address, Both;
+            31 shmctl(Int, Int, Struct(InOut, ShmId)) -> Number, Both;
             32 dup(Fd) -> Fd, Both;
             33 dup2(Fd, Fd) -> Fd, Both;
             35 clock_nanosleep(Clock, Bits, Struct(In, Time), Struct(Out, Time)) -> Number, Both;
@@ -67,7 +67,7 @@ macro_rules! table {
             60 exit(Int, Thread) -> Never, Both;
             61 wait4(Pid, Struct(Out, Word), Bits) -> Number, Both;
             62 kill(Pid, Signal) -> Number, Both;
-            67 shmdt(Address) -> Number, Lind;
+            67 shmdt(Address) -> Number, Both;
             // A number stands in the third argument, an address in the fourth.
             72 fcntl(Fd, FcntlCommand, Int, Struct(InOut, Flock)) -> Number, Both;
             73 flock(Fd, Bits) -> Number, Both;

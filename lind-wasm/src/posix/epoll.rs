@@ -3,7 +3,8 @@
 //! those of a process do.
 
 use super::io::{OUT_OF_REACH, answer};
-use super::poll::check_mask;
+use super::poll::mask;
+use super::signals::with_mask;
 use super::{Call, Entry, abi};
 use crate::regions::Prot;
 use rustix::event::epoll::CreateFlags;
@@ -68,6 +69,10 @@ fn epoll_ctl(call: &Call<'_>) -> Result<i32, Errno> {
 }
 
 fn epoll_wait(call: &Call<'_>) -> Result<i32, Errno> {
+    wait_for(call, call.int(3))
+}
+
+fn wait_for(call: &Call<'_>, timeout: i32) -> Result<i32, Errno> {
     let instance = call.target_file(0)?;
     let wanted = call.int(2);
     let image = call.image_of(1)?;
@@ -92,14 +97,18 @@ fn epoll_wait(call: &Call<'_>) -> Result<i32, Errno> {
             instance.as_raw_fd(),
             place as *mut libc::epoll_event,
             count,
-            call.int(3),
+            timeout,
         )
     })
 }
 
 fn epoll_pwait(call: &Call<'_>) -> Result<i32, Errno> {
-    check_mask(&call.image_of(4)?.memory, call.raw(4), call.raw(5))?;
-    epoll_wait(call)
+    let mask = mask(&call.image_of(4)?.memory, call.raw(4), call.raw(5))?;
+    // Who does not wait is not interrupted.
+    let mask = mask.filter(|_| call.int(3) != 0);
+    with_mask(call, mask, |at_once| {
+        wait_for(call, if at_once { 0 } else { call.int(3) })
+    })
 }
 
 #[cfg(test)]

@@ -37,7 +37,11 @@ fn prot(bits: u32) -> Result<Prot, Errno> {
 }
 
 /// Ends a cage whose memory is no more what it asked for.
-fn settle<T>(call: &Call<'_>, image: &Image, result: Result<T, Errno>) -> Result<T, Errno> {
+pub(super) fn settle<T>(
+    call: &Call<'_>,
+    image: &Image,
+    result: Result<T, Errno>,
+) -> Result<T, Errno> {
     if image.memory.is_lost() {
         call.rt.complain(format_args!(
             "cage {}: the host could not change its memory as asked; it is ended",

@@ -19,6 +19,7 @@ mod options;
 mod poll;
 mod process;
 mod record_aead;
+mod segments;
 mod signals;
 mod sockets;
 #[cfg(test)]
@@ -64,6 +65,7 @@ const FAMILIES: &[&[Entry]] = &[
     options::CALLS,
     poll::CALLS,
     process::CALLS,
+    segments::CALLS,
     signals::CALLS,
     sockets::CALLS,
     threads::CALLS,

@@ -1,23 +1,34 @@
 //! Waiting for descriptors.
 
 use super::io::answer;
+use super::signals::with_mask;
 use super::{Call, Entry, abi};
 use crate::fds::MAX_FDS;
 use crate::memory::GuestMemory;
-use crate::regions::Prot;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::os::fd::AsRawFd;
 
 pub(super) const CALLS: &[Entry] = &[
     Entry::new(7, poll),
-    // The third argument is milliseconds, as on Lind. Cages catch no signals: the mask is moot.
-    Entry::new(271, poll),
+    Entry::new(271, ppoll),
     Entry::new(23, select),
     Entry::new(270, pselect6),
 ];
 
 fn poll(call: &Call<'_>) -> Result<i32, Errno> {
+    poll_for(call, call.int(2))
+}
+
+/// The third argument is milliseconds, as on Lind.
+fn ppoll(call: &Call<'_>) -> Result<i32, Errno> {
+    let mask = mask(&call.image_of(3)?.memory, call.raw(3), MASK_LEN)?;
+    with_mask(call, mask, |at_once| {
+        poll_for(call, if at_once { 0 } else { call.int(2) })
+    })
+}
+
+fn poll_for(call: &Call<'_>, timeout: i32) -> Result<i32, Errno> {
     let memory = &call.image_of(0)?.memory;
     let count = usize::try_from(call.uint(1))
         .ok()
@@ -47,11 +58,7 @@ fn poll(call: &Call<'_>) -> Result<i32, Errno> {
     }
     // Lind does not wait for nothing.
     let is_idle = call.rt.strict && polled.iter().all(|entry| entry.fd < 0);
-    let timeout = if invalid > 0 || is_idle {
-        0
-    } else {
-        call.int(2)
-    };
+    let timeout = if invalid > 0 || is_idle { 0 } else { timeout };
     // SAFETY: `polled` has `count` entries, of files that `files` keeps open.
     let ready = answer(unsafe { libc::poll(polled.as_mut_ptr(), count as libc::nfds_t, timeout) })?;
     for (index, (entry, (_, missing))) in polled.iter().zip(&files).enumerate() {
@@ -67,13 +74,15 @@ fn poll(call: &Call<'_>) -> Result<i32, Errno> {
     Ok(ready + invalid)
 }
 
-/// Checks a mask of signals to be blocked. Cages catch none, so nothing else is done with it.
-pub(super) fn check_mask(memory: &GuestMemory, at: u64, len: u64) -> Result<(), Errno> {
-    const MASK_LEN: u64 = 8;
+/// Bytes of a mask of signals.
+const MASK_LEN: u64 = 8;
+
+/// A mask of signals to be held back, if there is one.
+pub(super) fn mask(memory: &GuestMemory, at: u64, len: u64) -> Result<Option<u64>, Errno> {
     match at {
-        0 => Ok(()),
+        0 => Ok(None),
         _ if len != MASK_LEN => Err(Errno::INVAL),
-        _ => memory.exact(at, MASK_LEN, Prot::READ).map(drop),
+        _ => memory.read_array(at).map(u64::from_le_bytes).map(Some),
     }
 }
 
@@ -202,17 +211,29 @@ fn select(call: &Call<'_>) -> Result<i32, Errno> {
 
 /// The mask's address and length are in a structure.
 fn pselect6(call: &Call<'_>) -> Result<i32, Errno> {
-    if call.raw(5) != 0 {
-        let memory = &call.image_of(5)?.memory;
-        let (at, len) = abi::iovec(&memory.read_array(call.raw(5))?);
-        check_mask(memory, at, len)?;
+    let mask = match call.raw(5) {
+        0 => None,
+        place => {
+            let memory = &call.image_of(5)?.memory;
+            let (at, len) = abi::iovec(&memory.read_array(place)?);
+            mask(memory, at, len)?
+        }
+    };
+    let mut time = match call.raw(4) {
+        0 => None,
+        _ => Some(valid(abi::timespec(&call.get::<{ abi::TIME_LEN }>(4)?))?),
+    };
+    let mut none = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let result = with_mask(call, mask, |at_once| {
+        let time = time.as_mut();
+        wait_for_sets(call, if at_once { Some(&mut none) } else { time })
+    });
+    if let Some(time) = time {
+        let _ = call.put(4, &abi::time_bytes(time.tv_sec, time.tv_nsec));
     }
-    if call.raw(4) == 0 {
-        return wait_for_sets(call, None);
-    }
-    let mut time = valid(abi::timespec(&call.get::<{ abi::TIME_LEN }>(4)?))?;
-    let result = wait_for_sets(call, Some(&mut time));
-    let _ = call.put(4, &abi::time_bytes(time.tv_sec, time.tv_nsec));
     result
 }
 
@@ -260,7 +281,7 @@ mod tests {
         for nr in [7, 271] {
             for count in [0, 1] {
                 let start = Instant::now();
-                assert_eq!(cage.call(nr, &[0x2000, count, 30]), Ok(0));
+                assert_eq!(cage.call(nr, &[0x2000, count, 30, 0]), Ok(0));
                 assert!(start.elapsed() >= Duration::from_millis(30));
             }
         }

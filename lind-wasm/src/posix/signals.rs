@@ -89,6 +89,34 @@ fn sigsuspend(call: &Call<'_>) -> Result<i32, Errno> {
     Err(Errno::INTR)
 }
 
+/// Makes a call that waits, with `mask` in place of the signals that are held back: those that it
+/// lets through end the wait, as those do that came before. `wait` is told not to sleep where one
+/// has. Afterwards the mask is what it was, or is so when the handler has run.
+pub(super) fn with_mask(
+    call: &Call<'_>,
+    mask: Option<u64>,
+    wait: impl FnOnce(bool) -> Result<i32, Errno>,
+) -> Result<i32, Errno> {
+    // To other threads no signal comes.
+    let Some(mask) = mask.filter(|_| call.target.is_first_thread()) else {
+        return wait(false);
+    };
+    let signals = &call.target.signals;
+    signals.suspend(mask);
+    // What is ready comes before signals.
+    let waited = match wait(signals.are_due()) {
+        Ok(0) if signals.are_due() => Err(Errno::INTR),
+        waited => waited,
+    };
+    if waited != Err(Errno::INTR) || !signals.are_due() {
+        signals.resume();
+        if signals.are_due() {
+            call.rt.hurry(call.target);
+        }
+    }
+    waited
+}
+
 /// Only the timer of the time that passes: which (0), new value, old value. In Lind's layout: the
 /// interval, then what is left, each in seconds and microseconds of 64 bits.
 fn setitimer(call: &Call<'_>) -> Result<i32, Errno> {

@@ -13,6 +13,7 @@ pub mod redaction_model;
 pub mod rules;
 pub mod runtime;
 pub mod sealed_net;
+pub mod segments;
 pub mod signals;
 mod sockets;
 pub mod sqlite;
@@ -46,6 +47,7 @@ pub fn trials() -> Vec<Trial> {
         rules::trials(),
         runtime::trials(),
         sealed_net::trials(),
+        segments::trials(),
         signals::trials(),
         sockets::trials(),
         sqlite::trials(),

@@ -23,7 +23,7 @@ const STACKS: [(&str, &[&[&str]]); 7] = [
 ];
 
 /// What the program does, a run each: the last becomes the program anew.
-const DEEDS: [&str; 10] = [
+const DEEDS: [&str; 11] = [
     "raised",
     "masked",
     "interrupted",
@@ -31,6 +31,7 @@ const DEEDS: [&str; 10] = [
     "children",
     "pipes",
     "suspended",
+    "waits",
     "connection",
     "/tmp/storm.dat",
     "replaced",

@@ -3,8 +3,8 @@
 use super::message::NAME_ROOM;
 use grate_rs::constants::SYS_FCNTL;
 use grate_rs::constants::{
-    SYS_GETPEERNAME, SYS_GETSOCKNAME, SYS_GETSOCKOPT, SYS_POLL, SYS_RECVFROM, SYS_SENDTO,
-    SYS_SHUTDOWN, error, fs, net,
+    SYS_GETPEERNAME, SYS_GETSOCKNAME, SYS_GETSOCKOPT, SYS_POLL, SYS_PPOLL, SYS_RECVFROM,
+    SYS_SENDTO, SYS_SHUTDOWN, error, fs, net,
 };
 use grate_rs::kernel::{self, int, value};
 use grate_rs::{Arg, CageFd, Errno, own_buffer};
@@ -75,7 +75,7 @@ pub fn wait(fd: CageFd, events: i16, milliseconds: i32) -> Result<i16, Errno> {
     let mut entry = [0; 8];
     entry[..4].copy_from_slice(&fd.fd.to_le_bytes());
     entry[4..6].copy_from_slice(&events.to_le_bytes());
-    poll(fd.cage, &mut entry, milliseconds)?;
+    poll(fd.cage, &mut entry, milliseconds, None)?;
     Ok(i16::from_le_bytes([entry[6], entry[7]]))
 }
 
@@ -83,13 +83,25 @@ pub fn wait(fd: CageFd, events: i16, milliseconds: i32) -> Result<i16, Errno> {
 ///
 /// # Errors
 /// As poll.
-pub fn poll(cage: u64, entries: &mut [u8], milliseconds: i32) -> Result<i32, Errno> {
+pub fn poll(
+    cage: u64,
+    entries: &mut [u8],
+    milliseconds: i32,
+    mask: Option<[u8; 8]>,
+) -> Result<i32, Errno> {
     let args = [
         own_buffer(entries.as_mut_ptr()),
         value(cage, entries.len() as u64 / 8),
         int(cage, milliseconds),
     ];
-    kernel::call(SYS_POLL, cage, &args)
+    match mask {
+        None => kernel::call(SYS_POLL, cage, &args),
+        Some(mask) => {
+            let [entries, count, time] = args;
+            let args = [entries, count, time, own_buffer(mask.as_ptr())];
+            kernel::call(SYS_PPOLL, cage, &args)
+        }
+    }
 }
 
 /// Whether calls on it are not to wait.

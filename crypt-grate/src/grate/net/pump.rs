@@ -109,7 +109,7 @@ fn look_after(sockets: &[Arc<Socket>]) {
             entries.extend_from_slice(&events.to_le_bytes());
             entries.extend_from_slice(&[0; 2]);
         }
-        if below::poll(cage, &mut entries, 0).is_err() {
+        if below::poll(cage, &mut entries, 0, None).is_err() {
             // The cage is gone, and so are its connections.
             continue;
         }

@@ -88,8 +88,16 @@ impl Socket {
     }
 }
 
-/// Waits as poll(2) does. Answers how many entries have found something.
-fn wait(cage: u64, entries: &mut [Entry], limit: Option<Duration>) -> Result<usize, Errno> {
+/// A mask of signals to be held back while a call waits.
+type Mask = Option<[u8; 8]>;
+
+/// Waits as ppoll(2) does. Answers how many entries have found something.
+fn wait(
+    cage: u64,
+    entries: &mut [Entry],
+    limit: Option<Duration>,
+    mask: Mask,
+) -> Result<usize, Errno> {
     let since = Instant::now();
     loop {
         let mut array = Vec::with_capacity(ENTRY_LEN * entries.len());
@@ -106,8 +114,12 @@ fn wait(cage: u64, entries: &mut [Entry], limit: Option<Duration>) -> Result<usi
         }
         // Calls on the connections may be made meanwhile; what they leave is found in time.
         let left = limit.map(|limit| limit.saturating_sub(since.elapsed()));
-        let time = if is_ready { 0 } else { milliseconds(left) };
-        below::poll(cage, &mut array, time)?;
+        // What is ready comes before signals.
+        let (time, mask) = match is_ready {
+            true => (0, None),
+            false => (milliseconds(left), mask),
+        };
+        below::poll(cage, &mut array, time, mask)?;
         let mut count = 0;
         let mut is_idle = true;
         for (entry, found) in entries.iter_mut().zip(array.chunks_exact(ENTRY_LEN)) {
@@ -138,8 +150,20 @@ fn entry(fd: CageFd, events: i16) -> Entry {
     }
 }
 
-/// poll and ppoll: entries, their number, milliseconds.
+/// poll: entries, their number, milliseconds.
 pub fn poll(call: &Call) -> Result<i32, Errno> {
+    poll_with(call, || Ok(None))
+}
+
+/// ppoll: as poll, with a mask.
+pub fn ppoll(call: &Call) -> Result<i32, Errno> {
+    poll_with(call, || match call.place(3) {
+        place if place.is_null() => Ok(None),
+        place => place.read().map(Some),
+    })
+}
+
+fn poll_with(call: &Call, mask: impl FnOnce() -> Result<Mask, Errno>) -> Result<i32, Errno> {
     let count = call.size(1) & u64::from(u32::MAX);
     if count == 0 || count > MOST || !state().has_sockets() {
         return pass(call, 1);
@@ -161,7 +185,7 @@ pub fn poll(call: &Call) -> Result<i32, Errno> {
         return pass(call, 1);
     }
     let limit = u64::try_from(call.int(2)).ok().map(Duration::from_millis);
-    let count = wait(cage, &mut entries, limit)?;
+    let count = wait(cage, &mut entries, limit, mask()?)?;
     for (bytes, entry) in bytes.chunks_exact_mut(ENTRY_LEN).zip(&entries) {
         bytes[6..8].copy_from_slice(&entry.found.to_le_bytes());
     }
@@ -181,15 +205,36 @@ const SETS: [(i16, i16); 3] = [
 
 /// select: number, three sets, time in seconds and microseconds.
 pub fn select(call: &Call) -> Result<i32, Errno> {
-    select_with(call, 1_000_000)
+    select_with(call, 1_000_000, || Ok(None))
 }
 
 /// pselect6: as select, with a time in seconds and nanoseconds, and a mask.
 pub fn pselect6(call: &Call) -> Result<i32, Errno> {
-    select_with(call, 1_000_000_000)
+    select_with(call, 1_000_000_000, || masked(call))
 }
 
-fn select_with(call: &Call, fraction: u64) -> Result<i32, Errno> {
+/// The mask whose address and length are in a structure.
+fn masked(call: &Call) -> Result<Mask, Errno> {
+    let place = call.place(5);
+    if place.is_null() {
+        return Ok(None);
+    }
+    let [address, len]: [u64; 2] = {
+        let told: [u8; 16] = place.read()?;
+        [0, 8].map(|at| u64::from_le_bytes(std::array::from_fn(|byte| told[at + byte])))
+    };
+    match address {
+        0 => Ok(None),
+        _ if len != 8 => Err(Errno(error::EINVAL)),
+        address => call.nested(5, address).read().map(Some),
+    }
+}
+
+fn select_with(
+    call: &Call,
+    fraction: u64,
+    mask: impl FnOnce() -> Result<Mask, Errno>,
+) -> Result<i32, Errno> {
     const MOST_FDS: i32 = 1024;
     let cage = call.cage_of(0);
     let count = call.int(0).min(MOST_FDS);
@@ -232,7 +277,7 @@ fn select_with(call: &Call, fraction: u64) -> Result<i32, Errno> {
     }
     let since = Instant::now();
     let limit = time(call.place(4), fraction)?;
-    wait(cage, &mut entries, limit)?;
+    wait(cage, &mut entries, limit, mask()?)?;
     if entries
         .iter()
         .any(|entry| entry.found & poll::POLLNVAL != 0)

@@ -358,6 +358,148 @@ fn suspended() -> Result<bool, Errno> {
     Ok(fine & expect("the mask afterwards", mask, bit(ALRM)))
 }
 
+/// Which call waits, for one descriptor to have something to read.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    Ppoll,
+    Pselect,
+    Epoll(i32),
+}
+
+/// Waits with that mask.
+fn wait(how: Wait, fd: i32, milliseconds: i32, mask: u64) -> Result<i32, Errno> {
+    let place = sys::address(&raw const mask);
+    let time = [
+        milliseconds as u64 / 1000,
+        milliseconds as u64 % 1000 * 1_000_000,
+    ];
+    let milliseconds = milliseconds as u64;
+    // SAFETY: all that the addresses lead to lies in this frame, as large as the calls have it.
+    unsafe {
+        match how {
+            Wait::Ppoll => {
+                let mut entry = [fd as u32, 1];
+                let entry = sys::address(entry.as_mut_ptr());
+                sys::syscall(nr::PPOLL, &[entry, 1, milliseconds, place])
+            }
+            Wait::Pselect => {
+                let mut set = [0u64; 16];
+                set[fd as usize / 64] |= 1 << (fd % 64);
+                let (time, told) = (time, [place, 8]);
+                let [set, time, told] = [
+                    sys::address(set.as_mut_ptr()),
+                    sys::address(time.as_ptr()),
+                    sys::address(told.as_ptr()),
+                ];
+                sys::syscall(nr::PSELECT6, &[fd as u64 + 1, set, 0, 0, time, told])
+            }
+            Wait::Epoll(instance) => {
+                let mut event = [0u32; 3];
+                let event = sys::address(event.as_mut_ptr());
+                let args = [instance as u64, event, 1, milliseconds, place, 8];
+                sys::syscall(nr::EPOLL_PWAIT, &args)
+            }
+        }
+    }
+}
+
+/// Waits with a mask of their own: for a pipe, and for a connection, which a grate may wait for by
+/// itself.
+fn waits() -> Result<bool, Errno> {
+    let (reader, writer) = sys::pipe2(0)?;
+    let listener = Socket::tcp_listen(([127, 0, 0, 1], 0).into())?;
+    let address = listener.name()?.ip().ok_or(EINVAL)?;
+    let client = Socket::tcp_connect(address)?;
+    let (server, _) = listener.accept(0)?;
+    let mut fine = waits_of("pipe", reader, &|| sys::write(writer, b"x\n").map(drop))?;
+    fine &= waits_of("connection", server.fd(), &|| {
+        client.send(b"x\n", 0).map(drop)?;
+        // It is there when a wait without a mask says so.
+        wait(Wait::Ppoll, server.fd(), 20_000, 0).map(drop)
+    })?;
+    Ok(fine)
+}
+
+fn waits_of(what: &str, fd: i32, fill: &dyn Fn() -> Result<(), Errno>) -> Result<bool, Errno> {
+    const LONG: i32 = 20_000;
+    on(USR1, count, RESTART)?;
+    on(ALRM, count, RESTART)?;
+    let mut ways = vec![Wait::Ppoll];
+    // Lind has but the one.
+    if sys::base() == 0 {
+        // SAFETY: no address among the arguments.
+        let instance = unsafe { sys::syscall(nr::EPOLL_CREATE1, &[0]) }?;
+        let event = [1u32, 0, 0];
+        let args = [instance as u64, 1, fd as u64, sys::address(event.as_ptr())];
+        // SAFETY: the event is there.
+        unsafe { sys::syscall(nr::EPOLL_CTL, &args) }?;
+        ways.extend([Wait::Pselect, Wait::Epoll(instance)]);
+    }
+    let mut fine = true;
+    let mut check = |what: &str, found, expected| fine &= expect(what, found, expected);
+    for &how in &ways {
+        let name = |deed: &str| format!("{what}, {how:?}: {deed}");
+        // What came before, and what comes meanwhile.
+        signals::change_mask(Change::Set, bit(USR1) | bit(ALRM))?;
+        kill(0, USR1)?;
+        let waited = wait(how, fd, LONG, 0);
+        check(&name("came before"), (waited, counted()), (Err(EINTR), 1));
+        check(
+            &name("not twice"),
+            (wait(how, fd, 1, 0), counted()),
+            (Ok(0), 0),
+        );
+        signals::alarm(20_000, 0)?;
+        let waited = wait(how, fd, LONG, bit(USR1));
+        check(&name("comes"), (waited, counted()), (Err(EINTR), 1));
+        let held = signals::change_mask(Change::Block, 0)?;
+        let same = held == bit(USR1) | bit(ALRM);
+        check(&name("the mask"), (Ok(i32::from(same)), 0), (Ok(1), 0));
+        // Held back meanwhile alone.
+        signals::change_mask(Change::Set, 0)?;
+        signals::alarm(20_000, 0)?;
+        let waited = wait(how, fd, 150, bit(ALRM));
+        check(&name("held back"), (waited, counted()), (Ok(0), 1));
+        // Held back on both sides.
+        signals::change_mask(Change::Set, bit(USR1))?;
+        kill(0, USR1)?;
+        let waited = wait(how, fd, 10, bit(USR1));
+        check(&name("stays"), (waited, counted()), (Ok(0), 0));
+        signals::change_mask(Change::Set, 0)?;
+        check(&name("let go"), (Ok(0), counted()), (Ok(0), 1));
+        // By default.
+        let ended = child(|| {
+            signals::change_mask(Change::Set, bit(USR2))?;
+            kill(0, USR2)?;
+            wait(how, fd, LONG, 0).map(drop)
+        });
+        check(&name("by default"), (ended, 0), (Ok(USR2), 0));
+    }
+    // What is ready comes first.
+    fill()?;
+    for &how in &ways {
+        let name = |deed: &str| format!("{what}, {how:?}: {deed}");
+        signals::change_mask(Change::Set, bit(USR1))?;
+        kill(0, USR1)?;
+        let waited = wait(how, fd, LONG, 0);
+        check(&name("ready"), (waited, counted()), (Ok(1), 0));
+        signals::change_mask(Change::Set, 0)?;
+        check(&name("let go then"), (Ok(0), counted()), (Ok(0), 1));
+    }
+    // A bad mask changes nothing.
+    signals::change_mask(Change::Set, bit(USR1))?;
+    let entry = [fd as u32, 1];
+    let nowhere = sys::base() + 0xf000_0000;
+    let args = [sys::address(entry.as_ptr()), 1, 0, nowhere];
+    if sys::base() == 0 {
+        // SAFETY: nothing lies there.
+        let polled = unsafe { sys::syscall(nr::PPOLL, &args) };
+        check("no mask", (polled, counted()), (Err(Errno(14)), 0));
+    }
+    let mask = signals::change_mask(Change::Set, 0)?;
+    Ok(fine & expect("the mask of a bad call", mask, bit(USR1)))
+}
+
 /// What a file has that is written and read under a storm of signals.
 fn storm(path: &str) -> Result<bool, Errno> {
     const SIZE: usize = 3000;
@@ -494,6 +636,7 @@ fn main() {
             "stuck" => stuck(),
             "pipes" => pipes(),
             "suspended" => suspended(),
+            "waits" => waits(),
             "connection" => connection(),
             deed => match deed.split_once(':') {
                 Some(("even", path)) => contended(path, 0),
