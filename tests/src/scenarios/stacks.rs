@@ -1,7 +1,8 @@
 //! Grates over grates.
 
 use super::trial;
-use crate::fixture::{Fixture, Run, words};
+use crate::fixture::{Fixture, Run, repository, words};
+use anyhow::Context;
 use libtest_mimic::Trial;
 use std::fs;
 
@@ -41,6 +42,12 @@ pub(super) fn trials() -> Vec<Trial> {
             format!("stacks/what seals is not redacted{mode}"),
             move || order(strict),
         ));
+        for (outer, of_outer) in SUITE {
+            trials.push(trial(
+                format!("stacks/{outer} over each{mode}"),
+                move || over_each(of_outer, strict),
+            ));
+        }
     }
     trials
 }
@@ -49,6 +56,85 @@ const CRYPT: &[&str] = &["crypt-grate.cwasm", "--key", "/k.bin"];
 const REDACTS: &[&str] = &["write-filter-grate.cwasm", "--redact", "all"];
 const NAMES: &[&str] = &["write-filter-grate.cwasm", "--allow-ext", "dat"];
 const TRACES: &[&str] = &["strace-grate.cwasm"];
+
+/// The grates of the suite, each as it lets a program have its way.
+const SUITE: &[(&str, &[&str])] = &[
+    ("geteuid", &["geteuid-grate.cwasm"]),
+    ("geteuid in C", &["geteuid-c-grate.cwasm"]),
+    ("strace", TRACES),
+    ("strace in C", &["strace-c-grate.cwasm"]),
+    ("rot13", &["rot13-grate.cwasm"]),
+    ("rot13 in C", &["rot13-c-grate.cwasm"]),
+    ("crypt", CRYPT),
+    (
+        "write-filter",
+        &["write-filter-grate.cwasm", "--redact", "keys"],
+    ),
+    (
+        "resource",
+        &["resource-grate.cwasm", "--limits", "/generous.limits"],
+    ),
+    (
+        "fs-routing-clamp",
+        &[
+            "fs-routing-clamp.cwasm",
+            "--prefix",
+            "/tmp",
+            "%{",
+            "geteuid-grate.cwasm",
+            "%}",
+        ],
+    ),
+    (
+        "net-routing-clamp",
+        &[
+            "net-routing-clamp.cwasm",
+            "--port",
+            "1-65535",
+            "%{",
+            "geteuid-grate.cwasm",
+            "%}",
+        ],
+    ),
+];
+
+/// Under one grate, which stands over each of the suite, itself too, programs that use files, processes and sockets
+/// see what they see without any.
+fn over_each(outer: &[&str], strict: bool) -> anyhow::Result<()> {
+    let limits = repository().join("resource-grate/tests/generous.limits");
+    for (name, inner) in SUITE {
+        let seals_what_is_redacted = outer[0].starts_with("write-filter") && *inner == CRYPT;
+        if seals_what_is_redacted {
+            continue;
+        }
+        for (program, said) in [
+            (&["file_ops.cwasm", "/tmp", "7", "60"][..], "d.log"),
+            (&["forker.cwasm"], "exit status 7"),
+            (&["crowd.cwasm", "/tmp"], "8 children done"),
+            (&["tcp_echo.cwasm"], "echo done"),
+        ] {
+            let fixture = Fixture::new()?;
+            fixture.make_key("k.bin")?;
+            fs::copy(&limits, fixture.path("generous.limits"))?;
+            let run = Run {
+                strict,
+                args: words(&[outer, inner, program]),
+                ..Run::default()
+            };
+            let ran = fixture.start(&run)?;
+            let ran = ran
+                .expect(0)
+                .with_context(|| format!("over {name}, {}", program[0]))?;
+            anyhow::ensure!(
+                ran.text().contains(said),
+                "over {name}, {}: {}",
+                program[0],
+                ran.text()
+            );
+        }
+    }
+    Ok(())
+}
 
 /// A filter that redacts may stand inside crypt-grate. Outside it, it is refused before anything is
 /// touched, whatever stands between them.
