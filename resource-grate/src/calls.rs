@@ -84,7 +84,11 @@ pub const GROUPS: &[Group<Decision>] = {
             "a copy is a descriptor too",
             &["dup", "dup2", "dup3", "fcntl"],
         ),
-        group(Count, "the socket is one that listens, at a port", &["listen"]),
+        group(
+            Count,
+            "the socket is one that listens, at a port",
+            &["listen"],
+        ),
         group(Count, "a new thread or cage", &["clone"]),
         group(Ports, "names a port", &["bind", "connect"]),
         group(
@@ -209,7 +213,13 @@ pub const GROUPS: &[Group<Decision>] = {
         group(
             Pass,
             "signals carry no data",
-            &["sigaction", "sigprocmask", "sigsuspend", "setitimer", "kill"],
+            &[
+                "sigaction",
+                "sigprocmask",
+                "sigsuspend",
+                "setitimer",
+                "kill",
+            ],
         ),
         group(
             Refuse,

@@ -49,6 +49,47 @@ pub enum Port {
     MessPort,
 }
 
+impl Rate {
+    /// All of them.
+    pub const ALL: [Self; RATES] = [
+        Self::FileRead,
+        Self::FileWrite,
+        Self::LogRate,
+        Self::NetSend,
+        Self::NetRecv,
+        Self::LoopSend,
+        Self::LoopRecv,
+        Self::Random,
+    ];
+
+    /// Its name in the file.
+    pub fn name(self) -> &'static str {
+        name_of(Resource::Rate(self))
+    }
+}
+
+impl Count {
+    /// All of them.
+    pub const ALL: [Self; COUNTS] = [
+        Self::FilesOpened,
+        Self::InSockets,
+        Self::OutSockets,
+        Self::Events,
+    ];
+
+    /// Its name in the file.
+    pub fn name(self) -> &'static str {
+        name_of(Resource::Count(self))
+    }
+}
+
+fn name_of(resource: Resource) -> &'static str {
+    let mut names = NAMES.iter();
+    names
+        .find(|(_, named)| *named == resource)
+        .map_or("", |(name, _)| name)
+}
+
 /// What a line limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Resource {
@@ -233,7 +274,10 @@ fn resource(name: &str) -> Option<Resource> {
 /// A word of the file in a message: no more than a line of it, and nothing that a terminal obeys.
 fn shown(word: &str) -> String {
     const LONG: usize = 40;
-    word.chars().take(LONG).flat_map(char::escape_debug).collect()
+    word.chars()
+        .take(LONG)
+        .flat_map(char::escape_debug)
+        .collect()
 }
 
 fn number(name: &str, value: &str, least: u64) -> Result<u64, String> {
@@ -323,19 +367,31 @@ mod tests {
             ("resource filewrite", "1: a line has a name and one value"),
             ("\nresource filewrite 1 2", "2: a line has a name"),
             ("call open allow", "1: call is no beginning of a line"),
-            ("resource filewrit 5", "1: filewrit is no resource; there are fileread"),
+            (
+                "resource filewrit 5",
+                "1: filewrit is no resource; there are fileread",
+            ),
             ("resource filewrite 0", "1: 0 is no value of filewrite"),
             ("resource filewrite -1", "1: -1 is no value"),
             ("resource filewrite +1", "1: +1 is no value"),
             ("resource filewrite 1e3", "1: 1e3 is no value"),
             ("resource filewrite 99999999999999999999", "1: 9999"),
             ("resource events 0", "1: 0 is no value of events"),
-            ("resource connport 70000", "1: 70000 is no value of connport"),
+            (
+                "resource connport 70000",
+                "1: 70000 is no value of connport",
+            ),
             ("resource connport 9-8", "1: 9-8 is no value"),
             ("resource connport 1-2-3", "1: 1-2-3 is no value"),
             ("resource connport -", "1: - is no value"),
-            ("resource random 1\nresource random 1", "2: random stands here"),
-            ("resource cpu 0.1", "1: cpu is nothing that this grate can limit"),
+            (
+                "resource random 1\nresource random 1",
+                "2: random stands here",
+            ),
+            (
+                "resource cpu 0.1",
+                "1: cpu is nothing that this grate can limit",
+            ),
             ("RESOURCE random 1", "1: RESOURCE is no beginning"),
         ] {
             assert!(wrong(text).starts_with(start), "{text:?}: {}", wrong(text));
