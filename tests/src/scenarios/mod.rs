@@ -5,6 +5,7 @@ pub mod guards;
 pub mod hostile;
 pub mod http;
 pub mod kills;
+pub mod limits;
 pub mod model;
 pub mod redaction;
 pub mod redaction_model;
@@ -36,6 +37,7 @@ pub fn trials() -> Vec<Trial> {
         hostile::trials(),
         http::trials(),
         kills::trials(),
+        limits::trials(),
         model::trials(),
         redaction::trials(),
         redaction_model::trials(),
