@@ -67,6 +67,17 @@ impl Call {
         }
     }
 
+    /// The same call as it came, under another number: a grate that stands between others keeps
+    /// their handlers under numbers of its own.
+    #[must_use]
+    pub fn numbered(&self, nr: u32) -> Self {
+        Self {
+            nr,
+            came: self.came,
+            taken: RefCell::default(),
+        }
+    }
+
     /// All arguments as they go on, to change some. Those that the call does not have are blank,
     /// whatever came: Lind ends the run of who passes anything else to its kernel.
     pub fn args(&self) -> [Arg; 6] {
@@ -159,7 +170,7 @@ impl Call {
     }
 
     /// Has the call go on with these bytes in place of what an argument points to.
-    pub(crate) fn replace(&self, index: usize, bytes: &[u8]) {
+    pub fn replace(&self, index: usize, bytes: &[u8]) {
         let copy: Box<[u8]> = bytes.into();
         self.take_away(index, own_buffer(copy.as_ptr()), copy);
     }
