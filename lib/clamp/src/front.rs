@@ -64,8 +64,12 @@ impl Front<'_> {
     /// The call for the grates inside: what of it is to be replaced is so in the answer. Where none
     /// of them serves it, it goes where it would go past them.
     pub fn inside(&self) -> Call {
-        let number = state().registrations.number(self.cage, self.call.nr);
-        self.call.numbered(number.unwrap_or(self.call.nr))
+        self.call.numbered(self.inside_as(self.call.nr))
+    }
+
+    /// The number by which the grates inside serve another call of the cage's.
+    pub fn inside_as(&self, nr: u32) -> u32 {
+        state().registrations.number(self.cage, nr).unwrap_or(nr)
     }
 
     /// Whether a grate inside serves it.

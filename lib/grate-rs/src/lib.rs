@@ -31,6 +31,7 @@ pub mod constants;
 mod descriptors;
 pub mod ffi;
 pub mod kernel;
+pub mod message;
 pub mod order;
 pub mod paths;
 pub mod places;

@@ -9,6 +9,10 @@ use grate_rs::constants::{
     mman, net,
 };
 use grate_rs::kernel::{self, int, pass, value};
+use grate_rs::message::{
+    self, Below, CONTROL, CONTROL_LEN, FLAGS, Header, MOST_CONTROL, MSGHDR_LEN, NAME, NAME_LEN,
+    word,
+};
 use grate_rs::{Arg, CageFd, Call, Errno, GuestPtr, Vectors, own_buffer};
 use resource_grate::limits::Rate;
 
@@ -325,73 +329,10 @@ pub fn pwritev(call: &Call) -> Result<i32, Errno> {
     by_descriptor(call, Way::Out, Bytes::many, offset(call)?)
 }
 
-/// What goes beside the bytes of a message.
-#[derive(Debug, Default)]
-struct Header {
-    name: Vec<u8>,
-    control: Vec<u8>,
-    flags: i32,
-}
-
-/// Bytes of a `struct msghdr`, and where its fields are.
-const MSGHDR_LEN: usize = 56;
-const NAME: usize = 0;
-const NAME_LEN: usize = 8;
-const IOV: usize = 16;
-const IOV_COUNT: usize = 24;
-const CONTROL: usize = 32;
-const CONTROL_LEN: usize = 40;
-const FLAGS: usize = 48;
-/// Longest control data.
-const MOST_CONTROL: usize = 64 << 10;
-/// Most vectors of a message.
-const MOST_VECTORS: u64 = 1024;
-
-fn word(bytes: &[u8], at: usize) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(word)
-}
-
-/// A header of the grate's own with one vector, which has to stay where it is.
-struct Below {
-    header: [u8; MSGHDR_LEN],
-    _vector: Box<[u64; 2]>,
-}
-
-impl Below {
-    fn new(data: Arg, len: usize, name: &[u8], control: &[u8]) -> Self {
-        let vector = Box::new([data.value, len as u64]);
-        let mut header = [0; MSGHDR_LEN];
-        let mut put = |at: usize, word: u64| {
-            header[at..at + 8].copy_from_slice(&word.to_le_bytes());
-        };
-        let at = |bytes: &[u8]| match bytes {
-            [] => 0,
-            bytes => own_buffer(bytes.as_ptr()).value,
-        };
-        put(NAME, at(name));
-        put(NAME_LEN, name.len() as u64);
-        put(IOV, own_buffer(vector.as_ptr()).value);
-        put(IOV_COUNT, 1);
-        put(CONTROL, at(control));
-        put(CONTROL_LEN, control.len() as u64);
-        Self {
-            header,
-            _vector: vector,
-        }
-    }
-
-    fn make(&mut self, nr: u64, fd: CageFd, flags: i32) -> Result<i32, Errno> {
-        let header = own_buffer(self.header.as_mut_ptr());
-        kernel::call(nr, fd.cage, &[fd.arg(), header, int(fd.cage, flags)])
-    }
-}
-
 fn send_below(fd: CageFd, data: &[u8], flags: i32, header: &Header) -> Result<i32, Errno> {
     let buffer = own_buffer(data.as_ptr());
     let mut below = Below::new(buffer, data.len(), &header.name, &header.control);
-    below.make(SYS_SENDMSG, fd, flags)
+    below.make(SYS_SENDMSG as u32, fd, flags)
 }
 
 /// Receives up to `len` bytes, with what goes beside them, of which there is so much room.
@@ -404,12 +345,12 @@ fn receive_below(
     let (mut data, name) = (vec![0; len], vec![0; MOST_ADDRESS]);
     let control = vec![0; control_room];
     let mut below = Below::new(own_buffer(data.as_mut_ptr()), len, &name, &control);
-    let moved = below.make(SYS_RECVMSG, fd, flags)?;
+    let moved = below.make(SYS_RECVMSG as u32, fd, flags)?;
     data.truncate(moved as usize);
     let [mut name, mut control] = [name, control];
-    name.truncate(word(&below.header, NAME_LEN) as u32 as usize);
-    control.truncate(word(&below.header, CONTROL_LEN) as usize);
-    let flags = word(&below.header, FLAGS) as i32;
+    name.truncate(word(below.header(), NAME_LEN) as u32 as usize);
+    control.truncate(word(below.header(), CONTROL_LEN) as usize);
+    let flags = word(below.header(), FLAGS) as i32;
     let header = Header {
         name,
         control,
@@ -599,13 +540,7 @@ fn stream_out(fd: CageFd, bytes: &Bytes, flags: i32, header: &Header) -> Result<
 
 /// A message header of the program's.
 fn header_of(call: &Call) -> Result<(Box<[u8; MSGHDR_LEN]>, Bytes), Errno> {
-    let header: [u8; MSGHDR_LEN] = call.place(1).read()?;
-    let count = word(&header, IOV_COUNT);
-    if count > MOST_VECTORS {
-        return Err(Errno(error::EMSGSIZE));
-    }
-    let vectors = call.nested(1, word(&header, IOV));
-    let vectors = vectors.read_iovecs(count as i32)?;
+    let (header, vectors) = message::vectors(call, 1)?;
     Ok((Box::new(header), Bytes::Many(vectors)))
 }
 
@@ -620,31 +555,11 @@ pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
     let Kind::Socket(socket) = kind else {
         return pass(call, 0);
     };
-    let (header, bytes) = header_of(call)?;
-    let taken = |at: usize, len: usize, most: usize| -> Result<Vec<u8>, Errno> {
-        let from = call.nested(1, word(&header[..], at));
-        if from.is_null() {
-            return Ok(Vec::new());
-        }
-        if len > most {
-            return Err(EINVAL);
-        }
-        let mut bytes = vec![0; len];
-        from.read_into(&mut bytes)?;
-        Ok(bytes)
-    };
-    let name_len = word(&header[..], NAME_LEN) as u32 as usize;
-    let name = taken(NAME, name_len, MOST_ADDRESS)?;
-    if !name.is_empty() {
-        super::sockets::judge_name(&name, socket)?;
+    let (header, vectors) = message::take(call, 1)?;
+    let bytes = Bytes::Many(vectors);
+    if !header.name.is_empty() {
+        super::sockets::judge_name(&header.name, socket)?;
     }
-    let control_len = usize::try_from(word(&header[..], CONTROL_LEN)).unwrap_or(usize::MAX);
-    let control = taken(CONTROL, control_len, MOST_CONTROL)?;
-    let header = Header {
-        name,
-        control,
-        flags: 0,
-    };
     if socket.is_message {
         send_message(fd, socket, &bytes, call.int(2), &header)
     } else {
