@@ -45,16 +45,21 @@ pub(crate) struct Routes {
 struct Grates {
     /// The grates of the table's owner: those that a route leads to, or that registered one.
     ids: Vec<CageId>,
-    /// The service of each image that a route leads to.
+    /// The service of each image that a route of the kernel's calls leads to.
     services: Vec<Arc<Service>>,
 }
 
 impl Grates {
-    fn note(&mut self, route: &Route) {
+    fn note(&mut self, nr: u32, route: &Route) {
         for grate in [route.grate, route.by] {
             if !self.ids.contains(&grate) {
                 self.ids.push(grate);
             }
+        }
+        // A private number is called by who knows of it, and fails by itself without its grate:
+        // it stands between nothing and the kernel.
+        if calls::entry(nr).is_none() {
+            return;
         }
         let known = |service: &Arc<Service>| Arc::ptr_eq(service, &route.service);
         if !self.services.iter().any(known) {
@@ -90,7 +95,7 @@ impl Routes {
         if self.of(nr).pop_if(|last| last.by == route.by).is_some() {
             self.count_grates();
         }
-        self.grates.note(&route);
+        self.grates.note(nr, &route);
         self.of(nr).push(route);
     }
 
@@ -102,8 +107,9 @@ impl Routes {
 
     fn count_grates(&mut self) {
         let mut grates = Grates::default();
-        let routes = self.all().flat_map(|(_, routes)| routes);
-        routes.for_each(|route| grates.note(route));
+        for (nr, routes) in self.all() {
+            routes.iter().for_each(|route| grates.note(nr, route));
+        }
         self.grates = grates;
     }
 

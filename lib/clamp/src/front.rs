@@ -47,6 +47,15 @@ pub enum Mark {
     Peer,
     /// It may come to be inside; till then nothing of what goes through it is.
     Open,
+    /// It can't any more. The grates inside hear what becomes of it, as they know it.
+    Past,
+}
+
+impl Mark {
+    /// Whether what goes through it goes inside.
+    pub fn is_inside(self) -> bool {
+        matches!(self, Self::Inside | Self::Peer)
+    }
 }
 
 /// A call of the program.
@@ -127,7 +136,7 @@ impl Front<'_> {
     /// Whether the cage has any descriptors inside.
     pub fn has_any_inside(&self) -> bool {
         let all = marks().of_cage(self.cage);
-        all.iter().any(|(_, mark)| *mark != Mark::Open)
+        all.iter().any(|(_, mark)| mark.is_inside())
     }
 
     /// Whether the call answers a descriptor.

@@ -46,9 +46,11 @@ fn route(
     request: &Request,
 ) -> Result<i32, Errno> {
     match caller.handlers.way(request.nr) {
-        Way::Handler(grate, image, handler) => authority::serving(grate, (request.nr, caller.id), judged, || {
-            image.call_handler(caller.id, handler, &request.args)
-        }),
+        Way::Handler(grate, image, handler) => {
+            authority::serving(grate, (request.nr, caller.id), judged, || {
+                image.call_handler(caller.id, handler, &request.args)
+            })
+        }
         // Fail closed: without one of its grates no call of a cage goes anywhere, least of all to
         // the kernel. Its end is the cage's own.
         Way::Orphaned if request.nr == COPY_DATA => Ok(ABORTED),
@@ -107,11 +109,7 @@ fn register(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<i3
         handler,
         // What a child registered for its maker before it became another program is the maker's:
         // that program must not take it back.
-        by: if target.id == asker {
-            grate.id
-        } else {
-            asker
-        },
+        by: if target.id == asker { grate.id } else { asker },
     };
     let mut routes = target.handlers.write();
     target.charge_handlers(routes.count() + 1)?;

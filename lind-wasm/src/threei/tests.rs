@@ -332,11 +332,16 @@ fn serving_lends_what_the_call_names() {
         cage: grate.id.raw(),
     };
     let judged = authority::judge(rt, program, &mut call).unwrap();
-    let inside = authority::serving(family.child.id, (PRIVATE, family.program.id), &judged, || {
-        let of_number = authority::named(rt, &family.child, grate.id.raw());
-        assert_eq!(of_number.map(|cage| cage.id), Err(Errno::PERM));
-        Ok(0)
-    });
+    let inside = authority::serving(
+        family.child.id,
+        (PRIVATE, family.program.id),
+        &judged,
+        || {
+            let of_number = authority::named(rt, &family.child, grate.id.raw());
+            assert_eq!(of_number.map(|cage| cage.id), Err(Errno::PERM));
+            Ok(0)
+        },
+    );
     assert_eq!(inside, Ok(0));
 }
 

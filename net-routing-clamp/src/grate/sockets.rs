@@ -93,11 +93,11 @@ impl Border {
     fn by_descriptor(&self, front: &Front<'_>) -> Result<i32, Errno> {
         let fd = front.fd(0);
         let mark = marks().get(fd);
-        let is_inside = matches!(mark, Some(Mark::Inside | Mark::Peer));
+        let is_inside = mark.is_some_and(Mark::is_inside);
         match (u64::from(front.call.nr), mark) {
             (_, None) => {
                 // Perhaps another of its descriptors is one.
-                let known = |fd| marks().get(fd).is_some_and(|mark| mark != Mark::Open);
+                let known = |fd| marks().get(fd).is_some_and(Mark::is_inside);
                 let act = || on(front, front.descriptors().any(known));
                 match front.makes_one() {
                     true => front.opened(None, act),
@@ -159,11 +159,19 @@ impl Border {
             if is_stream(fd)? {
                 return Err(Errno(error::EOPNOTSUPP));
             }
-            return make(front, mark != Mark::Open, 1, &name);
+            return make(front, mark.is_inside(), 1, &name);
         }
         let is_inside = mark == Mark::Inside || self.has(&name);
+        if mark == Mark::Past && is_inside {
+            // What was on its way to another peer would go to this one, past the grates inside.
+            return Err(Errno(error::EISCONN));
+        }
         if mark != Mark::Inside {
-            let now = if is_inside { Mark::Peer } else { Mark::Open };
+            let now = match (is_inside, is_stream(fd)?) {
+                (true, _) => Mark::Peer,
+                (false, true) => Mark::Past,
+                (false, false) => Mark::Open,
+            };
             marks().note(fd, Some(now));
         }
         make(front, is_inside, 1, &name)
@@ -171,21 +179,23 @@ impl Border {
 
     /// To whom a message goes that names nobody: it goes on with that name, so that it is who was
     /// judged, wherever the socket is connected then. None for a stream, which stays with its peer.
-    fn peer_of(fd: CageFd) -> Result<Vec<u8>, Errno> {
+    fn peer_of(fd: CageFd, mark: Mark) -> Result<Vec<u8>, Errno> {
         const EDESTADDRREQ: Errno = Errno(89);
         if !is_stream(fd)? {
             return peer(fd).map_err(|_| EDESTADDRREQ);
         }
-        // One that is not connected yet may come to be so inside.
-        peer(fd).map_err(|_| Errno(error::EAGAIN))?;
-        Ok(Vec::new())
+        match mark {
+            // It may come to be connected inside while this is on its way.
+            Mark::Open => Err(Errno(error::EPIPE)),
+            _ => Ok(Vec::new()),
+        }
     }
 
     /// write and writev on a socket: what they send is sent as it is judged.
     fn write(&self, front: &Front<'_>, fd: CageFd, mark: Mark) -> Result<i32, Errno> {
         let name = match mark {
-            Mark::Inside => Vec::new(),
-            _ => Self::peer_of(fd)?,
+            Mark::Inside | Mark::Past => Vec::new(),
+            _ => Self::peer_of(fd, mark)?,
         };
         let is_inside = self.sends_inside(fd, mark, &name);
         let held = marks().hold(fd)?;
@@ -212,6 +222,7 @@ impl Border {
     fn sends_inside(&self, fd: CageFd, mark: Mark, name: &[u8]) -> bool {
         let is_inside = match (mark, name) {
             (Mark::Inside, _) => true,
+            (Mark::Past, _) => false,
             (mark, []) => mark == Mark::Peer,
             (_, name) => self.has(name),
         };
@@ -224,8 +235,8 @@ impl Border {
     /// sendto: descriptor, buffer, length, flags, address, its length.
     fn sendto(&self, front: &Front<'_>, fd: CageFd, mark: Mark) -> Result<i32, Errno> {
         let name = match (mark, front.call.is_null(4)) {
-            (Mark::Inside, true) => return front.pass_inside(),
-            (_, true) => Self::peer_of(fd)?,
+            (Mark::Inside | Mark::Past, true) => return on(front, mark.is_inside()),
+            (_, true) => Self::peer_of(fd, mark)?,
             (_, false) => Self::name(front, 4, 5)?,
         };
         let is_inside = self.sends_inside(fd, mark, &name);
@@ -243,12 +254,12 @@ impl Border {
     /// sendmsg: descriptor, message header, flags. The message goes on in one piece of the clamp's
     /// own: who it is for is who gets it.
     fn sendmsg(&self, front: &Front<'_>, fd: CageFd, mark: Mark) -> Result<i32, Errno> {
-        if mark == Mark::Inside {
-            return front.pass_inside();
+        if matches!(mark, Mark::Inside | Mark::Past) {
+            return on(front, mark.is_inside());
         }
         let (mut header, vectors) = message::take(front.call, 1)?;
         if header.name.is_empty() {
-            header.name = Self::peer_of(fd)?;
+            header.name = Self::peer_of(fd, mark)?;
         }
         let is_inside = self.sends_inside(fd, mark, &header.name);
         let data = gather(vectors)?;
