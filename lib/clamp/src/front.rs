@@ -145,14 +145,6 @@ impl Front<'_> {
     }
 }
 
-/// The cage that made a call: that of an argument by value, or of one that the call does not have.
-/// (An address may have been replaced by a grate in between.)
-fn caller(entry: &Entry, call: &Call) -> u64 {
-    let by_value =
-        (0..6).find(|&index| !entry.args.get(index).is_some_and(|kind| kind.is_address()));
-    call.cage_of(by_value.unwrap_or(0))
-}
-
 fn serve(call: &Call) -> Result<i32, Errno> {
     // Those of the table alone have a handler.
     let entry = calls::entry(call.nr).ok_or(Errno(error::ENOSYS))?;
@@ -160,7 +152,7 @@ fn serve(call: &Call) -> Result<i32, Errno> {
         // Numbers stand where other calls have cages.
         return call.forward_with(getcageid(), &call.args());
     }
-    let cage = caller(entry, call);
+    let cage = call.caller();
     if state().registrations.place(cage) != Place::Program {
         // It was waited for: there is nobody any more to make calls.
         return Err(Errno(error::ESRCH));

@@ -140,6 +140,16 @@ impl Call {
         self.came[index].cage
     }
 
+    /// The cage that made the call: that of a number among its arguments, or of one that the call
+    /// does not have. An address may be of another cage, and so may a descriptor: grates in between
+    /// pass buffers of their own, and open folders.
+    pub fn caller(&self) -> u64 {
+        let args = calls::entry(self.nr).map_or(&[][..], |entry| entry.args);
+        let is_number = |kind: &calls::Kind| !kind.is_address() && !kind.is_descriptor();
+        let number = (0..6).find(|&index| args.get(index).is_none_or(is_number));
+        self.cage_of(number.unwrap_or(0))
+    }
+
     /// Copies what an argument points to; the call goes on with the copy.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Tests that look at more than one run, or at what lies on the disk.
 
+pub mod clamps;
 pub mod crypt;
 pub mod guards;
 pub mod hostile;
@@ -32,6 +33,7 @@ fn trial(name: String, test: impl FnOnce() -> anyhow::Result<()> + Send + 'stati
 /// All of them.
 pub fn trials() -> Vec<Trial> {
     [
+        clamps::trials(),
         crypt::trials(),
         guards::trials(),
         hostile::trials(),
