@@ -8,9 +8,10 @@ use calls::Entry;
 use clamp::{Front, Mark, marks};
 use grate_rs::constants::{
     SYS_ACCEPT, SYS_ACCEPT4, SYS_BIND, SYS_CONNECT, SYS_EPOLL_CREATE, SYS_EPOLL_CREATE1,
-    SYS_EPOLL_CTL, SYS_EPOLL_PWAIT, SYS_EPOLL_WAIT, SYS_GETPEERNAME, SYS_GETSOCKOPT, SYS_LISTEN,
-    SYS_POLL, SYS_PPOLL, SYS_PSELECT6, SYS_READ, SYS_READV, SYS_RECVFROM, SYS_RECVMSG, SYS_SELECT,
-    SYS_SENDMSG, SYS_SENDTO, SYS_SOCKET, SYS_WRITE, SYS_WRITEV, error, net,
+    SYS_EPOLL_CTL, SYS_EPOLL_PWAIT, SYS_EPOLL_WAIT, SYS_GETPEERNAME, SYS_GETSOCKNAME,
+    SYS_GETSOCKOPT, SYS_LISTEN, SYS_POLL, SYS_PPOLL, SYS_PSELECT6, SYS_READ, SYS_READV,
+    SYS_RECVFROM, SYS_RECVMSG, SYS_SELECT, SYS_SENDMSG, SYS_SENDTO, SYS_SOCKET, SYS_WRITE,
+    SYS_WRITEV, error, net,
 };
 use grate_rs::kernel::{self, int};
 use grate_rs::message::{self, Below, Header, MOST_NAME};
@@ -92,7 +93,7 @@ fn on(front: &Front<'_>, is_inside: bool) -> Result<i32, Errno> {
 impl Border {
     fn by_descriptor(&self, front: &Front<'_>) -> Result<i32, Errno> {
         let fd = front.fd(0);
-        let mark = marks().get(fd);
+        let mark = marks().get(fd).map(|mark| self.now(fd, mark));
         let is_inside = mark.is_some_and(Mark::is_inside);
         match (u64::from(front.call.nr), mark) {
             (_, None) => {
@@ -111,6 +112,14 @@ impl Border {
                     }
                 }
             }
+            (SYS_LISTEN, Some(Mark::Open)) => {
+                let result = front.past()?;
+                if self.has(&own_name(fd)?) {
+                    marks().note(fd, Some(Mark::Inside));
+                }
+                Ok(result)
+            }
+            (SYS_LISTEN, _) => on(front, is_inside),
             (SYS_BIND, Some(mark)) => self.bind(front, fd, mark),
             (SYS_CONNECT, Some(mark)) => self.connect(front, fd, mark),
             (SYS_SENDTO, Some(mark)) => self.sendto(front, fd, mark),
@@ -119,13 +128,21 @@ impl Border {
                 front.opened(is_inside.then_some(Mark::Inside), || on(front, is_inside))
             }
             (SYS_WRITE | SYS_WRITEV, Some(mark)) => self.write(front, fd, mark),
-            (
-                SYS_READ | SYS_READV | SYS_RECVFROM | SYS_RECVMSG | SYS_LISTEN | SYS_GETPEERNAME,
-                _,
-            ) => on(front, is_inside),
+            (SYS_READ | SYS_READV | SYS_RECVFROM | SYS_RECVMSG | SYS_GETPEERNAME, _) => {
+                on(front, is_inside)
+            }
             // Options and the like: those inside knew the socket from the start.
             _ => front.pass_inside(),
         }
+    }
+
+    /// What a socket's mark is by now: it may have got its port by a copy of the descriptor.
+    fn now(&self, fd: CageFd, mark: Mark) -> Mark {
+        if mark == Mark::Open && own_name(fd).is_ok_and(|name| self.has(&name)) {
+            marks().note(fd, Some(Mark::Inside));
+            return Mark::Inside;
+        }
+        mark
     }
 
     /// The address in arguments of a call, copied.
@@ -145,7 +162,8 @@ impl Border {
         let name = Self::name(front, 1, 2)?;
         let is_inside = self.has(&name) || mark == Mark::Inside;
         let result = make(front, is_inside, 1, &name)?;
-        if is_inside {
+        // The kernel may have chosen one of the ports.
+        if is_inside || self.has(&own_name(fd)?) {
             marks().note(fd, Some(Mark::Inside));
         }
         Ok(result)
@@ -318,6 +336,15 @@ fn is_stream(fd: CageFd) -> Result<bool, Errno> {
 
 /// The address of a socket's peer.
 fn peer(fd: CageFd) -> Result<Vec<u8>, Errno> {
+    ask(SYS_GETPEERNAME, fd)
+}
+
+/// A socket's own address.
+fn own_name(fd: CageFd) -> Result<Vec<u8>, Errno> {
+    ask(SYS_GETSOCKNAME, fd)
+}
+
+fn ask(nr: u64, fd: CageFd) -> Result<Vec<u8>, Errno> {
     let mut bytes = vec![0; MOST_NAME];
     let mut len = (MOST_NAME as u32).to_le_bytes();
     let args = [
@@ -325,7 +352,7 @@ fn peer(fd: CageFd) -> Result<Vec<u8>, Errno> {
         own_buffer(bytes.as_mut_ptr()),
         own_buffer(len.as_mut_ptr()),
     ];
-    kernel::call(SYS_GETPEERNAME, fd.cage, &args)?;
+    kernel::call(nr, fd.cage, &args)?;
     bytes.truncate(u32::from_le_bytes(len) as usize);
     Ok(bytes)
 }

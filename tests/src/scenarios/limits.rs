@@ -11,6 +11,10 @@ pub(super) fn trials() -> Vec<Trial> {
     for strict in [false, true] {
         let mode = if strict { " (strict)" } else { "" };
         for (deed, number, limits) in DEEDS {
+            if strict && deed == "refused" {
+                // Strict mode ends who calls what Lind does not serve.
+                continue;
+            }
             let name = format!("resource-grate/{deed}{mode}");
             let test = move || run(&[], deed, number, limits, strict);
             trials.push(trial(name, test));
@@ -32,7 +36,8 @@ pub(super) fn trials() -> Vec<Trial> {
     trials
 }
 
-const CRYPT: &[&str] = &["crypt-grate.cwasm", "--key", "/k.bin"];
+/// The file of limits is not sealed.
+const CRYPT: &[&str] = &["crypt-grate.cwasm", "--key", "/k.bin", "--encrypt", "/tmp"];
 const FILTER: &[&str] = &["write-filter-grate.cwasm", "--redact", "tokens"];
 
 /// What the program does, the number that it is told, and the limits beside it.
@@ -105,8 +110,8 @@ fn nested(outside: &[&str], inside: &[&str], strict: bool) -> anyhow::Result<()>
     let is_sealed = fs::read(fixture.path("tmp/a.dat"))?.starts_with(b"\xA7sealed");
     let seals = [outside, inside].concat().contains(&CRYPT[0]);
     ensure!(is_sealed == seals, "sealed: {is_sealed}");
-    let tour = start(&["socket_tour.cwasm", "/tmp"], b"")?.expect(0)?;
-    ensure!(tour.text().contains("socket tour done"));
+    let echo = start(&["tcp_echo.cwasm"], b"")?.expect(0)?;
+    ensure!(echo.text().contains("echo done"));
     Ok(())
 }
 
