@@ -13,22 +13,29 @@ use grate_rs::constants::{
     SYS_RECVFROM, SYS_RECVMSG, SYS_SELECT, SYS_SENDMSG, SYS_SENDTO, SYS_SOCKET, SYS_WRITE,
     SYS_WRITEV, error, net,
 };
-use grate_rs::kernel::{self, int};
+use grate_rs::kernel::{self, Inode, int};
 use grate_rs::message::{self, Below, Header, MOST_NAME};
 use grate_rs::{CageFd, Errno, Vectors, own_buffer};
+use std::collections::HashSet;
 use std::ops::RangeInclusive;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 const EINVAL: Errno = Errno(error::EINVAL);
 
 /// Ports.
 pub struct Border {
     ports: Vec<RangeInclusive<u16>>,
+    /// Sockets that were bound to one, by whatever copy of a descriptor.
+    bound: Mutex<HashSet<Inode>>,
 }
 
 impl Border {
     /// Those of some ranges.
     pub fn new(ports: Vec<RangeInclusive<u16>>) -> Self {
-        Self { ports }
+        Self {
+            ports,
+            bound: Mutex::default(),
+        }
     }
 
     /// Whether an address has one of the ports. The kernel takes no family for IPv4 where it binds
@@ -115,7 +122,7 @@ impl Border {
             (SYS_LISTEN, Some(Mark::Open)) => {
                 let result = front.past()?;
                 if self.has(&own_name(fd)?) {
-                    marks().note(fd, Some(Mark::Inside));
+                    self.note_bound(fd)?;
                 }
                 Ok(result)
             }
@@ -136,9 +143,33 @@ impl Border {
         }
     }
 
+    fn bound(&self) -> MutexGuard<'_, HashSet<Inode>> {
+        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a socket that has one of the ports for its own.
+    fn note_bound(&self, fd: CageFd) -> Result<(), Errno> {
+        /// So many are kept before those that are gone are forgotten.
+        const MANY: usize = 4096;
+        let inode = fd.stat()?.inode();
+        if self.bound().len() >= MANY {
+            let all = marks().all_where(|_| true).into_iter();
+            let there: HashSet<Inode> =
+                all.filter_map(|fd| Some(fd.stat().ok()?.inode())).collect();
+            self.bound().retain(|inode| there.contains(inode));
+        }
+        self.bound().insert(inode);
+        marks().note(fd, Some(Mark::Inside));
+        Ok(())
+    }
+
     /// What a socket's mark is by now: it may have got its port by a copy of the descriptor.
     fn now(&self, fd: CageFd, mark: Mark) -> Mark {
-        if mark == Mark::Open && own_name(fd).is_ok_and(|name| self.has(&name)) {
+        let is_bound = || {
+            let stat = fd.stat();
+            stat.is_ok_and(|stat| self.bound().contains(&stat.inode()))
+        };
+        if mark == Mark::Open && is_bound() {
             marks().note(fd, Some(Mark::Inside));
             return Mark::Inside;
         }
@@ -164,7 +195,7 @@ impl Border {
         let result = make(front, is_inside, 1, &name)?;
         // The kernel may have chosen one of the ports.
         if is_inside || self.has(&own_name(fd)?) {
-            marks().note(fd, Some(Mark::Inside));
+            self.note_bound(fd)?;
         }
         Ok(result)
     }

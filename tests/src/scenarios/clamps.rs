@@ -287,11 +287,11 @@ fn turning(strict: bool) -> anyhow::Result<()> {
     let fixture = vault()?;
     symlink("/tmp", fixture.path("tmp/way"))?;
     let stack = clamp("/vault", SEALS);
-    let program = ["weathercock.cwasm", "/tmp/way", "/tmp", "/vault", "400"];
+    let program = ["weathercock.cwasm", "/tmp/way", "/tmp", "/vault/in", "400"];
     let ran = start(&fixture, strict, &stack, &program, b"")?.expect(0)?;
     ensure!(ran.text().contains("turned"), "{}", ran.text());
     let mut files = 0;
-    for entry in fs::read_dir(fixture.path("vault"))? {
+    for entry in fs::read_dir(fixture.path("vault/in"))? {
         let path = entry?.path();
         if path.is_file() {
             let bytes = fs::read(&path)?;

@@ -35,12 +35,16 @@ fn main() -> ExitCode {
         Err(_) => return ExitCode::FAILURE,
     };
     let mut written = 0;
-    for number in 0..tries {
+    // As often, and till the link has turned while something was written.
+    let has_turned = || fs::read_dir(other).is_ok_and(|mut names| names.next().is_some());
+    let mut number = 0;
+    while number < tries || !has_turned() {
         let path = format!("{link}/{}", number % 8);
         let mut options = fs::OpenOptions::new();
         let file = options.create(true).append(true).open(&path);
         // The link is not there for a moment, or the name is another file's by now.
         written += u32::from(file.and_then(|mut file| file.write_all(LINE)).is_ok());
+        number += 1;
     }
     // SAFETY: no address among the arguments.
     let _ = unsafe { sys::syscall(sys::nr::KILL, &[child as u64, 9]) };
