@@ -18,6 +18,9 @@ pub(crate) struct Route {
     pub(crate) handler: u64,
     /// Who registered: only that cage, or one that made it, can take it back.
     pub(crate) by: CageId,
+    /// Whether the table's owner put it there itself, under a number of no system call: it stands
+    /// between nothing and the kernel, and fails alone without its grate.
+    pub(crate) is_apart: bool,
 }
 
 impl Route {
@@ -45,20 +48,18 @@ pub(crate) struct Routes {
 struct Grates {
     /// The grates of the table's owner: those that a route leads to, or that registered one.
     ids: Vec<CageId>,
-    /// The service of each image that a route of the kernel's calls leads to.
+    /// The service of each image that a route leads to, but for those that stand apart.
     services: Vec<Arc<Service>>,
 }
 
 impl Grates {
-    fn note(&mut self, nr: u32, route: &Route) {
+    fn note(&mut self, route: &Route) {
         for grate in [route.grate, route.by] {
             if !self.ids.contains(&grate) {
                 self.ids.push(grate);
             }
         }
-        // A private number is called by who knows of it, and fails by itself without its grate:
-        // it stands between nothing and the kernel.
-        if calls::entry(nr).is_none() {
+        if route.is_apart {
             return;
         }
         let known = |service: &Arc<Service>| Arc::ptr_eq(service, &route.service);
@@ -95,7 +96,7 @@ impl Routes {
         if self.of(nr).pop_if(|last| last.by == route.by).is_some() {
             self.count_grates();
         }
-        self.grates.note(nr, &route);
+        self.grates.note(&route);
         self.of(nr).push(route);
     }
 
@@ -107,9 +108,8 @@ impl Routes {
 
     fn count_grates(&mut self) {
         let mut grates = Grates::default();
-        for (nr, routes) in self.all() {
-            routes.iter().for_each(|route| grates.note(nr, route));
-        }
+        let routes = self.all().flat_map(|(_, routes)| routes);
+        routes.for_each(|route| grates.note(route));
         self.grates = grates;
     }
 

@@ -110,6 +110,7 @@ fn register(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<i3
         // What a child registered for its maker before it became another program is the maker's:
         // that program must not take it back.
         by: if target.id == asker { grate.id } else { asker },
+        is_apart: target.id == caller.id && calls::entry(nr).is_none(),
     };
     let mut routes = target.handlers.write();
     target.charge_handlers(routes.count() + 1)?;
