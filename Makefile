@@ -59,6 +59,7 @@ test: setup
 	$(CARGO) test --release
 	$(CARGO) test --release --package crypt-grate --lib --test model --test kill --test power --test power_sqlite --test runs
 	$(CARGO) test --release --package write-filter-grate --lib
+	$(CARGO) test --release --package resource-grate --lib
 endif
 
 # What is random in the tests, hundreds of times over; some hours on two processors.

@@ -18,6 +18,9 @@ pub(crate) struct Route {
     pub(crate) handler: u64,
     /// Who registered: only that cage, or one that made it, can take it back.
     pub(crate) by: CageId,
+    /// Whether the table's owner put it there itself, under a number of no system call: it stands
+    /// between nothing and the kernel, and fails alone without its grate.
+    pub(crate) is_apart: bool,
 }
 
 impl Route {
@@ -45,7 +48,7 @@ pub(crate) struct Routes {
 struct Grates {
     /// The grates of the table's owner: those that a route leads to, or that registered one.
     ids: Vec<CageId>,
-    /// The service of each image that a route leads to.
+    /// The service of each image that a route leads to, but for those that stand apart.
     services: Vec<Arc<Service>>,
 }
 
@@ -55,6 +58,9 @@ impl Grates {
             if !self.ids.contains(&grate) {
                 self.ids.push(grate);
             }
+        }
+        if route.is_apart {
+            return;
         }
         let known = |service: &Arc<Service>| Arc::ptr_eq(service, &route.service);
         if !self.services.iter().any(known) {

@@ -56,7 +56,7 @@ fn asked(call: &Call, index: usize, directory: Option<usize>, flags: i32) -> Res
     if let Ok(stat) = path.stat(flags & fs::AT_SYMLINK_NOFOLLOW == 0) {
         state().check_key(stat.inode())?;
     }
-    call.forward(call.cage_of(0))
+    call.forward(call.caller())
 }
 
 /// A call that changes what stands about a file, made on its place: `nr` with these arguments
@@ -71,7 +71,7 @@ fn change(
     let path = call.take_path_of(index, directory, flags)?;
     if path.is_empty() {
         // By its descriptor, which a key file has none of; or an error.
-        return call.forward(call.cage_of(0));
+        return call.forward(call.caller());
     }
     let place = path.place(flags & fs::AT_SYMLINK_NOFOLLOW == 0)?;
     check_key(state(), &place)?;
@@ -136,7 +136,7 @@ pub fn fchownat(call: &Call) -> Result<i32, Errno> {
 /// utimensat: directory, path, times, flags; without a path the times of the descriptor.
 pub fn utimensat(call: &Call) -> Result<i32, Errno> {
     if call.is_null(1) {
-        return call.forward(call.cage_of(0));
+        return call.forward(call.caller());
     }
     change(call, [1, 2], Some(0), call.int(3), SYS_UTIMENSAT)
 }
@@ -237,7 +237,7 @@ fn link_with(
         if !state.subtrees.is_everything() {
             return Err(EXDEV);
         }
-        return call.forward(call.cage_of(0));
+        return call.forward(call.caller());
     }
     if flags & !(fs::AT_SYMLINK_FOLLOW | fs::AT_EMPTY_PATH) != 0 {
         return Err(Errno(error::EINVAL));
@@ -265,7 +265,7 @@ pub fn symlinkat(call: &Call) -> Result<i32, Errno> {
 fn symlink_with(call: &Call, index: usize, directory: Option<usize>) -> Result<i32, Errno> {
     let state = state();
     if state.subtrees.is_everything() {
-        return call.forward(call.cage_of(0));
+        return call.forward(call.caller());
     }
     let place = call.take_path(index, directory)?.place(false)?;
     if state.subtrees.is_above(&place.path()?) {

@@ -30,13 +30,13 @@ fn by_descriptor(call: &Call, fd: CageFd, buffer: usize) -> Result<i32, Errno> {
 /// stat: path, buffer.
 pub fn stat(call: &Call) -> Result<i32, Errno> {
     let path = PathArg::take(call, 0, None, true)?;
-    by_path(call, &path, 1, call.cage_of(0))
+    by_path(call, &path, 1, call.caller())
 }
 
 /// lstat: path, buffer.
 pub fn lstat(call: &Call) -> Result<i32, Errno> {
     let path = PathArg::take(call, 0, None, false)?;
-    by_path(call, &path, 1, call.cage_of(0))
+    by_path(call, &path, 1, call.caller())
 }
 
 /// newfstatat: directory, path, buffer, flags.
@@ -47,7 +47,7 @@ pub fn newfstatat(call: &Call) -> Result<i32, Errno> {
         return by_descriptor(call, CageFd::of(call, 0), 2);
     }
     let path = PathArg::of(path, flags & fs::AT_SYMLINK_NOFOLLOW == 0);
-    by_path(call, &path, 2, call.cage_of(0))
+    by_path(call, &path, 2, call.caller())
 }
 
 /// statx: directory, path, flags, what is wanted, buffer.
@@ -55,7 +55,7 @@ pub fn statx(call: &Call) -> Result<i32, Errno> {
     const STATX_LEN: usize = 256;
     const BUFFER: usize = 4;
     // Descriptors are looked up in the table of the cage that the call is made for.
-    let (flags, caller) = (call.int(2), call.cage_of(0));
+    let (flags, caller) = (call.int(2), call.caller());
     let state = state();
     let path = call.take_path_of(1, Some(0), flags)?;
     let size = if path.is_empty() && flags & fs::AT_EMPTY_PATH != 0 {

@@ -67,6 +67,17 @@ impl Call {
         }
     }
 
+    /// The same call as it came, under another number: a grate that stands between others keeps
+    /// their handlers under numbers of its own.
+    #[must_use]
+    pub fn numbered(&self, nr: u32) -> Self {
+        Self {
+            nr,
+            came: self.came,
+            taken: RefCell::default(),
+        }
+    }
+
     /// All arguments as they go on, to change some. Those that the call does not have are blank,
     /// whatever came: Lind ends the run of who passes anything else to its kernel.
     pub fn args(&self) -> [Arg; 6] {
@@ -129,6 +140,16 @@ impl Call {
         self.came[index].cage
     }
 
+    /// The cage that made the call: that of a number among its arguments, or of one that the call
+    /// does not have. An address may be of another cage, and so may a descriptor: grates in between
+    /// pass buffers of their own, and open folders.
+    pub fn caller(&self) -> u64 {
+        let args = calls::entry(self.nr).map_or(&[][..], |entry| entry.args);
+        let is_number = |kind: &calls::Kind| !kind.is_address() && !kind.is_descriptor();
+        let number = (0..6).find(|&index| args.get(index).is_none_or(is_number));
+        self.cage_of(number.unwrap_or(0))
+    }
+
     /// Copies what an argument points to; the call goes on with the copy.
     ///
     /// # Errors
@@ -159,7 +180,7 @@ impl Call {
     }
 
     /// Has the call go on with these bytes in place of what an argument points to.
-    pub(crate) fn replace(&self, index: usize, bytes: &[u8]) {
+    pub fn replace(&self, index: usize, bytes: &[u8]) {
         let copy: Box<[u8]> = bytes.into();
         self.take_away(index, own_buffer(copy.as_ptr()), copy);
     }

@@ -32,6 +32,7 @@ mod descriptors;
 pub mod fd_support;
 pub mod ffi;
 pub mod kernel;
+pub mod message;
 pub mod order;
 pub mod paths;
 pub mod places;

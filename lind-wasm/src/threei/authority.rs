@@ -19,6 +19,9 @@ use std::sync::Arc;
 /// A call under way in a handler on this thread.
 struct Frame {
     grate: CageId,
+    nr: u32,
+    /// Who made it.
+    caller: CageId,
     /// The cages that the call was judged to name, and the one that made it.
     named: [CageId; 8],
 }
@@ -171,12 +174,36 @@ pub(super) fn handler_of(
     }
 }
 
+/// Who registers a handler where `caller` does: a grate that serves a registration and passes it on
+/// acts for the cage that asked for it. Otherwise two grates that register through a third would
+/// replace each other's handlers, as if they were that one's.
+pub(super) fn registrar(caller: CageId) -> CageId {
+    FRAMES.with_borrow(|frames| {
+        let innermost = frames.iter().rev().find(|frame| frame.grate == caller);
+        innermost
+            .filter(|frame| frame.nr == REGISTER_HANDLER)
+            .map_or(caller, |frame| registrar_of(frames, frame.caller))
+    })
+}
+
+/// As [`registrar`], for one whose own call may be passed on already.
+fn registrar_of(frames: &[Frame], caller: CageId) -> CageId {
+    let mut caller = caller;
+    for frame in frames.iter().rev() {
+        if frame.grate == caller && frame.nr == REGISTER_HANDLER {
+            caller = frame.caller;
+        }
+    }
+    caller
+}
+
 /// Runs `serve` as a handler of `grate`, which may name for that long what the call names.
 ///
 /// # Errors
 /// `ELOOP` when the thread is in too many calls already, and as `serve`.
 pub(super) fn serving(
     grate: CageId,
+    (nr, caller): (u32, CageId),
     call: &Judged<'_>,
     serve: impl FnOnce() -> Result<i32, Errno>,
 ) -> Result<i32, Errno> {
@@ -191,7 +218,12 @@ pub(super) fn serving(
         if frames.len() >= MAX_DEPTH {
             return Err(Errno::LOOP);
         }
-        frames.push(Frame { grate, named });
+        frames.push(Frame {
+            grate,
+            nr,
+            caller,
+            named,
+        });
         Ok(())
     })?;
     let _leave = Leave;

@@ -46,9 +46,11 @@ fn route(
     request: &Request,
 ) -> Result<i32, Errno> {
     match caller.handlers.way(request.nr) {
-        Way::Handler(grate, image, handler) => authority::serving(grate, judged, || {
-            image.call_handler(caller.id, handler, &request.args)
-        }),
+        Way::Handler(grate, image, handler) => {
+            authority::serving(grate, (request.nr, caller.id), judged, || {
+                image.call_handler(caller.id, handler, &request.args)
+            })
+        }
         // Fail closed: without one of its grates no call of a cage goes anywhere, least of all to
         // the kernel. Its end is the cage's own.
         Way::Orphaned if request.nr == COPY_DATA => Ok(ABORTED),
@@ -79,10 +81,11 @@ fn register(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<i3
         Err(gone) => return Ok(gone),
     };
     let nr = u32::try_from(args[0].cage).map_err(|_| Errno::INVAL)?;
+    let asker = authority::registrar(caller.id);
     if args[1].cage == DEREGISTER {
         let mut routes = target.handlers.write();
         let registrar = routes.get(nr).last().ok_or(Errno::INVAL)?.by;
-        if registrar != caller.id && !rt.is_made_by(registrar, caller.id) {
+        if registrar != asker && !rt.is_made_by(registrar, asker) {
             return Err(Errno::PERM);
         }
         routes.pop(nr);
@@ -106,11 +109,8 @@ fn register(rt: &Arc<Runtime>, caller: &Arc<Cage>, args: &[Arg; 6]) -> Result<i3
         handler,
         // What a child registered for its maker before it became another program is the maker's:
         // that program must not take it back.
-        by: if target.id == caller.id {
-            grate.id
-        } else {
-            caller.id
-        },
+        by: if target.id == asker { grate.id } else { asker },
+        is_apart: target.id == caller.id && calls::entry(nr).is_none(),
     };
     let mut routes = target.handlers.write();
     target.charge_handlers(routes.count() + 1)?;

@@ -315,7 +315,7 @@ fn serving_lends_what_the_call_names() {
     let mut call = request(program, GETPID);
     let judged = authority::judge(rt, program, &mut call).unwrap();
     let named = |id: CageId| authority::named(rt, grate, id.raw()).map(|cage| cage.id);
-    let inside = authority::serving(grate.id, &judged, || {
+    let inside = authority::serving(grate.id, (PRIVATE, program.id), &judged, || {
         assert_eq!(named(program.id), Ok(program.id));
         assert_eq!(named(family.child.id), Err(Errno::PERM));
         // Not the served one's to use, nor anybody else's.
@@ -332,11 +332,16 @@ fn serving_lends_what_the_call_names() {
         cage: grate.id.raw(),
     };
     let judged = authority::judge(rt, program, &mut call).unwrap();
-    let inside = authority::serving(family.child.id, &judged, || {
-        let of_number = authority::named(rt, &family.child, grate.id.raw());
-        assert_eq!(of_number.map(|cage| cage.id), Err(Errno::PERM));
-        Ok(0)
-    });
+    let inside = authority::serving(
+        family.child.id,
+        (PRIVATE, family.program.id),
+        &judged,
+        || {
+            let of_number = authority::named(rt, &family.child, grate.id.raw());
+            assert_eq!(of_number.map(|cage| cage.id), Err(Errno::PERM));
+            Ok(0)
+        },
+    );
     assert_eq!(inside, Ok(0));
 }
 

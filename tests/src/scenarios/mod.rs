@@ -1,12 +1,14 @@
 //! Tests that look at more than one run, or at what lies on the disk.
 
 mod c;
+pub mod clamps;
 pub mod crypt;
 pub mod dist;
 pub mod guards;
 pub mod hostile;
 pub mod http;
 pub mod kills;
+pub mod limits;
 pub mod model;
 pub mod redaction;
 pub mod redaction_model;
@@ -35,12 +37,14 @@ fn trial(name: String, test: impl FnOnce() -> anyhow::Result<()> + Send + 'stati
 pub fn trials() -> Vec<Trial> {
     [
         c::trials(),
+        clamps::trials(),
         crypt::trials(),
         dist::trials(),
         guards::trials(),
         hostile::trials(),
         http::trials(),
         kills::trials(),
+        limits::trials(),
         model::trials(),
         redaction::trials(),
         redaction_model::trials(),

@@ -65,7 +65,7 @@ fn two(
     flags: i32,
 ) -> Result<i32, Errno> {
     let filter = filter();
-    let cage = call.cage_of(0);
+    let cage = call.caller();
     if !filter.judges_paths() && filter.closed.is_empty() {
         return call.forward(cage);
     }
@@ -144,7 +144,7 @@ fn removed(
     flags: i32,
 ) -> Result<i32, Errno> {
     let filter = filter();
-    let cage = call.cage_of(0);
+    let cage = call.caller();
     if filter.closed.is_empty() && filter.deny_write.is_empty() {
         return call.forward(cage);
     }
@@ -162,7 +162,7 @@ fn removed(
 fn made(call: &Call, path_at: usize, directory: Option<usize>) -> Result<Name, Errno> {
     let name = Name::take(call, path_at, directory, false)?;
     if filter().denies_moving(&name.path()?) {
-        let cage = call.cage_of(0);
+        let cage = call.caller();
         return Err(filter().refuse(cage, format_args!("making {name}")));
     }
     Ok(name)
@@ -180,7 +180,7 @@ pub fn symlinkat(call: &Call) -> Result<i32, Errno> {
 
 fn symlink_with(call: &Call, path_at: usize, directory: Option<usize>) -> Result<i32, Errno> {
     if filter().deny_write.is_empty() {
-        return call.forward(call.cage_of(0));
+        return call.forward(call.caller());
     }
     made(call, path_at, directory)?
         .place()
