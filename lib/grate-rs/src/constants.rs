@@ -256,7 +256,7 @@ pub mod mman {
 
 /// Sockets.
 pub mod net {
-    pub const AF_UNSPEC: i32 = 0;
+    pub const AF_UNSPEC: u16 = 0;
     /// Families as they stand in an address.
     pub const AF_UNIX: u16 = 1;
     pub const AF_INET: u16 = 2;

@@ -43,7 +43,7 @@ impl Border {
     fn has(&self, name: &[u8]) -> bool {
         let family = name
             .first_chunk()
-            .map_or(-1, |family| i32::from(u16::from_le_bytes(*family)));
+            .map_or(u16::MAX, |family| u16::from_le_bytes(*family));
         let port = name.get(2..).and_then(<[u8]>::first_chunk);
         let is_internet = matches!(family, net::AF_INET | net::AF_INET6 | net::AF_UNSPEC);
         let port = port.map(|port| u16::from_be_bytes(*port));
@@ -83,8 +83,8 @@ impl clamp::Border for Border {
 
 /// socket: domain, type, protocol.
 fn socket(front: &Front<'_>) -> Result<i32, Errno> {
-    match front.call.int(0) {
-        net::AF_INET | net::AF_INET6 => front.opened(Some(Mark::Open), || front.pass_inside()),
+    match u16::try_from(front.call.int(0)) {
+        Ok(net::AF_INET | net::AF_INET6) => front.opened(Some(Mark::Open), || front.pass_inside()),
         _ => front.opened(None, || front.past()),
     }
 }

@@ -148,7 +148,7 @@ impl Socket {
     pub fn new(family: i32, kind: i32) -> Self {
         Self {
             is_message: kind != SOCK_STREAM,
-            is_unix: family == AF_UNIX,
+            is_unix: family == i32::from(AF_UNIX),
         }
     }
 
@@ -203,7 +203,7 @@ fn ask(nr: u64, fd: CageFd) -> Result<Vec<u8>, Errno> {
 
 /// An address as the kernel has it, if it is an IPv4 or IPv6 one.
 pub fn address(bytes: &[u8]) -> Option<SocketAddr> {
-    let family = i32::from(u16::from_le_bytes(*bytes.first_chunk()?));
+    let family = u16::from_le_bytes(*bytes.first_chunk()?);
     let port = u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
     match family {
         AF_INET => {

@@ -52,7 +52,7 @@ pub fn judge_name(name: &[u8], socket: Socket) -> Result<(), Errno> {
     };
     let family = name
         .first_chunk()
-        .map_or(-1, |f| u16::from_le_bytes(*f).into());
+        .map_or(u16::MAX, |family| u16::from_le_bytes(*family));
     let port = name.get(2..).and_then(<[u8]>::first_chunk);
     match (family, port) {
         // The kernel takes no family for IPv4 where it binds and sends.

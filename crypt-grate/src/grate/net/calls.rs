@@ -80,7 +80,7 @@ fn connect_stream(
 ) -> Result<i32, Errno> {
     let state = state();
     let family = name.first_chunk().map_or(0, |&f| u16::from_le_bytes(f));
-    if i32::from(family) == net::AF_UNSPEC {
+    if family == net::AF_UNSPEC {
         let result = forward()?;
         *lock(stream) = Stream::Idle;
         return Ok(result);
