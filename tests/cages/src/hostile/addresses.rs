@@ -76,6 +76,8 @@ fn also(entry: &Entry, kind: Kind) -> &'static [i32] {
         (45 | 47, _) => &[-11, 0],
         // Pages that need not be there, or are no pages.
         (10 | 11, _) => &[-22, -12, 0],
+        // There is no such command, and nothing attached there.
+        (31 | 67, _) => &[-22],
         // The command says whether it is used.
         (72, _) => &[-22],
         // Other arguments are wrong in these worlds.
