@@ -131,11 +131,10 @@ pub fn give(fd: CageFd) -> Result<(), Errno> {
 
 fn record_lock(fd: CageFd, command: i32, mode: i16) -> Result<(), Errno> {
     let bytes = range(mode).to_bytes();
-    let own = getcageid();
     let args = [
         fd.arg(),
-        int(own, command),
-        int(own, 0),
+        int(fd.cage, command),
+        int(fd.cage, 0),
         own_buffer(bytes.as_ptr()),
     ];
     uninterrupted(|| kernel::call(SYS_FCNTL, fd.cage, &args))

@@ -8,50 +8,50 @@
 #include <stdio.h>
 #include <string.h>
 
-// The calls: number, name, and a letter for each argument. d: a number. x: an address or flags.
-// s: a string. b: bytes, as many as the next argument says.
+// The calls: number, name, and a letter for each argument. d, h: a number. f: a descriptor. x: an
+// address or flags. s: a string. b: bytes, as many as the next argument says.
 #define CALLS(X)                                                                                   \
-    X(0, read, "dxd")                                                                              \
-    X(1, write, "dbd")                                                                             \
-    X(2, open, "sxx")                                                                              \
-    X(3, close, "d")                                                                               \
+    X(0, read, "fxd")                                                                              \
+    X(1, write, "fbd")                                                                             \
+    X(2, open, "shh")                                                                              \
+    X(3, close, "f")                                                                               \
     X(4, stat, "sx")                                                                               \
-    X(5, fstat, "dx")                                                                              \
-    X(8, lseek, "ddd")                                                                             \
-    X(9, mmap, "xdxxdd")                                                                           \
+    X(5, fstat, "fx")                                                                              \
+    X(8, lseek, "fdd")                                                                             \
+    X(9, mmap, "xdxxfd")                                                                           \
     X(12, brk, "x")                                                                                \
-    X(16, ioctl, "dxx")                                                                            \
-    X(17, pread64, "dxdd")                                                                         \
-    X(18, pwrite64, "dbdd")                                                                        \
-    X(19, readv, "dxd")                                                                            \
-    X(20, writev, "dxd")                                                                           \
+    X(16, ioctl, "fxx")                                                                            \
+    X(17, pread64, "fxdd")                                                                         \
+    X(18, pwrite64, "fbdd")                                                                        \
+    X(19, readv, "fxd")                                                                            \
+    X(20, writev, "fxd")                                                                           \
     X(21, access, "sx")                                                                            \
-    X(32, dup, "d")                                                                                \
-    X(33, dup2, "dd")                                                                              \
+    X(32, dup, "f")                                                                                \
+    X(33, dup2, "ff")                                                                              \
     X(39, getpid, "")                                                                              \
     X(41, socket, "ddd")                                                                           \
-    X(42, connect, "dxd")                                                                          \
-    X(44, sendto, "dbdxxd")                                                                        \
-    X(45, recvfrom, "dxdxxx")                                                                      \
-    X(49, bind, "dxd")                                                                             \
-    X(50, listen, "dd")                                                                            \
+    X(42, connect, "fxd")                                                                          \
+    X(44, sendto, "fbdxxd")                                                                        \
+    X(45, recvfrom, "fxdxxx")                                                                      \
+    X(49, bind, "fxd")                                                                             \
+    X(50, listen, "fd")                                                                            \
     X(56, clone, "x")                                                                              \
     X(59, execve, "sxx")                                                                           \
     X(61, wait4, "dxx")                                                                            \
     X(62, kill, "dd")                                                                              \
-    X(72, fcntl, "ddx")                                                                            \
-    X(77, ftruncate, "dd")                                                                         \
+    X(72, fcntl, "fdx")                                                                            \
+    X(77, ftruncate, "fd")                                                                         \
     X(79, getcwd, "xd")                                                                            \
     X(80, chdir, "s")                                                                              \
     X(82, rename, "ss")                                                                            \
-    X(83, mkdir, "sx")                                                                             \
+    X(83, mkdir, "sh")                                                                             \
     X(87, unlink, "s")                                                                             \
     X(107, geteuid, "")                                                                            \
     X(231, exit_group, "d")                                                                        \
-    X(257, openat, "dsxx")                                                                         \
-    X(263, unlinkat, "dsx")                                                                        \
-    X(288, accept4, "dxxx")                                                                        \
-    X(293, pipe2, "xx")
+    X(257, openat, "fshh")                                                                         \
+    X(263, unlinkat, "fsh")                                                                        \
+    X(288, accept4, "fxxh")                                                                        \
+    X(293, pipe2, "xh")
 
 enum { SHOWN = 32, LINE = 1024 };
 
@@ -95,9 +95,10 @@ static void quote(struct line *line, uint64_t address, uint64_t cage, uint64_t l
 
 static int trace(unsigned nr, const char *name, const char *kinds, const uint64_t a[12]) {
     struct line line = {.len = 0};
-    // The cage that calls is that of an argument by value, where there is one: an address may be
-    // another's.
-    size_t count = strlen(kinds), first = strcspn(kinds, "d");
+    // The cage that calls is that of a number, where there is one: an address may be another's, and
+    // so may the descriptor of a folder.
+    size_t count = strlen(kinds), number = strcspn(kinds, "dh");
+    size_t first = number < count ? number : strcspn(kinds, "f");
     uint64_t caller = a[first < count ? 2 * first + 1 : 1];
     ADD(&line, "[%llu] %s(", caller, name);
     for (size_t i = 0; i < count; i++) {
@@ -108,7 +109,7 @@ static int trace(unsigned nr, const char *name, const char *kinds, const uint64_
         else if (kinds[i] == 'b')
             quote(&line, value, cage, a[2 * i + 2], 0);
         else
-            ADD(&line, kinds[i] == 'd' ? "%lld" : "%#llx", value);
+            ADD(&line, strchr("df", kinds[i]) ? "%lld" : "%#llx", value);
     }
     uint64_t own = lind_get_cage_id();
     if (nr == 231)

@@ -90,9 +90,9 @@ fn main() {
 /// Serves every call: shows what goes in, passes it on, shows what came out.
 fn trace(call: &Call) -> Result<i32, Errno> {
     let (Some(entry), Some(settings)) = (calls::entry(call.nr), SETTINGS.get()) else {
-        return call.forward(call.cage_of(5));
+        return call.forward(call.caller());
     };
-    let caller = table::caller(entry, call);
+    let caller = call.caller();
     let limit = settings.string_limit;
     // What goes in is read before the call, which may change it.
     let before: Vec<Option<String>> = (0..entry.args.len())

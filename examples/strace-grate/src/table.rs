@@ -2,7 +2,7 @@
 
 use crate::trace;
 use calls::Entry;
-use grate_rs::{Call, SyscallHandler};
+use grate_rs::SyscallHandler;
 
 macro_rules! handlers {
     ($($nr:literal $name:ident($($kind:expr),*) -> $result:ident, $served:ident;)*) => {
@@ -33,12 +33,4 @@ pub fn traced() -> impl Iterator<Item = Traced> {
         let entry = calls::entry(nr)?;
         Some(Traced { entry, handler })
     })
-}
-
-/// The cage that made a call: that of an argument by value, or of one that the call does not have.
-/// (An address may have been replaced by a grate in between.)
-pub fn caller(entry: &Entry, call: &Call) -> u64 {
-    let by_value =
-        (0..6).find(|&index| !entry.args.get(index).is_some_and(|kind| kind.is_address()));
-    call.cage_of(by_value.unwrap_or(0))
 }

@@ -4,7 +4,8 @@
 //! A grate switches them on with [`GrateBuilder::enable_fd_translate_policy`](crate::GrateBuilder), and serves by
 //! handlers of its own what it wants to do otherwise; what becomes of a table in a fork, an exec and at the end of a
 //! cage is the grate's own affair, as it is with Lind's library. What a call has of descriptors is told by the table of
-//! calls, so that no call that takes one is left out.
+//! calls, so that no call that takes one is left out. On Lind, whose epoll tells a descriptor in an event in place of
+//! the program's own word, that is the one below.
 
 use crate::SyscallHandler;
 use crate::call::{Call, forward, own_buffer};
@@ -173,7 +174,7 @@ extern "C" fn served<const NR: u32>(
 }
 
 fn serve(call: &Call) -> Result<i32, Errno> {
-    let cage = caller(call);
+    let cage = call.caller();
     match call.nr {
         CLOSE => close(call, cage),
         DUP2 | DUP3 => duplicate_to(call, cage),
@@ -185,13 +186,6 @@ fn serve(call: &Call) -> Result<i32, Errno> {
         SOCKETPAIR => pair(call, cage, 3, has(call, 1, O_CLOEXEC)),
         _ => simple(call, cage),
     }
-}
-
-/// The cage that makes the call: that of an argument by value. An address may be of a grate in between.
-fn caller(call: &Call) -> u64 {
-    let args = calls::entry(call.nr).map_or(&[][..], |entry| entry.args);
-    let value = args.iter().position(|kind| !kind.is_address());
-    call.cage_of(value.unwrap_or(0))
 }
 
 /// Whether a flag is set in an argument. The flag for close-on-exec is one for all that make descriptors.
@@ -220,8 +214,10 @@ fn translated(call: &Call, cage: u64) -> Result<[Arg; 6], Errno> {
             FdArgKind::DirFd => fd == AT_FDCWD,
             FdArgKind::Fd => call.nr == MMAP && fd == -1,
         };
-        if !is_none {
-            args[spec.index].value = below(cage, fd)?;
+        // A grate in between has descriptors of its own, which are what they are.
+        let owner = call.cage_of(spec.index);
+        if !is_none && (owner == cage || fdtables::check_cage_exists(owner)) {
+            args[spec.index].value = below(owner, fd)?;
         }
     }
     Ok(args)

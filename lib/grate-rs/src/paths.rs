@@ -2,7 +2,7 @@
 
 use crate::constants::SYS_GETCWD;
 use crate::kernel::{self, value};
-use crate::{Errno, getcageid, own_buffer};
+use crate::{Errno, own_buffer};
 
 /// Longest path with its NUL.
 pub const PATH_MAX: usize = 4096;
@@ -38,10 +38,7 @@ pub fn normalised(path: &[u8]) -> Vec<u8> {
 /// As getcwd(2).
 pub fn current_directory(cage: u64) -> Result<Vec<u8>, Errno> {
     let mut path = vec![0; PATH_MAX];
-    let args = [
-        own_buffer(path.as_mut_ptr()),
-        value(getcageid(), PATH_MAX as u64),
-    ];
+    let args = [own_buffer(path.as_mut_ptr()), value(cage, PATH_MAX as u64)];
     kernel::call(SYS_GETCWD, cage, &args)?;
     let end = path.iter().position(|&byte| byte == 0).unwrap_or(0);
     path.truncate(end);

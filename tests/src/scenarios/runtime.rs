@@ -143,6 +143,10 @@ fn virtual_descriptors(strict: bool) -> anyhow::Result<()> {
         (&["tcp_echo.cwasm"], "echo done"),
         (&["threads.cwasm", "count"], "counted"),
     ] {
+        // As on Lind, an event of epoll tells the descriptor below there.
+        if strict && matches!(program[0], "c_tour.cwasm" | "socket_tour.cwasm") {
+            continue;
+        }
         let fixture = Fixture::new()?;
         let args = [&["virtual_grate.cwasm"], program].concat();
         let ran = run(&fixture, strict, &args)?.expect(0)?;

@@ -103,8 +103,12 @@ const SUITE: &[(&str, &[&str])] = &[
 fn over_each(outer: &[&str], strict: bool) -> anyhow::Result<()> {
     let limits = repository().join("resource-grate/tests/generous.limits");
     for (name, inner) in SUITE {
-        let seals_what_is_redacted = outer[0].starts_with("write-filter") && *inner == CRYPT;
-        if seals_what_is_redacted {
+        let (out, within) = (outer[0], inner[0]);
+        // It is refused to seal what is redacted further out, the outer crypt-grate lets nobody at a key, and
+        // rot13 turns what other grates read, too.
+        if within == CRYPT[0] && (out == CRYPT[0] || out == REDACTS[0])
+            || within == "resource-grate.cwasm" && out.starts_with("rot13")
+        {
             continue;
         }
         for (program, said) in [
