@@ -103,7 +103,7 @@ pub fn connect(call: &Call) -> Result<i32, Errno> {
     };
     let len = usize::try_from(call.int(2)).map_err(|_| EINVAL)?;
     let name = call.take_bytes(1, len.min(MOST_ADDRESS))?;
-    let is_end = name.starts_with(&(net::AF_UNSPEC as u16).to_le_bytes());
+    let is_end = name.starts_with(&net::AF_UNSPEC.to_le_bytes());
     if is_end && !socket.is_message && state().limits_sockets() {
         return Err(Errno(error::EOPNOTSUPP));
     }
