@@ -204,7 +204,7 @@ impl Border {
     /// stays with its peer.
     fn connect(&self, front: &Front<'_>, fd: CageFd, mark: Mark) -> Result<i32, Errno> {
         let name = Self::name(front, 1, 2)?;
-        if name.starts_with(&(net::AF_UNSPEC as u16).to_le_bytes()) {
+        if name.starts_with(&net::AF_UNSPEC.to_le_bytes()) {
             if is_stream(fd)? {
                 return Err(Errno(error::EOPNOTSUPP));
             }
