@@ -4,7 +4,7 @@
 //! the table of calls is in a group here, or this does not compile. Calls that no runtime of ours
 //! serves, but that would let bytes past if some runtime did, are refused.
 
-use calls::decided::{self, Group};
+use calls::decided::{Group, group};
 
 /// What is done with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,18 +19,6 @@ pub enum Decision {
     Pass,
     /// It is answered with an error that programs fall back from.
     Refuse,
-}
-
-const fn group(
-    decision: Decision,
-    why: &'static str,
-    calls: &'static [&'static str],
-) -> Group<Decision> {
-    Group {
-        decision,
-        why,
-        calls,
-    }
 }
 
 /// Every call, by what is done with it.
@@ -323,27 +311,7 @@ pub const GROUPS: &[Group<Decision>] = {
     ]
 };
 
-const _: () = decided::check(GROUPS);
-
-/// The decision on a call.
-pub const fn decision(nr: u64) -> Option<Decision> {
-    match decided::group_of(GROUPS, nr) {
-        Some(group) => Some(GROUPS[group].decision),
-        None => None,
-    }
-}
-
-/// How many calls have a handler: all but those that pass.
-pub const HANDLED: usize = {
-    let (mut count, mut group) = (0, 0);
-    while group < GROUPS.len() {
-        if !matches!(GROUPS[group].decision, Decision::Pass) {
-            count += GROUPS[group].calls.len();
-        }
-        group += 1;
-    }
-    count
-};
+calls::decisions!(GROUPS: Decision);
 
 #[cfg(test)]
 mod tests {

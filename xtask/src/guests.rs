@@ -20,12 +20,12 @@
 //! Its sources are the `.c` files in `src`. In either, what stands in `test` are programs to run
 //! under it: a `.c` file each, or a `[[bin]]` of the package.
 
+use crate::metadata;
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// What a guest is, hence where it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -184,19 +184,7 @@ pub fn select(
 }
 
 fn all(root: &Path) -> anyhow::Result<Vec<Guest>> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .current_dir(root)
-        .args(["metadata", "--no-deps", "--format-version=1"])
-        .output()
-        .context("cannot start cargo")?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata failed:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    let metadata = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
-    let mut guests = in_rust(metadata)?;
+    let mut guests = in_rust(metadata::read(root, &["--no-deps"])?)?;
     guests.extend(in_c(root)?);
     guests.sort_by(|a, b| a.package.cmp(&b.package));
     unambiguous(&guests)?;

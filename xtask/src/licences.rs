@@ -1,5 +1,6 @@
 //! Under what licences the crates are that go into what is given away, and their texts.
 
+use crate::metadata;
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 use spdx::{Expression, LicenseReq, ParseMode};
@@ -7,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Which crates are counted: the packages that they are dependencies of, and what these are compiled for.
 #[derive(Debug)]
@@ -78,7 +78,8 @@ pub fn texts(root: &Path, roots: &[Roots<'_>]) -> anyhow::Result<String> {
     let policy: Policy = toml::from_str(&policy).context("deny.toml")?;
     let mut crates = BTreeMap::new();
     for roots in roots {
-        for package in linked(&metadata(root, roots.target)?, &roots.packages)? {
+        let known = metadata::read(root, &["--locked", "--filter-platform", roots.target])?;
+        for package in linked(&known, &roots.packages)? {
             crates.insert((package.name.clone(), package.version.clone()), package);
         }
     }
@@ -87,22 +88,6 @@ pub fn texts(root: &Path, roots: &[Roots<'_>]) -> anyhow::Result<String> {
         is_allowed(package, &policy.licenses.allow)?;
     }
     render(&crates)
-}
-
-fn metadata(root: &Path, target: &str) -> anyhow::Result<Metadata> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .current_dir(root)
-        .args(["metadata", "--locked", "--format-version=1"])
-        .args(["--filter-platform", target])
-        .output()
-        .context("cannot start cargo")?;
-    ensure!(
-        output.status.success(),
-        "cargo metadata failed:\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    serde_json::from_slice(&output.stdout).context("cargo metadata")
 }
 
 /// The crates of others that are linked into packages of those names.

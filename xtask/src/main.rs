@@ -10,6 +10,7 @@ mod finish;
 mod guests;
 mod licences;
 mod lind_compile;
+mod metadata;
 mod new_grate;
 mod place;
 mod toolchain;

@@ -2,22 +2,10 @@
 //! says of every call why it may, or may not.
 
 use super::{exclusion, files, mapping, names, net, open, stat, transfer};
-use crypt_grate::calls::{self, Decision, HANDLED};
-use grate_rs::constants as nr;
-use grate_rs::{SyscallHandler, handler};
+use crypt_grate::calls;
+use grate_rs::handler_table;
 
-macro_rules! table {
-    ($($constant:ident => $name:ident: $function:path,)*) => {
-        $(handler!($name, nr::$constant, $function);)*
-
-        /// Number and handler.
-        pub static HANDLERS: &[(u64, SyscallHandler)] = &[$((nr::$constant, $name)),*];
-
-        const NUMBERS: &[u64] = &[$(nr::$constant),*];
-    };
-}
-
-table! {
+handler_table! { calls:
     SYS_READ => read: transfer::read,
     SYS_WRITE => write: transfer::write,
     SYS_OPEN => open: open::open,
@@ -109,16 +97,3 @@ table! {
     SYS_IO_URING_REGISTER => io_uring_register: files::refuse,
     SYS_OPENAT2 => openat2: files::refuse,
 }
-
-/// A call has a handler if and only if it is not to pass untouched.
-const _: () = {
-    let mut i = 0;
-    while i < NUMBERS.len() {
-        assert!(!matches!(
-            calls::decision(NUMBERS[i]),
-            None | Some(Decision::Pass)
-        ));
-        i += 1;
-    }
-    assert!(NUMBERS.len() == HANDLED);
-};

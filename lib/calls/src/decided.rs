@@ -13,6 +13,44 @@ pub struct Group<D: 'static> {
     pub calls: &'static [&'static str],
 }
 
+/// Calls that are decided on alike.
+pub const fn group<D>(decision: D, why: &'static str, calls: &'static [&'static str]) -> Group<D> {
+    Group {
+        decision,
+        why,
+        calls,
+    }
+}
+
+/// Checks groups by [`check`], and makes what a grate asks of them: `decision`, of a call by its number, and `HANDLED`,
+/// how many calls have a handler. `Pass` is to be one of the decisions: such a call has none.
+#[macro_export]
+macro_rules! decisions {
+    ($groups:ident: $decision:ident) => {
+        const _: () = $crate::decided::check($groups);
+
+        /// The decision on a call.
+        pub const fn decision(nr: u64) -> Option<$decision> {
+            match $crate::decided::group_of($groups, nr) {
+                Some(group) => Some($groups[group].decision),
+                None => None,
+            }
+        }
+
+        /// How many calls have a handler: all but those that pass.
+        pub const HANDLED: usize = {
+            let (mut count, mut group) = (0, 0);
+            while group < $groups.len() {
+                if !matches!($groups[group].decision, $decision::Pass) {
+                    count += $groups[group].calls.len();
+                }
+                group += 1;
+            }
+            count
+        };
+    };
+}
+
 const fn same(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     if a.len() != b.len() {

@@ -428,3 +428,30 @@ macro_rules! handler {
         }
     };
 }
+
+/// Makes `HANDLERS`, number and handler of all calls that a grate serves: a line each, `SYS_READ => read: function,`.
+/// Before them stands the module with the grate's `decisions!` (of the crate `calls`): a call that is not here has to pass
+/// by them, and one that is must not, or this does not compile.
+#[macro_export]
+macro_rules! handler_table {
+    ($calls:ident: $($constant:ident => $name:ident: $function:path,)*) => {
+        $($crate::handler!($name, $crate::constants::$constant, $function);)*
+
+        /// Number and handler.
+        pub static HANDLERS: &[(u64, $crate::SyscallHandler)] =
+            &[$(($crate::constants::$constant, $name)),*];
+
+        const _: () = {
+            let numbers: &[u64] = &[$($crate::constants::$constant),*];
+            let mut at = 0;
+            while at < numbers.len() {
+                assert!(!matches!(
+                    $calls::decision(numbers[at]),
+                    None | Some($calls::Decision::Pass)
+                ));
+                at += 1;
+            }
+            assert!(numbers.len() == $calls::HANDLED);
+        };
+    };
+}

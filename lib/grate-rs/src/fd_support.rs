@@ -12,38 +12,41 @@ use crate::call::{Call, forward, own_buffer};
 use crate::constants::fs::{
     AT_FDCWD, F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, FD_CLOEXEC, O_CLOEXEC,
 };
+use crate::constants::poll::POLLNVAL;
+use crate::constants::{self, error};
 use cage_libc::sys::{self, Arg, Errno};
 use calls::{Access, CALLS, Entry, Kind, Outcome, Struct};
 
 /// The kind of the descriptors that are made here: `underfd` is one of the kernel below.
 pub const FDKIND_KERNEL: u32 = 1;
 
-const EBADF: Errno = Errno(9);
-const EINVAL: Errno = Errno(22);
-const EMFILE: Errno = Errno(24);
+const EBADF: Errno = Errno(error::EBADF);
+const EINVAL: Errno = Errno(error::EINVAL);
+const EMFILE: Errno = Errno(error::EMFILE);
 
-const CLOSE: u32 = 3;
-const POLL: u32 = 7;
-const MMAP: u32 = 9;
-const PIPE: u32 = 22;
-const SELECT: u32 = 23;
-const DUP2: u32 = 33;
-const SOCKET: u32 = 41;
-const SOCKETPAIR: u32 = 53;
-const FCNTL: u32 = 72;
-const OPEN: u32 = 2;
-const OPENAT: u32 = 257;
-const PSELECT6: u32 = 270;
-const PPOLL: u32 = 271;
-const ACCEPT4: u32 = 288;
-const EPOLL_CREATE1: u32 = 291;
-const DUP3: u32 = 292;
-const PIPE2: u32 = 293;
+const CLOSE: u32 = constants::SYS_CLOSE as u32;
+const POLL: u32 = constants::SYS_POLL as u32;
+const MMAP: u32 = constants::SYS_MMAP as u32;
+const PIPE: u32 = constants::SYS_PIPE as u32;
+const SELECT: u32 = constants::SYS_SELECT as u32;
+const DUP2: u32 = constants::SYS_DUP2 as u32;
+const SOCKET: u32 = constants::SYS_SOCKET as u32;
+const SOCKETPAIR: u32 = constants::SYS_SOCKETPAIR as u32;
+const FCNTL: u32 = constants::SYS_FCNTL as u32;
+const OPEN: u32 = constants::SYS_OPEN as u32;
+const OPENAT: u32 = constants::SYS_OPENAT as u32;
+const PSELECT6: u32 = constants::SYS_PSELECT6 as u32;
+const PPOLL: u32 = constants::SYS_PPOLL as u32;
+const ACCEPT4: u32 = constants::SYS_ACCEPT4 as u32;
+const EPOLL_CREATE1: u32 = constants::SYS_EPOLL_CREATE1 as u32;
+const DUP3: u32 = constants::SYS_DUP3 as u32;
+const PIPE2: u32 = constants::SYS_PIPE2 as u32;
 
 /// Descriptors of one poll, at most: as many as a cage can have, many times over.
 const MOST_POLLED: u64 = 1 << 16;
 const POLL_FD_LEN: usize = 8;
-const POLLNVAL: u16 = 0x20;
+/// A descriptor that poll passes over.
+const NOT_ASKED: i32 = -1;
 
 /// How a call takes a descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,7 +120,10 @@ const fn has_descriptors(entry: &Entry) -> bool {
 macro_rules! handlers {
     ($($nr:literal $name:ident($($kind:expr),*) -> $result:ident, $served:ident;)*) => {
         /// A handler for each call, in the order of [`CALLS`].
-        const ALL: [SyscallHandler; CALLS.len()] = [$(served::<$nr>),*];
+        const ALL: [SyscallHandler; CALLS.len()] = [$({
+            crate::handler!(handler, $nr, serve);
+            handler
+        }),*];
     };
 }
 
@@ -149,29 +155,6 @@ const TABLE: [(u64, SyscallHandler); COUNT] = {
 
 /// The handlers, by the calls that they serve.
 pub static FD_HANDLER_TABLE: &[(u64, SyscallHandler)] = &TABLE;
-
-#[allow(clippy::too_many_arguments)]
-extern "C" fn served<const NR: u32>(
-    _grate: u64,
-    a1: u64,
-    a1cage: u64,
-    a2: u64,
-    a2cage: u64,
-    a3: u64,
-    a3cage: u64,
-    a4: u64,
-    a4cage: u64,
-    a5: u64,
-    a5cage: u64,
-    a6: u64,
-    a6cage: u64,
-) -> i32 {
-    let raw = [
-        a1, a1cage, a2, a2cage, a3, a3cage, a4, a4cage, a5, a5cage, a6, a6cage,
-    ];
-    let call = Call::new(NR, raw);
-    serve(&call).unwrap_or_else(|errno| -errno.0)
-}
 
 fn serve(call: &Call) -> Result<i32, Errno> {
     let cage = call.caller();
@@ -384,40 +367,26 @@ fn poll(call: &Call, cage: u64) -> Result<i32, Errno> {
     let mut asked = vec![0; count as usize * POLL_FD_LEN];
     call.place(0).read_into(&mut asked)?;
     let mut below_asked = asked.clone();
-    let mut missing = Vec::new();
-    for (index, entry) in below_asked
-        .as_chunks_mut::<POLL_FD_LEN>()
-        .0
-        .iter_mut()
-        .enumerate()
-    {
-        let fd = i32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]]);
-        let under = match below(cage, fd) {
-            Ok(under) => under as i32,
-            Err(_) => {
-                if fd >= 0 {
-                    missing.push(index);
-                }
-                -1
-            }
-        };
+    let fd_of =
+        |entry: &[u8; POLL_FD_LEN]| i32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]]);
+    let mut is_ready = false;
+    for entry in below_asked.as_chunks_mut::<POLL_FD_LEN>().0 {
+        let fd = fd_of(entry);
+        let under = below(cage, fd).map_or(NOT_ASKED, |under| under as i32);
+        is_ready |= fd >= 0 && under == NOT_ASKED;
         entry[..4].copy_from_slice(&under.to_ne_bytes());
     }
     let mut args = call.args();
     args[0] = own_buffer(below_asked.as_mut_ptr());
-    if !missing.is_empty() {
-        // That one is ready: nobody waits.
+    if is_ready {
+        // One that is not open is: nobody waits.
         args[2].value = 0;
     }
     let mut ready = call.forward_with(cage, &args)?;
-    for (index, entry) in asked
-        .as_chunks_mut::<POLL_FD_LEN>()
-        .0
-        .iter_mut()
-        .enumerate()
-    {
-        entry[6..].copy_from_slice(&below_asked[index * POLL_FD_LEN + 6..][..2]);
-        if missing.contains(&index) {
+    let told = below_asked.as_chunks::<POLL_FD_LEN>().0;
+    for (entry, told) in asked.as_chunks_mut::<POLL_FD_LEN>().0.iter_mut().zip(told) {
+        entry[6..].copy_from_slice(&told[6..]);
+        if fd_of(entry) >= 0 && fd_of(told) == NOT_ASKED {
             entry[6..].copy_from_slice(&POLLNVAL.to_ne_bytes());
             ready += 1;
         }

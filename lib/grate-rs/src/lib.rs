@@ -36,6 +36,7 @@ pub mod message;
 pub mod order;
 pub mod paths;
 pub mod places;
+pub mod sockets;
 mod threei;
 mod worker;
 

@@ -8,13 +8,13 @@ use calls::Entry;
 use clamp::{Front, Mark, marks};
 use grate_rs::constants::{
     SYS_ACCEPT, SYS_ACCEPT4, SYS_BIND, SYS_CONNECT, SYS_EPOLL_CREATE, SYS_EPOLL_CREATE1,
-    SYS_EPOLL_CTL, SYS_EPOLL_PWAIT, SYS_EPOLL_WAIT, SYS_GETPEERNAME, SYS_GETSOCKNAME,
-    SYS_GETSOCKOPT, SYS_LISTEN, SYS_POLL, SYS_PPOLL, SYS_PSELECT6, SYS_READ, SYS_READV,
-    SYS_RECVFROM, SYS_RECVMSG, SYS_SELECT, SYS_SENDMSG, SYS_SENDTO, SYS_SOCKET, SYS_WRITE,
-    SYS_WRITEV, error, net,
+    SYS_EPOLL_CTL, SYS_EPOLL_PWAIT, SYS_EPOLL_WAIT, SYS_GETPEERNAME, SYS_LISTEN, SYS_POLL,
+    SYS_PPOLL, SYS_PSELECT6, SYS_READ, SYS_READV, SYS_RECVFROM, SYS_RECVMSG, SYS_SELECT,
+    SYS_SENDMSG, SYS_SENDTO, SYS_SOCKET, SYS_WRITE, SYS_WRITEV, error, net,
 };
-use grate_rs::kernel::{self, Inode, int};
+use grate_rs::kernel::Inode;
 use grate_rs::message::{self, Below, Header, MOST_NAME};
+use grate_rs::sockets::{is_stream, own_name, peer_name, port};
 use grate_rs::{CageFd, Errno, Vectors, own_buffer};
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -38,16 +38,9 @@ impl Border {
         }
     }
 
-    /// Whether an address has one of the ports. The kernel takes no family for IPv4 where it binds
-    /// and sends.
+    /// Whether an address has one of the ports.
     fn has(&self, name: &[u8]) -> bool {
-        let family = name
-            .first_chunk()
-            .map_or(u16::MAX, |family| u16::from_le_bytes(*family));
-        let port = name.get(2..).and_then(<[u8]>::first_chunk);
-        let is_internet = matches!(family, net::AF_INET | net::AF_INET6 | net::AF_UNSPEC);
-        let port = port.map(|port| u16::from_be_bytes(*port));
-        is_internet && port.is_some_and(|port| self.ports.iter().any(|ports| ports.contains(&port)))
+        port(name).is_some_and(|port| self.ports.iter().any(|ports| ports.contains(&port)))
     }
 }
 
@@ -231,7 +224,7 @@ impl Border {
     fn peer_of(fd: CageFd, mark: Mark) -> Result<Vec<u8>, Errno> {
         const EDESTADDRREQ: Errno = Errno(89);
         if !is_stream(fd)? {
-            return peer(fd).map_err(|_| EDESTADDRREQ);
+            return peer_name(fd).map_err(|_| EDESTADDRREQ);
         }
         match mark {
             // It may come to be connected inside while this is on its way.
@@ -348,44 +341,6 @@ fn send(
     };
     let buffer = own_buffer(data.as_ptr());
     Below::new(buffer, data.len(), &header.name, &header.control).make(nr, fd, flags)
-}
-
-/// Whether a socket is a stream.
-fn is_stream(fd: CageFd) -> Result<bool, Errno> {
-    let mut kind = [0; 4];
-    let mut len = 4u32.to_le_bytes();
-    let args = [
-        fd.arg(),
-        int(fd.cage, net::SOL_SOCKET),
-        int(fd.cage, net::SO_TYPE),
-        own_buffer(kind.as_mut_ptr()),
-        own_buffer(len.as_mut_ptr()),
-    ];
-    kernel::call(SYS_GETSOCKOPT, fd.cage, &args)?;
-    Ok(i32::from_le_bytes(kind) == net::SOCK_STREAM)
-}
-
-/// The address of a socket's peer.
-fn peer(fd: CageFd) -> Result<Vec<u8>, Errno> {
-    ask(SYS_GETPEERNAME, fd)
-}
-
-/// A socket's own address.
-fn own_name(fd: CageFd) -> Result<Vec<u8>, Errno> {
-    ask(SYS_GETSOCKNAME, fd)
-}
-
-fn ask(nr: u64, fd: CageFd) -> Result<Vec<u8>, Errno> {
-    let mut bytes = vec![0; MOST_NAME];
-    let mut len = (MOST_NAME as u32).to_le_bytes();
-    let args = [
-        fd.arg(),
-        own_buffer(bytes.as_mut_ptr()),
-        own_buffer(len.as_mut_ptr()),
-    ];
-    kernel::call(nr, fd.cage, &args)?;
-    bytes.truncate(u32::from_le_bytes(len) as usize);
-    Ok(bytes)
 }
 
 /// Makes the call with an address that was judged.

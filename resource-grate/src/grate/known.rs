@@ -1,10 +1,10 @@
 //! What is known of a descriptor: what it leads to, and what it counts as.
 
 use super::{lives, state};
-use grate_rs::constants::net::{AF_INET, AF_INET6, AF_UNIX, SO_TYPE, SOCK_STREAM, SOL_SOCKET};
-use grate_rs::constants::{SYS_GETPEERNAME, SYS_GETSOCKNAME, SYS_GETSOCKOPT, error, fs};
-use grate_rs::kernel::{self, Stat, int};
-use grate_rs::{CageFd, Errno, Held, own_buffer};
+use grate_rs::constants::net::{AF_UNIX, SO_TYPE, SOCK_STREAM, SOL_SOCKET};
+use grate_rs::constants::{error, fs};
+use grate_rs::kernel::Stat;
+use grate_rs::{CageFd, Errno, Held, sockets};
 use resource_grate::limits::Count;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -153,68 +153,9 @@ impl Socket {
     }
 
     fn look(fd: CageFd) -> Result<Self, Errno> {
-        let mut kind = [0; 4];
-        let mut len = 4u32.to_le_bytes();
-        let args = [
-            fd.arg(),
-            int(fd.cage, SOL_SOCKET),
-            int(fd.cage, SO_TYPE),
-            own_buffer(kind.as_mut_ptr()),
-            own_buffer(len.as_mut_ptr()),
-        ];
-        kernel::call(SYS_GETSOCKOPT, fd.cage, &args)?;
-        let name = name(fd)?;
-        let family = name.first_chunk().map_or(0, |f| u16::from_le_bytes(*f));
-        Ok(Self::new(family.into(), i32::from_le_bytes(kind)))
-    }
-}
-
-/// Longest address of a socket.
-pub const MOST_ADDRESS: usize = 128;
-
-/// A socket's own address.
-///
-/// # Errors
-/// As getsockname(2).
-pub fn name(fd: CageFd) -> Result<Vec<u8>, Errno> {
-    ask(SYS_GETSOCKNAME, fd)
-}
-
-/// The address of a socket's peer.
-///
-/// # Errors
-/// As getpeername(2).
-pub fn peer(fd: CageFd) -> Result<Vec<u8>, Errno> {
-    ask(SYS_GETPEERNAME, fd)
-}
-
-fn ask(nr: u64, fd: CageFd) -> Result<Vec<u8>, Errno> {
-    let mut bytes = vec![0; MOST_ADDRESS];
-    let mut len = (MOST_ADDRESS as u32).to_le_bytes();
-    let args = [
-        fd.arg(),
-        own_buffer(bytes.as_mut_ptr()),
-        own_buffer(len.as_mut_ptr()),
-    ];
-    kernel::call(nr, fd.cage, &args)?;
-    bytes.truncate(u32::from_le_bytes(len) as usize);
-    Ok(bytes)
-}
-
-/// An address as the kernel has it, if it is an IPv4 or IPv6 one.
-pub fn address(bytes: &[u8]) -> Option<SocketAddr> {
-    let family = u16::from_le_bytes(*bytes.first_chunk()?);
-    let port = u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
-    match family {
-        AF_INET => {
-            let ip: [u8; 4] = *bytes.get(4..)?.first_chunk()?;
-            Some((ip, port).into())
-        }
-        AF_INET6 => {
-            let ip: [u8; 16] = *bytes.get(8..)?.first_chunk()?;
-            Some((ip, port).into())
-        }
-        _ => None,
+        let kind = sockets::option(fd, SOL_SOCKET, SO_TYPE)?;
+        let family = sockets::family(&sockets::own_name(fd)?).unwrap_or_default();
+        Ok(Self::new(family.into(), kind))
     }
 }
 

@@ -4,6 +4,7 @@ use super::known::{self, Kind, Socket};
 use super::state;
 use grate_rs::constants::SYS_CLOCK_NANOSLEEP;
 use grate_rs::kernel::{self, int, value};
+use grate_rs::sockets::{address, peer_name};
 use grate_rs::{CageFd, Errno, getcageid, own_buffer};
 use resource_grate::bucket::{Answer, Bucket, Place, Taken};
 use resource_grate::limits::Rate;
@@ -42,8 +43,8 @@ impl Peer {
         if socket.is_unix {
             return Self::Here;
         }
-        let peer = known::peer(fd).ok();
-        peer.and_then(|peer| known::address(&peer))
+        let peer = peer_name(fd).ok();
+        peer.and_then(|peer| address(&peer))
             .map_or(Self::Unknown, Self::at)
     }
 }

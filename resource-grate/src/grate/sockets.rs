@@ -1,10 +1,12 @@
 //! Sockets: how they come to be, and the ports that they use.
 
 use super::descriptors::{give, opened, pair};
-use super::known::{self, Kind, Known, MOST_ADDRESS, Permit, Socket};
+use super::known::{self, Kind, Known, Permit, Socket};
 use super::state;
 use grate_rs::constants::{error, net};
 use grate_rs::kernel::pass;
+use grate_rs::message::MOST_NAME;
+use grate_rs::sockets::{address, own_name, port};
 use grate_rs::{CageFd, Call, Errno, own_buffer};
 use resource_grate::limits::{Count, Port};
 
@@ -30,7 +32,7 @@ pub fn judge(
     socket: Socket,
 ) -> Result<Vec<u8>, Errno> {
     let len = usize::try_from(call.int(len_index)).map_err(|_| EINVAL)?;
-    if len > MOST_ADDRESS {
+    if len > MOST_NAME {
         return Err(EINVAL);
     }
     let name = call.take_bytes(index, len)?;
@@ -50,21 +52,15 @@ pub fn judge_name(name: &[u8], socket: Socket) -> Result<(), Errno> {
     let Some(ports) = state().limits.ports(kind).filter(|_| !socket.is_unix) else {
         return Ok(());
     };
-    let family = name
-        .first_chunk()
-        .map_or(u16::MAX, |family| u16::from_le_bytes(*family));
-    let port = name.get(2..).and_then(<[u8]>::first_chunk);
-    match (family, port) {
-        // The kernel takes no family for IPv4 where it binds and sends.
-        (net::AF_INET | net::AF_INET6 | net::AF_UNSPEC, Some(port)) => {
-            is_port(ports.have(u16::from_be_bytes(*port)))
-        }
-        _ => Err(EACCES),
-    }
+    is_port(port(name).is_some_and(|port| ports.have(port)))
 }
 
-/// The socket of a call, unless its descriptor leads to something else.
-fn socket_of(fd: CageFd) -> Result<Option<Socket>, Errno> {
+/// The socket of a call, unless its descriptor leads to something else: the kernel says of that
+/// that it is none.
+///
+/// # Errors
+/// As [`known::hold`].
+pub fn socket_of(fd: CageFd) -> Result<Option<Socket>, Errno> {
     let (_, kind) = known::hold(fd)?;
     Ok(match kind {
         Kind::Socket(socket) => Some(socket),
@@ -102,7 +98,7 @@ pub fn connect(call: &Call) -> Result<i32, Errno> {
         return pass(call, 0);
     };
     let len = usize::try_from(call.int(2)).map_err(|_| EINVAL)?;
-    let name = call.take_bytes(1, len.min(MOST_ADDRESS))?;
+    let name = call.take_bytes(1, len.min(MOST_NAME))?;
     let is_end = name.starts_with(&net::AF_UNSPEC.to_le_bytes());
     if is_end && !socket.is_message && state().limits_sockets() {
         return Err(Errno(error::EOPNOTSUPP));
@@ -121,7 +117,7 @@ pub fn listen(call: &Call) -> Result<i32, Errno> {
     let Kind::Socket(socket) = kind else {
         return pass(call, 0);
     };
-    if !socket.is_unix && known::address(&known::name(fd)?).is_none_or(|own| own.port() == 0) {
+    if !socket.is_unix && address(&own_name(fd)?).is_none_or(|own| own.port() == 0) {
         judge_name(&ANY, socket)?;
     }
     let is_counted = held.what().and_then(Known::counts_as) == Some(Count::InSockets);

@@ -2,22 +2,11 @@
 //! [`resource_grate::calls`] says of every call why it may, or may not.
 
 use super::{descriptors, lives, sockets, transfer};
-use grate_rs::constants::{self as nr, error};
-use grate_rs::{Call, Errno, SyscallHandler, handler};
-use resource_grate::calls::{self, Decision, HANDLED};
+use grate_rs::constants::error;
+use grate_rs::{Call, Errno, handler_table};
+use resource_grate::calls;
 
-macro_rules! table {
-    ($($constant:ident => $name:ident: $function:path,)*) => {
-        $(handler!($name, nr::$constant, $function);)*
-
-        /// Number and handler.
-        pub static HANDLERS: &[(u64, SyscallHandler)] = &[$((nr::$constant, $name)),*];
-
-        const NUMBERS: &[u64] = &[$(nr::$constant),*];
-    };
-}
-
-table! {
+handler_table! { calls:
     SYS_READ => read: transfer::read,
     SYS_WRITE => write: transfer::write,
     SYS_OPEN => open: descriptors::open,
@@ -78,16 +67,3 @@ table! {
 fn refuse(_call: &Call) -> Result<i32, Errno> {
     Err(Errno(error::ENOSYS))
 }
-
-/// A call has a handler if and only if it is not to pass untouched.
-const _: () = {
-    let mut i = 0;
-    while i < NUMBERS.len() {
-        assert!(!matches!(
-            calls::decision(NUMBERS[i]),
-            None | Some(Decision::Pass)
-        ));
-        i += 1;
-    }
-    assert!(NUMBERS.len() == HANDLED);
-};

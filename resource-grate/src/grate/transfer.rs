@@ -1,8 +1,8 @@
 //! Calls that move bytes.
 
-use super::known::{self, Kind, MOST_ADDRESS, Socket};
+use super::known::{self, Kind, Socket};
 use super::rates::{Account, Peer, Way};
-use super::sockets::{is_port, judge};
+use super::sockets::{is_port, judge, judge_name, socket_of};
 use super::state;
 use grate_rs::constants::{
     SYS_FCNTL, SYS_PREAD, SYS_PWRITE, SYS_READ, SYS_RECVMSG, SYS_SENDMSG, SYS_WRITE, error, fs,
@@ -10,9 +10,10 @@ use grate_rs::constants::{
 };
 use grate_rs::kernel::{self, int, pass, value};
 use grate_rs::message::{
-    self, Below, CONTROL, CONTROL_LEN, FLAGS, Header, MOST_CONTROL, MSGHDR_LEN, NAME, NAME_LEN,
-    word,
+    self, Below, CONTROL, CONTROL_LEN, FLAGS, Header, MOST_CONTROL, MOST_NAME, MSGHDR_LEN, NAME,
+    NAME_LEN, word,
 };
+use grate_rs::sockets::{address, peer_name};
 use grate_rs::{Arg, CageFd, Call, Errno, GuestPtr, Vectors, own_buffer};
 use resource_grate::limits::Rate;
 
@@ -342,7 +343,7 @@ fn receive_below(
     flags: i32,
     control_room: usize,
 ) -> Result<(i32, Vec<u8>, Header), Errno> {
-    let (mut data, name) = (vec![0; len], vec![0; MOST_ADDRESS]);
+    let (mut data, name) = (vec![0; len], vec![0; MOST_NAME]);
     let control = vec![0; control_room];
     let mut below = Below::new(own_buffer(data.as_mut_ptr()), len, &name, &control);
     let moved = below.make(SYS_RECVMSG as u32, fd, flags)?;
@@ -379,7 +380,7 @@ fn send_message(
         if header.name.is_empty() {
             // Who is asked for now is who gets it, wherever the socket is connected then.
             const EDESTADDRREQ: Errno = Errno(89);
-            let name = known::peer(fd).map_err(|_| EDESTADDRREQ)?;
+            let name = peer_name(fd).map_err(|_| EDESTADDRREQ)?;
             let control = header.control.clone();
             peer = Header {
                 name,
@@ -388,7 +389,7 @@ fn send_message(
             };
             header = &peer;
         }
-        let to = known::address(&header.name).map_or(Peer::There, Peer::at);
+        let to = address(&header.name).map_or(Peer::There, Peer::at);
         Account::of_peer(to, Way::Out)
     };
     let grant = account.wait(len, len)?;
@@ -485,7 +486,7 @@ fn receive_message(
     let grant = account.wait(least, len.min(account.rate()).min(MOST_MESSAGE))?;
     let received = receive_below(fd, len as usize, flags, reply.control_room());
     let (moved, data, header) = received.inspect_err(|_| grant.settle(0))?;
-    let payer = match known::address(&header.name) {
+    let payer = match address(&header.name) {
         Some(from) if !socket.is_unix => Account::of_peer(Peer::at(from), Way::In),
         _ => account,
     };
@@ -501,10 +502,7 @@ pub fn sendto(call: &Call) -> Result<i32, Errno> {
         return pass(call, 0);
     }
     let fd = CageFd::of(call, 0);
-    let (held, kind) = known::hold(fd)?;
-    drop(held);
-    let Kind::Socket(socket) = kind else {
-        // The kernel says that it is no socket.
+    let Some(socket) = socket_of(fd)? else {
         return pass(call, 0);
     };
     let mut name = Vec::new();
@@ -513,7 +511,7 @@ pub fn sendto(call: &Call) -> Result<i32, Errno> {
     }
     if !state().limits_sockets() {
         let (_held, now) = known::hold(fd)?;
-        return is_port(now == kind).and_then(|()| pass(call, 0));
+        return is_port(now == Kind::Socket(socket)).and_then(|()| pass(call, 0));
     }
     let (bytes, flags) = (plain(call)?, call.int(3));
     let header = Header {
@@ -550,15 +548,13 @@ pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
         return pass(call, 0);
     }
     let fd = CageFd::of(call, 0);
-    let (held, kind) = known::hold(fd)?;
-    drop(held);
-    let Kind::Socket(socket) = kind else {
+    let Some(socket) = socket_of(fd)? else {
         return pass(call, 0);
     };
     let (header, vectors) = message::take(call, 1)?;
     let bytes = Bytes::Many(vectors);
     if !header.name.is_empty() {
-        super::sockets::judge_name(&header.name, socket)?;
+        judge_name(&header.name, socket)?;
     }
     if socket.is_message {
         send_message(fd, socket, &bytes, call.int(2), &header)
@@ -593,9 +589,7 @@ fn receive(
     reply: impl FnOnce() -> Result<Reply, Errno>,
 ) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
-    let (held, kind) = known::hold(fd)?;
-    drop(held);
-    let Kind::Socket(socket) = kind else {
+    let Some(socket) = socket_of(fd)? else {
         return pass(call, 0);
     };
     let (bytes, reply) = (bytes()?, reply()?);

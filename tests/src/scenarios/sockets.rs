@@ -31,6 +31,7 @@ const SETTINGS: &[&[&str]] = &[
     &["geteuid-grate.cwasm"],
     &["strace-grate.cwasm", "--trace", "socket,close"],
     &["crypt-grate.cwasm", "--key", "/k.bin"],
+    &["virtual_grate.cwasm"],
 ];
 /// How long a sealed connection is given for its handshake, in milliseconds: a plain one takes
 /// bytes that arrive at once.

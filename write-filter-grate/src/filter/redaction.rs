@@ -5,9 +5,10 @@ use super::peers;
 use super::regular::{Opening, Regular};
 use super::report::{Report, To};
 use super::{Known, filter};
-use grate_rs::constants::{SYS_GETSOCKOPT, fs, net};
-use grate_rs::kernel::{self, Inode, Stat, int};
-use grate_rs::{CageFd, Descriptors, Pause, getcageid, own_buffer};
+use grate_rs::constants::fs;
+use grate_rs::kernel::{Inode, Stat};
+use grate_rs::sockets::is_stream;
+use grate_rs::{CageFd, Descriptors, Pause, getcageid};
 use redact::{Event, Filter, Place, RuleSet};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -426,16 +427,8 @@ fn kind(fd: CageFd, stat: &Stat) -> Kind {
     if stat.mode & fs::S_IFMT != fs::S_IFSOCK {
         return Kind::Bytes;
     }
-    let (mut kind, mut len) = ([0; 4], 4u32.to_le_bytes());
-    let args = [
-        fd.arg(),
-        int(fd.cage, net::SOL_SOCKET),
-        int(fd.cage, net::SO_TYPE),
-        own_buffer(kind.as_mut_ptr()),
-        own_buffer(len.as_mut_ptr()),
-    ];
-    match kernel::call(SYS_GETSOCKOPT, fd.cage, &args) {
-        Ok(_) if i32::from_le_bytes(kind) != net::SOCK_STREAM => Kind::Messages,
+    match is_stream(fd) {
+        Ok(false) => Kind::Messages,
         _ => Kind::Bytes,
     }
 }

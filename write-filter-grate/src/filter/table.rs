@@ -2,22 +2,10 @@
 //! [`write_filter_grate::calls`] says of every call why it may, or may not.
 
 use super::{lives, moves, open, sockets, truncate, write};
-use grate_rs::constants as nr;
-use grate_rs::{SyscallHandler, handler};
-use write_filter_grate::calls::{self, Decision, HANDLED};
+use grate_rs::handler_table;
+use write_filter_grate::calls;
 
-macro_rules! table {
-    ($($constant:ident => $name:ident: $function:path,)*) => {
-        $(handler!($name, nr::$constant, $function);)*
-
-        /// Number and handler.
-        pub static HANDLERS: &[(u64, SyscallHandler)] = &[$((nr::$constant, $name)),*];
-
-        const NUMBERS: &[u64] = &[$(nr::$constant),*];
-    };
-}
-
-table! {
+handler_table! { calls:
     SYS_WRITE => write: write::write,
     SYS_OPEN => open: open::open,
     SYS_CLOSE => close: lives::close,
@@ -77,16 +65,3 @@ table! {
     SYS_MEMFD_CREATE => memfd_create: write::refuse,
     SYS_OPENAT2 => openat2: write::refuse,
 }
-
-/// A call has a handler if and only if it is not to pass untouched.
-const _: () = {
-    let mut i = 0;
-    while i < NUMBERS.len() {
-        assert!(!matches!(
-            calls::decision(NUMBERS[i]),
-            None | Some(Decision::Pass)
-        ));
-        i += 1;
-    }
-    assert!(NUMBERS.len() == HANDLED);
-};

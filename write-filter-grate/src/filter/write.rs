@@ -1,11 +1,12 @@
 //! Calls that change a file through a descriptor, or send bytes out.
 
 use super::outlet::{Kind, Outlet};
-use super::peers::{self, MOST_ADDRESS};
 use super::redaction::Way;
 use super::{Known, filter};
-use grate_rs::constants::{SYS_SENDTO, error, fs, mman, net};
+use grate_rs::constants::{SYS_SENDMSG, SYS_SENDTO, error, fs, mman, net};
 use grate_rs::kernel::{self, Stat, pass, value};
+use grate_rs::message::{self, Below, MOST_NAME};
+use grate_rs::sockets::address;
 use grate_rs::{Arg, CageFd, Call, Errno, Held, Vectors, own_buffer};
 
 const EINVAL: Errno = Errno(error::EINVAL);
@@ -233,12 +234,12 @@ pub fn sendto(call: &Call) -> Result<i32, Errno> {
     if !call.is_null(4) {
         // Read once: who is judged is who gets it.
         let len = call.int(5);
-        if !(0..=MOST_ADDRESS as i32).contains(&len) {
+        if !(0..=MOST_NAME as i32).contains(&len) {
             return Err(EINVAL);
         }
         name = call.take_bytes(4, len as usize)?;
     }
-    let peer = peers::address(&name);
+    let peer = address(&name);
     in_pieces(one_buffer(call)?, |piece, _| {
         outlet.write(fd, peer, piece, &|bytes| {
             let [buffer, len] = own(fd.cage, bytes);
@@ -248,19 +249,6 @@ pub fn sendto(call: &Call) -> Result<i32, Errno> {
     })
 }
 
-/// Bytes of a `struct msghdr`, and where its fields are.
-const MSGHDR_LEN: usize = 56;
-const NAME: usize = 0;
-const NAME_LEN: usize = 8;
-const IOV: usize = 16;
-const IOV_COUNT: usize = 24;
-const CONTROL: usize = 32;
-const CONTROL_LEN: usize = 40;
-/// Longest control data that are taken.
-const MOST_CONTROL: usize = 64 << 10;
-/// Most vectors of a message.
-const MOST_VECTORS: u64 = 1024;
-
 /// sendmsg: descriptor, message header, flags.
 pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
@@ -269,52 +257,17 @@ pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
         return pass(call, 0);
     };
     refuse_joining(&outlet, call.int(2))?;
-    let header: [u8; MSGHDR_LEN] = call.take(1)?;
-    let word = |at: usize| {
-        let mut word = [0; 8];
-        word.copy_from_slice(&header[at..at + 8]);
-        u64::from_le_bytes(word)
-    };
-    let pointer = |at: usize| call.nested(1, word(at));
-    if word(IOV_COUNT) > MOST_VECTORS {
-        return Err(Errno(error::EMSGSIZE));
-    }
-    let vectors = pointer(IOV).read_iovecs(word(IOV_COUNT) as i32)?;
-    let taken = |at: usize, len: usize, most: usize| -> Result<Vec<u8>, Errno> {
-        if word(at) == 0 {
-            return Ok(Vec::new());
-        }
-        if len > most {
-            return Err(EINVAL);
-        }
-        let mut bytes = vec![0; len];
-        pointer(at).read_into(&mut bytes)?;
-        Ok(bytes)
-    };
-    let name = taken(NAME, word(NAME_LEN) as u32 as usize, MOST_ADDRESS)?;
-    let peer = peers::address(&name);
-    let control_len = usize::try_from(word(CONTROL_LEN)).unwrap_or(usize::MAX);
-    let control = taken(CONTROL, control_len, MOST_CONTROL)?;
+    let (header, vectors) = message::take(call, 1)?;
+    let peer = address(&header.name);
 
     in_pieces(vectors, |piece, _| {
         outlet.write(fd, peer, piece, &|bytes| {
-            let mut vector = [0; 16];
-            vector[..8].copy_from_slice(&own_buffer(bytes.as_ptr()).value.to_le_bytes());
-            vector[8..].copy_from_slice(&(bytes.len() as u64).to_le_bytes());
-            let mut below = header;
-            let mut put = |at: usize, word: u64| {
-                below[at..at + 8].copy_from_slice(&word.to_le_bytes());
-            };
-            put(IOV, own_buffer(vector.as_ptr()).value);
-            put(IOV_COUNT, 1);
-            if word(NAME) != 0 {
-                put(NAME, own_buffer(name.as_ptr()).value);
-            }
-            if word(CONTROL) != 0 {
-                put(CONTROL, own_buffer(control.as_ptr()).value);
-            }
-            let args = [fd.arg(), own_buffer(below.as_ptr()), call.arg(2)];
-            kernel::call(grate_rs::constants::SYS_SENDMSG, fd.cage, &args)
+            let data = own_buffer(bytes.as_ptr());
+            Below::new(data, bytes.len(), &header.name, &header.control).make(
+                SYS_SENDMSG as u32,
+                fd,
+                call.int(2),
+            )
         })
     })
 }

@@ -1,13 +1,11 @@
 //! Calls on sockets that the grate makes itself, below the sealing.
 
-use super::message::NAME_ROOM;
 use grate_rs::constants::SYS_FCNTL;
 use grate_rs::constants::{
-    SYS_GETPEERNAME, SYS_GETSOCKNAME, SYS_GETSOCKOPT, SYS_POLL, SYS_PPOLL, SYS_RECVFROM,
-    SYS_SENDTO, SYS_SHUTDOWN, error, fs, net,
+    SYS_GETSOCKOPT, SYS_POLL, SYS_PPOLL, SYS_RECVFROM, SYS_SENDTO, SYS_SHUTDOWN, error, fs, net,
 };
 use grate_rs::kernel::{self, int, value};
-use grate_rs::{Arg, CageFd, Errno, own_buffer};
+use grate_rs::{CageFd, Errno, own_buffer};
 use std::time::Duration;
 
 /// Sends without waiting.
@@ -113,51 +111,7 @@ pub fn is_nonblocking(fd: CageFd) -> Result<bool, Errno> {
     Ok(kernel::call(SYS_FCNTL, fd.cage, &args)? & net::SOCK_NONBLOCK != 0)
 }
 
-fn name(nr: u64, fd: CageFd) -> Result<Vec<u8>, Errno> {
-    let mut name = vec![0u8; NAME_ROOM];
-    let mut len = (NAME_ROOM as u32).to_le_bytes();
-    let args = [
-        fd.arg(),
-        own_buffer(name.as_mut_ptr()),
-        own_buffer(len.as_mut_ptr()),
-    ];
-    kernel::call(nr, fd.cage, &args)?;
-    name.truncate(u32::from_le_bytes(len) as usize);
-    Ok(name)
-}
-
-/// getsockname(2).
-///
-/// # Errors
-/// As getsockname.
-pub fn own_name(fd: CageFd) -> Result<Vec<u8>, Errno> {
-    name(SYS_GETSOCKNAME, fd)
-}
-
-/// getpeername(2).
-///
-/// # Errors
-/// As getpeername.
-pub fn peer_name(fd: CageFd) -> Result<Vec<u8>, Errno> {
-    name(SYS_GETPEERNAME, fd)
-}
-
-/// An option that is an `int`.
-///
-/// # Errors
-/// As getsockopt(2).
-pub fn option(fd: CageFd, level: i32, name: i32) -> Result<i32, Errno> {
-    let (mut number, mut len) = ([0; 4], 4u32.to_le_bytes());
-    let args: [Arg; 5] = [
-        fd.arg(),
-        int(fd.cage, level),
-        int(fd.cage, name),
-        own_buffer(number.as_mut_ptr()),
-        own_buffer(len.as_mut_ptr()),
-    ];
-    kernel::call(SYS_GETSOCKOPT, fd.cage, &args)?;
-    Ok(i32::from_le_bytes(number))
-}
+pub use grate_rs::sockets::{is_stream, option, own_name, peer_name};
 
 /// The time that SO_RCVTIMEO or SO_SNDTIMEO sets; none for no limit.
 pub fn time_limit(fd: CageFd, name: i32) -> Option<Duration> {

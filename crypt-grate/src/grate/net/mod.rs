@@ -24,6 +24,7 @@ use super::state::{Opened, State, lock};
 use crypt_grate::peers::{Peers, socket_address};
 use datagram::Messages;
 use grate_rs::constants::{error, net};
+use grate_rs::sockets::family;
 use grate_rs::{CageFd, Errno, Held};
 use keys::KeyRing;
 use pump::Pump;
@@ -229,7 +230,7 @@ impl State {
 
     /// What a socket is that was made unseen.
     fn unseen(&self, fd: CageFd) -> Result<Socket, Errno> {
-        if below::option(fd, net::SOL_SOCKET, net::SO_TYPE)? != net::SOCK_STREAM {
+        if !below::is_stream(fd)? {
             let mut messages = Messages::new(self.datagrams()?);
             if let Ok(peer) = below::peer_name(fd) {
                 messages.set_peer(&peer);
@@ -273,10 +274,6 @@ pub fn found(state: &State, fd: CageFd) -> Result<Opened, Errno> {
 
 /// Whether it is a socket of IPv4 or IPv6.
 pub fn is_internet(fd: CageFd) -> bool {
-    below::own_name(fd).is_ok_and(|name| {
-        let family = name
-            .first_chunk()
-            .map_or(0, |&family| u16::from_le_bytes(family));
-        matches!(family, net::AF_INET | net::AF_INET6)
-    })
+    below::own_name(fd)
+        .is_ok_and(|name| matches!(family(&name), Some(net::AF_INET | net::AF_INET6)))
 }
