@@ -7,12 +7,10 @@
 //! Every call is passed on as it came, so the program notices nothing but the time it takes. The
 //! 3i calls (1001 to 1003), by which grates work, are left alone.
 
-mod flags;
-mod show;
-mod table;
-
 use clap::Parser;
-use grate_rs::{Call, Errno, GrateBuilder};
+use grate_rs::calls::{self, Entry};
+use grate_rs::show::Shown;
+use grate_rs::{Call, Errno, GrateBuilder, SyscallHandler, handlers_of_all};
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::OnceLock;
@@ -27,7 +25,7 @@ struct Options {
 
     /// Print only these calls (names, separated by commas)
     #[arg(short = 'e', long, value_name = "CALLS", value_delimiter = ',', value_parser = known)]
-    trace: Vec<table::Traced>,
+    trace: Vec<u32>,
 
     /// Print to a file instead of standard error
     #[arg(short, long, value_name = "FILE")]
@@ -46,9 +44,19 @@ struct Options {
 /// Exit status for a wrong command line.
 const USAGE: i32 = 64;
 
-fn known(name: &str) -> Result<table::Traced, String> {
-    table::traced()
-        .find(|call| call.entry.name == name)
+handlers_of_all!(HANDLERS: trace);
+
+/// What is traced: every call that reaches the kernel, and so none of those by which grates work.
+fn traced() -> impl Iterator<Item = (&'static Entry, SyscallHandler)> {
+    let all = HANDLERS.iter();
+    all.filter_map(|&(nr, handler)| Some((calls::entry(nr)?, handler)))
+        .filter(|(entry, _)| entry.nr < calls::REGISTER_HANDLER || entry.nr == calls::LLSEEK)
+}
+
+fn known(name: &str) -> Result<u32, String> {
+    let found = traced().find(|(entry, _)| entry.name == name);
+    found
+        .map(|(entry, _)| entry.nr)
         .ok_or_else(|| format!("there is no call {name:?}"))
 }
 
@@ -75,54 +83,41 @@ fn main() {
         string_limit: options.string_limit,
         output,
     });
-    let traced: Vec<table::Traced> = if options.trace.is_empty() {
-        table::traced().collect()
-    } else {
-        options.trace
-    };
-    let grate = GrateBuilder::new();
-    let grate = traced.into_iter().fold(grate, |grate, call| {
-        grate.register(call.entry.nr.into(), call.handler)
-    });
-    grate.run(options.program);
+    let chosen = options.trace;
+    traced()
+        .filter(|(entry, _)| chosen.is_empty() || chosen.contains(&entry.nr))
+        .fold(GrateBuilder::new(), |grate, (entry, handler)| {
+            grate.register(entry.nr.into(), handler)
+        })
+        .run(options.program)
 }
 
 /// Serves every call: shows what goes in, passes it on, shows what came out.
 fn trace(call: &Call) -> Result<i32, Errno> {
-    let (Some(entry), Some(settings)) = (calls::entry(call.nr), SETTINGS.get()) else {
-        return call.forward(call.caller());
-    };
     let caller = call.caller();
-    let limit = settings.string_limit;
-    // What goes in is read before the call, which may change it.
-    let before: Vec<Option<String>> = (0..entry.args.len())
-        .map(|index| show::going_in(call, entry, index, limit))
-        .collect();
-    if entry.result == calls::Outcome::Never {
-        settings.print(&format!(
-            "[{caller}] {}({}) = ?\n",
-            entry.name,
-            show::list(before)
-        ));
+    let Some(settings) = SETTINGS.get() else {
         return call.forward(caller);
+    };
+    // What goes in is read here, before the call.
+    match Shown::new(call, settings.string_limit) {
+        Some(shown) if shown.is_last() => {
+            settings.print(caller, &shown.without_result());
+            call.forward(caller)
+        }
+        Some(shown) => {
+            let result = call.forward(caller);
+            settings.print(caller, &shown.with_result(result));
+            result
+        }
+        None => call.forward(caller),
     }
-    let result = call.forward(caller);
-    let args = before.into_iter().enumerate().map(|(index, shown)| {
-        shown.or_else(|| Some(show::coming_out(call, entry, index, result, limit)))
-    });
-    let args = show::list(args);
-    let result_shown = show::result(entry.result, result);
-    settings.print(&format!(
-        "[{caller}] {}({args}) = {result_shown}\n",
-        entry.name
-    ));
-    result
 }
 
 impl Settings {
     /// Prints a line in one write, so that the lines of several cages do not mix. A line that
     /// cannot be printed is lost: the program must not notice.
-    fn print(&self, line: &str) {
+    fn print(&self, caller: u64, line: &str) {
+        let line = format!("[{caller}] {line}\n");
         let _ = match &self.output {
             Some(file) => (&*file).write_all(line.as_bytes()),
             None => io::stderr().write_all(line.as_bytes()),

@@ -9,6 +9,7 @@
 
 pub mod decided;
 mod kind;
+pub mod names;
 mod table;
 
 pub use kind::{Access, Kind, Struct};

@@ -9,11 +9,13 @@ use crate::kind::Kind::*;
 use crate::{Entry, Outcome, Served};
 
 /// Gives the table to a macro, a line each: `0 read(Fd, BytesOut, Size) -> Count, Both;`. For what
-/// has to be made for each call, such as handlers, which are not told the number.
+/// has to be made for each call, such as handlers, which are not told the number. What stands in
+/// brackets behind the macro's name is given to it first, in brackets too.
 #[macro_export]
 macro_rules! table {
-    ($make:ident) => {
-        $make! {
+    ($($make:tt)::+ $([$($first:tt)*])?) => {
+        $($make)::+! {
+            $([$($first)*])?
             0 read(Fd, BytesOut, Size) -> Count, Both;
             1 write(Fd, BytesIn, Size) -> Count, Both;
             2 open(Path, OpenFlags, Mode) -> Fd, Both;

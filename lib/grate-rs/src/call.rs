@@ -455,3 +455,26 @@ macro_rules! handler_table {
         };
     };
 }
+
+/// Makes a static of that name with the number and a handler of every call in the table, all from one function
+/// `fn(&Call) -> Result<i32, Errno>`: a handler is not told the number, so each has one of its own.
+#[macro_export]
+macro_rules! handlers_of_all {
+    ($name:ident: $function:ident) => {
+        $crate::calls::table!($crate::handler_of_each [$name $function]);
+    };
+}
+
+/// What [`handlers_of_all`] gives the table to.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! handler_of_each {
+    ([$name:ident $function:ident]
+     $($nr:literal $call:ident($($kind:expr),*) -> $result:ident, $served:ident;)*) => {
+        /// Number and handler.
+        pub static $name: &[(u32, $crate::SyscallHandler)] = &[$(($nr, {
+            $crate::handler!(handler, $nr, $function);
+            handler
+        })),*];
+    };
+}

@@ -36,10 +36,12 @@ pub mod message;
 pub mod order;
 pub mod paths;
 pub mod places;
+pub mod show;
 pub mod sockets;
 mod threei;
 mod worker;
 
+pub use ::calls;
 pub use builder::{
     FdTranslatePolicy, GrateBuilder, GrateTeardownCallback, Pause, PauseCallback, PreExecCallback,
     register_default_fd_handlers_except,

@@ -1,19 +1,122 @@
-//! Arguments and results as text.
+//! Calls as text, a line each, as strace(1) has them:
+//!
+//! ```text
+//! openat(AT_FDCWD, "/etc/motd", O_RDONLY) = -1 ENOENT (No such file or directory)
+//! ```
+//!
+//! Arguments are shown by their kinds in the table of calls.
 
-use crate::flags;
-use calls::{Access, Entry, Kind, Outcome, Struct};
-use grate_rs::constants::error;
-use grate_rs::constants::fs::{AT_FDCWD, O_CREAT, O_TMPFILE};
-use grate_rs::{Call, Errno, GuestPtr};
+use crate::constants::error;
+use crate::constants::fs::{AT_FDCWD, O_CREAT, O_TMPFILE};
+use crate::{Call, Errno, GuestPtr};
+use calls::{Access, Entry, Kind, Outcome, Struct, names};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Most bytes of a path.
 const PATH: usize = 4096;
 /// Most elements of a list that are shown.
 const ELEMENTS: usize = 16;
+/// The bits of open's flags that are no flags.
+const ACCESS: u64 = 3;
+
+/// A call that is to be shown, with what it has to be read of it before it is made.
+#[derive(Debug)]
+pub struct Shown<'a> {
+    call: &'a Call,
+    entry: &'static Entry,
+    /// How many bytes of a string are shown at most.
+    limit: usize,
+    /// The arguments, but for those that the call fills.
+    before: Vec<Option<String>>,
+}
+
+impl<'a> Shown<'a> {
+    /// Reads what goes in, which the call may change. At most `limit` bytes of a string are shown.
+    /// Nothing for a call that is not in the table.
+    pub fn new(call: &'a Call, limit: usize) -> Option<Self> {
+        let entry = calls::entry(call.nr)?;
+        let before = (0..entry.args.len())
+            .map(|index| going_in(call, entry, index, limit))
+            .collect();
+        Some(Self {
+            call,
+            entry,
+            limit,
+            before,
+        })
+    }
+
+    /// Whether the call does not come back: it is to be shown before it is made.
+    pub fn is_last(&self) -> bool {
+        self.entry.result == Outcome::Never
+    }
+
+    /// The line for a call that does not come back.
+    pub fn without_result(self) -> String {
+        format!("{}({}) = ?", self.entry.name, list(self.before))
+    }
+
+    /// The line for a call that came back.
+    pub fn with_result(self, answer: Result<i32, Errno>) -> String {
+        let (call, entry, limit) = (self.call, self.entry, self.limit);
+        let args = self.before.into_iter().enumerate().map(|(index, shown)| {
+            shown.or_else(|| Some(coming_out(call, entry, index, answer, limit)))
+        });
+        let (name, args) = (entry.name, list(args));
+        format!("{name}({args}) = {}", result(entry.result, answer))
+    }
+}
+
+/// Shows `value` as the names of its bits, and what is left of it in hexadecimal.
+fn bits(value: u64, names: names::Bits, none: &str) -> String {
+    let mut left = value;
+    let mut shown: Vec<String> = Vec::new();
+    for &(bits, name) in names {
+        if left & bits == bits {
+            shown.push(name.to_owned());
+            left &= !bits;
+        }
+    }
+    if left != 0 {
+        shown.push(format!("{left:#x}"));
+    }
+    if shown.is_empty() {
+        return none.to_owned();
+    }
+    shown.join("|")
+}
+
+fn named(value: i64, names: names::Numbers) -> Option<&'static str> {
+    let found = names.iter().find(|(number, _)| *number == value);
+    found.map(|(_, name)| *name)
+}
+
+/// Shows the name of a number, or the number.
+fn name(value: i64, names: names::Numbers) -> String {
+    named(value, names).map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Shows a number with flags above it.
+fn with_flags(number: String, flags: u64, names: names::Bits) -> String {
+    match flags {
+        0 => number,
+        flags => format!("{number}|{}", bits(flags, names, "0")),
+    }
+}
+
+fn open_flags(value: u64) -> String {
+    let access = name((value & ACCESS) as i64, names::ACCESS);
+    with_flags(access, value & !ACCESS, names::OPEN)
+}
+
+fn socket_type(value: u64) -> String {
+    const TYPE: u64 = 0xf;
+    let kind = name((value & TYPE) as i64, names::SOCKETS);
+    with_flags(kind, value & !TYPE, names::SOCKET_FLAGS)
+}
 
 /// Shows an argument as it stands before the call; nothing for one that the call fills.
-pub fn going_in(call: &Call, entry: &Entry, index: usize, limit: usize) -> Option<String> {
+fn going_in(call: &Call, entry: &Entry, index: usize, limit: usize) -> Option<String> {
     let kind = *entry.args.get(index)?;
     let (value, int) = (call.size(index), call.int(index));
     let pointer = call.place(index);
@@ -29,22 +132,18 @@ pub fn going_in(call: &Call, entry: &Entry, index: usize, limit: usize) -> Optio
         // Only a call that may create a file has a mode.
         Kind::Mode if is_open(entry) && !creates(call.int(index - 1)) => return Some(String::new()),
         Kind::Mode => format!("{:#05o}", value as u32),
-        Kind::OpenFlags if !is_open(entry) => flags::bits(
-            value & !3,
-            &[(0o2000000, "O_CLOEXEC"), (0o4000, "O_NONBLOCK")],
-            "0",
-        ),
-        Kind::OpenFlags => flags::open(value as u32 as u64),
-        Kind::AtFlags => flags::bits(value as u32 as u64, flags::AT, "0"),
-        Kind::Prot => flags::bits(value as u32 as u64, flags::PROT, "PROT_NONE"),
-        Kind::MapFlags => flags::bits(value as u32 as u64, flags::MAP, "0"),
-        Kind::Whence => flags::name(int.into(), flags::WHENCE),
-        Kind::FcntlCommand => flags::name(int.into(), flags::FCNTL),
-        Kind::IoctlRequest => flags::name(i64::from(value as u32), flags::IOCTL),
-        Kind::Signal => flags::name(int.into(), flags::SIGNALS),
-        Kind::Clock => flags::name(int.into(), flags::CLOCKS),
-        Kind::Family => flags::name(int.into(), flags::FAMILIES),
-        Kind::SocketType => flags::socket_type(value as u32 as u64),
+        Kind::OpenFlags if !is_open(entry) => bits(value & !ACCESS, names::OPEN, "0"),
+        Kind::OpenFlags => open_flags(value as u32 as u64),
+        Kind::AtFlags => bits(value as u32 as u64, names::AT, "0"),
+        Kind::Prot => bits(value as u32 as u64, names::PROT, "PROT_NONE"),
+        Kind::MapFlags => bits(value as u32 as u64, names::MAP, "0"),
+        Kind::Whence => name(int.into(), names::WHENCE),
+        Kind::FcntlCommand => name(int.into(), names::FCNTL),
+        Kind::IoctlRequest => name(i64::from(value as u32), names::IOCTL),
+        Kind::Signal => name(int.into(), names::SIGNALS),
+        Kind::Clock => name(int.into(), names::CLOCKS),
+        Kind::Family => name(int.into(), names::FAMILIES),
+        Kind::SocketType => socket_type(value as u32 as u64),
         Kind::Path | Kind::Text => path(pointer),
         Kind::BytesIn => bytes(pointer, next, limit),
         Kind::VectorsIn => vectors(pointer, next, limit),
@@ -66,7 +165,7 @@ pub fn going_in(call: &Call, entry: &Entry, index: usize, limit: usize) -> Optio
 }
 
 /// Shows an argument that the call has filled, or its address where the call has failed.
-pub fn coming_out(
+fn coming_out(
     call: &Call,
     entry: &Entry,
     index: usize,
@@ -100,7 +199,7 @@ pub fn coming_out(
 }
 
 /// Shows a result.
-pub fn result(outcome: Outcome, result: Result<i32, Errno>) -> String {
+fn result(outcome: Outcome, result: Result<i32, Errno>) -> String {
     match (outcome, result) {
         (_, Err(Errno(errno))) => {
             let symbol = error::symbol(errno).unwrap_or("E?");
@@ -115,7 +214,7 @@ pub fn result(outcome: Outcome, result: Result<i32, Errno>) -> String {
 }
 
 /// Joins arguments. An empty one is an argument that this call does not have.
-pub fn list(args: impl IntoIterator<Item = Option<String>>) -> String {
+fn list(args: impl IntoIterator<Item = Option<String>>) -> String {
     let shown: Vec<String> = args
         .into_iter()
         .flatten()
@@ -208,16 +307,7 @@ fn time(pointer: GuestPtr) -> String {
 fn stat(pointer: GuestPtr) -> Option<String> {
     let facts: [u8; 48] = pointer.read().ok()?;
     let (mode, size) = (word(&facts, 16), long(&facts, 40));
-    let kind = match mode as u32 >> 12 {
-        0o01 => "S_IFIFO",
-        0o02 => "S_IFCHR",
-        0o04 => "S_IFDIR",
-        0o06 => "S_IFBLK",
-        0o10 => "S_IFREG",
-        0o12 => "S_IFLNK",
-        0o14 => "S_IFSOCK",
-        _ => "S_IF?",
-    };
+    let kind = named((mode as u32 >> 12).into(), names::FILES).unwrap_or("S_IF?");
     let permissions = mode & 0o7777;
     Some(format!("{{mode={kind}|{permissions:#05o}, size={size}}}"))
 }
@@ -226,7 +316,7 @@ fn stat(pointer: GuestPtr) -> Option<String> {
 fn status(status: i32) -> String {
     match status & 0x7f {
         0 => format!("[exited with {}]", (status >> 8) & 0xff),
-        signal => format!("[killed by {}]", flags::name(signal.into(), flags::SIGNALS)),
+        signal => format!("[killed by {}]", name(signal.into(), names::SIGNALS)),
     }
 }
 
@@ -257,7 +347,7 @@ fn socket_address(pointer: GuestPtr, len: u64) -> String {
             ip.copy_from_slice(&bytes[8..24]);
             format!("[{}]:{}", Ipv6Addr::from(ip), port(&bytes))
         }
-        (family, _) => flags::name(family.into(), flags::FAMILIES),
+        (family, _) => name(family.into(), names::FAMILIES),
     }
 }
 
