@@ -32,10 +32,9 @@ fn state() -> &'static State {
     }
 }
 
-/// Said where what is sealed would be redacted.
-const WRONG_ORDER: &str = "a grate further out redacts what is written, and would damage what is \
-    sealed; name crypt-grate first: lind-wasm crypt-grate.cwasm --key FILE write-filter-grate.cwasm \
-    --redact KIND PROGRAM";
+/// Said where what is sealed would be changed.
+const WRONG_ORDER: &str = "a grate further out changes what is written, and would damage what is \
+    sealed; name crypt-grate first: lind-wasm crypt-grate.cwasm --key FILE GRATE PROGRAM";
 
 /// Runs the grate.
 pub fn main() {

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-enum { READ = 0, WRITE = 1, FSTAT = 5, PREAD = 17, PWRITE = 18, READV = 19, WRITEV = 20 };
+enum { READ = 0, WRITE = 1, FSTAT = 5, PREAD = 17, PWRITE = 18, READV = 19, WRITEV = 20, FCNTL = 72 };
 
 // Most bytes that a call moves here: a program asks again for the rest, as of any short call.
 enum { ROOM = 16384 };
@@ -111,8 +111,8 @@ static int on_readv(ARGUMENTS) { return vectored(READV, READ, ALL); }
 static const struct {
     uint64_t nr;
     lind_handler *handler;
-} handlers[] = {{READ, on_read},     {WRITE, on_write}, {PREAD, on_pread},
-                {PWRITE, on_pwrite}, {READV, on_readv}, {WRITEV, on_writev}};
+} handlers[] = {{READ, on_read},   {WRITE, on_write},   {PREAD, on_pread},         {PWRITE, on_pwrite},
+                {READV, on_readv}, {WRITEV, on_writev}, {FCNTL, lind_changes_data}};
 
 int main(int argc, char *argv[]) {
     if (argc < 2)

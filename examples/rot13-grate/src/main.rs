@@ -94,6 +94,7 @@ handler!(writev_handler, SYS_WRITEV, serve);
 
 fn main() {
     GrateBuilder::new()
+        .changes_data()
         .register(SYS_READ, read_handler)
         .register(SYS_WRITE, write_handler)
         .register(SYS_PREAD, pread_handler)

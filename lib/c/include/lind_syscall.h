@@ -33,6 +33,10 @@ typedef int lind_handler(uint64_t grate, uint64_t a1, uint64_t a1cage, uint64_t 
 // Lets the function `handler` of `grate` serve the call `nr` of `cage`. 0, or a negative number.
 int register_handler(int64_t cage, uint64_t nr, uint64_t grate, uint64_t handler);
 
+// The handler of fcntl (72) for a grate that changes what programs write: it says so to grates inside
+// that ask, so that none seals what would be changed, and passes all else on.
+lind_handler lind_changes_data;
+
 // Copies `len` bytes (type 0), or a string of at most `len` with its NUL (type 1), from an address
 // of one cage to an address of another. Pointers of the caller go with its own id. Negative if an
 // address is not that cage's. `this_cage` and `target` are not used.

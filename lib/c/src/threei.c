@@ -72,3 +72,14 @@ int lind_call(unsigned nr, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, u
 uint64_t lind_address(const void *pointer) { return at(pointer); }
 uint64_t lind_get_cage_id(void) { return __lind_own(); }
 uint64_t lind_get_memory_base(void) { return __lind_base(); }
+
+// The question of lib/grate-rs/src/order.rs: fcntl of no descriptor, with a command that there is not.
+int lind_changes_data(uint64_t grate, uint64_t a1, uint64_t a1cage, uint64_t a2, uint64_t a2cage,
+                      uint64_t a3, uint64_t a3cage, uint64_t a4, uint64_t a4cage, uint64_t a5,
+                      uint64_t a5cage, uint64_t a6, uint64_t a6cage) {
+    enum { FCNTL = 72, CHANGES = 0x5ea1 };
+    if ((int)a1 == -1 && (int)a2 == CHANGES)
+        return CHANGES;
+    return make_threei_call(FCNTL, 0, grate, a2cage, a1, a1cage, a2, a2cage, a3, a3cage, a4,
+                            a4cage, a5, a5cage, a6, a6cage, 0);
+}

@@ -7,19 +7,9 @@ use grate_rs::constants::{
     SYS_CLONE, SYS_CLOSE, SYS_DUP, SYS_DUP2, SYS_DUP3, SYS_EXECVE, SYS_EXIT, SYS_EXIT_GROUP,
     SYS_FCNTL, SYS_WAITPID, error,
 };
-use grate_rs::{CageFd, Call, Errno, SyscallHandler, getcageid};
+use grate_rs::{CageFd, Call, Errno, getcageid, order};
 
-macro_rules! handlers {
-    ($($nr:literal $name:ident($($kind:expr),*) -> $result:ident, $served:ident;)*) => {
-        /// A handler for each call: one is not told the number.
-        pub static HANDLERS: &[(u32, SyscallHandler)] = &[$(($nr, {
-            grate_rs::handler!(handler, $nr, serve);
-            handler
-        })),*];
-    };
-}
-
-calls::table!(handlers);
+grate_rs::handlers_of_all!(HANDLERS: serve);
 
 /// Calls that the clamp serves whoever else does: by them cages and descriptors come and go, and
 /// what the program registers is no affair of the grates inside.
@@ -189,6 +179,8 @@ fn serve(call: &Call) -> Result<i32, Errno> {
         }
         SYS_CLOSE => table.close(&known(&front, inside, mark(0))),
         SYS_DUP => table.dup(&known(&front, inside, mark(0))),
+        // Of what is written some may be changed inside, which is of no descriptor.
+        SYS_FCNTL if order::asks_for_changes(call) => inside.forward(cage),
         SYS_FCNTL => table.fcntl(&known(&front, inside, mark(0))),
         _ => state().border.serve(&front),
     }

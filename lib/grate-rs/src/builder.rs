@@ -1,8 +1,9 @@
 //! Bringing a grate and its program together.
 
+use crate::constants::SYS_FCNTL;
 use crate::fd_support::FD_HANDLER_TABLE;
-use crate::ffi;
 use crate::threei::{GrateError, SyscallHandler, getcageid, mmap_shared, register_handler};
+use crate::{ffi, order};
 use cage_libc::sys::{self, Errno};
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -73,6 +74,13 @@ impl GrateBuilder {
     pub fn register(mut self, nr: u64, handler: SyscallHandler) -> Self {
         self.handlers.push((nr, handler));
         self
+    }
+
+    /// Says that the grate changes what programs write: a grate inside that seals does not start then (see
+    /// [`order`](crate::order)). One that serves fcntl itself says so there.
+    #[must_use]
+    pub fn changes_data(self) -> Self {
+        self.register(SYS_FCNTL, order::ANSWER)
     }
 
     /// Gives the program virtual descriptors, by the handlers of [`fd_support`](crate::fd_support) for all calls that

@@ -114,10 +114,11 @@ fn over_each(outer: &[&str], strict: bool) -> anyhow::Result<()> {
     let limits = repository().join("resource-grate/tests/generous.limits");
     for (name, inner) in SUITE {
         let (out, within) = (outer[0], inner[0]);
-        // It is refused to seal what is redacted further out, the outer crypt-grate lets nobody at a key, and
+        // It is refused to seal what is changed further out, the outer crypt-grate lets nobody at a key, and
         // rot13 turns what other grates read, too.
-        if within == CRYPT[0] && (out == CRYPT[0] || out == REDACTS[0])
-            || within == "resource-grate.cwasm" && out.starts_with("rot13")
+        let turns = out.starts_with("rot13");
+        if within == CRYPT[0] && (out == CRYPT[0] || out == REDACTS[0] || turns)
+            || within == "resource-grate.cwasm" && turns
         {
             continue;
         }
@@ -153,9 +154,9 @@ fn over_each(outer: &[&str], strict: bool) -> anyhow::Result<()> {
 /// A filter that redacts may stand inside crypt-grate. Outside it, it is refused before anything is
 /// touched, whatever stands between them.
 fn order(strict: bool) -> anyhow::Result<()> {
-    const SAID: &str = "a grate further out redacts what is written, and would damage \
+    const SAID: &str = "a grate further out changes what is written, and would damage \
         what is sealed; name crypt-grate first: lind-wasm crypt-grate.cwasm --key FILE \
-        write-filter-grate.cwasm --redact KIND PROGRAM";
+        GRATE PROGRAM";
     const LEN: usize = 300 << 10;
     let fixture = Fixture::new()?;
     fixture.make_key("k.bin")?;
@@ -189,7 +190,21 @@ fn order(strict: bool) -> anyhow::Result<()> {
         let stack = right[number % right.len()];
         start(stack, &["keep.cwasm", &path(number)], input)?.expect(0)?;
     }
-    let wrong: [&[&[&str]]; 4] = [
+    const TURNS: &[&str] = &["rot13-grate.cwasm"];
+    const TURNS_IN_C: &[&str] = &["rot13-c-grate.cwasm"];
+    const CLAMPED: &[&str] = &[
+        "fs-routing-clamp.cwasm",
+        "--prefix",
+        "/tmp",
+        "%{",
+        "rot13-grate.cwasm",
+        "%}",
+    ];
+    let wrong: [&[&[&str]]; 8] = [
+        &[TURNS, CRYPT],
+        &[TURNS, TRACES, CRYPT],
+        &[TURNS_IN_C, NAMES, CRYPT],
+        &[CLAMPED, CRYPT],
         &[REDACTS, CRYPT],
         &[REDACTS, TRACES, CRYPT],
         &[REDACTS, CRYPT, REDACTS],
