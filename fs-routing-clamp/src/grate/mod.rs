@@ -3,6 +3,8 @@
 mod files;
 mod options;
 
+use clamp::paths::Paths;
+
 /// Numbers of the handlers of grates inside, as Lind's clamp of this name has them.
 const FIRST_NUMBER: u32 = 3000;
 
@@ -10,7 +12,7 @@ const FIRST_NUMBER: u32 = 3000;
 pub fn main() {
     let options = options::parse();
     let started = clamp::inside(&options.words).and_then(|words| {
-        let border = files::Border::new(&options.prefix)?;
+        let border = files::Border(Paths::below(&options.prefix)?);
         Ok((border, words))
     });
     match started {

@@ -14,11 +14,14 @@
 
 pub mod front;
 mod lives;
+pub mod paths;
+mod private;
 mod registrations;
 
 pub use front::{Front, Mark};
 
 use grate_rs::{Descriptors, Errno, GrateBuilder};
+use private::Private;
 use registrations::Registrations;
 use std::sync::OnceLock;
 
@@ -29,6 +32,11 @@ const END: &str = "%}";
 pub trait Border: Send + Sync {
     /// Whether the clamp has to serve that call though no grate inside does.
     fn tracks(&self, entry: &calls::Entry) -> bool;
+
+    /// Looks at what a program has open before it begins, to mark what is inside.
+    fn begins(&self, cage: u64) {
+        let _ = cage;
+    }
 
     /// Serves a call of the program, other than those by which cages and threads come and go and
     /// those that copy and close descriptors.
@@ -44,6 +52,8 @@ struct State {
     registrations: Registrations,
     /// What is known of the program's descriptors. Of the others nothing is inside.
     marks: Descriptors<Mark>,
+    /// Files of the grates inside.
+    private: Private,
 }
 
 static STATE: OnceLock<State> = OnceLock::new();
@@ -95,6 +105,7 @@ pub fn run(border: Box<dyn Border>, first_number: u32, words: Vec<String>) -> ! 
         border,
         registrations: Registrations::new(first_number),
         marks: Descriptors::default(),
+        private: Private::default(),
     });
     lives::HANDLERS
         .iter()

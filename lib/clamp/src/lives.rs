@@ -3,15 +3,18 @@
 use crate::registrations::{Place, register};
 use crate::{END, state};
 use grate_rs::constants::{
-    SYS_CLONE, SYS_EXECVE, SYS_GETPPID, SYS_REGISTER_HANDLER, SYS_WAITPID, error,
+    SYS_CLONE, SYS_EXECVE, SYS_GETPPID, SYS_OPEN, SYS_OPENAT, SYS_REGISTER_HANDLER, SYS_WAITPID,
+    error,
 };
 use grate_rs::kernel::{self, value};
-use grate_rs::{Call, Errno, SyscallHandler, handler};
+use grate_rs::{CageFd, Call, Errno, SyscallHandler, handler};
 
 handler!(register_handler, SYS_REGISTER_HANDLER, register);
 handler!(clone, SYS_CLONE, clone_cage);
 handler!(execve, SYS_EXECVE, exec);
 handler!(waitpid, SYS_WAITPID, wait4);
+handler!(open, SYS_OPEN, opens);
+handler!(openat, SYS_OPENAT, opens_at);
 
 /// Number and handler.
 pub static HANDLERS: &[(u64, SyscallHandler)] = &[
@@ -19,6 +22,8 @@ pub static HANDLERS: &[(u64, SyscallHandler)] = &[
     (SYS_CLONE, clone),
     (SYS_EXECVE, execve),
     (SYS_WAITPID, waitpid),
+    (SYS_OPEN, open),
+    (SYS_OPENAT, openat),
 ];
 
 /// clone: the child of a fork has its parent's registrations, from before the grates inside hear
@@ -48,6 +53,28 @@ pub fn wait4(call: &Call) -> Result<i32, Errno> {
         state().registrations.forget(child as u64);
     }
     Ok(child)
+}
+
+/// open: path, flags, mode.
+fn opens(call: &Call) -> Result<i32, Errno> {
+    opened(call, 0, None)
+}
+
+/// openat: directory, path, flags, mode.
+fn opens_at(call: &Call) -> Result<i32, Errno> {
+    opened(call, 1, Some(0))
+}
+
+/// Opens a file for a grate inside, whose own it is.
+fn opened(call: &Call, path: usize, directory: Option<usize>) -> Result<i32, Errno> {
+    let cage = call.caller();
+    let fd = call.forward(cage)?;
+    if state().registrations.place(cage) == Place::Inside
+        && let Ok(path) = call.numbered(call.nr).take_path(path, directory)
+    {
+        state().private.note(CageFd { cage, fd }, &path);
+    }
+    Ok(fd)
 }
 
 /// execve: path, arguments, environment. Where a grate inside would run the end of the grates, the

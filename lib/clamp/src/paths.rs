@@ -1,33 +1,36 @@
-//! What is below the prefix.
+//! Paths of the program's: which are inside, and what is done with those that are not.
 //!
 //! A path is judged by where the kernel finds what it names: the folder that holds its last part is
 //! opened, and the place of that is asked for. What goes past is then done with that name in that
-//! folder, so that no link which turns meanwhile leads it inside; what goes inside goes on under
-//! the path that was found.
+//! folder, never through a symlink there, so that no link which turns meanwhile leads it inside;
+//! what goes inside goes on under the path that was found.
+//!
+//! Inside is what is below a prefix, if there is one, and each file that the grates inside had
+//! opened before the program began ([`Private`](crate::private)).
 
+use crate::{Front, Mark, marks, state};
 use calls::{Entry, Kind};
-use clamp::{Front, Mark, marks};
 use grate_rs::constants::{
-    SYS_COPY_FILE_RANGE, SYS_FACCESSAT, SYS_FALLOCATE, SYS_FCHMODAT, SYS_FCHOWNAT, SYS_FTRUNCATE,
-    SYS_LCHOWN, SYS_LINK, SYS_LINKAT, SYS_LSTAT, SYS_MKDIR, SYS_MKDIRAT, SYS_MKNOD, SYS_MMAP,
-    SYS_NEWFSTATAT, SYS_OPEN, SYS_OPENAT, SYS_POLL, SYS_PPOLL, SYS_PSELECT6, SYS_PWRITE,
-    SYS_PWRITEV, SYS_READLINK, SYS_READLINKAT, SYS_RENAME, SYS_RENAMEAT, SYS_RENAMEAT2, SYS_RMDIR,
-    SYS_SELECT, SYS_STATX, SYS_SYMLINK, SYS_SYMLINKAT, SYS_UNLINK, SYS_UNLINKAT, SYS_UTIMENSAT,
-    SYS_WRITE, SYS_WRITEV, error, fs,
+    SYS_ACCESS, SYS_CHDIR, SYS_CHMOD, SYS_CHOWN, SYS_FACCESSAT, SYS_FCHMODAT, SYS_FCHOWNAT,
+    SYS_LCHOWN, SYS_LINK, SYS_LINKAT, SYS_LSTAT, SYS_MKDIR, SYS_MKDIRAT, SYS_MKNOD, SYS_NEWFSTATAT,
+    SYS_OPEN, SYS_OPENAT, SYS_READLINK, SYS_READLINKAT, SYS_RENAME, SYS_RENAMEAT, SYS_RENAMEAT2,
+    SYS_RMDIR, SYS_STAT, SYS_STATFS, SYS_STATX, SYS_SYMLINK, SYS_SYMLINKAT, SYS_TRUNCATE,
+    SYS_UNLINK, SYS_UNLINKAT, SYS_UTIMENSAT, error, fs,
 };
+use grate_rs::kernel::int;
 use grate_rs::paths::normalised;
 use grate_rs::places::{Place, TakenPath, path_of};
-use grate_rs::{CageFd, Call, Errno};
+use grate_rs::{Call, Errno};
 
 const ENOENT: Errno = Errno(error::ENOENT);
 const EXDEV: Errno = Errno(error::EXDEV);
 const EBUSY: Errno = Errno(error::EBUSY);
-const ENOSYS: Errno = Errno(error::ENOSYS);
 
-/// A folder, and all that is below it.
-pub struct Border {
-    /// Without symlinks, and without a slash at its end.
-    prefix: Vec<u8>,
+/// Which paths are inside.
+#[derive(Debug, Default)]
+pub struct Paths {
+    /// A folder, with all that is below it: without symlinks, and without a slash at its end.
+    prefix: Option<Vec<u8>>,
 }
 
 /// Where a path leads.
@@ -45,12 +48,12 @@ fn is_below(path: &[u8], top: &[u8]) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-impl Border {
-    /// That of a path, which need not be there.
+impl Paths {
+    /// Those below one, which need not be there.
     ///
     /// # Errors
     /// A line that says what is wrong with it.
-    pub fn new(prefix: &str) -> Result<Self, String> {
+    pub fn below(prefix: &str) -> Result<Self, String> {
         let text = normalised(prefix.as_bytes());
         let found = TakenPath::own(&text)
             .and_then(|path| path.place(true))
@@ -64,20 +67,22 @@ impl Border {
         if path == b"/" {
             path.clear();
         }
-        Ok(Self { prefix: path })
+        Ok(Self { prefix: Some(path) })
     }
 
     fn has(&self, path: &[u8]) -> bool {
-        is_below(path, &self.prefix)
+        let prefix = self.prefix.as_ref();
+        prefix.is_some_and(|prefix| is_below(path, prefix))
     }
 
     /// Whether the prefix would not be where it is without this.
     fn needs(&self, path: &[u8]) -> bool {
-        is_below(&self.prefix, path)
+        let prefix = self.prefix.as_ref();
+        prefix.is_some_and(|prefix| is_below(prefix, path))
     }
 
-    /// Finds out where a path leads; `follow` says whether a symlink at its end is followed.
-    fn find(&self, taken: &TakenPath, follow: bool) -> Result<Found, Errno> {
+    /// Finds out where a path of a call leads; `follow` says whether a symlink at its end is followed.
+    fn find(&self, call: &Call, taken: &TakenPath, follow: bool) -> Result<Found, Errno> {
         let text = taken.text();
         match taken.place(follow) {
             Ok(place) => {
@@ -87,7 +92,7 @@ impl Border {
                     path.push(b'/');
                 }
                 Ok(Found {
-                    is_inside: self.has(&path),
+                    is_inside: self.has(&path) || state().private.has(call, &place),
                     path,
                     place: Some(place),
                 })
@@ -116,13 +121,17 @@ impl Border {
     }
 }
 
-/// Whether a call follows a symlink at the end of its path.
-fn follows(call: &Call) -> bool {
-    let flags = |index: usize| call.int(index) & fs::AT_SYMLINK_NOFOLLOW == 0;
+/// Whether a call follows a symlink at the end of its path: also where it would not, but slashes
+/// are behind that, if it looks at what is there.
+fn follows(call: &Call, path: &[u8]) -> bool {
+    let slashes = path.ends_with(b"/");
+    let flags = |index: usize| slashes || call.int(index) & fs::AT_SYMLINK_NOFOLLOW == 0;
     match u64::from(call.nr) {
-        SYS_LSTAT | SYS_UNLINK | SYS_UNLINKAT | SYS_RMDIR | SYS_MKDIR | SYS_MKDIRAT
-        | SYS_RENAME | SYS_RENAMEAT | SYS_RENAMEAT2 | SYS_LINK | SYS_SYMLINK | SYS_SYMLINKAT
-        | SYS_READLINK | SYS_READLINKAT | SYS_LCHOWN | SYS_MKNOD => false,
+        SYS_UNLINK | SYS_UNLINKAT | SYS_RMDIR | SYS_MKDIR | SYS_MKDIRAT | SYS_RENAME
+        | SYS_RENAMEAT | SYS_RENAMEAT2 | SYS_LINK | SYS_SYMLINK | SYS_SYMLINKAT | SYS_MKNOD => {
+            false
+        }
+        SYS_LSTAT | SYS_READLINK | SYS_READLINKAT | SYS_LCHOWN => slashes,
         SYS_LINKAT => call.int(4) & fs::AT_SYMLINK_FOLLOW != 0,
         SYS_OPEN => opens_links(call.int(1)),
         SYS_OPENAT => opens_links(call.int(2)),
@@ -149,83 +158,40 @@ fn is_of_descriptor(call: &Call) -> bool {
     flags & fs::AT_EMPTY_PATH != 0
 }
 
-impl clamp::Border for Border {
-    fn tracks(&self, entry: &Entry) -> bool {
-        let names_one = |kind: &Kind| *kind == Kind::Path || kind.is_descriptor();
-        entry.result == calls::Outcome::Fd || entry.args.iter().any(names_one)
+/// Whether a call takes away what it names, or puts something in its place.
+pub(crate) fn removes(call: &Call) -> bool {
+    matches!(
+        u64::from(call.nr),
+        SYS_UNLINK | SYS_UNLINKAT | SYS_RMDIR | SYS_RENAME | SYS_RENAMEAT | SYS_RENAMEAT2
+    )
+}
+
+impl Paths {
+    /// Whether a call has a path.
+    pub fn are_in(entry: &Entry) -> bool {
+        entry.args.contains(&Kind::Path)
     }
 
-    fn serve(&self, front: &Front<'_>) -> Result<i32, Errno> {
+    /// Serves a call that has one.
+    ///
+    /// # Errors
+    /// What the program is to get.
+    pub fn serve(&self, front: &Front<'_>) -> Result<i32, Errno> {
+        if self.prefix.is_none() && !state().private.are_any() {
+            return match front.makes_one() {
+                true => front.opened(None, || front.past()),
+                false => front.past(),
+            };
+        }
         let args = front.entry.args.iter().enumerate();
         let paths: Vec<usize> = args
             .filter(|(_, kind)| **kind == Kind::Path)
             .map(|(index, _)| index)
             .collect();
-        if !front.entry.is_ours() && !front.entry.is_on_lind() {
-            // What no runtime serves might name files in ways that nobody judges.
-            return Err(ENOSYS);
-        }
         match paths[..] {
-            [] => self.by_descriptor(front),
+            [] => front.past(),
             [path] => self.by_path(front, path),
             [from, to, ..] => self.by_two(front, from, to),
-        }
-    }
-}
-
-impl Border {
-    fn by_descriptor(&self, front: &Front<'_>) -> Result<i32, Errno> {
-        let call = front.call;
-        let is_marked = |fd: CageFd| marks().get(fd).is_some();
-        match u64::from(call.nr) {
-            SYS_POLL | SYS_PPOLL | SYS_SELECT | SYS_PSELECT6 => {
-                return match front.has_any_inside() {
-                    true => front.pass_inside(),
-                    false => front.past(),
-                };
-            }
-            // The descriptor is looked up in the table of the cage that the call is made for.
-            SYS_MMAP => {
-                let cage = front.cage;
-                let fd = CageFd {
-                    cage,
-                    fd: call.int(4),
-                };
-                let held = (fd.fd >= 0).then(|| marks().hold(fd)).transpose()?;
-                return match held.as_ref().and_then(|held| held.what()) {
-                    Some(_) => front.pass_inside(),
-                    None => front.past(),
-                };
-            }
-            _ => {}
-        }
-        let writes = matches!(
-            u64::from(call.nr),
-            SYS_WRITE
-                | SYS_PWRITE
-                | SYS_WRITEV
-                | SYS_PWRITEV
-                | SYS_FTRUNCATE
-                | SYS_FALLOCATE
-                | SYS_COPY_FILE_RANGE
-        );
-        // What is written must not go past to a file that comes in the descriptor's place. What is
-        // read may wait for a peer, and keeps nobody from closing.
-        let mut held = Vec::new();
-        if writes {
-            for fd in front.descriptors() {
-                held.push(marks().hold(fd)?);
-            }
-        }
-        let is_inside = front.descriptors().any(is_marked);
-        let act = || match is_inside {
-            true => front.pass_inside(),
-            false => front.past(),
-        };
-        if front.makes_one() {
-            front.opened(None, act)
-        } else {
-            act()
         }
     }
 
@@ -246,7 +212,7 @@ impl Border {
         // Each goes on with a copy of its own.
         let (past, inside) = (call.numbered(call.nr), front.inside());
         let taken = past.take_path(index, directory)?;
-        let found = self.find(&taken, follows(call))?;
+        let found = self.find(call, &taken, follows(call, taken.text()))?;
         self.keep(call, &found)?;
         let mut path = found.path.clone();
         path.push(0);
@@ -265,34 +231,27 @@ impl Border {
             };
         }
         let place = found.place.ok_or(ENOENT)?;
-        let (cage, mode) = (front.cage, |index| call.size(index));
         match u64::from(call.nr) {
-            SYS_OPEN => front.opened(None, || {
-                place.open(cage, call.int(1), mode(2)).map(|fd| fd.fd)
-            }),
-            SYS_OPENAT => front.opened(None, || {
-                place.open(cage, call.int(2), mode(3)).map(|fd| fd.fd)
-            }),
-            SYS_UNLINK => place.unlink(0),
-            SYS_UNLINKAT => place.unlink(call.int(2)),
-            SYS_RMDIR => place.unlink(fs::AT_REMOVEDIR),
-            SYS_SYMLINK | SYS_SYMLINKAT => place.make_symlink(call.arg(0)),
-            SYS_MKNOD => place.make_node(cage, call.int(1) as u32, call.arg(2)),
-            _ => go(&past),
+            // Where the cage is then is asked for again whenever it counts.
+            SYS_CHDIR => go(&past),
+            _ => past_it(front, place),
         }
     }
 
-    /// What leads to the prefix stays where it is.
+    /// What leads to the prefix stays where it is, and leads there: none of it comes to be a symlink.
     fn keep(&self, call: &Call, found: &Found) -> Result<(), Errno> {
-        let removes = matches!(
-            u64::from(call.nr),
-            SYS_UNLINK | SYS_UNLINKAT | SYS_RMDIR | SYS_RENAME | SYS_RENAMEAT | SYS_RENAMEAT2
-        );
         let path = found.path.strip_suffix(b"/").unwrap_or(&found.path);
-        if removes && self.needs(path) {
-            return Err(EBUSY);
+        if !self.needs(path) {
+            return Ok(());
         }
-        Ok(())
+        match u64::from(call.nr) {
+            _ if removes(call) => Err(EBUSY),
+            SYS_SYMLINK | SYS_SYMLINKAT => match &found.place {
+                Some(place) if place.stat().is_ok() => Err(Errno(error::EEXIST)),
+                _ => Err(EBUSY),
+            },
+            _ => Ok(()),
+        }
     }
 
     /// rename and link: nothing gets over the border by another name.
@@ -313,9 +272,10 @@ impl Border {
         }
         let inside = front.inside();
         let mut found = Vec::new();
-        for (index, follow) in [(from, follows(call)), (to, false)] {
+        for index in [from, to] {
             let taken = call.take_path(index, directory(index))?;
-            let one = self.find(&taken, follow)?;
+            let follow = index == from && follows(call, taken.text());
+            let one = self.find(call, &taken, follow)?;
             self.keep(call, &one)?;
             let mut path = one.path.clone();
             path.push(0);
@@ -337,6 +297,52 @@ impl Border {
             (Some(from), Some(to)) => from.rename_to(to, flags),
             _ => Err(ENOENT),
         }
+    }
+}
+
+/// Does past the grates inside what a call asks for, with the name where its path leads.
+fn past_it(front: &Front<'_>, place: Place) -> Result<i32, Errno> {
+    let (call, cage, nr) = (front.call, front.cage, u64::from(front.call.nr));
+    let number = |index: usize| call.int(index) as u32;
+    let opened = |flags: i32, mode: u64| {
+        front.opened(None, || place.open(cage, flags, mode).map(|fd| fd.fd))
+    };
+    match nr {
+        SYS_OPEN => return opened(call.int(1), call.size(2)),
+        SYS_OPENAT => return opened(call.int(2), call.size(3)),
+        SYS_UNLINK => return place.unlink(0),
+        SYS_UNLINKAT => return place.unlink(call.int(2)),
+        SYS_RMDIR => return place.unlink(fs::AT_REMOVEDIR),
+        SYS_SYMLINK | SYS_SYMLINKAT => return place.make_symlink(call.arg(0)),
+        SYS_MKNOD => return place.make_node(cage, number(1), call.arg(2)),
+        SYS_MKDIR => return place.make_directory(cage, number(1)),
+        SYS_MKDIRAT => return place.make_directory(cage, number(2)),
+        _ => {}
+    }
+    let place = place.without_slashes()?;
+    let arg = |index: usize| call.arg(index);
+    // Where a symlink was to be followed, it was.
+    let flags = |given: i32| int(cage, given | fs::AT_SYMLINK_NOFOLLOW);
+    match nr {
+        SYS_STAT | SYS_LSTAT => place.call(SYS_NEWFSTATAT, &[arg(1), flags(0)]),
+        SYS_NEWFSTATAT => place.call(nr, &[arg(2), flags(call.int(3))]),
+        SYS_STATX => place.call(nr, &[flags(call.int(2)), arg(3), arg(4)]),
+        SYS_STATFS => place.statfs(arg(1)),
+        SYS_ACCESS => place.call(SYS_FACCESSAT, &[arg(1), flags(0)]),
+        SYS_FACCESSAT => place.call(nr, &[arg(2), flags(call.int(3))]),
+        SYS_READLINK => place.call(SYS_READLINKAT, &[arg(1), arg(2)]),
+        SYS_READLINKAT => place.call(nr, &[arg(2), arg(3)]),
+        SYS_CHMOD => place.chmod(arg(1)),
+        SYS_FCHMODAT if call.int(3) & !(fs::AT_SYMLINK_NOFOLLOW | fs::AT_EMPTY_PATH) != 0 => {
+            Err(Errno(error::EINVAL))
+        }
+        SYS_FCHMODAT => place.chmod(arg(2)),
+        SYS_CHOWN | SYS_LCHOWN => place.call(SYS_FCHOWNAT, &[arg(1), arg(2), flags(0)]),
+        SYS_FCHOWNAT => place.call(nr, &[arg(2), arg(3), flags(call.int(4))]),
+        SYS_UTIMENSAT => place.call(nr, &[arg(2), flags(call.int(3))]),
+        SYS_TRUNCATE => place.truncate(arg(1)),
+        // Attributes, on Lind: there is no call for them that does not follow.
+        _ => Err(Errno(error::EOPNOTSUPP)),
     }
 }
 

@@ -131,6 +131,7 @@ impl Registrations {
                 self.keep(*handler)?;
             }
         }
+        state().private.close();
         self.tables().program.insert(cage);
         for (nr, handler) in front::HANDLERS {
             let entry = calls::entry(*nr);
@@ -139,6 +140,7 @@ impl Registrations {
                 serve(cage, *nr, *handler)?;
             }
         }
+        state().border.begins(cage);
         Ok(())
     }
 

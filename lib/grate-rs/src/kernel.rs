@@ -58,6 +58,16 @@ impl Stat {
         self.mode & fs::S_IFMT == fs::S_IFDIR
     }
 
+    /// Whether it is a symlink.
+    pub fn is_symlink(&self) -> bool {
+        self.mode & fs::S_IFMT == fs::S_IFLNK
+    }
+
+    /// Whether it is a socket.
+    pub fn is_socket(&self) -> bool {
+        self.mode & fs::S_IFMT == fs::S_IFSOCK
+    }
+
     /// The inode.
     pub fn inode(&self) -> Inode {
         Inode {

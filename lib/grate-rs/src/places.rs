@@ -6,8 +6,9 @@
 //! it stays that name, in that directory.
 
 use crate::constants::{
-    SYS_FCHDIR, SYS_GETCWD, SYS_LINK, SYS_LINKAT, SYS_MKNOD, SYS_NEWFSTATAT, SYS_OPEN, SYS_OPENAT,
-    SYS_READLINKAT, SYS_RENAMEAT, SYS_RENAMEAT2, SYS_SYMLINKAT, SYS_UMASK, SYS_UNLINKAT, error, fs,
+    SYS_FCHDIR, SYS_FCHMOD, SYS_FCHMODAT, SYS_FSTATFS, SYS_FTRUNCATE, SYS_GETCWD, SYS_LINK,
+    SYS_LINKAT, SYS_MKDIR, SYS_MKNOD, SYS_NEWFSTATAT, SYS_OPEN, SYS_OPENAT, SYS_READLINKAT,
+    SYS_RENAMEAT, SYS_RENAMEAT2, SYS_SYMLINKAT, SYS_UMASK, SYS_UNLINKAT, error, fs,
 };
 use crate::kernel::{self, Inode, OwnFd, Stat, int, value};
 use crate::paths::{MOST_LINKS, PATH_MAX, current_directory};
@@ -355,10 +356,95 @@ impl Place {
     /// # Errors
     /// As open(2); ELOOP for a symlink.
     pub fn open(&self, cage: u64, flags: i32, mode: u64) -> Result<CageFd, Errno> {
-        let [directory, name] = self.args();
-        let flags = int(cage, flags | fs::O_NOFOLLOW);
-        let args = [directory, name, flags, value(cage, mode)];
+        let mut flags = flags | fs::O_NOFOLLOW;
+        if !self.slashes().is_empty() {
+            if flags & (fs::O_CREAT | fs::O_PATH) == fs::O_CREAT {
+                return Err(Errno(error::EISDIR));
+            }
+            // With its slashes the name would be followed in spite of O_NOFOLLOW.
+            flags |= fs::O_DIRECTORY;
+        }
+        let name = c_string(self.bare_name().to_vec())?;
+        let args = [
+            self.directory.0.arg(),
+            own_buffer(name.as_ptr()),
+            int(cage, flags),
+            value(cage, mode),
+        ];
         kernel::call(SYS_OPENAT, cage, &args).map(|fd| CageFd { cage, fd })
+    }
+
+    /// The place without slashes behind its name: with them the kernel follows a symlink there,
+    /// whatever its flags say.
+    ///
+    /// # Errors
+    /// ENOTDIR where there were slashes and there is no folder; as stat(2).
+    pub fn without_slashes(mut self) -> Result<Self, Errno> {
+        if !self.slashes().is_empty() {
+            if !self.stat()?.is_directory() {
+                return Err(Errno(error::ENOTDIR));
+            }
+            self.name = c_string(self.bare_name().to_vec())?;
+        }
+        Ok(self)
+    }
+
+    /// Makes an `*at` call on the name, with these arguments behind it, which must say where there
+    /// is a choice that a symlink is not followed.
+    ///
+    /// # Errors
+    /// What it answered.
+    pub fn call(&self, nr: u64, rest: &[Arg]) -> Result<i32, Errno> {
+        kernel::call(nr, getcageid(), &[&self.args(), rest].concat())
+    }
+
+    /// Does something with the name's file, opened in the grate's own table: the descriptor and
+    /// these arguments are those of a call.
+    fn with_file(&self, nr: u64, flags: i32, rest: &[Arg]) -> Result<i32, Errno> {
+        let own = getcageid();
+        // Nothing is waited for, should a FIFO be there by now.
+        let flags = flags | fs::O_CLOEXEC | fs::O_NONBLOCK;
+        let file = OwnFd(self.open(own, flags, 0)?);
+        kernel::call(nr, own, &[&[file.0.arg()], rest].concat())
+    }
+
+    /// chmod(2), not through a symlink (EOPNOTSUPP).
+    ///
+    /// # Errors
+    /// As chmod. On Lind, where the kernel has no such call, EACCES also for what can't be read.
+    pub fn chmod(&self, mode: Arg) -> Result<i32, Errno> {
+        const EOPNOTSUPP: Errno = Errno(error::EOPNOTSUPP);
+        let flags = int(getcageid(), fs::AT_SYMLINK_NOFOLLOW);
+        match self.call(SYS_FCHMODAT, &[mode, flags]) {
+            Err(EOPNOTSUPP) if !self.stat()?.is_symlink() => {
+                self.with_file(SYS_FCHMOD, fs::O_RDONLY, &[mode])
+            }
+            result => result,
+        }
+    }
+
+    /// truncate(2), not through a symlink.
+    ///
+    /// # Errors
+    /// As truncate; ELOOP for a symlink.
+    pub fn truncate(&self, len: Arg) -> Result<i32, Errno> {
+        let stat = self.stat()?;
+        if stat.is_directory() {
+            return Err(Errno(error::EISDIR));
+        }
+        // Opening a device or a FIFO could be felt.
+        if !stat.is_regular() || (len.value as i64) < 0 {
+            return Err(EINVAL);
+        }
+        self.with_file(SYS_FTRUNCATE, fs::O_WRONLY, &[len])
+    }
+
+    /// statfs(2), not through a symlink.
+    ///
+    /// # Errors
+    /// As statfs.
+    pub fn statfs(&self, to: Arg) -> Result<i32, Errno> {
+        self.with_file(SYS_FSTATFS, fs::O_PATH, &[to])
     }
 
     /// unlinkat(2), with AT_REMOVEDIR or 0.
@@ -423,6 +509,19 @@ impl Place {
     pub fn make_symlink(&self, text: Arg) -> Result<i32, Errno> {
         let [directory, name] = self.args();
         kernel::call(SYS_SYMLINKAT, getcageid(), &[text, directory, name])
+    }
+
+    /// mkdir(2) for `cage`, whose umask counts.
+    ///
+    /// # Errors
+    /// As mkdir.
+    pub fn make_directory(&self, cage: u64, mode: u32) -> Result<i32, Errno> {
+        let own = getcageid();
+        let [_, name] = self.args();
+        let mode = mode & !umask_beyond_own(cage)?;
+        at(self.directory.0, || {
+            kernel::call(SYS_MKDIR, own, &[name, value(own, mode.into())])
+        })
     }
 
     /// mknod(2) for `cage`, whose umask counts.

@@ -5,6 +5,7 @@
 //! connected, they hear where the port is one of theirs: its own, or its peer's.
 
 use calls::Entry;
+use clamp::paths::Paths;
 use clamp::{Front, Mark, marks};
 use grate_rs::constants::{
     SYS_ACCEPT, SYS_ACCEPT4, SYS_BIND, SYS_CONNECT, SYS_EPOLL_CREATE, SYS_EPOLL_CREATE1,
@@ -14,7 +15,7 @@ use grate_rs::constants::{
 };
 use grate_rs::kernel::Inode;
 use grate_rs::message::{self, Below, Header, MOST_NAME};
-use grate_rs::sockets::{is_stream, own_name, peer_name, port};
+use grate_rs::sockets::{family, is_stream, own_name, peer_name, port};
 use grate_rs::{CageFd, Errno, Vectors, own_buffer};
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
@@ -48,7 +49,20 @@ impl clamp::Border for Border {
     fn tracks(&self, entry: &Entry) -> bool {
         let is_of_sockets = matches!(u64::from(entry.nr), SYS_POLL | SYS_SELECT);
         let names_one = entry.args.iter().any(|kind| kind.is_descriptor());
+        let names_one = names_one || Paths::are_in(entry);
         is_of_sockets || names_one || entry.result == calls::Outcome::Fd
+    }
+
+    fn begins(&self, cage: u64) {
+        /// As many as a runtime hands to a program, and more than anybody does.
+        const MOST: i32 = 64;
+        for fd in 0..MOST {
+            let fd = CageFd { cage, fd };
+            if self.inherited(fd).is_err() {
+                // What can't be told may be inside.
+                fd.close();
+            }
+        }
     }
 
     fn serve(&self, front: &Front<'_>) -> Result<i32, Errno> {
@@ -67,6 +81,7 @@ impl clamp::Border for Border {
                 true => front.pass_inside(),
                 false => front.past(),
             },
+            _ if Paths::are_in(front.entry) => Paths::default().serve(front),
             _ if front.descriptors().next().is_some() => self.by_descriptor(front),
             _ if front.makes_one() => front.opened(None, || front.past()),
             _ => front.past(),
@@ -134,6 +149,29 @@ impl Border {
             // Options and the like: those inside knew the socket from the start.
             _ => front.pass_inside(),
         }
+    }
+
+    /// Marks a socket that the program was given: one that listens, say.
+    fn inherited(&self, fd: CageFd) -> Result<(), Errno> {
+        match fd.stat() {
+            Ok(stat) if stat.is_socket() => {}
+            Ok(_) | Err(Errno(error::EBADF)) => return Ok(()),
+            Err(errno) => return Err(errno),
+        }
+        let own = own_name(fd)?;
+        if !matches!(family(&own), Some(net::AF_INET | net::AF_INET6)) {
+            return Ok(());
+        }
+        if self.has(&own) {
+            return self.note_bound(fd);
+        }
+        let mark = match peer_name(fd) {
+            Ok(peer) if self.has(&peer) => Mark::Peer,
+            Ok(_) if is_stream(fd)? => Mark::Past,
+            _ => Mark::Open,
+        };
+        marks().note(fd, Some(mark));
+        Ok(())
     }
 
     fn bound(&self) -> MutexGuard<'_, HashSet<Inode>> {

@@ -21,6 +21,8 @@ pub(super) fn trials() -> Vec<Trial> {
         add("fs-routing-clamp/grates of all kinds", kinds);
         add("fs-routing-clamp/ways over the border", border);
         add("fs-routing-clamp/a symlink that turns", turning);
+        add("fs-routing-clamp/a name that turns", turncoat);
+        add("fs-routing-clamp/files of the grates inside", private);
         add("net-routing-clamp/ports that are sealed", ports);
         add("net-routing-clamp/programs of all kinds", programs);
     }
@@ -278,6 +280,19 @@ fn border(strict: bool) -> anyhow::Result<()> {
         b"",
     )?;
     ensure!(shown.expect(0)?.out == b"what");
+    // A prefix that is not there yet comes to be a folder and nothing else.
+    let stack = clamp("/new/vault", SEALS);
+    let all = [
+        "symlink /tmp /new",
+        "mkdir /new",
+        "symlink /tmp /new/vault",
+        "mkdir /new/vault",
+        "symlink /tmp /new/vault",
+        "open /new/vault/f rw+c",
+        "write what nobody reads",
+    ];
+    steps(&fixture, strict, &stack, &all, "16 ok 16 ok 17 ok ok")?;
+    ensure!(is_sealed(&fixture, "new/vault/f")?);
     Ok(())
 }
 
@@ -302,6 +317,78 @@ fn turning(strict: bool) -> anyhow::Result<()> {
         }
     }
     ensure!(files > 0, "nothing was written below");
+    Ok(())
+}
+
+/// The program gets no further with the key of a grate inside than without the clamp, wherever it is.
+fn private(strict: bool) -> anyhow::Result<()> {
+    let inside = ["crypt-grate.cwasm", "--key", "/way/keys/k.bin"];
+    let net = ["net-routing-clamp.cwasm", "--port", "1-65535", "%{"];
+    for stack in [
+        clamp("/vault", &inside),
+        [&net[..], &inside, &["%}"]].concat(),
+        clamp("/other", &clamp("/vault", &inside)),
+    ] {
+        let fixture = Fixture::new()?;
+        fs::create_dir_all(fixture.path("safe/keys"))?;
+        fs::create_dir_all(fixture.path("vault"))?;
+        fs::create_dir(fixture.path("empty"))?;
+        let key = fs::read(fixture.make_key("/safe/keys/k.bin")?)?;
+        symlink("safe", fixture.path("way"))?;
+        symlink("../safe/keys/k.bin", fixture.path("tmp/short"))?;
+        let all = [
+            "open /safe/keys/k.bin r",
+            "open /tmp/short r",
+            "chdir /way/keys",
+            "open k.bin rw",
+            "truncate k.bin 0",
+            "link k.bin /tmp/k",
+            "rename k.bin /tmp/k.bin",
+            "rename /safe /other",
+            "rename /way /tmp/way",
+            "unlink /way",
+            "rename /empty /safe/keys",
+            "symlink /tmp /tmp/new",
+            "rename /tmp/new /way",
+            "rename /empty /tmp/empty",
+        ];
+        let expected = "13 13 ok 13 13 18 18 18 18 13 18 ok 18 ok";
+        steps(&fixture, strict, &stack, &all, expected)?;
+        ensure!(fs::read(fixture.path("way/keys/k.bin"))? == key);
+    }
+    Ok(())
+}
+
+/// A name that is a file beside at one moment and a symlink to one below at the next: what is told
+/// of it is the plaintext's size or the other file's, and a cut is that of the plaintext.
+fn turncoat(strict: bool) -> anyhow::Result<()> {
+    const TEXT: &[u8] = &[b'x'; 5000];
+    let fixture = vault()?;
+    let stack = clamp("/vault", SEALS);
+    start(
+        &fixture,
+        strict,
+        &stack,
+        &["keep.cwasm", "/vault/secret"],
+        TEXT,
+    )?
+    .expect(0)?;
+    let sealed = fs::metadata(fixture.path("vault/secret"))?.len();
+    let program = ["turncoat.cwasm", "/tmp/name", "/vault/secret", "2000"];
+    let ran = start(&fixture, strict, &stack, &program, b"")?.expect(0)?;
+    let text = ran.text();
+    let sizes: Vec<u64> = serde_json::from_str(&text.replace('{', "[").replace('}', "]"))?;
+    ensure!(!sizes.contains(&sealed), "{sealed} is among {sizes:?}");
+    for size in [4, 5000] {
+        ensure!(sizes.contains(&size), "{size} is not among {sizes:?}");
+    }
+    let show = ["show.cwasm", "/vault/secret"];
+    let shown = start(&fixture, strict, &stack, &show, b"")?.expect(0)?;
+    ensure!(
+        shown.out == TEXT[..100],
+        "{} bytes are left",
+        shown.out.len()
+    );
     Ok(())
 }
 

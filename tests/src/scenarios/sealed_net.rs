@@ -4,7 +4,7 @@ use super::crypt::python;
 use super::sockets::{beside, free_address, soon};
 use super::trial;
 use super::wire::{Role, converse};
-use crate::fixture::{Fixture, Ran, Run, repository};
+use crate::fixture::{Fixture, Ran, Run, repository, words};
 use anyhow::Context;
 use libtest_mimic::Trial;
 use sealed::MasterKey;
@@ -675,35 +675,45 @@ fn handed_socket() -> anyhow::Result<()> {
     super::sockets::build_server(&fixture)?;
     // The greeting is read under the grate too, as it is.
     fs::rename(fixture.path("greeting.plain"), fixture.path("greeting"))?;
-    let at = free_address()?;
     let text = "some words ".repeat(20_000);
-    let args = [
-        "crypt-grate.cwasm",
-        "--key",
-        "/k.bin",
-        "--verbose",
-        "--plaintext",
-        "read",
-        "server.wasm",
-    ];
-    let (ran, ()) = beside(
-        || {
-            fixture.start(&Run {
-                options: vec!["--listen".to_owned(), at.to_string()],
-                args: args.map(str::to_owned).to_vec(),
-                ..Run::default()
-            })
-        },
-        || {
-            let stream = soon(|| Ok(TcpStream::connect(at)?))?;
-            let key = key_of(&fixture)?;
-            let answer = converse(Role::Initiator, stream, &key, text.as_bytes())?;
-            let expected = [b"welcome", text.as_bytes()].concat();
-            anyhow::ensure!(answer == expected, "{} bytes came back", answer.len());
-            Ok(())
-        },
-    )?;
-    ran.expect(DONE).map(drop)
+    for clamped in [false, true] {
+        let at = free_address()?;
+        let port = at.port().to_string();
+        let (before, behind) = match clamped {
+            true => (
+                &["net-routing-clamp.cwasm", "--port", &port, "%{"][..],
+                &["%}"][..],
+            ),
+            false => (&[][..], &[][..]),
+        };
+        let grate = [
+            "crypt-grate.cwasm",
+            "--key",
+            "/k.bin",
+            "--verbose",
+            "--plaintext",
+            "read",
+        ];
+        let (ran, ()) = beside(
+            || {
+                fixture.start(&Run {
+                    options: vec!["--listen".to_owned(), at.to_string()],
+                    args: words(&[before, &grate, behind, &["server.wasm"]]),
+                    ..Run::default()
+                })
+            },
+            || {
+                let stream = soon(|| Ok(TcpStream::connect(at)?))?;
+                let key = key_of(&fixture)?;
+                let answer = converse(Role::Initiator, stream, &key, text.as_bytes())?;
+                let expected = [b"welcome", text.as_bytes()].concat();
+                anyhow::ensure!(answer == expected, "{} bytes came back", answer.len());
+                Ok(())
+            },
+        )?;
+        ran.expect(DONE)?;
+    }
+    Ok(())
 }
 
 fn plain() -> anyhow::Result<()> {
