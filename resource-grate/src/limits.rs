@@ -191,7 +191,11 @@ impl Limits {
         Ok(limits)
     }
 
-    fn add(&mut self, line: &[u8], skipped: &[String]) -> Result<(), String> {
+    /// Adds what a line says, as [`Limits::parse`].
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write instead.
+    pub fn add(&mut self, line: &[u8], skipped: &[String]) -> Result<(), String> {
         let line = line.split(|&byte| byte == b'#').next().unwrap_or_default();
         let line = std::str::from_utf8(line).map_err(|_| "this is not text".to_owned())?;
         let words: Vec<&str> = line.split_ascii_whitespace().collect();

@@ -7,16 +7,21 @@ use std::io::Read;
 
 /// Limit what a program reads, writes, sends, opens and starts, and on which ports.
 ///
-/// The limits stand in a file, a line each, such as `resource filewrite 50000`. All cages of the
-/// program share them. Options of the grate come first, then the program with its own:
+/// The limits stand in a file, a line each, such as `resource filewrite 50000`, or in options. All
+/// cages of the program share them. Options of the grate come first, then the program with its own:
 ///
 ///   lind-wasm resource-grate.cwasm --limits /limits prog.cwasm ARGS...
+///   lind-wasm resource-grate.cwasm --limit 'filewrite 50000' prog.cwasm ARGS...
 #[derive(Parser, Debug)]
 #[command(name = "resource-grate", version)]
 pub struct Options {
     /// The file of limits
-    #[arg(long, value_name = "FILE")]
-    pub limits: String,
+    #[arg(long, value_name = "FILE", required_unless_present = "limit")]
+    pub limits: Option<String>,
+
+    /// A limit, as a line of the file has it behind its first word (repeatable)
+    #[arg(long, value_name = "NAME VALUE")]
+    pub limit: Vec<String>,
 
     /// Do not limit this resource, whatever the file says of it (repeatable)
     #[arg(long, value_name = "NAME", value_parser = name)]
@@ -39,9 +44,21 @@ impl Options {
     /// Reads the limits.
     ///
     /// # Errors
-    /// A line that names the file, and its line, and says what to do.
+    /// A line that names the file, and its line, or the option, and says what to do.
     pub fn limits(&self) -> Result<Limits, String> {
-        let path = &self.limits;
+        let mut limits = match &self.limits {
+            Some(path) => self.read(path)?,
+            None => Limits::default(),
+        };
+        for limit in &self.limit {
+            let line = format!("resource {limit}");
+            let added = limits.add(line.as_bytes(), &self.skip);
+            added.map_err(|what| format!("--limit {limit:?}: {what}"))?;
+        }
+        Ok(limits)
+    }
+
+    fn read(&self, path: &str) -> Result<Limits, String> {
         let mut text = Vec::new();
         File::open(path)
             .and_then(|file| file.take(MOST_BYTES as u64 + 1).read_to_end(&mut text))

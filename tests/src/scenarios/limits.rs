@@ -137,5 +137,23 @@ fn wrong() -> anyhow::Result<()> {
     start(&[&limits[..], &["--skip", "nothing"]].concat())?.expect(64)?;
     let ran = start(&["resource-grate.cwasm", "--limits", "/none"])?.expect(1)?;
     ensure!(ran.err.contains("/none: cannot be read"), "{}", ran.err);
+    // In options, where no program can change them.
+    for (limit, told) in [
+        ("filewrit 1", "\"filewrit 1\": filewrit is no resource"),
+        ("", "a line has a name and one value"),
+        (
+            "events 1\nresource random 1",
+            "a line has a name and one value",
+        ),
+        ("# events 1", "a line has a name and one value"),
+        ("random 1", "random stands here for the second time"),
+    ] {
+        fs::write(fixture.path("limits"), "resource random 1")?;
+        let ran = start(&[&limits[..], &["--limit", limit]].concat())?.expect(1)?;
+        ensure!(ran.err.contains(told) && ran.out.is_empty(), "{}", ran.err);
+    }
+    let options = ["resource-grate.cwasm", "--limit", "filesopened 5"];
+    let program = ["limited.cwasm", "filesopened", "5"];
+    fixture.run(&[&options[..], &program].concat())?.expect(0)?;
     start(&["resource-grate.cwasm"])?.expect(64).map(drop)
 }
