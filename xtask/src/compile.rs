@@ -100,9 +100,11 @@ pub fn lint(root: &Path, tools: &Tools, guests: &[Guest]) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Where cargo builds guests: apart from the host's builds, whose lock they would wait for.
+/// Where cargo builds guests: apart from the host's builds, whose lock they would wait for. By its
+/// true name, which stands in the flags that all is compiled with.
 pub fn target_folder(root: &Path) -> PathBuf {
-    root.join("target/guests")
+    let target = root.join("target");
+    fs::canonicalize(&target).unwrap_or(target).join("guests")
 }
 
 fn cargo(root: &Path, tools: &Tools, what: &str, guests: &[Guest]) -> anyhow::Result<Command> {

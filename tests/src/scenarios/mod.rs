@@ -20,6 +20,7 @@ pub mod signals;
 mod sockets;
 pub mod sqlite;
 pub mod stacks;
+mod templates;
 pub mod threads;
 pub mod wasi;
 pub mod wire;
@@ -56,6 +57,7 @@ pub fn trials() -> Vec<Trial> {
         sockets::trials(),
         sqlite::trials(),
         stacks::trials(),
+        templates::trials(),
         threads::trials(),
         wasi::trials(),
         wire::trials(),

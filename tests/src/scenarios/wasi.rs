@@ -75,7 +75,15 @@ fn adapted() -> anyhow::Result<()> {
         String::from_utf8_lossy(&made.stderr)
     );
     let crypt: &[&str] = &["crypt-grate.cwasm", "--key", "/k.bin"];
-    for grates in [&[][..], &[crypt], &[&["strace-grate.cwasm"]]] {
+    let strace: &[&str] = &["strace-grate.cwasm"];
+    let strace_in_c: &[&str] = &["strace-c-grate.cwasm"];
+    for grates in [
+        &[][..],
+        &[crypt],
+        &[strace],
+        &[strace, crypt],
+        &[strace_in_c, crypt],
+    ] {
         for strict in [false, true] {
             let program = ["/bin/a tour.cwasm", "one", "two words"];
             fixture
