@@ -20,6 +20,7 @@ use crate::signals::{Fate, Signal, Signals};
 use crate::threads::Crew;
 use crate::timers::{Timer, Timers};
 use crate::unix_names::UnixNames;
+use anyhow::Context;
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fmt;
@@ -129,7 +130,7 @@ impl Runtime {
             root: settings.root,
             strict: settings.strict,
             net: settings.net,
-            unix_names: UnixNames::new()?,
+            unix_names: UnixNames::new().context("/proc/self: /proc has to be mounted")?,
             shared: SharedStore::default(),
             segments: Segments::default(),
             ledger: Ledger::new(settings.limits),

@@ -113,7 +113,7 @@ pub(super) fn judge<'a>(
 /// its own.
 fn numbers(nr: u32) -> usize {
     match nr {
-        REGISTER_HANDLER => 2,
+        REGISTER_HANDLER => 3,
         COPY_TABLE => 1,
         _ => 0,
     }

@@ -90,7 +90,8 @@ impl Family {
             cage: nr.into(),
         };
         call.args[1].cage = grate;
-        call.args[2].value = 1;
+        // A number, and nobody's, as grates made for Lind have it.
+        call.args[2] = Arg { value: 1, cage: 0 };
         self.dispatch(caller, call)
     }
 
@@ -126,7 +127,7 @@ fn nobody_else_is_named() {
             }
             for call in CALLS {
                 for (index, kind) in call.args.iter().enumerate() {
-                    if index < 2 && [REGISTER_HANDLER, COPY_TABLE].contains(&call.nr) {
+                    if index < 3 && [REGISTER_HANDLER, COPY_TABLE].contains(&call.nr) {
                         continue; // Numbers.
                     }
                     for flag in [0, GRATE_MEMORY_FLAG] {

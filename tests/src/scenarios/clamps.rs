@@ -327,7 +327,7 @@ fn private(strict: bool) -> anyhow::Result<()> {
     for stack in [
         clamp("/vault", &inside),
         [&net[..], &inside, &["%}"]].concat(),
-        clamp("/other", &clamp("/vault", &inside)),
+        clamp("/outer", &clamp("/vault", &inside)),
     ] {
         let fixture = Fixture::new()?;
         fs::create_dir_all(fixture.path("safe/keys"))?;
