@@ -35,6 +35,9 @@ pub struct Paths {
 
 /// Where a path leads.
 struct Found {
+    /// Whether it is below the prefix.
+    is_below: bool,
+    /// Whether it is that, or a file of the grates inside.
     is_inside: bool,
     /// The absolute path without symlinks, with slashes behind it where there were.
     path: Vec<u8>,
@@ -91,8 +94,10 @@ impl Paths {
                 if slashes > 0 && path != b"/" {
                     path.push(b'/');
                 }
+                let is_below = self.has(&path);
                 Ok(Found {
-                    is_inside: self.has(&path) || state().private.has(call, &place),
+                    is_below,
+                    is_inside: is_below || state().private.has(call, &place),
                     path,
                     place: Some(place),
                 })
@@ -111,6 +116,7 @@ impl Paths {
                     return Err(ENOENT);
                 }
                 Ok(Found {
+                    is_below: true,
                     is_inside: true,
                     path,
                     place: None,
@@ -290,11 +296,11 @@ impl Paths {
         let [from, to] = &found[..] else {
             return Err(ENOENT);
         };
-        if from.is_inside != to.is_inside {
+        if from.is_below != to.is_below {
             // Programs copy then.
             return Err(EXDEV);
         }
-        if from.is_inside {
+        if from.is_inside || to.is_inside {
             return inside.forward(front.cage);
         }
         match (&from.place, &to.place) {

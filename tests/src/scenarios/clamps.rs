@@ -352,9 +352,26 @@ fn private(strict: bool) -> anyhow::Result<()> {
             "rename /tmp/new /way",
             "rename /empty /tmp/empty",
         ];
-        let expected = "13 13 ok 13 13 18 18 18 18 13 18 ok 18 ok";
+        let expected = "13 13 ok 13 13 13 13 13 13 13 13 ok 13 ok";
         steps(&fixture, strict, &stack, &all, expected)?;
         ensure!(fs::read(fixture.path("way/keys/k.bin"))? == key);
+        let fixture = vault()?;
+        let key = fs::read(fixture.path("k.bin"))?;
+        let stack: Vec<&str> = stack
+            .iter()
+            .map(|&word| {
+                if word == "/way/keys/k.bin" {
+                    "/k.bin"
+                } else {
+                    word
+                }
+            })
+            .collect();
+        start(&fixture, strict, &stack, &["key_thief.cwasm"], b"")?.expect(0)?;
+        let races = ["races.cwasm", "memory", "/k.bin", "/x.bin", "100"];
+        let ran = start(&fixture, strict, &stack, &races, b"")?.expect(0)?;
+        ensure!(ran.text().contains("memory 0"), "{}", ran.text());
+        ensure!(fs::read(fixture.path("k.bin"))? == key);
     }
     Ok(())
 }
