@@ -25,7 +25,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 use wasmtime::Engine;
@@ -56,6 +56,8 @@ pub struct Runtime {
     pub kernel: Kernel,
     /// Names of UNIX sockets.
     pub unix_names: UnixNames,
+    /// Whether a socket has been made that tells of the network's interfaces.
+    pub tells_interfaces: AtomicBool,
     /// Memory that cages share.
     pub shared: SharedStore,
     /// Those parts of it that they find by key and number.
@@ -130,6 +132,7 @@ impl Runtime {
             strict: settings.strict,
             net: settings.net,
             unix_names: UnixNames::new()?,
+            tells_interfaces: AtomicBool::new(false),
             shared: SharedStore::default(),
             segments: Segments::default(),
             ledger: Ledger::new(settings.limits),

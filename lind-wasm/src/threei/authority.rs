@@ -80,6 +80,10 @@ pub(super) fn judge<'a>(
         if index >= arity || id == UNUSED & !GRATE_MEMORY_FLAG || id == request.target {
             arg.cage = request.target;
         } else {
+            if rt.strict && id != arg.cage {
+                let what = format_args!("argument {} has a cage with bit 63 set", index + 1);
+                rt.strict_violation(caller, what);
+            }
             arg.cage = id;
             names[index] = named(rt, caller, id)?.id;
         }
@@ -113,7 +117,7 @@ pub(super) fn judge<'a>(
 /// its own.
 fn numbers(nr: u32) -> usize {
     match nr {
-        REGISTER_HANDLER => 2,
+        REGISTER_HANDLER => 3,
         COPY_TABLE => 1,
         _ => 0,
     }
