@@ -4,16 +4,13 @@ use crate::ids::CageId;
 use crate::limits::{Account, Charge, Resource};
 use crate::memory::GuestMemory;
 use crate::parking::Parking;
-use crate::program::{Kind, Program};
+use crate::program::Program;
 use crate::request::Arg;
 use rustix::io::Errno;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use wasmtime::ValType;
-
-/// The export through which handlers are called.
-pub(crate) const ENTRY: &str = "pass_fptr_to_wt";
 
 /// The export through which handlers of signals are called: place in the function table, signal.
 pub(crate) const SIGNALLED: &str = "signal_callback";
@@ -111,10 +108,7 @@ impl Image {
 
     /// Whether the program can be a grate.
     pub fn can_serve(&self) -> bool {
-        self.program.kind == Kind::Lind
-            && self
-                .program
-                .has_func(ENTRY, &[const { ValType::I64 }; 14], &[ValType::I32])
+        self.program.can_serve()
     }
 
     /// Whether it serves calls of other cages.

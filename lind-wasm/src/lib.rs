@@ -19,6 +19,7 @@ pub mod host;
 pub mod ids;
 pub mod image;
 mod instructions;
+pub mod interfaces;
 pub mod limits;
 pub mod line;
 pub mod memory;

@@ -9,6 +9,9 @@ use rustix::io::Errno;
 use std::io::Read;
 use wasmtime::{Engine, ExternType, ImportType, Module, Mutability, ValType};
 
+/// The export through which handlers are called.
+pub(crate) const ENTRY: &str = "pass_fptr_to_wt";
+
 /// Which host interface a program was built for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -129,6 +132,12 @@ impl Program {
         Ok(program)
     }
 
+    /// Whether it can be a grate.
+    pub fn can_serve(&self) -> bool {
+        self.kind == Kind::Lind
+            && self.has_func(ENTRY, &[const { ValType::I64 }; 14], &[ValType::I32])
+    }
+
     /// Whether it exports a function of exactly that type.
     pub fn has_func(&self, name: &str, params: &[ValType], results: &[ValType]) -> bool {
         match self.module.get_export(name) {
@@ -167,6 +176,10 @@ impl Program {
         ensure!(
             self.has_func("_start", &[], &[ValType::I32]),
             "its `_start` is not of type () -> i32, which Lind needs"
+        );
+        ensure!(
+            self.module.get_export(ENTRY).is_none() || self.can_serve(),
+            "its `{ENTRY}` is not of type (14 x i64) -> i32, which Lind needs"
         );
         for name in [
             "asyncify_start_unwind",

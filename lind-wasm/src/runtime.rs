@@ -26,7 +26,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, RwLock};
 use std::time::Duration;
 use wasmtime::Engine;
@@ -57,6 +57,8 @@ pub struct Runtime {
     pub kernel: Kernel,
     /// Names of UNIX sockets.
     pub unix_names: UnixNames,
+    /// Whether a socket has been made that tells of the network's interfaces.
+    pub tells_interfaces: AtomicBool,
     /// Memory that cages share.
     pub shared: SharedStore,
     /// Those parts of it that they find by key and number.
@@ -131,6 +133,7 @@ impl Runtime {
             strict: settings.strict,
             net: settings.net,
             unix_names: UnixNames::new().context("/proc/self: /proc has to be mounted")?,
+            tells_interfaces: AtomicBool::new(false),
             shared: SharedStore::default(),
             segments: Segments::default(),
             ledger: Ledger::new(settings.limits),

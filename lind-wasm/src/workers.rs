@@ -2,8 +2,9 @@
 
 use crate::cage::Cage;
 use crate::ids::CageId;
-use crate::image::{ENTRY, Image, Serve, Service};
+use crate::image::{Image, Serve, Service};
 use crate::line::first_line;
+use crate::program::ENTRY;
 use crate::regions::{Backing, Prot};
 use crate::request::Arg;
 use crate::runtime::Runtime;

@@ -4,7 +4,9 @@
 #define __wasilibc___header_poll_h
 
 #include <__struct_pollfd.h>
+#include <__struct_timespec.h>
 #include <__typedef_nfds_t.h>
+#include <__typedef_sigset_t.h>
 
 #define POLLIN 0x001
 #define POLLPRI 0x002
@@ -20,6 +22,7 @@ extern "C" {
 #endif
 
 int poll(struct pollfd[], nfds_t, int);
+int ppoll(struct pollfd[], nfds_t, const struct timespec *, const sigset_t *);
 
 #ifdef __cplusplus
 }

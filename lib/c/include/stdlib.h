@@ -10,6 +10,9 @@ extern "C" {
 #endif
 
 int mkstemp(char *);
+int mkostemp(char *, int);
+char *mkdtemp(char *);
+char *realpath(const char *__restrict, char *__restrict);
 
 #ifdef __cplusplus
 }

@@ -40,6 +40,10 @@ int lockf(int, int, off_t);
 
 int chown(const char *, uid_t, gid_t);
 int lchown(const char *, uid_t, gid_t);
+int fchown(int, uid_t, gid_t);
+int fchownat(int, const char *, uid_t, gid_t, int);
+int chroot(const char *);
+ssize_t copy_file_range(int, off_t *, int, off_t *, size_t, unsigned);
 int fchdir(int);
 int getpagesize(void);
 

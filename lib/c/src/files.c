@@ -5,7 +5,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -13,6 +15,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/time.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -182,6 +185,17 @@ off_t __wasilibc_tell(int fd) { return __lseek(fd, 0, SEEK_CUR); }
 
 int fsync(int fd) { return __lind_answer(lind(NR_FSYNC, num(fd))); }
 int fdatasync(int fd) { return __lind_answer(lind(NR_FDATASYNC, num(fd))); }
+
+int sync_file_range(int fd, off_t offset, off_t len, unsigned flags) {
+    return __lind_answer(
+        lind(NR_SYNC_FILE_RANGE, num(fd), (uint64_t)offset, (uint64_t)len, flags));
+}
+
+ssize_t copy_file_range(int from, off_t *from_place, int to, off_t *to_place, size_t len,
+                        unsigned flags) {
+    return __lind_answer(lind(NR_COPY_FILE_RANGE, num(from), at(from_place), num(to), at(to_place),
+                              len, flags));
+}
 
 int ftruncate(int fd, off_t len) { return __lind_answer(lind(NR_FTRUNCATE, num(fd), (uint64_t)len)); }
 
@@ -354,6 +368,32 @@ int fstatfs(int fd, struct statfs *facts) {
     return __lind_answer(lind(NR_FSTATFS, num(fd), at(facts)));
 }
 
+static int in_posix_form(int result, const struct statfs *from, struct statvfs *to) {
+    if (!result)
+        *to = (struct statvfs){.f_bsize = (unsigned long)from->f_bsize,
+                               .f_frsize = (unsigned long)from->f_frsize,
+                               .f_blocks = from->f_blocks,
+                               .f_bfree = from->f_bfree,
+                               .f_bavail = from->f_bavail,
+                               .f_files = from->f_files,
+                               .f_ffree = from->f_ffree,
+                               .f_favail = from->f_ffree,
+                               .f_fsid = from->f_fsid,
+                               .f_flag = (unsigned long)from->f_flags,
+                               .f_namemax = (unsigned long)from->f_namelen};
+    return result;
+}
+
+int statvfs(const char *restrict path, struct statvfs *restrict facts) {
+    struct statfs kernel;
+    return in_posix_form(statfs(path, &kernel), &kernel, facts);
+}
+
+int fstatvfs(int fd, struct statvfs *facts) {
+    struct statfs kernel;
+    return in_posix_form(fstatfs(fd, &kernel), &kernel, facts);
+}
+
 ssize_t getrandom(void *bytes, size_t len, unsigned flags) {
     return __lind_answer(lind(NR_GETRANDOM, at(bytes), len, flags));
 }
@@ -373,6 +413,25 @@ int chown(const char *path, uid_t user, gid_t group) {
 int lchown(const char *path, uid_t user, gid_t group) {
     return __lind_answer(lind(NR_LCHOWN, at(path), user, group));
 }
+
+int fchownat(int dir, const char *path, uid_t user, gid_t group, int flags) {
+    return __lind_answer(
+        lind(NR_FCHOWNAT, directory(dir), at(path), user, group, num(flags)));
+}
+
+int fchown(int fd, uid_t user, gid_t group) {
+    enum { EMPTY_PATH = 0x1000 };
+    return __lind_answer(lind(NR_FCHOWNAT, num(fd), at(""), user, group, EMPTY_PATH));
+}
+
+int mknod(const char *path, mode_t mode, dev_t device) {
+    return __lind_answer(lind(NR_MKNOD, at(path), mode, device));
+}
+
+int mkfifo(const char *path, mode_t mode) { return mknod(path, S_IFIFO | (mode & 07777), 0); }
+
+// No runtime serves it: a grate may.
+int chroot(const char *path) { return __lind_answer(lind(NR_CHROOT, at(path))); }
 
 // ---- times
 
@@ -425,6 +484,11 @@ int rename(const char *old, const char *path) {
 int renameat(int old_dir, const char *old, int dir, const char *path) {
     return __lind_answer(
         lind(NR_RENAMEAT, directory(old_dir), at(old), directory(dir), at(path)));
+}
+
+int renameat2(int old_dir, const char *old, int dir, const char *path, unsigned flags) {
+    return __lind_answer(
+        lind(NR_RENAMEAT2, directory(old_dir), at(old), directory(dir), at(path), flags));
 }
 
 int link(const char *old, const char *path) {
@@ -486,7 +550,17 @@ mode_t umask(mode_t mask) {
     return is_error(result) ? 022 : (mode_t)result;
 }
 
-int mkstemp(char *pattern) {
+static int folder(const char *path, int flags) {
+    (void)flags;
+    return mkdir(path, 0700);
+}
+
+static int file(const char *path, int flags) {
+    return open(path, O_RDWR | O_CREAT | O_EXCL | flags, 0600);
+}
+
+// Puts letters for the six places at the end, until `make` makes something of that name.
+static int made(char *pattern, int (*make)(const char *, int), int flags) {
     static const char letters[] = "abcdefghijklmnopqrstuvwxyz0123456789";
     enum { LETTERS = sizeof letters - 1, PLACES = 6, TRIES = 100 };
     size_t len = strlen(pattern);
@@ -500,11 +574,89 @@ int mkstemp(char *pattern) {
             return -1;
         for (int i = 0; i < PLACES; i++)
             pattern[len - PLACES + i] = letters[random[i] % LETTERS];
-        int fd = open(pattern, O_RDWR | O_CREAT | O_EXCL, 0600);
-        if (fd >= 0 || errno != EEXIST)
-            return fd;
+        int result = make(pattern, flags);
+        if (result >= 0 || errno != EEXIST)
+            return result;
     }
     return -1;
+}
+
+int mkstemp(char *pattern) { return made(pattern, file, 0); }
+int mkostemp(char *pattern, int flags) { return made(pattern, file, flags & ~O_ACCMODE); }
+char *mkdtemp(char *pattern) { return made(pattern, folder, 0) ? NULL : pattern; }
+
+// Symlinks that a name may lead through.
+enum { LINKS = 40 };
+
+// Each part of what is left is put behind what was found; what a symlink says is put before the
+// rest of it.
+char *realpath(const char *restrict path, char *restrict out) {
+    char left[2 * PATH_MAX], found[PATH_MAX], target[PATH_MAX];
+    size_t len = path ? strlen(path) : 0;
+    size_t end = 0;
+    int links = 0;
+    errno = !path ? EINVAL : len == 0 ? ENOENT : len >= PATH_MAX ? ENAMETOOLONG : 0;
+    if (errno)
+        return NULL;
+    memcpy(left, path, len + 1);
+    if (*path != '/') {
+        if (!getcwd(found, sizeof found))
+            return NULL;
+        end = strlen(found);
+        // A slash stands before each part.
+        if (end == 1)
+            end = 0;
+    }
+    for (char *part = left; *part;) {
+        size_t size = strcspn(part, "/");
+        char *rest = part + size;
+        if (size == 0 || (size == 1 && part[0] == '.')) {
+            part = rest + (*rest == '/');
+            continue;
+        }
+        if (size == 2 && part[0] == '.' && part[1] == '.') {
+            while (end && found[--end] != '/')
+                continue;
+            part = rest + (*rest == '/');
+            continue;
+        }
+        if (end + size + 2 > PATH_MAX) {
+            errno = ENAMETOOLONG;
+            return NULL;
+        }
+        found[end] = '/';
+        memcpy(found + end + 1, part, size);
+        found[end + 1 + size] = 0;
+        ssize_t said = readlink(found, target, sizeof target);
+        struct stat facts;
+        if (said < 0) {
+            // What is no symlink may have more behind it if it is a folder.
+            if (errno != EINVAL || (*rest && stat(found, &facts)))
+                return NULL;
+            if (*rest && !S_ISDIR(facts.st_mode)) {
+                errno = ENOTDIR;
+                return NULL;
+            }
+            end += 1 + size;
+            part = rest;
+            continue;
+        }
+        size_t more = strlen(rest);
+        errno = ++links > LINKS ? ELOOP
+                : (size_t)said + more >= PATH_MAX || said == 0 ? ENAMETOOLONG
+                                                               : 0;
+        if (errno)
+            return NULL;
+        memmove(left + said, rest, more + 1);
+        memcpy(left, target, (size_t)said);
+        part = left;
+        if (*left == '/')
+            end = 0;
+    }
+    if (!end)
+        found[end++] = '/';
+    found[end] = 0;
+    return out ? strcpy(out, found) : strdup(found);
 }
 
 int truncate(const char *path, off_t len) {

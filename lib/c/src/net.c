@@ -221,37 +221,65 @@ static int told(const struct pollfd *polls, size_t count, fd_set *set, short eve
     return (int)set->__nfds;
 }
 
-int select(int most, fd_set *restrict readable, fd_set *restrict writable,
-           fd_set *restrict exceptional, struct timeval *restrict timeout) {
+// Milliseconds, at least as long; -1 for ever.
+static bool in_millis(const struct timespec *time, int *millis) {
+    *millis = -1;
+    if (!time)
+        return true;
+    if (time->tv_sec < 0 || time->tv_nsec < 0 || time->tv_nsec >= 1000000000)
+        return false;
+    *millis = INT32_MAX;
+    if (time->tv_sec < INT32_MAX / 1000 - 1)
+        *millis = (int)time->tv_sec * 1000 + (int)((time->tv_nsec + 999999) / 1000000);
+    return true;
+}
+
+static int32_t polled(struct pollfd *polls, nfds_t count, int millis, const sigset_t *mask) {
+    return mask ? lind(NR_PPOLL, at(polls), (uint32_t)count, num(millis), at(mask))
+                : lind(NR_POLL, at(polls), (uint32_t)count, num(millis));
+}
+
+int ppoll(struct pollfd *polls, nfds_t count, const struct timespec *time, const sigset_t *mask) {
+    int millis;
+    if (!in_millis(time, &millis)) {
+        errno = EINVAL;
+        return -1;
+    }
+    int32_t result = polled(polls, count, millis, mask);
+    __lind_look_for_signals();
+    return __lind_answer(result);
+}
+
+int pselect(int most, fd_set *restrict readable, fd_set *restrict writable,
+            fd_set *restrict exceptional, const struct timespec *restrict time,
+            const sigset_t *restrict mask) {
     // Every set has room for so many.
     struct pollfd polls[FD_SETSIZE];
     size_t count = 0;
     const fd_set *sets[] = {readable, writable, exceptional};
     size_t all = 0;
+    int millis;
     for (int i = 0; i < 3; i++)
         all += sets[i] ? sets[i]->__nfds : 0;
-    if (most < 0 || all > FD_SETSIZE) {
+    if (most < 0 || all > FD_SETSIZE || !in_millis(time, &millis)) {
         errno = EINVAL;
         return -1;
     }
     ask(polls, &count, readable, POLLIN);
     ask(polls, &count, writable, POLLOUT);
     ask(polls, &count, exceptional, POLLPRI);
-    int millis = -1;
-    if (timeout) {
-        long long wanted = timeout->tv_sec * 1000 + (timeout->tv_usec + 999) / 1000;
-        millis = wanted > INT32_MAX ? INT32_MAX : (int)wanted;
-    }
-    if (count == 0 && millis > 0) {
+    if (count == 0 && millis > 0 && !mask) {
         // Lind's poll does not wait without a descriptor.
-        struct kernel_time time = {millis / 1000, millis % 1000 * 1000000ll};
-        int32_t slept = lind(NR_CLOCK_NANOSLEEP, 1, 0, at(&time), 0);
+        struct kernel_time sleep = {millis / 1000, millis % 1000 * 1000000ll};
+        int32_t slept = lind(NR_CLOCK_NANOSLEEP, 1, 0, at(&sleep), 0);
         if (is_error(slept))
             return __lind_answer(slept);
         millis = 0;
     }
-    if (poll(polls, count, millis) < 0)
-        return -1;
+    int32_t ready = polled(polls, count, millis, mask);
+    __lind_look_for_signals();
+    if (is_error(ready))
+        return __lind_answer(ready);
     for (size_t i = 0; i < count; i++)
         if (polls[i].revents & POLLNVAL) {
             errno = EBADF;
@@ -260,6 +288,17 @@ int select(int most, fd_set *restrict readable, fd_set *restrict writable,
     return told(polls, count, readable, POLLIN | POLLHUP | POLLERR) +
            told(polls, count, writable, POLLOUT | POLLERR) +
            told(polls, count, exceptional, POLLPRI);
+}
+
+int select(int most, fd_set *restrict readable, fd_set *restrict writable,
+           fd_set *restrict exceptional, struct timeval *restrict timeout) {
+    struct timespec time;
+    if (timeout) {
+        // A second that is written as microseconds is one.
+        time.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000;
+        time.tv_nsec = (long)(timeout->tv_usec % 1000000) * 1000;
+    }
+    return pselect(most, readable, writable, exceptional, timeout ? &time : NULL, NULL);
 }
 
 int epoll_create1(int flags) { return __lind_answer(lind(NR_EPOLL_CREATE1, num(flags))); }

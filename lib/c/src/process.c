@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -167,4 +168,26 @@ int getpagesize(void) { return 4096; }
 
 int gethostname(char *name, size_t len) {
     return __lind_answer(lind(NR_GETHOSTNAME, at(name), len));
+}
+
+// Each number has 32 bits there, of which all say that there is no limit.
+static rlim_t limit(uint32_t told) { return told == UINT32_MAX ? RLIM_INFINITY : told; }
+
+int getrlimit(int resource, struct rlimit *limits) {
+    uint32_t told[2];
+    int32_t result = lind(NR_PRLIMIT64, 0, num(resource), 0, at(told));
+    if (!is_error(result))
+        *limits = (struct rlimit){limit(told[0]), limit(told[1])};
+    return __lind_answer(result);
+}
+
+// Lind ends the run of who asks for it.
+int setrlimit(int resource, const struct rlimit *limits) {
+    struct rlimit now;
+    if (getrlimit(resource, &now))
+        return -1;
+    if (limits->rlim_cur == now.rlim_cur && limits->rlim_max == now.rlim_max)
+        return 0;
+    errno = limits->rlim_cur > limits->rlim_max ? EINVAL : EPERM;
+    return -1;
 }

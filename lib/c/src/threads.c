@@ -241,7 +241,9 @@ int sched_yield(void) { return __lind_answer(lind(NR_SCHED_YIELD)); }
 struct mutex {
     struct lind_lock lock;
     int type;
+    // The thread, and its cage: in memory that cages share, both have a thread of that mark.
     _Atomic(void *) holder;
+    _Atomic unsigned cage;
     unsigned depth;
 };
 _Static_assert(sizeof(struct mutex) <= sizeof(pthread_mutex_t), "room");
@@ -271,6 +273,46 @@ int pthread_mutexattr_destroy(pthread_mutexattr_t *attributes) {
     return 0;
 }
 
+// A mutex, a condition and a lock of readers and writers work wherever they lie.
+static int shared(int how) {
+    return how == PTHREAD_PROCESS_PRIVATE || how == PTHREAD_PROCESS_SHARED ? 0 : EINVAL;
+}
+
+int pthread_mutexattr_setpshared(pthread_mutexattr_t *attributes, int how) {
+    (void)attributes;
+    return shared(how);
+}
+
+int pthread_condattr_init(pthread_condattr_t *attributes) {
+    attributes->__attr = 0;
+    return 0;
+}
+
+int pthread_condattr_destroy(pthread_condattr_t *attributes) {
+    (void)attributes;
+    return 0;
+}
+
+int pthread_condattr_setpshared(pthread_condattr_t *attributes, int how) {
+    (void)attributes;
+    return shared(how);
+}
+
+int pthread_rwlockattr_init(pthread_rwlockattr_t *attributes) {
+    *attributes = (pthread_rwlockattr_t){.__attr = {0}};
+    return 0;
+}
+
+int pthread_rwlockattr_destroy(pthread_rwlockattr_t *attributes) {
+    (void)attributes;
+    return 0;
+}
+
+int pthread_rwlockattr_setpshared(pthread_rwlockattr_t *attributes, int how) {
+    (void)attributes;
+    return shared(how);
+}
+
 int pthread_mutexattr_settype(pthread_mutexattr_t *attributes, int type) {
     if (type < PTHREAD_MUTEX_NORMAL || type > PTHREAD_MUTEX_ERRORCHECK)
         return EINVAL;
@@ -278,9 +320,18 @@ int pthread_mutexattr_settype(pthread_mutexattr_t *attributes, int type) {
     return 0;
 }
 
+static bool is_own(struct mutex *mutex) {
+    return mutex->holder == &mark && mutex->cage == (unsigned)__lind_own();
+}
+
+static void hold(struct mutex *mutex) {
+    mutex->cage = (unsigned)__lind_own();
+    mutex->holder = &mark;
+}
+
 // Whether the caller has it already, and what is to be answered then.
 static bool is_held(struct mutex *mutex, int *answer) {
-    if (mutex->type == PTHREAD_MUTEX_NORMAL || mutex->holder != &mark)
+    if (mutex->type == PTHREAD_MUTEX_NORMAL || !is_own(mutex))
         return false;
     *answer = EDEADLK;
     if (mutex->type == PTHREAD_MUTEX_RECURSIVE) {
@@ -295,7 +346,7 @@ int pthread_mutex_lock(pthread_mutex_t *which) {
     int answer = 0;
     if (!is_held(mutex, &answer)) {
         __lind_take(&mutex->lock);
-        mutex->holder = &mark;
+        hold(mutex);
     }
     return answer;
 }
@@ -308,14 +359,14 @@ int pthread_mutex_trylock(pthread_mutex_t *which) {
     if (!__c11_atomic_compare_exchange_strong(&mutex->lock.state, &none, 1, __ATOMIC_ACQUIRE,
                                               __ATOMIC_RELAXED))
         return EBUSY;
-    mutex->holder = &mark;
+    hold(mutex);
     return 0;
 }
 
 int pthread_mutex_unlock(pthread_mutex_t *which) {
     struct mutex *mutex = of(which);
     if (mutex->type != PTHREAD_MUTEX_NORMAL) {
-        if (mutex->holder != &mark)
+        if (!is_own(mutex))
             return EPERM;
         if (mutex->depth) {
             mutex->depth--;
@@ -368,6 +419,22 @@ static bool waited_until(const volatile void *word, int value, const struct time
     if (!until(end, &left))
         return false;
     return lind(NR_FUTEX, at(word), WAIT, num(value), at(&left), 0, 0) != -LINUX_ETIMEDOUT;
+}
+
+int pthread_mutex_timedlock(pthread_mutex_t *which, const struct timespec *end) {
+    enum { AWAITED = 2 };
+    struct mutex *mutex = of(which);
+    int answer = 0;
+    if (is_held(mutex, &answer))
+        return answer;
+    answer = pthread_mutex_trylock(which);
+    if (answer != EBUSY)
+        return answer;
+    while (__c11_atomic_exchange(&mutex->lock.state, AWAITED, __ATOMIC_ACQUIRE) != 0)
+        if (!waited_until(&mutex->lock.state, AWAITED, end))
+            return ETIMEDOUT;
+    hold(mutex);
+    return 0;
 }
 
 int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex,

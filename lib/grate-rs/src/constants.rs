@@ -261,6 +261,9 @@ pub mod net {
     pub const AF_UNIX: u16 = 1;
     pub const AF_INET: u16 = 2;
     pub const AF_INET6: u16 = 10;
+    pub const AF_NETLINK: u16 = 16;
+    /// The protocol that tells of the network's interfaces.
+    pub const NETLINK_ROUTE: i32 = 0;
     pub const SOCK_STREAM: i32 = 1;
     pub const SOCK_DGRAM: i32 = 2;
     pub const SOCK_SEQPACKET: i32 = 5;

@@ -91,8 +91,17 @@ impl Address {
         self.len = (len as usize).min(ROOM);
     }
 
-    fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes[..self.len]
+    }
+
+    /// Of a netlink socket's peer: it is the kernel.
+    pub(super) fn of_peer(mut self) -> Self {
+        const PORT: std::ops::Range<usize> = 4..8;
+        if self.family() == Some(AddressFamily::NETLINK) {
+            self.bytes[PORT].fill(0);
+        }
+        self
     }
 
     fn family(&self) -> Option<AddressFamily> {

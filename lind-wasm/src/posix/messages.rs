@@ -8,7 +8,7 @@
 
 use super::addresses::{Address, Destination, ROOM};
 use super::io::{MAX_PARTS, MAX_RW, Parts, moved};
-use super::{Call, Entry, abi};
+use super::{Call, Entry, abi, interfaces};
 use crate::image::Image;
 use crate::memory::GuestMemory;
 use crate::net::{self, Net};
@@ -55,6 +55,15 @@ fn sendto(call: &Call<'_>) -> Result<i32, Errno> {
     let socket = call.file(0)?;
     let flags = call.int(3);
     let image = call.image_of(1)?;
+    if interfaces::is_one(call.rt, &socket) {
+        if call.raw(4) != 0 {
+            let to = Address::read(&call.image_of(4)?.memory, call.raw(4), call.int(5))?;
+            interfaces::check_destination(to.bytes())?;
+        }
+        let mut asked = Vec::new();
+        interfaces::add(&image.memory, call.raw(1), call.raw(2), &mut asked)?;
+        return interfaces::ask(call.rt.net, &socket, &asked);
+    }
     let parts = buffer(&image, call, Prot::READ);
     let to = match call.raw(4) {
         0 => None,
@@ -98,6 +107,7 @@ fn recvfrom(call: &Call<'_>) -> Result<i32, Errno> {
     let count = moved(unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, call.int(3)) })?;
     if call.raw(4) != 0 {
         from.set_len(header.msg_namelen);
+        from = from.of_peer();
         let len_at = match call.raw(5) {
             0 => return Err(Errno::FAULT),
             at => at,
@@ -158,6 +168,13 @@ fn sendmsg(call: &Call<'_>) -> Result<i32, Errno> {
             Some(Address::read(memory, at, len).map_err(no)?)
         }
     };
+    if interfaces::is_one(call.rt, &socket) {
+        if let Some(to) = address {
+            interfaces::check_destination(to.bytes())?;
+        }
+        let asked = interfaces::gathered(memory, guest.iov, guest.iov_len)?;
+        return interfaces::ask(call.rt.net, &socket, &asked);
+    }
     let parts = parts(memory, &guest, Prot::READ).map_err(no)?;
     let mut header = header(&parts);
     let control = control_to_send(call.rt.net, memory, &guest, &socket)?;
@@ -201,6 +218,7 @@ fn recvmsg(call: &Call<'_>) -> Result<i32, Errno> {
     let at = call.raw(1);
     if guest.name != 0 {
         from.set_len(header.msg_namelen);
+        from = from.of_peer();
         let len_at = at + abi::MSGHDR_NAME_LEN;
         from.give(call, (memory, guest.name), (memory, len_at))?;
     }

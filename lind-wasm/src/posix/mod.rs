@@ -9,6 +9,7 @@ mod fast;
 mod fds;
 mod files;
 mod futex;
+mod interfaces;
 mod io;
 mod kept;
 mod lookup;

@@ -4,7 +4,7 @@
 use super::addresses::{self, Address, Destination, ROOM};
 use super::fds::{check_room, put_pair};
 use super::io::answer;
-use super::{Call, Entry};
+use super::{Call, Entry, interfaces};
 use crate::regions::Prot;
 use rustix::fd::{FromRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -20,8 +20,12 @@ pub(super) const CALLS: &[Entry] = &[
     Entry::new(48, shutdown),
     Entry::new(49, bind),
     Entry::new(50, listen),
-    Entry::new(51, |call| name(call, libc::getsockname)),
-    Entry::new(52, |call| name(call, libc::getpeername)),
+    Entry::new(51, |call| {
+        give(call, &name(call, libc::getsockname)?).map(|()| 0)
+    }),
+    Entry::new(52, |call| {
+        give(call, &name(call, libc::getpeername)?.of_peer()).map(|()| 0)
+    }),
     Entry::new(53, socketpair),
     Entry::new(288, |call| accept(call, call.int(3))),
 ];
@@ -64,8 +68,8 @@ impl New {
         })
     }
 
-    /// Refuses what no cage may have: families other than IPv4, IPv6 and UNIX, raw sockets, and
-    /// protocols other than TCP and UDP. The answers are those of a kernel without them, to a
+    /// Refuses what no cage may have: families other than IPv4, IPv6, UNIX and what tells of
+    /// interfaces, raw sockets, and protocols other than TCP and UDP. The answers are those of a kernel without them, to a
     /// process without privileges.
     fn check(&self) -> Result<(), Errno> {
         let (stream, datagram) = (libc::SOCK_STREAM, libc::SOCK_DGRAM);
@@ -73,6 +77,13 @@ impl New {
             // The kernel knows best, and there is nothing in it that a cage may not have.
             libc::AF_UNIX => return Ok(()),
             libc::AF_INET | libc::AF_INET6 => {}
+            libc::AF_NETLINK if (0..MAX_TYPE).contains(&self.kind) => {
+                return match (self.kind, self.protocol) {
+                    (libc::SOCK_RAW | libc::SOCK_DGRAM, libc::NETLINK_ROUTE) => Ok(()),
+                    (libc::SOCK_RAW | libc::SOCK_DGRAM, _) => Err(Errno::PROTONOSUPPORT),
+                    _ => Err(Errno::SOCKTNOSUPPORT),
+                };
+            }
             _ if (0..MAX_TYPE).contains(&self.kind) => return Err(Errno::AFNOSUPPORT),
             0..=45 => return Err(Errno::INVAL),
             _ => return Err(Errno::AFNOSUPPORT),
@@ -111,6 +122,10 @@ fn owned(fd: libc::c_int) -> Result<OwnedFd, Errno> {
 fn socket(call: &Call<'_>) -> Result<i32, Errno> {
     let new = New::of(call)?;
     new.check()?;
+    if new.domain == libc::AF_NETLINK {
+        let socket = interfaces::open(call.rt, new.flags())?;
+        return call.target.fds().insert(0, Arc::new(socket), new.cloexec);
+    }
     // SAFETY: no memory is involved.
     let socket = owned(unsafe { libc::socket(new.domain, new.flags(), new.protocol) })?;
     let family = AddressFamily::from_raw(new.domain as u16); // Checked, or the kernel took it.
@@ -157,7 +172,11 @@ fn address_of(call: &Call<'_>) -> Result<Address, Errno> {
 
 fn bind(call: &Call<'_>) -> Result<i32, Errno> {
     let (socket, family) = socket_of(call)?;
-    addresses::bind(call, 1, &socket, family, &address_of(call)?)?;
+    let address = address_of(call)?;
+    if interfaces::is_one(call.rt, &socket) {
+        return interfaces::bind(&socket, address.bytes()).map(|()| 0);
+    }
+    addresses::bind(call, 1, &socket, family, &address)?;
     Ok(0)
 }
 
@@ -168,6 +187,9 @@ fn connect(call: &Call<'_>) -> Result<i32, Errno> {
         Err(Errno::BADF) => Errno::BADF,
         _ => errno,
     })?;
+    if interfaces::is_one(call.rt, &socket) {
+        return interfaces::check_destination(address.bytes()).map(|()| 0);
+    }
     let family = socket_domain(&socket)?;
     let to = Destination::of_connection(call, 1, family, address)?;
     // SAFETY: the address has that many bytes.
@@ -233,15 +255,14 @@ fn give(call: &Call<'_>, address: &Address) -> Result<(), Errno> {
 type NameFn =
     unsafe extern "C" fn(libc::c_int, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
 
-fn name(call: &Call<'_>, ask: NameFn) -> Result<i32, Errno> {
+fn name(call: &Call<'_>, ask: NameFn) -> Result<Address, Errno> {
     let socket = call.file(0)?;
     let mut address = Address::none();
     let mut len = ROOM as libc::socklen_t;
     // SAFETY: there is room for an address of that length.
     answer(unsafe { ask(socket.as_raw_fd(), address.as_mut_ptr(), &raw mut len) })?;
     address.set_len(len);
-    give(call, &address)?;
-    Ok(0)
+    Ok(address)
 }
 
 #[cfg(test)]
@@ -321,7 +342,8 @@ mod tests {
             ([2, 2, 1], Errno::ACCESS),
             ([2, 1, 262], Errno::PROTONOSUPPORT),
             ([2, 2, 136], Errno::PROTONOSUPPORT),
-            ([16, 3, 0], Errno::AFNOSUPPORT),
+            ([16, 3, 4], Errno::PROTONOSUPPORT),
+            ([16, 1, 0], Errno::SOCKTNOSUPPORT),
             ([17, 3, 0], Errno::AFNOSUPPORT),
         ] {
             assert_eq!(cage.call(41, &args), Err(errno), "{args:?}");

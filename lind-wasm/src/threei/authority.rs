@@ -80,6 +80,10 @@ pub(super) fn judge<'a>(
         if index >= arity || id == UNUSED & !GRATE_MEMORY_FLAG || id == request.target {
             arg.cage = request.target;
         } else {
+            if rt.strict && id != arg.cage {
+                let what = format_args!("argument {} has a cage with bit 63 set", index + 1);
+                rt.strict_violation(caller, what);
+            }
             arg.cage = id;
             names[index] = named(rt, caller, id)?.id;
         }

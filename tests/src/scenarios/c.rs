@@ -2,7 +2,7 @@
 //! that build scripts made for Lind call.
 
 use super::trial;
-use crate::fixture::{Fixture, Ran, command, host_command, repository};
+use crate::fixture::{Fixture, Ran, Run, command, host_command, repository, words};
 use anyhow::ensure;
 use libtest_mimic::Trial;
 use std::ffi::OsString;
@@ -12,11 +12,44 @@ use std::path::Path;
 pub(super) fn trials() -> Vec<Trial> {
     vec![
         trial("c/a new grate works as it is made".into(), new_grate),
+        trial("c/posix without a grate".into(), || posix(false)),
+        trial("c/posix without a grate (strict)".into(), || posix(true)),
+        trial("c/what a runtime lacks".into(), unserved),
         trial(
             "c/what lind_compile can't do it says".into(),
             refused_by_name,
         ),
     ]
+}
+
+fn posix(strict: bool) -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    let ran = fixture.run_under(&[], &["c_posix.cwasm", "/tmp"], strict)?;
+    ensure!(ran.expect(0)?.text().ends_with("c posix done\n"));
+    Ok(())
+}
+
+/// Calls that nobody serves, and the network where there is none, bare and under grates.
+fn unserved() -> anyhow::Result<()> {
+    let fixture = Fixture::new()?;
+    fixture.make_key("k.bin")?;
+    let stacks: [&[&str]; 3] = [
+        &[],
+        &["crypt-grate.cwasm", "--key", "/k.bin"],
+        &["write-filter-grate.cwasm", "--redact", "all"],
+    ];
+    for stack in stacks {
+        let ran = fixture.start(&Run {
+            options: words(&[&["--net", "none"]]),
+            args: words(&[stack, &["c_posix.cwasm", "/tmp", "unserved"]]),
+            ..Run::default()
+        })?;
+        ensure!(
+            ran.expect(0)?.text().ends_with("c posix done\n"),
+            "{stack:?}"
+        );
+    }
+    Ok(())
 }
 
 /// `lind_compile`, with a fixture's root in place of the repository's.

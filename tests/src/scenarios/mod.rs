@@ -10,6 +10,7 @@ pub mod http;
 pub mod kills;
 pub mod limits;
 pub mod model;
+pub mod mutexes;
 pub mod redaction;
 pub mod redaction_model;
 pub mod rules;
@@ -47,6 +48,7 @@ pub fn trials() -> Vec<Trial> {
         kills::trials(),
         limits::trials(),
         model::trials(),
+        mutexes::trials(),
         redaction::trials(),
         redaction_model::trials(),
         rules::trials(),

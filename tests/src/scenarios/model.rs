@@ -10,6 +10,9 @@ const CALLS: u32 = 300;
 /// Sequences in one test; `E2E_MODEL_SEEDS` names another number, for a long search.
 const SEEDS: u64 = 150;
 
+/// Of so many one is run among other threads and signals.
+const BUSY: u64 = 5;
+
 /// What stands between the program and the kernel.
 const SETTINGS: &[(&str, &[&str])] = &[
     ("defaults", &["crypt-grate.cwasm", "--key", "/k.bin"]),
@@ -79,17 +82,26 @@ pub(super) fn trials() -> Vec<Trial> {
             let name = format!("{outer}/random file calls, {name}{mode}");
             // Every setting has calls of its own.
             let first = (2 * index as u64 + u64::from(strict)) * 1_000_000 + 1;
+            let seeds = first..first + seeds;
+            let busy = seeds.clone().step_by(BUSY as usize);
+            let busy_name = name.replace("calls,", "calls among threads and signals,");
+            trials.push(trial(busy_name, move || {
+                busy.clone()
+                    .try_for_each(|seed| compare(grates, strict, seed, &["busy"]))
+            }));
             trials.push(trial(name, move || {
-                (first..first + seeds).try_for_each(|seed| compare(grates, strict, seed))
+                seeds
+                    .clone()
+                    .try_for_each(|seed| compare(grates, strict, seed, &[]))
             }));
         }
     }
     trials
 }
 
-fn compare(grates: &[&str], strict: bool, seed: u64) -> anyhow::Result<()> {
-    let plain = play(&[], strict, seed)?;
-    let through = play(grates, strict, seed)?;
+fn compare(grates: &[&str], strict: bool, seed: u64, how: &[&str]) -> anyhow::Result<()> {
+    let plain = play(&[], strict, seed, how)?;
+    let through = play(grates, strict, seed, how)?;
     if plain == through {
         return Ok(());
     }
@@ -104,7 +116,7 @@ fn compare(grates: &[&str], strict: bool, seed: u64) -> anyhow::Result<()> {
     anyhow::bail!("seed {seed}: after\n{before}\nplain:   {expected}\nthrough: {got}")
 }
 
-fn play(grates: &[&str], strict: bool, seed: u64) -> anyhow::Result<String> {
+fn play(grates: &[&str], strict: bool, seed: u64, how: &[&str]) -> anyhow::Result<String> {
     let fixture = Fixture::new()?;
     std::fs::create_dir(fixture.path("work"))?;
     fixture.make_key("k.bin")?;
@@ -112,6 +124,7 @@ fn play(grates: &[&str], strict: bool, seed: u64) -> anyhow::Result<String> {
     let mut args: Vec<String> = grates.iter().map(|&arg| arg.to_owned()).collect();
     args.extend(["file_ops.cwasm".to_owned(), "/work".to_owned()]);
     args.extend([seed.to_string(), CALLS.to_string()]);
+    args.extend(how.iter().map(|&word| word.to_owned()));
     let ran = fixture
         .start(&Run {
             strict,

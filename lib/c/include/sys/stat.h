@@ -13,6 +13,8 @@ int chmod(const char *, mode_t);
 int fchmod(int, mode_t);
 mode_t umask(mode_t);
 int fchmodat(int, const char *, mode_t, int);
+int mkfifo(const char *, mode_t);
+int mknod(const char *, mode_t, dev_t);
 
 #ifdef __cplusplus
 }

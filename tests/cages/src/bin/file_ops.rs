@@ -1,9 +1,16 @@
 //! `file_ops DIR SEED COUNT`: makes COUNT random file calls in DIR and prints each with all that
 //! the program can see of its outcome. The same seed makes the same calls, so that two runs, on a
 //! plain directory and through a grate, must print the same.
+//!
+//! `file_ops DIR SEED COUNT busy`: does so while other threads use a file of theirs, and a timer's
+//! signals interrupt it all.
 
+use cage_libc::signals::{self, Action, RESTART};
 use cage_libc::sys::{self, Errno, address};
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
 
 /// Repeatable, and good enough to pick calls with.
 struct Dice(u64);
@@ -48,6 +55,83 @@ struct Player {
 /// With an ending that write-filter-grate permits.
 const NAMES: [&str; 4] = ["a.log", "b.log", "c.log", "d.log"];
 const AT_FDCWD: i32 = -100;
+const EINTR: Errno = Errno(4);
+
+/// What goes on beside the calls, none of which may show.
+struct Bustle {
+    is_over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<bool>>,
+}
+
+static SIGNALS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count(_signal: i32) {
+    SIGNALS.fetch_add(1, Ordering::Relaxed);
+}
+
+impl Bustle {
+    const THREADS: u64 = 2;
+    /// Bytes that a thread has to itself, over the edges of chunks.
+    const REGION: usize = 9000;
+    /// No call of the others names this descriptor.
+    const FD: i32 = 100;
+    const SIGALRM: i32 = 14;
+    const MICROS: u64 = 700;
+
+    /// Odd seeds have calls go on that a signal interrupts, where they can.
+    fn new(directory: &str, seed: u64) -> Result<Self, Errno> {
+        const RDWR_CREAT: u64 = 0o102;
+        let path = format!("{directory}/bustle.log\0");
+        let low = call(2, &[address(path.as_ptr()), RDWR_CREAT, 0o644])?;
+        call(72, &[int(low), 0, int(Self::FD)])?;
+        sys::close(low)?;
+        let is_over = Arc::new(AtomicBool::new(false));
+        let threads = (0..Self::THREADS).map(|number| {
+            let is_over = is_over.clone();
+            thread::spawn(move || Self::work(number, &is_over))
+        });
+        let threads = threads.collect();
+        let flags = if seed % 2 == 1 { RESTART } else { 0 };
+        signals::set(Self::SIGALRM, Action::Call(count), 0, flags)?;
+        signals::alarm(Self::MICROS, Self::MICROS)?;
+        Ok(Self { is_over, threads })
+    }
+
+    /// Writes to a region of its own and reads it back, until it is over. Whether it was right.
+    fn work(number: u64, is_over: &AtomicBool) -> bool {
+        let mut dice = Dice(number + 1);
+        let mut known = vec![0u8; Self::REGION];
+        let mut is_right = true;
+        while !is_over.load(Ordering::Relaxed) {
+            let start = dice.roll(Self::REGION as u64 / 2) as usize;
+            let len = 1 + dice.roll(Self::REGION as u64 / 2 - 1) as usize;
+            let at = number * Self::REGION as u64 + start as u64;
+            let seed = dice.roll(256) as u8;
+            known[start..start + len].fill(seed);
+            let part = &known[start..start + len];
+            let args = [int(Self::FD), address(part.as_ptr()), len as u64, at];
+            is_right &= call(18, &args) == Ok(len as i32);
+            let mut read = vec![0u8; len];
+            let args = [int(Self::FD), address(read.as_mut_ptr()), len as u64, at];
+            is_right &= call(17, &args) == Ok(len as i32) && read == part;
+        }
+        is_right
+    }
+
+    fn end(self) -> Result<(), Errno> {
+        while SIGNALS.load(Ordering::Relaxed) == 0 {
+            thread::yield_now();
+        }
+        signals::alarm(0, 0)?;
+        self.is_over.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            if !thread.join().is_ok_and(|is_right| is_right) {
+                println!("what a thread read is not what it had written");
+            }
+        }
+        sys::close(Self::FD)
+    }
+}
 
 impl Player {
     fn path(&mut self) -> String {
@@ -336,7 +420,12 @@ impl Player {
                 std::process::exit(5)
             }
             Ok(child) => {
-                let ended = sys::waitpid(child, 0);
+                let ended = loop {
+                    let ended = sys::waitpid(child, 0);
+                    if ended != Err(EINTR) {
+                        break ended;
+                    }
+                };
                 vec![format!("fork, {:?}", ended.map(|(_, status)| status))]
             }
             Err(errno) => vec![format!("fork = {errno:?}")],
@@ -365,9 +454,13 @@ impl Player {
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let [_, directory, seed, count] = args.as_slice() else {
-        eprintln!("usage: file_ops DIR SEED COUNT");
-        std::process::exit(64);
+    let (directory, seed, count, is_busy) = match args.as_slice() {
+        [_, directory, seed, count] => (directory, seed, count, false),
+        [_, directory, seed, count, busy] if busy == "busy" => (directory, seed, count, true),
+        _ => {
+            eprintln!("usage: file_ops DIR SEED COUNT [busy]");
+            std::process::exit(64);
+        }
     };
     let (Ok(seed), Ok(count)) = (seed.parse::<u64>(), count.parse::<u32>()) else {
         eprintln!("file_ops: SEED and COUNT are numbers");
@@ -380,10 +473,16 @@ fn main() {
         fds: Vec::new(),
         wide: sys::base() == 0,
     };
+    let bustle = is_busy.then(|| Bustle::new(directory, seed));
     for index in 0..count {
         for line in player.step(true) {
             println!("{index}: {line}");
         }
+    }
+    match bustle {
+        Some(Ok(bustle)) => println!("beside it: {:?}", bustle.end()),
+        Some(Err(errno)) => println!("beside it nothing could be: {errno:?}"),
+        None => {}
     }
     for name in NAMES {
         let content = std::fs::read(format!("{directory}/{name}"));

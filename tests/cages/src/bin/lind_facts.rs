@@ -8,10 +8,14 @@ use std::fmt::Debug;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 const EPERM: Errno = Errno(1);
+const ESRCH: Errno = Errno(3);
 const ENOENT: Errno = Errno(2);
 const EFAULT: Errno = Errno(14);
 const EISDIR: Errno = Errno(21);
 const EINVAL: Errno = Errno(22);
+/// What a copy answers that is not made.
+const REFUSED_COPY: i32 = 0xE001_0001_u32 as i32;
+const GETPPID: u32 = 110;
 const O_RDWR: u64 = 2;
 const O_RDWR_CREAT: u64 = 0o102;
 
@@ -121,6 +125,43 @@ fn events(facts: &mut Facts) -> Result<(), Errno> {
     Ok(())
 }
 
+/// Where memory is: the base, the pages, what is mapped.
+fn memory(facts: &mut Facts) -> Result<(), Errno> {
+    const PAGE: u64 = 4096;
+    let base = sys::base();
+    facts.equal("the base is a page's", (base > 0, base % PAGE), (true, 0));
+    facts.equal("and no 4 GiB's", base.trailing_zeros() < 32, true);
+    let child = sys::fork()?;
+    if child == 0 {
+        sys::exit(i32::from(sys::base() == base))
+    }
+    let ended = sys::waitpid(child, 0);
+    facts.equal("a child has another", ended, Ok((child, 0)));
+    let pages = core::arch::wasm32::memory_size::<0>();
+    facts.equal("all of the memory is there", pages, 1 << 16);
+    let mapped = call(nr::MMAP, &[0, PAGE, 3, 0x22, u64::MAX, 0])?;
+    // From the top, but for the last page: what is negative is no error.
+    let place = (mapped < -4096, mapped as u64 % PAGE);
+    facts.equal("what is mapped", place, (true, 0));
+    call(nr::MUNMAP, &[base + u64::from(mapped as u32), PAGE])?;
+    let own = sys::own_id();
+    let (from, to) = ([1u8; 8], [0u8; 8]);
+    let arg = |value, cage| sys::Arg { value, cage };
+    let none = arg(sys::UNUSED, own);
+    let args = [
+        arg(address(from.as_ptr()), own),
+        arg(address(to.as_ptr()), own),
+        arg(8, own),
+        arg(0, own),
+        none,
+        none,
+    ];
+    // SAFETY: both are live buffers of that length.
+    let copied = unsafe { sys::call_3i(1002, own, own, &args) };
+    facts.equal("a copy within a cage", copied, REFUSED_COPY);
+    Ok(())
+}
+
 /// Names: none is the current directory's, and programs have theirs from the root alone.
 fn names(facts: &mut Facts) -> Result<(), Errno> {
     facts.equal("no name", open(c"", O_RDWR), Err(EISDIR));
@@ -137,7 +178,33 @@ fn names(facts: &mut Facts) -> Result<(), Errno> {
         sys::exit(i32::from(errno != ENOENT))
     }
     facts.equal("a bare name", sys::waitpid(child, 0), Ok((child, 0)));
+    let own = CString::new(own_path()).unwrap_or_default();
+    let given = std::env::vars().count();
+    let given = CString::new(given.to_string()).unwrap_or_default();
+    let child = sys::fork()?;
+    if child == 0 {
+        let words = [c"another name", c"told", &given].map(CStr::as_ptr);
+        let words = words.map(<*const _>::cast);
+        // SAFETY: NUL-terminated strings.
+        let errno = unsafe { sys::execve(own.as_ptr().cast(), &words, &[]) };
+        sys::exit(errno.0)
+    }
+    facts.equal("its own name", sys::waitpid(child, 0), Ok((child, 0)));
     Ok(())
+}
+
+fn own_path() -> String {
+    let name = std::env::args().next().unwrap_or_default();
+    match name.starts_with('/') {
+        true => name,
+        false => format!("/bin/{name}"),
+    }
+}
+
+/// What a program is told that was executed by another name, without an environment: its path, and
+/// the environment of the command line.
+fn told(given: &str) -> bool {
+    std::env::args().next() == Some(own_path()) && std::env::vars().count().to_string() == given
 }
 
 /// Results that are others than Linux's.
@@ -150,6 +217,32 @@ fn results(facts: &mut Facts, path: &CStr) -> Result<(), Errno> {
     let own = sys::own_id();
     let probed = call(nr::KILL, &[own, 0]);
     facts.equal("a probe", probed, Err(EINVAL));
+    let group = call(nr::KILL, &[(-(own as i64)) as u64, 9]);
+    facts.equal("a group", group, Err(EINVAL));
+    facts.equal("nobody", call(nr::KILL, &[1 << 20, 9]), Err(ESRCH));
+    let parent = call(GETPPID, &[]);
+    let first = own == 1;
+    facts.equal("a parent", parent == Ok(own as i32), first);
+    let child = sys::fork()?;
+    if child == 0 {
+        core::arch::wasm32::unreachable()
+    }
+    facts.equal("a trap", sys::waitpid(child, 0), Ok((child, 1 << 8)));
+    let (reader, writer) = sys::pipe2(0)?;
+    sys::write(writer, b"x")?;
+    let mut set = [0u64; 16];
+    set[0] = 1 << reader;
+    let times = [10u64, 0];
+    let args = [
+        reader as u64 + 1,
+        address(set.as_ptr()),
+        0,
+        0,
+        address(times.as_ptr()),
+    ];
+    facts.equal("a set", call(nr::SELECT, &args), Ok(1));
+    let left = std::hint::black_box(&times);
+    facts.equal("the time that is left", left, &[10, 0]);
     if facts.0 == 0 {
         // Elsewhere this would take an hour.
         let none = [(-1i32).to_le_bytes(), [0; 4]].concat();
@@ -162,11 +255,16 @@ fn results(facts: &mut Facts, path: &CStr) -> Result<(), Errno> {
 fn main() {
     let mut facts = Facts(0);
     let dir = std::env::args().nth(1).unwrap_or_default();
+    if dir == "told" {
+        let given = std::env::args().nth(2).unwrap_or_default();
+        std::process::exit(i32::from(!told(&given)))
+    }
     let path = CString::new(format!("{dir}/facts")).unwrap_or_default();
     let looked = locks(&mut facts, &path)
         .and_then(|()| places(&mut facts, &path))
         .and_then(|()| addresses(&mut facts))
         .and_then(|()| events(&mut facts))
+        .and_then(|()| memory(&mut facts))
         .and_then(|()| names(&mut facts))
         .and_then(|()| results(&mut facts, &path));
     facts.equal("the facts themselves", looked, Ok(()));

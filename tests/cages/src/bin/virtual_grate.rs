@@ -3,8 +3,9 @@
 //! far away from where it is below, and so does all that it opens: a number that is not translated shows.
 
 use fdtables::{FD_PER_PROCESS_MAX, get_specific_virtual_fd};
+use grate_rs::constants::SYS_REGISTER_HANDLER;
 use grate_rs::constants::{SYS_CLONE, SYS_EXECVE, SYS_EXIT_GROUP};
-use grate_rs::{Call, Errno, GrateBuilder, handler, is_thread_clone};
+use grate_rs::{Arg, Call, Errno, GrateBuilder, forward, getcageid, handler, is_thread_clone};
 use std::os::fd::IntoRawFd;
 
 /// Taken below before the program begins, so that numbers there are higher than its own.
@@ -45,6 +46,16 @@ handler!(exit, SYS_EXIT_GROUP, |call: &Call| {
     call.forward(cage)
 });
 
+/// Registers a handler as Lind's clamps pass registrations on: with 0 beside what is no cage's.
+fn register(cage: u64, nr: u64, handler: grate_rs::SyscallHandler) -> Result<i32, Errno> {
+    let arg = |value, cage| Arg { value, cage };
+    let none = arg(0, 0);
+    let own = getcageid();
+    let index = handler as usize as u64;
+    let args = [arg(cage, nr), arg(0, own), arg(index, 0), none, none, none];
+    forward(SYS_REGISTER_HANDLER as u32, own, &args)
+}
+
 fn main() {
     for _ in 0..TAKEN {
         let taken = std::fs::File::open("/dev/null").expect("the runtime lends it");
@@ -54,9 +65,9 @@ fn main() {
         .enable_fd_translate_policy(None)
         .register(SYS_CLONE, clone)
         .register(SYS_EXECVE, exec)
-        .register(SYS_EXIT_GROUP, exit)
         .preexec(|child| {
             let cage = child as u64;
+            assert_eq!(register(cage, SYS_EXIT_GROUP, exit), Ok(0));
             fdtables::init_empty_cage(cage);
             for fd in 0..3 {
                 let _ = get_specific_virtual_fd(cage, fd, 0, fd, false, 0);
