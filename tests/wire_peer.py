@@ -7,6 +7,8 @@ the Rust code, so that the two check each other.
                                              port is the first line on standard error)
     wire_peer.py self-test VECTORS.json      checks this peer against the test vectors
 
+With --aes it offers AES-256-GCM; the last line on standard error is the cipher that was agreed on.
+
 Exits with 0 after an orderly end of both directions, else with 1 and one line on standard error.
 Needs the packages in requirements.txt.
 """
@@ -22,7 +24,7 @@ import threading
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
@@ -34,6 +36,7 @@ MAX_PLAINTEXT = 16384
 REKEY_INTERVAL = 65536
 LAST_NUMBER = 2**64 - 1
 KEY_LEN = 32
+OFFER_AT, OFFER = 31, 0x80
 
 DATAGRAM_MAGIC = 0xA7
 DATAGRAM_OVERHEAD = 42
@@ -53,21 +56,29 @@ def derive(master, salt, label):
     return HKDF(algorithm=SHA256(), length=KEY_LEN, salt=salt, info=info).derive(master)
 
 
-def nonce(number):
-    return bytes(4) + number.to_bytes(8, "little")
+class Cipher:
+    """An AEAD, and the order of the bytes of a number in its nonces."""
+
+    def __init__(self, name, algorithm, order):
+        self.name, self.algorithm, self.order = name, algorithm, order
+
+    def nonce(self, number):
+        return bytes(4) + number.to_bytes(8, self.order)
+
+    def seal(self, key, number, plaintext, associated_data=b""):
+        return self.algorithm(key).encrypt(self.nonce(number), plaintext, associated_data)
+
+    def unseal(self, key, number, sealed, associated_data=b""):
+        """Raises InvalidTag."""
+        return self.algorithm(key).decrypt(self.nonce(number), sealed, associated_data)
+
+    def rekey(self, key):
+        return self.seal(key, LAST_NUMBER, bytes(KEY_LEN))[:KEY_LEN]
 
 
-def seal(key, number, plaintext, associated_data=b""):
-    return ChaCha20Poly1305(key).encrypt(nonce(number), plaintext, associated_data)
-
-
-def unseal(key, number, sealed, associated_data=b""):
-    """Raises InvalidTag."""
-    return ChaCha20Poly1305(key).decrypt(nonce(number), sealed, associated_data)
-
-
-def rekey(key):
-    return seal(key, LAST_NUMBER, bytes(KEY_LEN))[:KEY_LEN]
+CHACHA = Cipher("ChaCha20-Poly1305", ChaCha20Poly1305, "little")
+AES = Cipher("AES-256-GCM", AESGCM, "big")
+CIPHERS = {cipher.name: cipher for cipher in (CHACHA, AES)}
 
 
 class Noise:
@@ -76,8 +87,9 @@ class Noise:
 
     NAME = b"Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s"
 
-    def __init__(self, psk, ephemeral):
+    def __init__(self, psk, ephemeral, offers_aes):
         self.psk = psk
+        self.offers_aes = offers_aes
         self.ephemeral = X25519PrivateKey.from_private_bytes(ephemeral)
         self.hash = self.chaining_key = hashlib.blake2s(self.NAME).digest()
         self.mix_hash(PREAMBLE)
@@ -118,21 +130,29 @@ class Noise:
                 self.mix_shared()
 
     def write(self, tokens):
-        public = self.ephemeral.public_key().public_bytes_raw()
+        public = bytearray(self.ephemeral.public_key().public_bytes_raw())
+        public[OFFER_AT] |= OFFER if self.offers_aes else 0
+        public = bytes(public)
         self.mix(tokens, public)
-        tag = seal(self.key, 0, b"", self.hash)
+        tag = CHACHA.seal(self.key, 0, b"", self.hash)
         self.mix_hash(tag)
         return public + tag
 
     def read(self, message, tokens):
         public, tag = message[:32], message[32:]
+        self.peer_offers_aes = bool(public[OFFER_AT] & OFFER)
+        # What the bit is for is no business of X25519, which does not look at it.
         self.remote = X25519PublicKey.from_public_bytes(public)
         self.mix(tokens, public)
-        unseal(self.key, 0, tag, self.hash)
+        CHACHA.unseal(self.key, 0, tag, self.hash)
         self.mix_hash(tag)
 
     def split(self):
-        return self.hkdf(b"", 2)
+        """The cipher of the records, and the first keys of either direction."""
+        keys = self.hkdf(b"", 2)
+        if not (self.offers_aes and self.peer_offers_aes):
+            return CHACHA, keys
+        return AES, [derive(key, None, b"sealed stream aes-256-gcm") for key in keys]
 
 
 FIRST, SECOND = ("psk", "e"), ("e", "ee")
@@ -141,24 +161,24 @@ FIRST, SECOND = ("psk", "e"), ("e", "ee")
 class Direction:
     """The records of one direction."""
 
-    def __init__(self, key):
-        self.key = key
+    def __init__(self, cipher, key):
+        self.cipher, self.key = cipher, key
         self.next = 0
 
     def number(self):
         number = self.next
         if number and number % REKEY_INTERVAL == 0:
-            self.key = rekey(self.key)
+            self.key = self.cipher.rekey(self.key)
         self.next += 1
         return number
 
     def seal(self, plaintext):
-        sealed = seal(self.key, self.number(), plaintext)
+        sealed = self.cipher.seal(self.key, self.number(), plaintext)
         return len(sealed).to_bytes(2, "little") + sealed
 
     def open(self, sealed):
         try:
-            return unseal(self.key, self.number(), sealed)
+            return self.cipher.unseal(self.key, self.number(), sealed)
         except InvalidTag:
             raise Refused("RecordCorrupt") from None
 
@@ -166,8 +186,8 @@ class Direction:
 class Stream:
     """One end of a sealed stream. `wire` gathers what is to be sent."""
 
-    def __init__(self, is_initiator, masters, ephemeral):
-        self.is_initiator = is_initiator
+    def __init__(self, is_initiator, masters, ephemeral, offers_aes=False):
+        self.is_initiator, self.offers_aes = is_initiator, offers_aes
         self.psks = [derive(master, None, b"sealed stream psk") for master in masters]
         self.ephemeral = ephemeral
         self.received = b""
@@ -176,7 +196,7 @@ class Stream:
         self.confirmed = is_initiator
         self.ended = False
         if is_initiator:
-            self.noise = Noise(self.psks[0], ephemeral)
+            self.noise = Noise(self.psks[0], ephemeral, offers_aes)
             self.wire += PREAMBLE + self.noise.write(FIRST)
 
     def feed(self, data):
@@ -216,10 +236,11 @@ class Stream:
                 self.noise.read(message, SECOND)
             except (InvalidTag, ValueError):
                 raise Refused("Handshake") from None
-            sending, receiving = self.noise.split()
+            cipher, (sending, receiving) = self.noise.split()
         else:
-            receiving, sending = self.answer(message).split()
-        self.sending, self.receiving = Direction(sending), Direction(receiving)
+            cipher, (receiving, sending) = self.answer(message).split()
+        self.cipher = cipher
+        self.sending, self.receiving = Direction(cipher, sending), Direction(cipher, receiving)
         if self.is_initiator:
             self.wire += self.sending.seal(b"")
         return True
@@ -227,7 +248,7 @@ class Stream:
     def answer(self, message):
         """Reads the first message with each key in turn, and answers it."""
         for psk in self.psks:
-            noise = Noise(psk, self.ephemeral)
+            noise = Noise(psk, self.ephemeral, self.offers_aes)
             try:
                 noise.read(message, FIRST)
                 self.wire += PREAMBLE + noise.write(SECOND)
@@ -272,7 +293,7 @@ def datagram_key(master, salt):
 
 
 def seal_datagram(master, salt, sequence, payload):
-    sealed = seal(datagram_key(master, salt), sequence, payload)
+    sealed = CHACHA.seal(datagram_key(master, salt), sequence, payload)
     prefix = bytes([DATAGRAM_MAGIC, VERSION]) + salt + sequence.to_bytes(8, "little")
     return prefix + sealed
 
@@ -301,7 +322,7 @@ class DatagramReceiver:
                 raise Refused("Replayed")
         for key in keys:
             try:
-                payload = unseal(key, sequence, datagram[26:])
+                payload = CHACHA.unseal(key, sequence, datagram[26:])
             except InvalidTag:
                 continue
             received.add(sequence)
@@ -321,7 +342,8 @@ def check_stream(vector):
     ends = {}
     for role, is_initiator in (("initiator", True), ("responder", False)):
         ephemeral = unhex(vector[f"{role}_ephemeral"])
-        ends[role] = Stream(is_initiator, [unhex(vector["key"])], ephemeral)
+        offers_aes = vector[f"{role}_offers_aes"]
+        ends[role] = Stream(is_initiator, [unhex(vector["key"])], ephemeral, offers_aes)
     sent = {"initiator": b"", "responder": b""}
 
     def carry(source, target):
@@ -332,6 +354,7 @@ def check_stream(vector):
     carry("initiator", "responder")
     carry("responder", "initiator")
     for role, end in ends.items():
+        expect(f"{role}'s cipher", end.cipher.name, vector["cipher"])
         expect(f"{role}'s key", end.sending.key.hex(), vector[f"{role}_key"])
         for write in vector[f"{role}_writes"]:
             end.write(unhex(write))
@@ -344,7 +367,8 @@ def check_stream(vector):
 
 def check_stream_refused(vector):
     masters = [bytes.fromhex(key) for key in vector["keys"]]
-    end = Stream(vector["is_initiator"], masters, bytes.fromhex(vector["ephemeral"]))
+    ephemeral = bytes.fromhex(vector["ephemeral"])
+    end = Stream(vector["is_initiator"], masters, ephemeral, vector["offers_aes"])
     read, error = b"", None
     try:
         for plaintext in end.feed(bytes.fromhex(vector["receives"])):
@@ -357,7 +381,8 @@ def check_stream_refused(vector):
 
 
 def check_rekeying(vector):
-    expect("next", rekey(bytes.fromhex(vector["key"])).hex(), vector["next"])
+    cipher = CIPHERS[vector["cipher"]]
+    expect("next", cipher.rekey(bytes.fromhex(vector["key"])).hex(), vector["next"])
 
 
 def check_datagram(vector):
@@ -404,9 +429,9 @@ def self_test(path):
     print(f"agreed: {', '.join(counts)}")
 
 
-def talk(transport, is_initiator, master):
+def talk(transport, is_initiator, master, offers_aes):
     """Standard input to the peer, and the peer to standard output, until both have ended."""
-    stream = Stream(is_initiator, [master], os.urandom(KEY_LEN))
+    stream = Stream(is_initiator, [master], os.urandom(KEY_LEN), offers_aes)
     transport.sendall(stream.take_wire())
     early = b""
     while stream.sending is None:
@@ -435,6 +460,7 @@ def talk(transport, is_initiator, master):
         out.flush()
     stream.eof()
     sender.join()
+    print(stream.cipher.name, file=sys.stderr)
 
 
 def read_key(path):
@@ -453,6 +479,7 @@ def main():
         command.add_argument("host")
         command.add_argument("port", type=int)
         command.add_argument("--key", required=True, help="the key file")
+        command.add_argument("--aes", action="store_true", help="offer AES-256-GCM")
     commands.add_parser("self-test").add_argument("vectors")
     options = parser.parse_args()
     if options.command == "self-test":
@@ -464,13 +491,13 @@ def main():
     try:
         if options.command == "connect":
             with socket.create_connection(address) as transport:
-                talk(transport, True, master)
+                talk(transport, True, master, options.aes)
         else:
             with socket.create_server(address) as listener:
                 print(listener.getsockname()[1], file=sys.stderr, flush=True)
                 transport, _ = listener.accept()
             with transport:
-                talk(transport, False, master)
+                talk(transport, False, master, options.aes)
     except Refused as refused:
         sys.exit(f"{options.host}:{options.port}: {refused}")
     except OSError as error:

@@ -31,6 +31,8 @@ const TREE_KEY_LABEL: &[u8] = b"sealed file tree key";
 #[cfg(feature = "wire")]
 const STREAM_PSK_LABEL: &[u8] = b"sealed stream psk";
 #[cfg(feature = "wire")]
+const STREAM_AES_LABEL: &[u8] = b"sealed stream aes-256-gcm";
+#[cfg(feature = "wire")]
 const DATAGRAM_KEY_LABEL: &[u8] = b"sealed datagram key";
 
 pub(crate) type SecretKey = Zeroizing<[u8; KEY_LEN]>;
@@ -141,6 +143,19 @@ impl MasterKey {
     #[cfg(feature = "wire")]
     pub(crate) fn stream_psk(&self, version: u8) -> SecretKey {
         self.wire_key(None, STREAM_PSK_LABEL, version)
+    }
+
+    /// The key of a direction's records by AES-256-GCM, from what the handshake of this version ends in for
+    /// it.
+    #[cfg(feature = "wire")]
+    pub(crate) fn stream_aes_key(split: &SecretKey, version: u8) -> SecretKey {
+        let mut key = SecretKey::default();
+        expand(
+            &Hkdf::new(None, split.as_slice()),
+            &[STREAM_AES_LABEL, &[version]],
+            key.as_mut_slice(),
+        );
+        key
     }
 
     /// The key of all sealed datagrams of this version from the sender with this salt.

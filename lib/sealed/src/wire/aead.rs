@@ -5,8 +5,8 @@
 //!
 //! The handshake is the Noise library's. The two keys it ends in are taken out of it (Noise calls
 //! this the split), and messages are sealed here rather than by its own transport state. The bytes
-//! are the same: ChaCha20-Poly1305, no associated data, the nonce four zero bytes and then the
-//! message's number, as Noise has it, so any Noise implementation can be the peer. What is gained:
+//! are the same: no associated data, the nonce four zero bytes and then the message's number, as
+//! Noise has it for each cipher, so any Noise implementation can be the peer. What is gained:
 //!
 //! - WebAssembly lacks the instructions that make this AEAD fast. A runtime that offers a native
 //!   one can be given the key and a whole run of messages in one call, which a library that keeps
@@ -19,9 +19,10 @@
 
 use core::fmt;
 
+use aes_gcm::Aes256Gcm;
 use chacha20poly1305::ChaCha20Poly1305;
 use chacha20poly1305::aead::inout::InOutBuf;
-use chacha20poly1305::aead::{AeadInOut, KeyInit, Tag};
+use chacha20poly1305::aead::{AeadInOut, KeyInit, Nonce, Tag};
 use zeroize::Zeroizing;
 
 use crate::{KEY_LEN, TAG_LEN};
@@ -29,20 +30,69 @@ use crate::{KEY_LEN, TAG_LEN};
 /// The number that no message has: what it seals is the next key.
 pub(super) const REKEY_NUMBER: u64 = u64::MAX;
 
-/// A key that messages are sealed under. Wiped from memory when dropped.
+/// Bytes of a nonce.
+const NONCE_LEN: usize = 12;
+
+/// The AEAD of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum MessageCipher {
+    /// ChaCha20-Poly1305, which everybody has.
+    #[default]
+    ChaCha20Poly1305 = 0,
+    /// AES-256-GCM, for streams between two ends that have instructions for it.
+    Aes256Gcm = 1,
+}
+
+impl MessageCipher {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::ChaCha20Poly1305, Self::Aes256Gcm];
+
+    /// The number by which implementations of [`MessageAead`] tell it. It is not on the wire.
+    pub fn id(self) -> u8 {
+        self as u8
+    }
+
+    /// The cipher of that number.
+    pub fn from_id(id: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|cipher| cipher.id() == id)
+    }
+
+    /// The nonce of the message of that number: four zeros and the number, in the order of bytes that
+    /// Noise has for this cipher.
+    pub fn nonce(self, number: u64) -> [u8; NONCE_LEN] {
+        let mut nonce = [0; NONCE_LEN];
+        nonce[4..].copy_from_slice(&match self {
+            Self::ChaCha20Poly1305 => number.to_le_bytes(),
+            Self::Aes256Gcm => number.to_be_bytes(),
+        });
+        nonce
+    }
+}
+
+/// A key that messages are sealed under, and what with. Wiped from memory when dropped.
 #[derive(Clone)]
-pub struct MessageKey(Zeroizing<[u8; KEY_LEN]>);
+pub struct MessageKey {
+    cipher: MessageCipher,
+    secret: Zeroizing<[u8; KEY_LEN]>,
+}
 
 impl MessageKey {
-    /// A key from its 32 bytes.
-    pub fn new(secret: Zeroizing<[u8; KEY_LEN]>) -> Self {
-        Self(secret)
+    /// A key from its 32 bytes, for one cipher alone.
+    pub fn new(cipher: MessageCipher, secret: Zeroizing<[u8; KEY_LEN]>) -> Self {
+        Self { cipher, secret }
+    }
+
+    /// What it is for.
+    pub fn cipher(&self) -> MessageCipher {
+        self.cipher
     }
 
     /// The secret bytes, for an implementation of [`MessageAead`] that brings them to where it
     /// does its work.
     pub fn expose_secret(&self) -> &[u8; KEY_LEN] {
-        &self.0
+        &self.secret
     }
 
     /// The key that follows this one: the rekeying function of Noise.
@@ -58,13 +108,15 @@ impl MessageKey {
         .expect("the buffer fits");
         let mut next = Zeroizing::new([0; KEY_LEN]);
         next.copy_from_slice(&sealed[..KEY_LEN]);
-        Self(next)
+        Self::new(self.cipher, next)
     }
 }
 
 impl fmt::Debug for MessageKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MessageKey").finish_non_exhaustive()
+        f.debug_struct("MessageKey")
+            .field("cipher", &self.cipher)
+            .finish_non_exhaustive()
     }
 }
 
@@ -130,12 +182,18 @@ impl Run {
 #[error("the messages could not be sealed or opened")]
 pub struct AeadError;
 
-/// Seals and opens runs of messages: ChaCha20-Poly1305 without associated data, the nonce four zero
-/// bytes and then the message's number, least significant byte first.
+/// Seals and opens runs of messages with the cipher of their key, without associated data, each with
+/// [the nonce](MessageCipher::nonce) of its number.
 ///
 /// The caller sees to it that no number is used twice under one key, and that the sealed buffer has
 /// the length that [`Run::sealed_len`] gives.
 pub trait MessageAead {
+    /// Whether it is to be used with AES-256-GCM where the peer's is too: whether it has instructions
+    /// for it, without which it is slower than what it stands in for.
+    fn offers_aes(&self) -> bool {
+        false
+    }
+
     /// Seals `plaintext` into `sealed`, in which the headers are in their places already.
     fn seal(
         &self,
@@ -156,7 +214,38 @@ pub trait MessageAead {
     ) -> Result<(), AeadError>;
 }
 
-/// The AEAD in portable software.
+/// Another's work, offered with AES-256-GCM whatever it says itself: for one that is known to run
+/// where there are instructions for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WithAes<A>(pub A);
+
+impl<A: MessageAead> MessageAead for WithAes<A> {
+    fn offers_aes(&self) -> bool {
+        true
+    }
+
+    fn seal(
+        &self,
+        key: &MessageKey,
+        run: Run,
+        plaintext: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<(), AeadError> {
+        self.0.seal(key, run, plaintext, sealed)
+    }
+
+    fn open(
+        &self,
+        key: &MessageKey,
+        run: Run,
+        sealed: &[u8],
+        plaintext: &mut [u8],
+    ) -> Result<(), AeadError> {
+        self.0.open(key, run, sealed, plaintext)
+    }
+}
+
+/// The AEAD in portable software, which offers no AES: without instructions for it that is slow.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Software;
 
@@ -194,12 +283,6 @@ impl MessageAead for Software {
     }
 }
 
-fn nonce(number: u64) -> chacha20poly1305::Nonce {
-    let mut nonce = [0; 12];
-    nonce[4..].copy_from_slice(&number.to_le_bytes());
-    nonce.into()
-}
-
 /// Seals one message into `sealed`, which is longer by a tag.
 pub(super) fn seal_message(
     key: &MessageKey,
@@ -208,10 +291,24 @@ pub(super) fn seal_message(
     plaintext: &[u8],
     sealed: &mut [u8],
 ) -> Result<(), AeadError> {
+    let seal = match key.cipher {
+        MessageCipher::ChaCha20Poly1305 => seal_with::<ChaCha20Poly1305>,
+        MessageCipher::Aes256Gcm => seal_with::<Aes256Gcm>,
+    };
+    seal(key, number, associated_data, plaintext, sealed)
+}
+
+fn seal_with<C: AeadInOut + KeyInit>(
+    key: &MessageKey,
+    number: u64,
+    associated_data: &[u8],
+    plaintext: &[u8],
+    sealed: &mut [u8],
+) -> Result<(), AeadError> {
     let (ciphertext, tag) = sealed.split_last_chunk_mut::<TAG_LEN>().ok_or(AeadError)?;
     let buffer = InOutBuf::new(plaintext, ciphertext).map_err(|_| AeadError)?;
-    let computed = ChaCha20Poly1305::new(key.expose_secret().into())
-        .encrypt_inout_detached(&nonce(number), associated_data, buffer)
+    let computed = schedule::<C>(key)?
+        .encrypt_inout_detached(&nonce::<C>(key, number)?, associated_data, buffer)
         .map_err(|_| AeadError)?;
     tag.copy_from_slice(&computed);
     Ok(())
@@ -226,16 +323,34 @@ pub(super) fn open_message(
     sealed: &[u8],
     plaintext: &mut [u8],
 ) -> Result<(), AeadError> {
+    let open = match key.cipher {
+        MessageCipher::ChaCha20Poly1305 => open_with::<ChaCha20Poly1305>,
+        MessageCipher::Aes256Gcm => open_with::<Aes256Gcm>,
+    };
+    open(key, number, associated_data, sealed, plaintext)
+}
+
+fn open_with<C: AeadInOut + KeyInit>(
+    key: &MessageKey,
+    number: u64,
+    associated_data: &[u8],
+    sealed: &[u8],
+    plaintext: &mut [u8],
+) -> Result<(), AeadError> {
     let (ciphertext, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(AeadError)?;
+    let tag = <&Tag<C>>::try_from(&tag[..]).map_err(|_| AeadError)?;
     let buffer = InOutBuf::new(ciphertext, plaintext).map_err(|_| AeadError)?;
-    ChaCha20Poly1305::new(key.expose_secret().into())
-        .decrypt_inout_detached(
-            &nonce(number),
-            associated_data,
-            buffer,
-            &Tag::<ChaCha20Poly1305>::from(*tag),
-        )
+    schedule::<C>(key)?
+        .decrypt_inout_detached(&nonce::<C>(key, number)?, associated_data, buffer, tag)
         .map_err(|_| AeadError)
+}
+
+fn schedule<C: KeyInit>(key: &MessageKey) -> Result<C, AeadError> {
+    C::new_from_slice(key.expose_secret()).map_err(|_| AeadError)
+}
+
+fn nonce<C: AeadInOut>(key: &MessageKey, number: u64) -> Result<Nonce<C>, AeadError> {
+    Nonce::<C>::try_from(&key.cipher.nonce(number)[..]).map_err(|_| AeadError)
 }
 
 #[cfg(test)]
@@ -245,8 +360,59 @@ mod tests {
 
     use super::*;
 
-    fn key() -> MessageKey {
-        MessageKey::new(Zeroizing::new([9; KEY_LEN]))
+    fn key(cipher: MessageCipher) -> MessageKey {
+        MessageKey::new(cipher, Zeroizing::new([9; KEY_LEN]))
+    }
+
+    #[test]
+    fn numbers_tell_ciphers() {
+        for cipher in MessageCipher::ALL {
+            assert_eq!(MessageCipher::from_id(cipher.id()), Some(cipher));
+        }
+        assert_eq!(MessageCipher::from_id(2), None);
+    }
+
+    /// As section 12.3 and 12.4 of the Noise specification have them.
+    #[test]
+    fn the_nonces_are_those_of_noise() {
+        let nonce = |cipher: MessageCipher| cipher.nonce(0x0102);
+        let chacha = nonce(MessageCipher::ChaCha20Poly1305);
+        assert_eq!(chacha, [0, 0, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0]);
+        let aes = nonce(MessageCipher::Aes256Gcm);
+        assert_eq!(aes, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2]);
+    }
+
+    /// Test case 14 of the specification of GCM by McGrew and Viega: a key and a nonce of zeros, which
+    /// is that of number 0.
+    #[test]
+    fn aes_is_that_of_the_specification() {
+        let key = MessageKey::new(MessageCipher::Aes256Gcm, Zeroizing::default());
+        let mut sealed = [0; 32];
+        seal_message(&key, 0, &[], &[0; 16], &mut sealed).unwrap();
+        let shown: alloc::string::String = sealed
+            .iter()
+            .map(|byte| alloc::format!("{byte:02x}"))
+            .collect();
+        assert_eq!(
+            shown,
+            "cea7403d4d606b6e074ec5d3baf39d18d0d1c8a799996bf0265b98b5d48ab919"
+        );
+    }
+
+    #[test]
+    fn aes_is_offered_where_it_is_said() {
+        assert!(!Software.offers_aes() && WithAes(Software).offers_aes());
+    }
+
+    #[test]
+    fn a_key_is_for_its_cipher_alone() {
+        let [chacha, aes] = MessageCipher::ALL.map(key);
+        let mut sealed = [0; TAG_LEN];
+        seal_message(&chacha, 0, &[], &[], &mut sealed).unwrap();
+        assert!(open_message(&aes, 0, &[], &sealed, &mut []).is_err());
+        assert_eq!(chacha.next().cipher(), chacha.cipher());
+        assert_eq!(aes.next().cipher(), aes.cipher());
+        assert_ne!(aes.next().expose_secret(), chacha.next().expose_secret());
     }
 
     #[test]
@@ -265,55 +431,81 @@ mod tests {
 
     #[test]
     fn a_run_is_its_messages_one_by_one() {
-        let plaintext: Vec<u8> = (0..9).collect();
-        let run = Run::new(7, 2, 4);
-        let mut sealed = vec![0xEE; run.sealed_len(plaintext.len())];
-        Software.seal(&key(), run, &plaintext, &mut sealed).unwrap();
+        for cipher in MessageCipher::ALL {
+            let plaintext: Vec<u8> = (0..9).collect();
+            let run = Run::new(7, 2, 4);
+            let mut sealed = vec![0xEE; run.sealed_len(plaintext.len())];
+            Software
+                .seal(&key(cipher), run, &plaintext, &mut sealed)
+                .unwrap();
 
-        let mut expected = Vec::new();
-        for (number, piece) in (7..).zip(plaintext.chunks(4)) {
-            let mut message = vec![0; piece.len() + TAG_LEN];
-            seal_message(&key(), number, &[], piece, &mut message).unwrap();
-            expected.extend([0xEE; 2]);
-            expected.extend(message);
+            let mut expected = Vec::new();
+            for (number, piece) in (7..).zip(plaintext.chunks(4)) {
+                let mut message = vec![0; piece.len() + TAG_LEN];
+                seal_message(&key(cipher), number, &[], piece, &mut message).unwrap();
+                expected.extend([0xEE; 2]);
+                expected.extend(message);
+            }
+            assert_eq!(sealed, expected);
+
+            let mut opened = vec![0; plaintext.len()];
+            Software
+                .open(&key(cipher), run, &sealed, &mut opened)
+                .unwrap();
+            assert_eq!(opened, plaintext);
         }
-        assert_eq!(sealed, expected);
-
-        let mut opened = vec![0; plaintext.len()];
-        Software.open(&key(), run, &sealed, &mut opened).unwrap();
-        assert_eq!(opened, plaintext);
     }
 
     #[test]
     fn a_message_that_fails_leaves_no_trace() {
-        let run = Run::new(0, 0, 8);
-        let mut sealed = vec![0; run.sealed_len(8)];
-        Software.seal(&key(), run, &[1; 8], &mut sealed).unwrap();
-        let mut opened = [0xCC; 8];
-        for wrong in [Run::new(1, 0, 8), Run::new(0, 0, 4)] {
-            assert_eq!(
-                Software.open(&key(), wrong, &sealed, &mut opened),
-                Err(AeadError)
+        for cipher in MessageCipher::ALL {
+            let run = Run::new(0, 0, 8);
+            let mut sealed = vec![0; run.sealed_len(8)];
+            Software
+                .seal(&key(cipher), run, &[1; 8], &mut sealed)
+                .unwrap();
+            let mut opened = [0xCC; 8];
+            for wrong in [Run::new(1, 0, 8), Run::new(0, 0, 4)] {
+                assert_eq!(
+                    Software.open(&key(cipher), wrong, &sealed, &mut opened),
+                    Err(AeadError)
+                );
+                assert_eq!(opened, [0xCC; 8]);
+            }
+            sealed[3] ^= 1;
+            assert!(
+                Software
+                    .open(&key(cipher), run, &sealed, &mut opened)
+                    .is_err()
             );
             assert_eq!(opened, [0xCC; 8]);
         }
-        sealed[3] ^= 1;
-        assert!(Software.open(&key(), run, &sealed, &mut opened).is_err());
-        assert_eq!(opened, [0xCC; 8]);
     }
 
     #[test]
     fn buffers_that_do_not_fit_are_an_error() {
-        let run = Run::new(0, 2, 8);
-        for len in 0..run.sealed_len(20) {
-            let mut sealed = vec![0; len];
-            assert!(Software.seal(&key(), run, &[0; 20], &mut sealed).is_err());
-            assert!(Software.open(&key(), run, &sealed, &mut [0; 20]).is_err());
+        for cipher in MessageCipher::ALL {
+            let run = Run::new(0, 2, 8);
+            for len in 0..run.sealed_len(20) {
+                let mut sealed = vec![0; len];
+                assert!(
+                    Software
+                        .seal(&key(cipher), run, &[0; 20], &mut sealed)
+                        .is_err()
+                );
+                assert!(
+                    Software
+                        .open(&key(cipher), run, &sealed, &mut [0; 20])
+                        .is_err()
+                );
+            }
         }
     }
 
     #[test]
     fn debug_shows_no_secret() {
-        assert!(!alloc::format!("{:?}", key()).contains('9'));
+        for cipher in MessageCipher::ALL {
+            assert!(!alloc::format!("{:?}", key(cipher)).contains('9'));
+        }
     }
 }

@@ -4,7 +4,7 @@ use alloc::collections::BTreeMap;
 
 use rand_core::TryCryptoRng;
 
-use super::aead::{MessageAead, MessageKey, REKEY_NUMBER, Run, Software};
+use super::aead::{MessageAead, MessageCipher, MessageKey, REKEY_NUMBER, Run, Software};
 use super::{Keys, VERSION};
 use crate::{MasterKey, TAG_LEN};
 
@@ -288,7 +288,11 @@ fn run(sequence: u64) -> Run {
 }
 
 fn sender_key(key: &MasterKey, salt: &Salt) -> MessageKey {
-    MessageKey::new(key.datagram_key(VERSION, salt))
+    // There is no handshake in which another could be agreed on.
+    MessageKey::new(
+        MessageCipher::ChaCha20Poly1305,
+        key.datagram_key(VERSION, salt),
+    )
 }
 
 /// Salt and sequence number of a datagram, not yet authentic.
@@ -442,7 +446,7 @@ mod tests {
     #[test]
     fn debug_shows_no_secret() {
         let mut socket = socket(1);
-        socket.key = MessageKey::new(zeroize::Zeroizing::new([0xAB; 32]));
+        socket.key = MessageKey::new(socket.key.cipher(), zeroize::Zeroizing::new([0xAB; 32]));
         assert!(!alloc::format!("{socket:?}").contains("171, 171"));
     }
 }

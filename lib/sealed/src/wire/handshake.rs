@@ -16,7 +16,7 @@ use snow::{Builder, HandshakeState};
 use x25519_dalek::{PublicKey, StaticSecret};
 use zeroize::Zeroizing;
 
-use super::aead::{self, MessageKey};
+use super::aead::{self, MessageCipher, MessageKey};
 use super::queue::Queue;
 use super::record::Direction;
 use super::{Error, Keys, VERSION};
@@ -35,6 +35,12 @@ const PUBLIC_KEY_LEN: usize = 32;
 const MESSAGE_LEN: usize = PUBLIC_KEY_LEN + TAG_LEN;
 
 const FLIGHT_LEN: usize = PREAMBLE_LEN + MESSAGE_LEN;
+
+/// The bit of a message by which its sender offers AES-256-GCM: the highest of the public key. X25519 takes no
+/// notice of it, and the handshake vouches for every bit of a public key, so that an offer can be neither made
+/// nor taken back on the way.
+const OFFER_AT: usize = PUBLIC_KEY_LEN - 1;
+const OFFER: u8 = 0x80;
 
 /// Bytes the initiator sends before it waits for the responder.
 pub const INITIATOR_FLIGHT_LEN: usize = FLIGHT_LEN;
@@ -66,6 +72,8 @@ pub struct Established {
 /// One end of a handshake that is not done.
 pub struct Handshake {
     role: Role,
+    /// Whether this end offers AES-256-GCM.
+    offers_aes: bool,
     /// The peer's flight, as far as it has come.
     received: [u8; FLIGHT_LEN],
     received_len: usize,
@@ -79,7 +87,7 @@ enum Role {
     },
     Responder {
         keys: Keys,
-        ephemeral: EphemeralSecret,
+        own: Ephemeral,
     },
 }
 
@@ -88,28 +96,37 @@ impl Handshake {
     pub fn initiator<R: TryCryptoRng + ?Sized>(
         keys: &Keys,
         rng: &mut R,
+        offers_aes: bool,
         out: &mut Queue,
     ) -> Result<Self, Error> {
         let key = keys.primary();
-        let mut noise = noise(key, draw(rng)?, |builder| builder.build_initiator())?;
+        let own = Ephemeral::draw(rng, offers_aes)?;
+        let mut noise = noise(key, own, |builder| builder.build_initiator())?;
         send_flight(&mut noise, out)?;
-        Ok(Self::new(Role::Initiator {
+        let role = Role::Initiator {
             noise: Box::new(noise),
             key_id: key.id(),
-        }))
+        };
+        Ok(Self::new(role, offers_aes))
     }
 
     /// Waits for a handshake.
-    pub fn responder<R: TryCryptoRng + ?Sized>(keys: &Keys, rng: &mut R) -> Result<Self, Error> {
-        Ok(Self::new(Role::Responder {
+    pub fn responder<R: TryCryptoRng + ?Sized>(
+        keys: &Keys,
+        rng: &mut R,
+        offers_aes: bool,
+    ) -> Result<Self, Error> {
+        let role = Role::Responder {
             keys: keys.clone(),
-            ephemeral: draw(rng)?,
-        }))
+            own: Ephemeral::draw(rng, offers_aes)?,
+        };
+        Ok(Self::new(role, offers_aes))
     }
 
-    fn new(role: Role) -> Self {
+    fn new(role: Role, offers_aes: bool) -> Self {
         Self {
             role,
+            offers_aes,
             received: [0; FLIGHT_LEN],
             received_len: 0,
         }
@@ -146,24 +163,24 @@ impl Handshake {
         }
 
         let message = &self.received[PREAMBLE_LEN..];
+        let cipher = agreed(self.offers_aes, message[OFFER_AT] & OFFER != 0);
         match &mut self.role {
             Role::Initiator { noise, key_id } => {
                 read_message(noise, message)?;
-                Ok(Some(established(noise, *key_id)))
+                Ok(Some(established(noise, *key_id, cipher)))
             }
-            Role::Responder { keys, ephemeral } => {
+            Role::Responder { keys, own } => {
                 let (mut noise, key_id) = keys
                     .iter()
                     .find_map(|key| {
                         let mut noise =
-                            noise(key, ephemeral.clone(), |builder| builder.build_responder())
-                                .ok()?;
+                            noise(key, own.clone(), |builder| builder.build_responder()).ok()?;
                         read_message(&mut noise, message).ok()?;
                         Some((noise, key.id()))
                     })
                     .ok_or(Error::Handshake)?;
                 send_flight(&mut noise, out)?;
-                Ok(Some(established(&mut noise, key_id)))
+                Ok(Some(established(&mut noise, key_id, cipher)))
             }
         }
     }
@@ -178,21 +195,38 @@ impl fmt::Debug for Handshake {
     }
 }
 
-fn draw<R: TryCryptoRng + ?Sized>(rng: &mut R) -> Result<EphemeralSecret, Error> {
-    let mut secret = EphemeralSecret::default();
-    rng.try_fill_bytes(secret.as_mut_slice())
-        .map_err(|_| Error::Randomness)?;
-    Ok(secret)
+/// What records are sealed with, by what both ends have offered.
+fn agreed(own: bool, peers: bool) -> MessageCipher {
+    match own && peers {
+        true => MessageCipher::Aes256Gcm,
+        false => MessageCipher::ChaCha20Poly1305,
+    }
+}
+
+/// What an end brings to a handshake: a secret, and what is said beside its public key.
+#[derive(Clone)]
+struct Ephemeral {
+    secret: EphemeralSecret,
+    offers_aes: bool,
+}
+
+impl Ephemeral {
+    fn draw<R: TryCryptoRng + ?Sized>(rng: &mut R, offers_aes: bool) -> Result<Self, Error> {
+        let mut secret = EphemeralSecret::default();
+        rng.try_fill_bytes(secret.as_mut_slice())
+            .map_err(|_| Error::Randomness)?;
+        Ok(Self { secret, offers_aes })
+    }
 }
 
 fn noise(
     key: &MasterKey,
-    ephemeral: EphemeralSecret,
+    own: Ephemeral,
     build: impl FnOnce(Builder<'_>) -> Result<HandshakeState, snow::Error>,
 ) -> Result<HandshakeState, Error> {
     let (psk, prologue) = (key.stream_psk(VERSION), preamble());
     let params = PROTOCOL.parse().map_err(|_| Error::Handshake)?;
-    Builder::with_resolver(params, Box::new(Primitives { ephemeral }))
+    Builder::with_resolver(params, Box::new(Primitives(own)))
         .prologue(&prologue)
         .and_then(|builder| builder.psk(0, &psk))
         .and_then(build)
@@ -217,10 +251,16 @@ fn read_message(noise: &mut HandshakeState, message: &[u8]) -> Result<(), Error>
         .map_err(|_| Error::Handshake)
 }
 
-fn established(noise: &mut HandshakeState, key_id: KeyId) -> Established {
+fn established(noise: &mut HandshakeState, key_id: KeyId, cipher: MessageCipher) -> Established {
     let (initiators, responders) = noise.dangerously_get_raw_split();
-    let [initiators, responders] = [initiators, responders]
-        .map(|secret| Direction::new(MessageKey::new(Zeroizing::new(secret))));
+    let [initiators, responders] = [initiators, responders].map(|split| {
+        let split = Zeroizing::new(split);
+        let secret = match cipher {
+            MessageCipher::ChaCha20Poly1305 => split,
+            MessageCipher::Aes256Gcm => MasterKey::stream_aes_key(&split, VERSION),
+        };
+        Direction::new(MessageKey::new(cipher, secret))
+    });
     let (sending, receiving) = if noise.is_initiator() {
         (initiators, responders)
     } else {
@@ -234,18 +274,16 @@ fn established(noise: &mut HandshakeState, key_id: KeyId) -> Established {
 }
 
 /// The primitives of one handshake. Its randomness is one ephemeral secret, drawn beforehand.
-struct Primitives {
-    ephemeral: EphemeralSecret,
-}
+struct Primitives(Ephemeral);
 
 impl CryptoResolver for Primitives {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(Drawn(Some(self.ephemeral.clone()))))
+        Some(Box::new(Drawn(Some(self.0.secret.clone()))))
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
         match choice {
-            DHChoice::Curve25519 => Some(Box::<X25519>::default()),
+            DHChoice::Curve25519 => Some(Box::new(X25519::new(self.0.offers_aes))),
             _ => None,
         }
     }
@@ -280,10 +318,19 @@ impl Random for Drawn {
     }
 }
 
-#[derive(Default)]
 struct X25519 {
-    /// None until a secret is set.
-    pair: Option<(StaticSecret, PublicKey)>,
+    offers_aes: bool,
+    /// The secret, and the public key with what is said beside it; none until a secret is set.
+    pair: Option<(StaticSecret, [u8; PUBLIC_KEY_LEN])>,
+}
+
+impl X25519 {
+    fn new(offers_aes: bool) -> Self {
+        Self {
+            offers_aes,
+            pair: None,
+        }
+    }
 }
 
 impl Dh for X25519 {
@@ -303,7 +350,10 @@ impl Dh for X25519 {
         let mut bytes = EphemeralSecret::default();
         bytes.copy_from_slice(secret);
         let secret = StaticSecret::from(*bytes);
-        let public = PublicKey::from(&secret);
+        let mut public = PublicKey::from(&secret).to_bytes();
+        if self.offers_aes {
+            public[OFFER_AT] |= OFFER;
+        }
         self.pair = Some((secret, public));
     }
 
@@ -317,7 +367,7 @@ impl Dh for X25519 {
     fn pubkey(&self) -> &[u8] {
         self.pair
             .as_ref()
-            .map_or(&[0; PUBLIC_KEY_LEN], |(_, public)| public.as_bytes())
+            .map_or(&[0; PUBLIC_KEY_LEN], |(_, public)| public)
     }
 
     fn privkey(&self) -> &[u8] {
@@ -381,7 +431,8 @@ impl Cipher for ChaChaPoly {
     }
 
     fn set(&mut self, key: &[u8; KEY_LEN]) {
-        self.key = Some(MessageKey::new(Zeroizing::new(*key)));
+        let cipher = MessageCipher::ChaCha20Poly1305;
+        self.key = Some(MessageKey::new(cipher, Zeroizing::new(*key)));
     }
 
     fn encrypt(&self, nonce: u64, ad: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
@@ -423,6 +474,8 @@ mod tests {
     use crate::wire::aead::Software;
     use crate::wire::record::RecordRun;
 
+    const CHACHA: MessageCipher = MessageCipher::ChaCha20Poly1305;
+
     fn unhex(text: &str) -> Vec<u8> {
         (0..text.len() / 2)
             .map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
@@ -436,15 +489,15 @@ mod tests {
         let secret = |text: &str| EphemeralSecret::new(unhex(text).try_into().unwrap());
         let psk = secret("54686973206973206d7920417573747269616e20706572737065637469766521");
         let build = |ephemeral| {
-            let ephemeral = secret(ephemeral);
-            Builder::with_resolver(
-                PROTOCOL.parse().unwrap(),
-                Box::new(Primitives { ephemeral }),
-            )
-            .prologue(b"John Galt")
-            .unwrap()
-            .psk(0, &psk)
-            .unwrap()
+            let own = Ephemeral {
+                secret: secret(ephemeral),
+                offers_aes: false,
+            };
+            Builder::with_resolver(PROTOCOL.parse().unwrap(), Box::new(Primitives(own)))
+                .prologue(b"John Galt")
+                .unwrap()
+                .psk(0, &psk)
+                .unwrap()
         };
         let mut ends = [
             build("893e28b9dc6ca8d611ab664754b8ceb7bac5117349a4439a6b0569da977c464a")
@@ -486,14 +539,9 @@ mod tests {
     fn shaken() -> (HandshakeState, HandshakeState) {
         let key = MasterKey::from_bytes([1; 32]);
         let mut rng = TestRng::new(1);
-        let mut initiator = noise(&key, draw(&mut rng).unwrap(), |builder| {
-            builder.build_initiator()
-        })
-        .unwrap();
-        let mut responder = noise(&key, draw(&mut rng).unwrap(), |builder| {
-            builder.build_responder()
-        })
-        .unwrap();
+        let mut own = || Ephemeral::draw(&mut rng, false).unwrap();
+        let mut initiator = noise(&key, own(), |builder| builder.build_initiator()).unwrap();
+        let mut responder = noise(&key, own(), |builder| builder.build_responder()).unwrap();
         let mut message = [0; MESSAGE_LEN];
         initiator.write_message(&[], &mut message).unwrap();
         read_message(&mut responder, &message).unwrap();
@@ -512,7 +560,7 @@ mod tests {
             mut sending,
             mut receiving,
             ..
-        } = established(&mut initiator, key_id);
+        } = established(&mut initiator, key_id, CHACHA);
         let mut peer = responder.into_transport_mode().unwrap();
         let mut wire = Queue::public();
         let mut plaintext = Queue::secret();
@@ -545,8 +593,8 @@ mod tests {
         let (mut initiator, mut responder) = shaken();
         let id = MasterKey::from_bytes([1; 32]).id();
         let (a, b) = (
-            established(&mut initiator, id),
-            established(&mut responder, id),
+            established(&mut initiator, id, CHACHA),
+            established(&mut responder, id, CHACHA),
         );
         let sealed = |mut direction: Direction| {
             let mut out = Queue::public();
@@ -563,14 +611,63 @@ mod tests {
 
     #[test]
     fn a_public_key_of_low_order_is_refused() {
-        let mut dh = X25519::default();
+        let mut dh = X25519::new(false);
         dh.set(&[0x55; 32]);
         let mut one = [0; 32];
         one[0] = 1;
-        for public in [[0; 32], one] {
+        for mut public in [[0; 32], one] {
+            assert!(dh.dh(&public, &mut [0; 32]).is_err());
+            // An offer makes no other key of it.
+            public[OFFER_AT] |= OFFER;
             assert!(dh.dh(&public, &mut [0; 32]).is_err());
         }
         assert!(dh.dh(&[9; 32], &mut [0; 32]).is_ok());
+    }
+
+    /// What stands beside a public key changes what the handshake vouches for, and not the secret that is
+    /// shared.
+    #[test]
+    fn an_offer_changes_no_shared_secret() {
+        let [mut silent, mut offering] = [false, true].map(X25519::new);
+        silent.set(&[0x55; 32]);
+        offering.set(&[0x55; 32]);
+        let mut expected = silent.pubkey().to_vec();
+        assert_eq!(expected[OFFER_AT] & OFFER, 0);
+        expected[OFFER_AT] |= OFFER;
+        assert_eq!(offering.pubkey(), expected);
+
+        let mut peer = X25519::new(true);
+        peer.set(&[0x77; 32]);
+        let shared = |own: &X25519, public: &[u8]| {
+            let mut shared = [0; 32];
+            own.dh(public, &mut shared).unwrap();
+            shared
+        };
+        let secret = shared(&silent, peer.pubkey());
+        assert_eq!(secret, shared(&peer, silent.pubkey()));
+        assert_eq!(secret, shared(&peer, offering.pubkey()));
+    }
+
+    #[test]
+    fn aes_is_what_both_have_offered() {
+        let aes = MessageCipher::Aes256Gcm;
+        for (own, peers, expected) in [
+            (false, false, CHACHA),
+            (false, true, CHACHA),
+            (true, false, CHACHA),
+            (true, true, aes),
+        ] {
+            assert_eq!(agreed(own, peers), expected);
+        }
+    }
+
+    /// The two ciphers have keys that say nothing of each other's.
+    #[test]
+    fn each_cipher_has_a_key_of_its_own() {
+        let split = Zeroizing::new([7; KEY_LEN]);
+        let aes = MasterKey::stream_aes_key(&split, VERSION);
+        assert_ne!(*aes, *split);
+        assert_ne!(*aes, *MasterKey::stream_aes_key(&split, VERSION + 1));
     }
 
     #[test]
@@ -579,12 +676,12 @@ mod tests {
         for left in [0, 31] {
             let mut out = Queue::public();
             assert_eq!(
-                Handshake::initiator(&keys, &mut TestRng::failing_after(left), &mut out)
+                Handshake::initiator(&keys, &mut TestRng::failing_after(left), true, &mut out)
                     .unwrap_err(),
                 Error::Randomness
             );
             assert_eq!(
-                Handshake::responder(&keys, &mut TestRng::failing_after(left)).unwrap_err(),
+                Handshake::responder(&keys, &mut TestRng::failing_after(left), true).unwrap_err(),
                 Error::Randomness
             );
         }

@@ -1,7 +1,9 @@
 //! Records: what a stream is cut into after the handshake.
 
+use core::ops::Range;
+
 use super::Error;
-use super::aead::{MessageAead, MessageKey, REKEY_NUMBER, Run};
+use super::aead::{AeadError, MessageAead, MessageCipher, MessageKey, REKEY_NUMBER, Run};
 use super::queue::Queue;
 use crate::TAG_LEN;
 
@@ -37,6 +39,10 @@ impl Direction {
         Self { key, next: 0 }
     }
 
+    pub fn cipher(&self) -> MessageCipher {
+        self.key.cipher()
+    }
+
     /// How many records may be in one run: those up to the next change of key.
     pub fn run_limit(&self) -> usize {
         (REKEY_INTERVAL - self.next % REKEY_INTERVAL) as usize
@@ -63,32 +69,63 @@ impl Direction {
         self.next = after;
     }
 
-    /// Seals all of `plaintext` as records at the end of `out`: full ones and a last that has the
-    /// rest. No plaintext is one empty record.
-    pub fn seal(
+    /// Seals `len` bytes of plaintext as records at the end of `out`: full ones and a last that has the
+    /// rest. None are one empty record. `seal` is given a key, which messages, where in the plaintext
+    /// they begin and end, and where they go, with their headers there already; where it fails, the records
+    /// before stay.
+    pub fn seal_by(
         &mut self,
-        aead: &impl MessageAead,
-        mut plaintext: &[u8],
+        len: usize,
         out: &mut Queue,
+        mut seal: impl FnMut(&MessageKey, Run, Range<usize>, &mut [u8]) -> Result<(), AeadError>,
     ) -> Result<(), Error> {
+        let mut start = 0_usize;
         loop {
             let most = self.run_limit().saturating_mul(MAX_RECORD_PLAINTEXT);
-            let (now, later) = plaintext.split_at(plaintext.len().min(most));
+            let end = len.min(start.saturating_add(most));
             let run = self.run();
-            let after = self.after(run.count(now.len()))?;
-            let records = out.extend_zeroed(run.sealed_len(now.len()));
+            let after = self.after(run.count(end - start))?;
+            let sealed_len = run.sealed_len(end - start);
+            let records = out.extend_zeroed(sealed_len);
             for record in records.chunks_mut(MAX_RECORD_LEN) {
                 let sealed_len = (record.len() - HEADER_LEN) as u16;
                 record[..HEADER_LEN].copy_from_slice(&sealed_len.to_le_bytes());
             }
-            aead.seal(&self.key, run, now, records)
-                .map_err(|_| Error::Aead)?;
+            if seal(&self.key, run, start..end, records).is_err() {
+                out.retract(sealed_len);
+                return Err(Error::Aead);
+            }
             self.advance(after);
-            plaintext = later;
-            if plaintext.is_empty() {
+            start = end;
+            if start == len {
                 return Ok(());
             }
         }
+    }
+
+    /// As [`Self::seal_by`], of plaintext that is at hand.
+    pub fn seal(
+        &mut self,
+        aead: &impl MessageAead,
+        plaintext: &[u8],
+        out: &mut Queue,
+    ) -> Result<(), Error> {
+        self.seal_by(plaintext.len(), out, |key, run, range, records| {
+            aead.seal(key, run, &plaintext[range], records)
+        })
+    }
+
+    /// Has a run of records opened, by what is given a key, which messages, and their bytes.
+    pub fn open_by(
+        &mut self,
+        records: RecordRun<'_>,
+        open: impl FnOnce(&MessageKey, Run, &[u8]) -> Result<(), AeadError>,
+    ) -> Result<(), Error> {
+        let after = self.after(records.count)?;
+        open(&self.key, self.run(), records.bytes)
+            .map_err(|_| Error::RecordCorrupt { index: self.next })?;
+        self.advance(after);
+        Ok(())
     }
 
     /// Opens a run of records at the end of `out`. On failure nothing is added there.
@@ -98,21 +135,14 @@ impl Direction {
         records: RecordRun<'_>,
         out: &mut Queue,
     ) -> Result<(), Error> {
-        let run = self.run();
-        let after = self.after(records.count)?;
         let plaintext_len = records.plaintext_len();
-        let opened = aead.open(
-            &self.key,
-            run,
-            records.bytes,
-            out.extend_zeroed(plaintext_len),
-        );
-        if opened.is_err() {
-            out.retract(plaintext_len);
-            return Err(Error::RecordCorrupt { index: self.next });
-        }
-        self.advance(after);
-        Ok(())
+        self.open_by(records, |key, run, sealed| {
+            let opened = aead.open(key, run, sealed, out.extend_zeroed(plaintext_len));
+            if opened.is_err() {
+                out.retract(plaintext_len);
+            }
+            opened
+        })
     }
 }
 
@@ -195,12 +225,16 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::wire::aead::Software;
+    use crate::wire::aead::{MessageCipher, Software};
 
     fn direction(next: u64) -> Direction {
+        direction_with(MessageCipher::ChaCha20Poly1305, next)
+    }
+
+    fn direction_with(cipher: MessageCipher, next: u64) -> Direction {
         Direction {
             next,
-            ..Direction::new(MessageKey::new(Zeroizing::new([3; 32])))
+            ..Direction::new(MessageKey::new(cipher, Zeroizing::new([3; 32])))
         }
     }
 
@@ -285,27 +319,61 @@ mod tests {
     /// A run across a change of key is what its records one by one are.
     #[test]
     fn a_run_stops_at_a_change_of_key() {
-        let plaintext = alloc::vec![7; 4 * MAX_RECORD_PLAINTEXT];
-        let start = REKEY_INTERVAL - 2;
-        let (mut together, mut apart) = (Queue::public(), Queue::public());
-        direction(start)
-            .seal(&Software, &plaintext, &mut together)
-            .unwrap();
-        let mut sending = direction(start);
-        for piece in plaintext.chunks(MAX_RECORD_PLAINTEXT) {
-            sending.seal(&Software, piece, &mut apart).unwrap();
-        }
-        assert_eq!(together.as_slice(), apart.as_slice());
+        for cipher in MessageCipher::ALL {
+            let plaintext = alloc::vec![7; 4 * MAX_RECORD_PLAINTEXT];
+            let start = REKEY_INTERVAL - 2;
+            let (mut together, mut apart) = (Queue::public(), Queue::public());
+            direction_with(cipher, start)
+                .seal(&Software, &plaintext, &mut together)
+                .unwrap();
+            let mut sending = direction_with(cipher, start);
+            for piece in plaintext.chunks(MAX_RECORD_PLAINTEXT) {
+                sending.seal(&Software, piece, &mut apart).unwrap();
+            }
+            assert_eq!(together.as_slice(), apart.as_slice());
 
-        let mut receiving = direction(start);
-        assert_eq!(receiving.run_limit(), 2);
-        let mut wire = together.as_slice();
-        let mut out = Queue::secret();
-        while let Some(run) = RecordRun::split_off(&mut wire, receiving.run_limit()).unwrap() {
-            receiving.open(&Software, run, &mut out).unwrap();
+            let mut receiving = direction_with(cipher, start);
+            assert_eq!(receiving.run_limit(), 2);
+            let mut wire = together.as_slice();
+            let mut out = Queue::secret();
+            while let Some(run) = RecordRun::split_off(&mut wire, receiving.run_limit()).unwrap() {
+                receiving.open(&Software, run, &mut out).unwrap();
+            }
+            assert_eq!(out.as_slice(), plaintext);
+            assert_ne!(receiving.key.expose_secret(), &[3; 32]);
         }
-        assert_eq!(out.as_slice(), plaintext);
-        assert_ne!(receiving.key.expose_secret(), &[3; 32]);
+    }
+
+    /// Nothing of a run whose plaintext can't be had is sent, and its numbers are the next one's.
+    #[test]
+    fn what_could_not_be_sealed_leaves_no_gap() {
+        let mut sending = direction(REKEY_INTERVAL - 1);
+        let mut out = Queue::public();
+        let mut runs = 0;
+        let failed = sending.seal_by(
+            2 * MAX_RECORD_PLAINTEXT,
+            &mut out,
+            |key, run, range, records| {
+                runs += 1;
+                let piece = alloc::vec![7; range.len()];
+                match runs {
+                    1 => Software.seal(key, run, &piece, records),
+                    _ => Err(AeadError),
+                }
+            },
+        );
+        assert_eq!((failed, runs), (Err(Error::Aead), 2));
+        assert_eq!(out.len(), MAX_RECORD_LEN);
+        sending.seal(&Software, b"later", &mut out).unwrap();
+
+        let mut receiving = direction(REKEY_INTERVAL - 1);
+        let mut wire = out.as_slice();
+        let mut read = Queue::secret();
+        while let Some(run) = RecordRun::split_off(&mut wire, receiving.run_limit()).unwrap() {
+            receiving.open(&Software, run, &mut read).unwrap();
+        }
+        let expected = [&[7; MAX_RECORD_PLAINTEXT][..], b"later"].concat();
+        assert_eq!(read.as_slice(), expected);
     }
 
     #[test]

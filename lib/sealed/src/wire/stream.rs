@@ -2,10 +2,11 @@
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use rand_core::TryCryptoRng;
 
-use super::aead::{MessageAead, Software};
+use super::aead::{AeadError, MessageAead, MessageCipher, MessageKey, Run, Software};
 use super::handshake::{Established, Handshake};
 use super::queue::Queue;
 use super::record::{
@@ -119,7 +120,7 @@ impl<A: MessageAead> Connection<A> {
         aead: A,
     ) -> Result<Self, Error> {
         let mut outgoing = Queue::public();
-        let handshake = Handshake::initiator(keys, rng, &mut outgoing)?;
+        let handshake = Handshake::initiator(keys, rng, aead.offers_aes(), &mut outgoing)?;
         Ok(Self::new(handshake, outgoing, aead))
     }
 
@@ -129,7 +130,7 @@ impl<A: MessageAead> Connection<A> {
         rng: &mut R,
         aead: A,
     ) -> Result<Self, Error> {
-        let handshake = Handshake::responder(keys, rng)?;
+        let handshake = Handshake::responder(keys, rng, aead.offers_aes())?;
         Ok(Self::new(handshake, Queue::public(), aead))
     }
 
@@ -163,9 +164,39 @@ impl<A: MessageAead> Connection<A> {
     ///
     /// What the peer, or who sits between, did wrong. It ends the connection.
     pub fn read_wire(&mut self, wire: &[u8]) -> Result<usize, Error> {
+        let mut nowhere = Elsewhere {
+            room: 0,
+            filled: 0,
+            open: |_: &MessageKey, _: Run, _: &[u8], _: Range<usize>| Err(AeadError),
+        };
         let wire = &wire[..wire.len().min(self.wire_room())];
-        self.latched(|connection| connection.take(wire))?;
+        self.latched(|connection| connection.take(wire, &mut nowhere))?;
         Ok(wire.len())
+    }
+
+    /// As [`read_wire`](Self::read_wire), for a program that has room for `room` bytes of plaintext
+    /// somewhere: while none waits here, whole records are opened there by `open`. It is given a
+    /// key, which messages, their bytes, and from where to where in the room their plaintext goes. What it
+    /// fails at is opened here. Answers how many bytes of the wire were taken, and how many of the room
+    /// are filled.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_wire`](Self::read_wire), beside how much of the room is filled all the same.
+    pub fn read_wire_to(
+        &mut self,
+        wire: &[u8],
+        room: usize,
+        open: impl FnMut(&MessageKey, Run, &[u8], Range<usize>) -> Result<(), AeadError>,
+    ) -> (Result<usize, Error>, usize) {
+        let mut there = Elsewhere {
+            room,
+            filled: 0,
+            open,
+        };
+        let wire = &wire[..wire.len().min(self.wire_room())];
+        let taken = self.latched(|connection| connection.take(wire, &mut there));
+        (taken.map(|()| wire.len()), there.filled)
     }
 
     /// The transport has ended: no more bytes come.
@@ -215,6 +246,43 @@ impl<A: MessageAead> Connection<A> {
             self.latched(|connection| connection.seal(&plaintext[..len]))?;
         }
         Ok(len)
+    }
+
+    /// As [`write`](Self::write), of `len` bytes of plaintext that are elsewhere: `seal` is given a key,
+    /// which messages, from where to where in the plaintext they are, and where their sealed bytes go, with the
+    /// headers there already. What is sealed before it fails counts, and is sent.
+    ///
+    /// # Errors
+    ///
+    /// As [`write`](Self::write); that `seal` has failed is none.
+    pub fn write_by(
+        &mut self,
+        len: usize,
+        limit: usize,
+        mut seal: impl FnMut(&MessageKey, Run, Range<usize>, &mut [u8]) -> Result<(), AeadError>,
+    ) -> Result<usize, Error> {
+        self.check()?;
+        if self.write_closed {
+            return Err(Error::WriteClosed);
+        }
+        let len = len.min(self.write_room(limit));
+        let mut sealed = 0;
+        if len > 0 {
+            self.latched(|connection| {
+                let Phase::Open { sending, .. } = &mut connection.phase else {
+                    return Ok(());
+                };
+                let seal = |key: &MessageKey, run, range: Range<usize>, records: &mut [u8]| {
+                    let end = range.end;
+                    seal(key, run, range, records).inspect(|()| sealed = end)
+                };
+                match sending.seal_by(len, &mut connection.outgoing, seal) {
+                    Err(Error::Aead) => Ok(()),
+                    outcome => outcome,
+                }
+            })?;
+        }
+        Ok(sealed)
     }
 
     /// How much plaintext [`write`](Self::write) would take now, with the same limit.
@@ -343,6 +411,14 @@ impl<A: MessageAead> Connection<A> {
         self.key_id
     }
 
+    /// What records are sealed with, once both ends have agreed on it and while there are keys.
+    pub fn cipher(&self) -> Option<MessageCipher> {
+        match &self.phase {
+            Phase::Open { sending, .. } => Some(sending.cipher()),
+            Phase::Handshake(_) | Phase::Failed(_) => None,
+        }
+    }
+
     fn check(&self) -> Result<(), Error> {
         match self.phase {
             Phase::Failed(error) => Err(error),
@@ -360,7 +436,11 @@ impl<A: MessageAead> Connection<A> {
         })
     }
 
-    fn take(&mut self, mut wire: &[u8]) -> Result<(), Error> {
+    fn take<F: OpenElsewhere>(
+        &mut self,
+        mut wire: &[u8],
+        there: &mut Elsewhere<F>,
+    ) -> Result<(), Error> {
         if let Phase::Handshake(handshake) = &mut self.phase {
             let confirmed = handshake.is_initiator();
             let Some(established) = handshake.read(&mut wire, &mut self.outgoing)? else {
@@ -378,9 +458,9 @@ impl<A: MessageAead> Connection<A> {
                 return Ok(());
             }
             let partial = core::mem::take(&mut self.partial);
-            self.open_records(&mut &partial[..])?;
+            self.open_records(&mut &partial[..], there)?;
         }
-        self.open_records(&mut wire)?;
+        self.open_records(&mut wire, there)?;
         self.partial.extend_from_slice(wire);
         Ok(())
     }
@@ -410,7 +490,11 @@ impl<A: MessageAead> Connection<A> {
     }
 
     /// Opens the whole records at the front of `wire`.
-    fn open_records(&mut self, wire: &mut &[u8]) -> Result<(), Error> {
+    fn open_records<F: OpenElsewhere>(
+        &mut self,
+        wire: &mut &[u8],
+        there: &mut Elsewhere<F>,
+    ) -> Result<(), Error> {
         let Phase::Open {
             receiving,
             confirmed,
@@ -427,7 +511,10 @@ impl<A: MessageAead> Connection<A> {
                 return Ok(());
             };
             let is_empty = run.plaintext_len() == 0;
-            open_run(receiving, &self.aead, run, &mut self.incoming)?;
+            let goes_there = *confirmed && !is_empty && self.incoming.is_empty();
+            if !(goes_there && there.open(receiving, run)) {
+                open_run(receiving, &self.aead, run, &mut self.incoming)?;
+            }
             match (*confirmed, is_empty) {
                 (true, false) => {}
                 (true, true) => self.incoming_ended = true,
@@ -438,6 +525,34 @@ impl<A: MessageAead> Connection<A> {
                 }
             }
         }
+    }
+}
+
+/// Room for plaintext somewhere else, and what opens records there.
+struct Elsewhere<F> {
+    room: usize,
+    filled: usize,
+    open: F,
+}
+
+trait OpenElsewhere: FnMut(&MessageKey, Run, &[u8], Range<usize>) -> Result<(), AeadError> {}
+
+impl<F: FnMut(&MessageKey, Run, &[u8], Range<usize>) -> Result<(), AeadError>> OpenElsewhere for F {}
+
+impl<F: OpenElsewhere> Elsewhere<F> {
+    /// Opens a run of records there, if there is room for all of it; whether it did.
+    fn open(&mut self, receiving: &mut Direction, records: RecordRun<'_>) -> bool {
+        let place = self.filled..self.filled + records.plaintext_len();
+        if place.end > self.room {
+            return false;
+        }
+        let opened = receiving.open_by(records, |key, run, sealed| {
+            (self.open)(key, run, sealed, place.clone())
+        });
+        if opened.is_ok() {
+            self.filled = place.end;
+        }
+        opened.is_ok()
     }
 }
 
@@ -482,7 +597,7 @@ mod tests {
         let keys = Keys::from(MasterKey::from_bytes([1; 32]));
         let mut rng = TestRng::new(1);
         let mut flight = Queue::public();
-        let mut peer = Handshake::initiator(&keys, &mut rng, &mut flight).unwrap();
+        let mut peer = Handshake::initiator(&keys, &mut rng, false, &mut flight).unwrap();
         let mut end = Connection::responder(&keys, &mut rng).unwrap();
         end.read_wire(flight.as_slice()).unwrap();
         let mut peer = peer

@@ -5,7 +5,7 @@ use sealed::wire::{
     SENDER_LIMIT, payload_room,
 };
 
-use crate::support::{TestRng, key, keys, sample};
+use crate::chacha20_poly1305::support::{TestRng, key, keys, sample};
 
 fn socket(keys: &Keys, seed: u64) -> Datagrams {
     Datagrams::new(keys, &mut TestRng(seed)).unwrap()

@@ -6,6 +6,7 @@ use std::convert::Infallible;
 
 use rand_core::{TryCryptoRng, TryRng};
 use sealed::MasterKey;
+use sealed::wire::aead::{AeadError, MessageAead, MessageCipher, MessageKey, Run, Software};
 use sealed::wire::{
     Connection, DATAGRAM_OVERHEAD, Datagrams, INCOMING_LIMIT, INITIATOR_FLIGHT_LEN, Incoming, Keys,
     OUTGOING_LIMIT, OVERHEAD,
@@ -42,15 +43,50 @@ fn keys() -> Keys {
     Keys::new(key(1), [key(2)])
 }
 
-fn ends() -> [Connection; 2] {
+/// The software, which offers AES as it is told.
+#[derive(Clone, Copy)]
+pub struct Offers(pub bool);
+
+impl MessageAead for Offers {
+    fn offers_aes(&self) -> bool {
+        self.0
+    }
+
+    fn seal(
+        &self,
+        key: &MessageKey,
+        run: Run,
+        plaintext: &[u8],
+        sealed: &mut [u8],
+    ) -> Result<(), AeadError> {
+        Software.seal(key, run, plaintext, sealed)
+    }
+
+    fn open(
+        &self,
+        key: &MessageKey,
+        run: Run,
+        sealed: &[u8],
+        plaintext: &mut [u8],
+    ) -> Result<(), AeadError> {
+        Software.open(key, run, sealed, plaintext)
+    }
+}
+
+type End = Connection<Offers>;
+
+/// Two ends, who offer what the two lowest bits say.
+fn ends(offers: u8) -> [End; 2] {
+    let [first, second] = [offers & 1 != 0, offers & 2 != 0].map(Offers);
     [
-        Connection::initiator(&keys(), &mut Counter(0)).expect("this randomness does not fail"),
-        Connection::responder(&keys(), &mut Counter(1 << 32)).expect("as above"),
+        Connection::initiator_with(&keys(), &mut Counter(0), first)
+            .expect("this randomness does not fail"),
+        Connection::responder_with(&keys(), &mut Counter(1 << 32), second).expect("as above"),
     ]
 }
 
-fn connected() -> [Connection; 2] {
-    let mut ends = ends();
+fn connected(offers: u8) -> [End; 2] {
+    let mut ends = ends(offers);
     for from in [0, 1, 0] {
         carry(&mut ends, from, usize::MAX);
     }
@@ -59,7 +95,7 @@ fn connected() -> [Connection; 2] {
 }
 
 /// Brings up to `len` bytes from one of two honest ends to the other.
-fn carry(ends: &mut [Connection; 2], from: usize, len: usize) {
+fn carry(ends: &mut [End; 2], from: usize, len: usize) {
     let (left, right) = ends.split_at_mut(1);
     let (from, to) = match from {
         0 => (&mut left[0], &mut right[0]),
@@ -80,7 +116,7 @@ fn take_u16(data: &mut &[u8]) -> u16 {
 }
 
 /// Feeds bytes in pieces until they are all taken or refused. What is read meanwhile is given.
-fn feed(end: &mut Connection, wire: &[u8], piece: usize) -> Vec<u8> {
+fn feed(end: &mut End, wire: &[u8], piece: usize) -> Vec<u8> {
     let mut read = Vec::new();
     for mut part in wire.chunks(piece) {
         while !part.is_empty() {
@@ -110,7 +146,7 @@ fn feed(end: &mut Connection, wire: &[u8], piece: usize) -> Vec<u8> {
 /// Any bytes in place of a handshake: nobody without the key gets through it.
 pub fn handshake(mut data: &[u8]) {
     let piece = usize::from(take_byte(&mut data)) + 1;
-    for mut end in ends() {
+    for mut end in ends(piece as u8) {
         let flight = end.wire_output().len();
         assert!(feed(&mut end, data, piece).is_empty());
         assert!(end.key_id().is_none());
@@ -123,10 +159,39 @@ pub fn handshake(mut data: &[u8]) {
     }
 }
 
+/// An honest handshake with bits altered on one way or both: it fails before a record, unless nothing
+/// was altered, and then both have agreed on what both offer.
+pub fn altered_handshake(mut data: &[u8]) {
+    let offers = take_byte(&mut data);
+    let mut ends = ends(offers);
+    let mut is_altered = false;
+    for from in [0, 1] {
+        let mut flight = ends[from].wire_output().to_vec();
+        let original = flight.clone();
+        for _ in 0..take_byte(&mut data) % 3 {
+            let at = usize::from(take_byte(&mut data)) % flight.len();
+            flight[at] ^= take_byte(&mut data);
+        }
+        is_altered |= flight != original;
+        ends[from].wire_sent(flight.len());
+        let taken = ends[1 - from].read_wire(&flight);
+        assert_eq!(taken.is_err(), is_altered);
+        if is_altered {
+            assert!(ends[1 - from].cipher().is_none() && !ends[1 - from].wants_write());
+            return;
+        }
+    }
+    let cipher = match offers & 3 {
+        3 => MessageCipher::Aes256Gcm,
+        _ => MessageCipher::ChaCha20Poly1305,
+    };
+    assert!(ends.iter().all(|end| end.cipher() == Some(cipher)));
+}
+
 /// Any bytes in place of records, after a good handshake: none opens.
 pub fn records(mut data: &[u8]) {
     let piece = usize::from(take_u16(&mut data)) + 1;
-    for mut end in connected() {
+    for mut end in connected(piece as u8) {
         assert!(feed(&mut end, data, piece).is_empty());
         assert!(!end.is_peer_closed());
         end.wire_eof().expect_err("no sealed end, no orderly end");
@@ -137,8 +202,9 @@ pub fn records(mut data: &[u8]) {
 /// An authentic direction, cut up and altered as the bytes say: what is read is how the truth
 /// begins, and it ends in order only if it is the whole truth.
 pub fn edits(mut data: &[u8]) {
-    let [mut from, mut to] = connected();
-    let plaintext: Vec<u8> = (0..usize::from(take_byte(&mut data)) * 8)
+    let len = take_byte(&mut data);
+    let [mut from, mut to] = connected(len);
+    let plaintext: Vec<u8> = (0..usize::from(len) * 8)
         .map(|i| (i ^ (i >> 8)) as u8)
         .collect();
     for piece in plaintext.chunks(usize::from(take_byte(&mut data)) + 1) {
@@ -180,7 +246,7 @@ pub fn edits(mut data: &[u8]) {
 /// Two honest ends, driven as the bytes say: no byte is lost, repeated or changed, and every
 /// promise about room and readiness holds.
 pub fn conversation(mut data: &[u8]) {
-    let mut ends = ends();
+    let mut ends = ends(take_byte(&mut data));
     let mut written = [Vec::new(), Vec::new()];
     let mut read = [Vec::new(), Vec::new()];
     while !data.is_empty() {
@@ -219,7 +285,7 @@ pub fn conversation(mut data: &[u8]) {
     for end in &mut ends {
         end.close_write().expect("nobody disturbs");
     }
-    while ends.iter().any(Connection::wants_write) {
+    while ends.iter().any(End::wants_write) {
         for me in [0, 1] {
             carry(&mut ends, me, usize::MAX);
             while let Ok(Incoming::Data(data)) = ends[me].peek() {

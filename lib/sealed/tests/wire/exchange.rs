@@ -2,12 +2,14 @@
 //! the same.
 
 use proptest::prelude::*;
+use sealed::wire::aead::{AeadError, MessageAead};
 use sealed::wire::{
     Connection, Error, INCOMING_LIMIT, INITIATOR_FLIGHT_LEN, Incoming, Keys, MAX_RECORD_LEN,
     MAX_RECORD_PLAINTEXT, OUTGOING_LIMIT, OVERHEAD, REKEY_INTERVAL, RESPONDER_FLIGHT_LEN,
 };
 
-use crate::support::{
+use super::Aead;
+use super::support::{
     Between, Honest, Outcome, Program, carry, connected, initiator, key, keys, read_all, responder,
     run, sample,
 };
@@ -305,6 +307,56 @@ fn partial_sends() {
     assert!(received == sent);
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Sealed from where the one program has it, and opened where the other has room, now and then refused:
+    /// the stream is the same, and each byte is where it was said to be.
+    #[test]
+    fn from_elsewhere_to_elsewhere(
+        len in 0usize..150_000,
+        steps in prop::collection::vec((1usize..70_000, 0usize..40_000, any::<[bool; 2]>()), 1..12),
+    ) {
+        let (mut a, mut b) = connected();
+        let sent = sample(len, 9);
+        let (mut taken, mut received) = (0, Vec::new());
+        for (piece, room, [seals, opens]) in steps.into_iter().cycle() {
+            let rest = &sent[taken..];
+            let sealed = a.write_by(rest.len(), usize::MAX, |key, run, range, records| {
+                match seals {
+                    true => Aead::default().seal(key, run, &rest[range], records),
+                    false => Err(AeadError),
+                }
+            });
+            let sealed = sealed.unwrap();
+            prop_assert!(seals || sealed == 0);
+            taken += match sealed {
+                0 => a.write(rest, usize::MAX).unwrap(),
+                sealed => sealed,
+            };
+            let mut there = vec![0xEE; room];
+            let wire = a.wire_output();
+            let wire = &wire[..wire.len().min(piece)];
+            let (read, filled) = b.read_wire_to(wire, room, |key, run, sealed, place| {
+                match opens {
+                    true => Aead::default().open(key, run, sealed, &mut there[place]),
+                    false => Err(AeadError),
+                }
+            });
+            let read = read.unwrap();
+            a.wire_sent(read);
+            prop_assert!(opens || filled == 0);
+            prop_assert!(there[filled..].iter().all(|&byte| byte == 0xEE));
+            received.extend_from_slice(&there[..filled]);
+            received.extend(read_all(&mut b));
+            if taken == len && !a.wants_write() {
+                break;
+            }
+        }
+        prop_assert!(received == sent);
+    }
+}
+
 #[test]
 fn what_waits_to_be_sent_has_a_limit() {
     let (mut a, _) = connected();
@@ -388,6 +440,6 @@ fn long_connections_change_keys() {
 #[test]
 fn the_machines_can_move_between_threads() {
     fn assert_send<T: Send>() {}
-    assert_send::<Connection>();
+    assert_send::<Connection<Aead>>();
     assert_send::<Keys>();
 }

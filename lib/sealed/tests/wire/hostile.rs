@@ -21,6 +21,11 @@ proptest! {
     }
 
     #[test]
+    fn altered_handshake(data in bytes(12)) {
+        entry::altered_handshake(&data);
+    }
+
+    #[test]
     fn records(data in bytes(3000)) {
         entry::records(&data);
     }

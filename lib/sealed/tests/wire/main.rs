@@ -1,10 +1,29 @@
 //! Tests of sealed connections from outside: two ends joined in memory, and who sits between.
 
+#![expect(clippy::duplicate_mod, reason = "the same tests, for each cipher")]
+
 mod datagrams;
 mod entry;
-mod exchange;
 mod hostile;
-mod memory;
-mod support;
-mod tamper;
+mod offers;
 mod vectors;
+
+use sealed::wire::aead::{Software, WithAes};
+
+/// What holds whatever the cipher, with ends that agree on one.
+macro_rules! suite {
+    ($name:ident, $aead:ty) => {
+        #[path = "."]
+        mod $name {
+            pub type Aead = $aead;
+
+            mod exchange;
+            mod memory;
+            pub mod support;
+            mod tamper;
+        }
+    };
+}
+
+suite!(chacha20_poly1305, crate::Software);
+suite!(aes_256_gcm, crate::WithAes<crate::Software>);

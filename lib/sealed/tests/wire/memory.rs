@@ -6,7 +6,8 @@ use sealed::wire::{
     SENDER_LIMIT,
 };
 
-use crate::support::{TestRng, carry, connected, initiator, keys, read_all, responder, sample};
+use super::Aead;
+use super::support::{TestRng, carry, connected, initiator, keys, read_all, responder, sample};
 
 /// Bytes on the heap that `make` leaves behind in what it returns.
 fn held<T>(make: impl FnOnce() -> T) -> (T, usize) {
@@ -37,7 +38,7 @@ fn an_idle_connection_holds_nothing_but_itself() {
         (a, b)
     });
     assert_eq!(heap, 0);
-    assert!(size_of::<Connection>() < 512);
+    assert!(size_of::<Connection<Aead>>() < 512);
     a.write(b"it still works", usize::MAX).unwrap();
     carry(&mut a, &mut b).unwrap();
     assert_eq!(read_all(&mut b), b"it still works");
@@ -66,7 +67,7 @@ fn connections_that_stop_half_way_in_the_handshake() {
             ends
         });
         assert!(ends.iter().all(Connection::is_handshaking));
-        let each = heap / COUNT - size_of::<Connection>();
+        let each = heap / COUNT - size_of::<Connection<Aead>>();
         assert!(each < most, "{each} bytes");
     }
     let (ends, heap) = held(|| -> Vec<_> {

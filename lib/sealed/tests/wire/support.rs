@@ -4,8 +4,10 @@ use std::convert::Infallible;
 
 use rand_core::{TryCryptoRng, TryRng};
 use sealed::MasterKey;
-use sealed::wire::aead::MessageAead;
+use sealed::wire::aead::{MessageAead, MessageCipher};
 use sealed::wire::{Connection, Error, INITIATOR_FLIGHT_LEN, Incoming, Keys};
+
+use super::Aead;
 
 /// A repeatable source of bytes: SplitMix64, no cryptographic generator, for test data only.
 pub struct TestRng(pub u64);
@@ -53,28 +55,33 @@ pub fn sample(len: usize, seed: u8) -> Vec<u8> {
         .collect()
 }
 
-pub fn initiator(keys: &Keys, seed: u64) -> Connection {
-    Connection::initiator(keys, &mut TestRng(seed)).unwrap()
+pub fn initiator(keys: &Keys, seed: u64) -> Connection<Aead> {
+    Connection::initiator_with(keys, &mut TestRng(seed), Aead::default()).unwrap()
 }
 
-pub fn responder(keys: &Keys, seed: u64) -> Connection {
-    Connection::responder(keys, &mut TestRng(seed)).unwrap()
+pub fn responder(keys: &Keys, seed: u64) -> Connection<Aead> {
+    Connection::responder_with(keys, &mut TestRng(seed), Aead::default()).unwrap()
 }
 
 /// Two ends with the same key whose handshake is done on both sides.
-pub fn connected() -> (Connection, Connection) {
+pub fn connected() -> (Connection<Aead>, Connection<Aead>) {
     let (mut a, mut b) = (initiator(&keys(), 1), responder(&keys(), 2));
     carry(&mut a, &mut b).unwrap();
     carry(&mut b, &mut a).unwrap();
     carry(&mut a, &mut b).unwrap();
     assert!(!a.is_handshaking() && !b.is_handshaking());
+    let cipher = match Aead::default().offers_aes() {
+        true => MessageCipher::Aes256Gcm,
+        false => MessageCipher::ChaCha20Poly1305,
+    };
+    assert_eq!([a.cipher(), b.cipher()], [Some(cipher); 2]);
     (a, b)
 }
 
 /// Everything that one end wants sent goes to the other.
-pub fn carry<A: MessageAead>(
+pub fn carry<A: MessageAead, B: MessageAead>(
     from: &mut Connection<A>,
-    to: &mut Connection<A>,
+    to: &mut Connection<B>,
 ) -> Result<(), Error> {
     while from.wants_write() {
         let taken = to.read_wire(from.wire_output())?;
@@ -87,7 +94,7 @@ pub fn carry<A: MessageAead>(
 }
 
 /// All there is to read now.
-pub fn read_all(end: &mut Connection) -> Vec<u8> {
+pub fn read_all<A: MessageAead>(end: &mut Connection<A>) -> Vec<u8> {
     let mut out = Vec::new();
     while let Ok(Incoming::Data(data)) = end.peek() {
         out.extend_from_slice(data);
@@ -108,7 +115,7 @@ pub enum Outcome {
 /// One end with the program that uses it: it writes its messages one by one, closes, and reads
 /// until the end.
 pub struct Program {
-    pub connection: Connection,
+    pub connection: Connection<Aead>,
     messages: Vec<Vec<u8>>,
     /// Which message is being written, and how much of it has been taken.
     at: (usize, usize),
@@ -122,7 +129,7 @@ pub struct Program {
 }
 
 impl Program {
-    pub fn new(connection: Connection, messages: &[Vec<u8>]) -> Self {
+    pub fn new(connection: Connection<Aead>, messages: &[Vec<u8>]) -> Self {
         Self {
             connection,
             messages: messages.to_vec(),

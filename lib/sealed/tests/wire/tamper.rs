@@ -1,8 +1,12 @@
 //! Whoever sits between can end a connection and nothing else.
 
-use sealed::wire::{Error, INITIATOR_FLIGHT_LEN, Keys, OVERHEAD};
+use sealed::wire::aead::MessageAead;
+use sealed::wire::{
+    Error, INITIATOR_FLIGHT_LEN, Keys, MAX_RECORD_LEN, MAX_RECORD_PLAINTEXT, OVERHEAD,
+};
 
-use crate::support::{
+use super::Aead;
+use super::support::{
     Between, Honest, Outcome, Program, carry, connected, initiator, key, keys, read_all, responder,
     run, sample, units,
 };
@@ -431,6 +435,43 @@ fn all_before_the_first_bad_record_can_be_read() {
         let index = 1 + bad as u64;
         assert_eq!(b.read_wire(&wire), Err(Error::RecordCorrupt { index }));
         assert!(read_all(&mut b) == sent[..bad * 16384]);
+    }
+}
+
+/// Where plaintext goes elsewhere, too: what was opened there before the bad record counts, and
+/// nothing of it or behind it is written.
+#[test]
+fn nothing_that_is_not_authentic_goes_elsewhere() {
+    let sent = sample(60_000, 9);
+    for bad in 0..4 {
+        for together in [true, false] {
+            let (mut a, mut b) = connected();
+            a.write(&sent, usize::MAX).unwrap();
+            let mut wire = a.wire_output().to_vec();
+            wire[bad * MAX_RECORD_LEN + 100] ^= 0x80;
+            let mut there = vec![0xEE; sent.len()];
+            let mut filled = 0;
+            let mut error = None;
+            let pieces = if together { wire.len() } else { MAX_RECORD_LEN };
+            for piece in wire.chunks(pieces) {
+                let room = there.len() - filled;
+                let rest = &mut there[filled..];
+                let (outcome, more) = b.read_wire_to(piece, room, |key, run, sealed, place| {
+                    Aead::default().open(key, run, sealed, &mut rest[place])
+                });
+                filled += more;
+                if outcome.is_err() {
+                    error = outcome.err();
+                    break;
+                }
+            }
+            let index = 1 + bad as u64;
+            assert_eq!(error, Some(Error::RecordCorrupt { index }));
+            let authentic = [&there[..filled], &read_all(&mut b)].concat();
+            assert!(authentic == sent[..bad * MAX_RECORD_PLAINTEXT]);
+            let behind = &there[bad * MAX_RECORD_PLAINTEXT..];
+            assert!(behind.iter().all(|&byte| byte == 0xEE));
+        }
     }
 }
 

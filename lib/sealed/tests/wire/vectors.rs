@@ -9,14 +9,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use rand_core::{TryCryptoRng, TryRng};
-use sealed::wire::aead::{AeadError, MessageAead, MessageKey, Run, Software};
+use sealed::wire::aead::{AeadError, MessageAead, MessageCipher, MessageKey, Run, Software};
 use sealed::wire::{
     Connection, DatagramError, Datagrams, Error, Keys, MAX_RECORD_PLAINTEXT, REKEY_INTERVAL,
 };
 use sealed::{KEY_LEN, MasterKey};
 use serde::{Deserialize, Serialize};
 
-use crate::support::{TestRng, carry, key, read_all, sample, units};
+use crate::chacha20_poly1305::support::{TestRng, carry, key, read_all, sample, units};
+use crate::entry::Offers;
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Vectors {
@@ -30,8 +31,9 @@ struct Vectors {
 }
 
 /// A key of a direction and the one that follows it.
-#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Rekeying {
+    cipher: String,
     key: String,
     next: String,
 }
@@ -43,6 +45,10 @@ struct Stream {
     key: String,
     initiator_ephemeral: String,
     responder_ephemeral: String,
+    /// Whether each end offers AES-256-GCM, and what they agree on.
+    initiator_offers_aes: bool,
+    responder_offers_aes: bool,
+    cipher: String,
     /// The key of the initiator's records, and of the responder's.
     initiator_key: String,
     responder_key: String,
@@ -61,6 +67,7 @@ struct BadStream {
     keys: Vec<String>,
     is_initiator: bool,
     ephemeral: String,
+    offers_aes: bool,
     receives: String,
     reads: String,
     error: String,
@@ -131,17 +138,31 @@ fn drawn(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Does as the software does, and keeps the keys that something was sealed with.
+/// Does as the software does, offers AES as it is told, and keeps the keys that something was sealed with.
 #[derive(Clone, Default)]
-struct Spy(Arc<Mutex<Vec<[u8; KEY_LEN]>>>);
+struct Spy {
+    offers_aes: bool,
+    keys: Arc<Mutex<Vec<[u8; KEY_LEN]>>>,
+}
 
 impl Spy {
+    fn new(offers_aes: bool) -> Self {
+        Self {
+            offers_aes,
+            ..Self::default()
+        }
+    }
+
     fn keys(&self) -> Vec<[u8; KEY_LEN]> {
-        self.0.lock().unwrap().clone()
+        self.keys.lock().unwrap().clone()
     }
 }
 
 impl MessageAead for Spy {
+    fn offers_aes(&self) -> bool {
+        self.offers_aes
+    }
+
     fn seal(
         &self,
         key: &MessageKey,
@@ -149,7 +170,7 @@ impl MessageAead for Spy {
         plaintext: &[u8],
         sealed: &mut [u8],
     ) -> Result<(), AeadError> {
-        let mut keys = self.0.lock().unwrap();
+        let mut keys = self.keys.lock().unwrap();
         if keys.last() != Some(key.expose_secret()) {
             keys.push(*key.expose_secret());
         }
@@ -168,10 +189,10 @@ impl MessageAead for Spy {
 }
 
 /// The two ends that the ephemerals of these seeds make, with what they seal with.
-fn ends(seed: u64) -> ([Connection<Spy>; 2], [Spy; 2], [Vec<u8>; 2]) {
+fn ends(seed: u64, offers_aes: [bool; 2]) -> ([Connection<Spy>; 2], [Spy; 2], [Vec<u8>; 2]) {
     let keys = Keys::from(master());
     let ephemerals = [drawn(seed, 32), drawn(seed + 1, 32)];
-    let spies = [Spy::default(), Spy::default()];
+    let spies = offers_aes.map(Spy::new);
     let [i, r] = ephemerals.clone().map(Fixed);
     let [i_spy, r_spy] = spies.clone();
     let ends = [
@@ -181,8 +202,19 @@ fn ends(seed: u64) -> ([Connection<Spy>; 2], [Spy; 2], [Vec<u8>; 2]) {
     (ends, spies, ephemerals)
 }
 
+/// As [`stream_of`], of two ends that make no offer.
 fn stream(name: &str, seed: u64, initiator: &[Vec<u8>], responder: &[Vec<u8>]) -> Stream {
-    let ([mut i, mut r], spies, ephemerals) = ends(seed);
+    stream_of(name, seed, [false; 2], initiator, responder)
+}
+
+fn stream_of(
+    name: &str,
+    seed: u64,
+    offers_aes: [bool; 2],
+    initiator: &[Vec<u8>],
+    responder: &[Vec<u8>],
+) -> Stream {
+    let ([mut i, mut r], spies, ephemerals) = ends(seed, offers_aes);
     let mut sent = [Vec::new(), Vec::new()];
     let mut turn = |from: &mut Connection<Spy>, to: &mut Connection<Spy>, direction: usize| {
         sent[direction].extend_from_slice(from.wire_output());
@@ -198,12 +230,16 @@ fn stream(name: &str, seed: u64, initiator: &[Vec<u8>], responder: &[Vec<u8>]) -
     }
     turn(&mut i, &mut r, 0);
     turn(&mut r, &mut i, 1);
+    let cipher = cipher(i.cipher().unwrap());
     let [initiator_key, responder_key] = spies.map(|spy| hex(&spy.keys()[0]));
     Stream {
         name: name.into(),
         key: hex(master().expose_secret()),
         initiator_ephemeral: hex(&ephemerals[0]),
         responder_ephemeral: hex(&ephemerals[1]),
+        initiator_offers_aes: offers_aes[0],
+        responder_offers_aes: offers_aes[1],
+        cipher,
         initiator_key,
         responder_key,
         initiator_writes: initiator.iter().map(|write| hex(write)).collect(),
@@ -230,6 +266,127 @@ fn streams() -> Vec<Stream> {
             &[sample(MAX_RECORD_PLAINTEXT + 1, 6)],
             &[],
         ),
+        stream_of(
+            "an offer that is not taken",
+            0x800,
+            [true, false],
+            &[text("ping")],
+            &[text("pong!")],
+        ),
+        stream_of(
+            "an offer that nobody asked for",
+            0x900,
+            [false, true],
+            &[text("ping")],
+            &[text("pong!")],
+        ),
+        stream_of(
+            "AES, a word each way",
+            0x200,
+            [true; 2],
+            &[text("ping")],
+            &[text("pong!")],
+        ),
+        stream_of(
+            "AES, more than one record",
+            0xa00,
+            [true; 2],
+            &[sample(MAX_RECORD_PLAINTEXT + 1, 6), sample(300, 2)],
+            &[sample(1000, 4)],
+        ),
+    ]
+}
+
+fn cipher(cipher: MessageCipher) -> String {
+    match cipher {
+        MessageCipher::ChaCha20Poly1305 => "ChaCha20-Poly1305".into(),
+        MessageCipher::Aes256Gcm => "AES-256-GCM".into(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What somebody between has altered of two ends that offer AES, or of one that does, and what was sealed with the
+/// wrong cipher.
+fn refused_offers() -> Vec<BadStream> {
+    const OFFER_AT: usize = 9 + 31;
+    let word = &[b"one".to_vec()];
+    let made = |offers| stream_of("", 0x500, offers, word, word);
+    let (both, first, none) = (made([true; 2]), made([true, false]), made([false; 2]));
+    let refused = |name: &str, end: &Stream, is_initiator: bool, receives: &str, offer: u8| {
+        let mut receives = unhex(receives);
+        receives[OFFER_AT] ^= offer;
+        let (ephemeral, offers_aes) = match is_initiator {
+            true => (&end.initiator_ephemeral, end.initiator_offers_aes),
+            false => (&end.responder_ephemeral, end.responder_offers_aes),
+        };
+        let bad = BadStream {
+            name: name.into(),
+            keys: vec![end.key.clone()],
+            is_initiator,
+            ephemeral: ephemeral.clone(),
+            offers_aes,
+            receives: hex(&receives),
+            reads: String::new(),
+            error: String::new(),
+        };
+        let (reads, error) = receive(&bad);
+        BadStream {
+            reads: hex(&reads),
+            error: kind(error.expect(name)),
+            ..bad
+        }
+    };
+    let spliced = |flight: &str, records: &str| format!("{}{}", &flight[..114], &records[114..]);
+    vec![
+        refused(
+            "offer taken back",
+            &both,
+            false,
+            &both.initiator_sends,
+            0x80,
+        ),
+        refused(
+            "answer's offer taken back",
+            &both,
+            true,
+            &both.responder_sends,
+            0x80,
+        ),
+        refused(
+            "offer made for another",
+            &none,
+            false,
+            &none.initiator_sends,
+            0x80,
+        ),
+        refused(
+            "answer's offer made for another",
+            &first,
+            true,
+            &first.responder_sends,
+            0x80,
+        ),
+        refused(
+            "answer to another offer",
+            &both,
+            true,
+            &none.responder_sends,
+            0,
+        ),
+        refused(
+            "records of the other cipher",
+            &both,
+            false,
+            &spliced(&both.initiator_sends, &none.initiator_sends),
+            0,
+        ),
+        refused(
+            "AES where it was not agreed on",
+            &none,
+            true,
+            &spliced(&none.responder_sends, &both.responder_sends),
+            0,
+        ),
     ]
 }
 
@@ -249,6 +406,7 @@ fn refused_streams() -> Vec<BadStream> {
             keys: keys.iter().map(|key| hex(key.expose_secret())).collect(),
             is_initiator,
             ephemeral: ephemerals[usize::from(!is_initiator)].clone(),
+            offers_aes: false,
             receives: hex(&receives),
             reads: String::new(),
             error: String::new(),
@@ -364,6 +522,7 @@ fn refused_streams() -> Vec<BadStream> {
                 &one,
             ),
         ])
+        .chain(refused_offers())
         .collect()
 }
 
@@ -375,10 +534,11 @@ fn receive(bad: &BadStream) -> (Vec<u8>, Option<Error>) {
         .map(|key| MasterKey::from_slice(&unhex(key)).unwrap());
     let keys = Keys::new(ring.next().unwrap(), ring);
     let mut rng = Fixed(unhex(&bad.ephemeral));
+    let aead = Offers(bad.offers_aes);
     let mut end = if bad.is_initiator {
-        Connection::initiator(&keys, &mut rng)
+        Connection::initiator_with(&keys, &mut rng, aead)
     } else {
-        Connection::responder(&keys, &mut rng)
+        Connection::responder_with(&keys, &mut rng, aead)
     }
     .unwrap();
     let error = end
@@ -479,18 +639,20 @@ fn receive_datagram(bad: &BadDatagram) -> Result<Vec<u8>, DatagramError> {
 }
 
 /// The keys that one end seals with until it has changed them twice.
-fn rekeying() -> Vec<Rekeying> {
-    let ([mut i, mut r], spies, _) = ends(0x200);
+fn rekeying(offers_aes: bool) -> Vec<Rekeying> {
+    let ([mut i, mut r], spies, _) = ends(0x200, [offers_aes; 2]);
     carry(&mut i, &mut r).unwrap();
     carry(&mut r, &mut i).unwrap();
     for _ in 0..2 * REKEY_INTERVAL {
         i.write(b"x", usize::MAX).unwrap();
         i.wire_sent(usize::MAX);
     }
+    let cipher = cipher(i.cipher().unwrap());
     let keys = spies[0].keys();
     assert_eq!(keys.len(), 3);
     keys.windows(2)
         .map(|pair| Rekeying {
+            cipher: cipher.clone(),
             key: hex(&pair[0]),
             next: hex(&pair[1]),
         })
@@ -501,7 +663,7 @@ fn make() -> Vectors {
     Vectors {
         format: "sealed wire".into(),
         version: 1,
-        rekeying: rekeying(),
+        rekeying: [rekeying(false), rekeying(true)].concat(),
         streams: streams(),
         streams_refused: refused_streams(),
         datagrams: datagrams(),
@@ -547,18 +709,21 @@ fn the_code_makes_the_vectors() {
 fn the_vectors_open() {
     for vector in read().streams {
         for is_initiator in [true, false] {
-            let (ephemeral, receives, reads) = if is_initiator {
+            let (ephemeral, offers_aes, receives, reads) = if is_initiator {
+                let (own, offers) = (&vector.initiator_ephemeral, vector.initiator_offers_aes);
                 let reads = vector.responder_writes.concat();
-                (&vector.initiator_ephemeral, &vector.responder_sends, reads)
+                (own, offers, &vector.responder_sends, reads)
             } else {
+                let (own, offers) = (&vector.responder_ephemeral, vector.responder_offers_aes);
                 let reads = vector.initiator_writes.concat();
-                (&vector.responder_ephemeral, &vector.initiator_sends, reads)
+                (own, offers, &vector.initiator_sends, reads)
             };
             let end = BadStream {
                 name: vector.name.clone(),
                 keys: vec![vector.key.clone()],
                 is_initiator,
                 ephemeral: ephemeral.clone(),
+                offers_aes,
                 receives: receives.clone(),
                 reads: String::new(),
                 error: String::new(),
@@ -598,6 +763,8 @@ fn the_document_shows_the_vectors() {
     let shown: String = document.split_whitespace().collect();
     let vectors = read();
     let stream = &vectors.streams[1];
+    let aes = &vectors.streams[6];
+    assert_eq!(aes.initiator_ephemeral, stream.initiator_ephemeral);
     let datagram = &vectors.datagrams[1];
     for field in [
         &stream.key,
@@ -609,6 +776,11 @@ fn the_document_shows_the_vectors() {
         &stream.responder_sends,
         &vectors.rekeying[0].key,
         &vectors.rekeying[0].next,
+        &aes.initiator_key,
+        &aes.responder_key,
+        &aes.initiator_sends,
+        &aes.responder_sends,
+        &vectors.rekeying[2].next,
         &datagram.datagram_key,
         &datagram.sealed,
     ] {
