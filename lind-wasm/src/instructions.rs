@@ -69,8 +69,8 @@ fn init(
 ) -> wasmtime::Result<()> {
     let state = caller.data();
     let image = &state.image;
-    let bytes = match image.program.segments.get(segment as usize) {
-        Some(bytes) if !state.dropped.contains(&segment) => bytes.as_slice(),
+    let bytes = match image.program.data.get(segment) {
+        Some(bytes) if !state.dropped.contains(&segment) => bytes,
         _ => &[],
     };
     let part = bytes
@@ -83,7 +83,7 @@ fn init(
 
 fn drop_segment(mut caller: Caller<'_, HostState>, segment: u32) {
     let state = caller.data_mut();
-    if (segment as usize) < state.image.program.segments.len() {
+    if state.image.program.data.get(segment).is_some() {
         state.dropped.insert(segment);
     }
 }

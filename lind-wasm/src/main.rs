@@ -146,5 +146,6 @@ fn precompile(root: &Path, file: &Path) -> anyhow::Result<()> {
     draft
         .persist(&out)
         .with_context(|| format!("cannot write {}", out.display()))?;
+    key.keep(&artifact);
     Ok(())
 }

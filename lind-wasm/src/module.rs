@@ -144,6 +144,8 @@ pub struct Size {
     pub functions: u32,
     /// Bytes of one function.
     pub function_bytes: usize,
+    /// Data segments.
+    pub segments: u32,
     /// What compiling may take: of one function, and of all ([`effort::of`]).
     pub effort: [u64; 2],
 }
@@ -154,6 +156,7 @@ impl Size {
         bytes: usize::MAX,
         functions: u32::MAX,
         function_bytes: usize::MAX,
+        segments: u32::MAX,
         effort: [u64::MAX; 2],
     };
 
@@ -164,6 +167,7 @@ impl Size {
             bytes: most(limits.max_module),
             functions: MAX_FUNCTIONS,
             function_bytes: most(limits.max_function),
+            segments: MAX_SEGMENTS,
             effort: EFFORT,
         }
     }
@@ -176,8 +180,12 @@ const MAX_FUNCTIONS: u32 = 200_000;
 /// (a minute and a gigabyte at the very most), and for all.
 const EFFORT: [u64; 2] = [1 << 24, 1 << 28];
 
-/// Data segments that a module may have: they become code.
-const MAX_SEGMENTS: usize = 10_000;
+/// Data segments of a module that a cage brings along: they become code.
+const MAX_SEGMENTS: u32 = 10_000;
+
+/// Most zeros that are put into the memory between two data segments to make them one. Linkers and
+/// optimizers leave out short runs of zeros, which costs a call each.
+const MAX_GAP: u64 = 256;
 
 /// Rewrites a wasm module as described above.
 ///
@@ -313,8 +321,9 @@ impl Facts {
                     }
                 }
                 Payload::DataSection(reader) => ensure!(
-                    reader.count() as usize <= MAX_SEGMENTS,
-                    "it has more than {MAX_SEGMENTS} data segments"
+                    reader.count() <= most.segments,
+                    "it has more than {} data segments",
+                    most.segments
                 ),
                 Payload::TagSection(reader) => {
                     for tag in reader {
@@ -579,6 +588,10 @@ struct Parts {
     fill: Vec<Instruction<'static>>,
     /// Indices of active segments.
     active: Vec<u32>,
+    /// Where the active segments so far end, if that is known of all.
+    end: Option<u64>,
+    /// The last active segment, where nothing lies behind it, and where in `fill` its length is.
+    last: Option<(usize, usize)>,
 }
 
 impl Parts {
@@ -599,6 +612,8 @@ impl Parts {
             name: None,
             fill: Vec::new(),
             active: Vec::new(),
+            end: Some(0),
+            last: None,
         }
     }
 
@@ -667,29 +682,63 @@ impl Parts {
     }
 
     fn segment(&mut self, segment: wasmparser::Data<'_>) -> anyhow::Result<()> {
-        let index = self.segments.len() as u32;
-        if let DataKind::Active { offset_expr, .. } = segment.kind {
-            let mut operators = offset_expr.get_operators_reader();
-            while !operators.is_end_then_eof() {
-                self.fill.push(match operators.read()? {
-                    Operator::I32Const { value } => Instruction::I32Const(value),
-                    Operator::I32Add => Instruction::I32Add,
-                    Operator::I32Sub => Instruction::I32Sub,
-                    Operator::I32Mul => Instruction::I32Mul,
-                    Operator::GlobalGet { global_index } => Instruction::GlobalGet(global_index),
-                    _ => bail!("the place of a data segment is no constant"),
-                });
-            }
-            self.fill.extend([
-                Instruction::I32Const(0),
-                Instruction::I32Const(segment.data.len() as i32),
-                Instruction::I32Const(index as i32),
-                Instruction::Call(self.facts.host(Host::Init)),
-            ]);
-            self.active.push(index);
+        let index = self.segments.len();
+        let DataKind::Active { offset_expr, .. } = segment.kind else {
+            self.segments.push(segment.data.to_vec());
+            return Ok(());
+        };
+        let place_at = self.fill.len();
+        let mut operators = offset_expr.get_operators_reader();
+        while !operators.is_end_then_eof() {
+            self.fill.push(match operators.read()? {
+                Operator::I32Const { value } => Instruction::I32Const(value),
+                Operator::I32Add => Instruction::I32Add,
+                Operator::I32Sub => Instruction::I32Sub,
+                Operator::I32Mul => Instruction::I32Mul,
+                Operator::GlobalGet { global_index } => Instruction::GlobalGet(global_index),
+                _ => bail!("the place of a data segment is no constant"),
+            });
         }
+        let place = match self.fill[place_at..] {
+            [Instruction::I32Const(place)] => Some(u64::from(place as u32)),
+            _ => None,
+        };
+        if self.joins_last(place, segment.data) {
+            self.fill.truncate(place_at);
+            // As one that was dropped.
+            self.segments.push(Vec::new());
+            return Ok(());
+        }
+        let end = place.map(|place| place + segment.data.len() as u64);
+        self.end = self.end.zip(end).map(|(before, end)| before.max(end));
+        let is_behind_all = self.end.is_some() && self.end == end;
+        self.last = is_behind_all.then_some((index, self.fill.len() + 1));
+        self.fill.extend([
+            Instruction::I32Const(0),
+            Instruction::I32Const(segment.data.len() as i32),
+            Instruction::I32Const(index as i32),
+            Instruction::Call(self.facts.host(Host::Init)),
+        ]);
+        self.active.push(index as u32);
         self.segments.push(segment.data.to_vec());
         Ok(())
+    }
+
+    /// Makes an active segment a part of the one before it, if it lies not far behind that, where
+    /// none before has put anything.
+    fn joins_last(&mut self, place: Option<u64>, data: &[u8]) -> bool {
+        let (Some((last, len_at)), Some(end), Some(place)) = (self.last, self.end, place) else {
+            return false;
+        };
+        let Some(gap) = place.checked_sub(end).filter(|&gap| gap <= MAX_GAP) else {
+            return false;
+        };
+        let bytes = &mut self.segments[last];
+        bytes.resize(bytes.len() + gap as usize, 0);
+        bytes.extend_from_slice(data);
+        self.fill[len_at] = Instruction::I32Const(bytes.len() as i32);
+        self.end = Some(place + data.len() as u64);
+        true
     }
 
     fn finish(mut self) -> anyhow::Result<Normalised> {
@@ -877,6 +926,45 @@ mod tests {
         .unwrap();
         assert_eq!(memory(&module), (2, Some(7), true));
         assert!(module.get_export("memory").is_some());
+    }
+
+    #[test]
+    fn segments_that_lie_close_behind_each_other_become_one() {
+        for (text, joined) in [
+            // Behind the last one, with zeros between, and far behind it.
+            (
+                r#"(data (i32.const 8) "ab") (data (i32.const 10) "cd") (data (i32.const 14) "ef")
+                   (data (i32.const 999) "gh")"#,
+                &["abcd\0\0ef", "", "", "gh"][..],
+            ),
+            // Over one before, and a gap where one before may have put something.
+            (
+                r#"(data (i32.const 20) "k") (data (i32.const 8) "ab") (data (i32.const 30) "cd")
+                   (data (i32.const 9) "x") (data (i32.const 33) "y")"#,
+                &["k", "ab", "cd", "x", "y"],
+            ),
+            // A place that is not known.
+            (
+                r#"(import "a" "b" (global $g i32)) (data (global.get $g) "k")
+                   (data (i32.const 8) "ab") (data (i32.const 10) "cd")"#,
+                &["k", "ab", "cd"],
+            ),
+            // What is passive stays what it is.
+            (
+                r#"(data (i32.const 8) "ab") (data "p") (data (i32.const 10) "cd")"#,
+                &["abcd", "p", ""],
+            ),
+        ] {
+            let bytes = wat::parse_str(format!("(module {text} (memory 1))")).unwrap();
+            let segments = normalise(&bytes, Size::ANY).unwrap().segments;
+            let joined: Vec<_> = joined.iter().map(|text| text.as_bytes().to_vec()).collect();
+            assert_eq!(segments, joined, "{text}");
+        }
+        let many = "(data (i32.const 8) \"a\")".repeat(MAX_SEGMENTS as usize + 1);
+        let bytes = wat::parse_str(format!("(module (memory 1) {many})")).unwrap();
+        assert!(normalise(&bytes, Size::ANY).is_ok());
+        let error = normalise(&bytes, Size::of_cage(&Limits::default())).unwrap_err();
+        assert!(error.to_string().contains("data segments"), "{error}");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Loaded programs: compiled modules with what the runtime has to know of them.
 
-use crate::artifact::{ArtifactKey, Code};
+use crate::artifact::{ArtifactKey, Code, Opened, Rest};
 use crate::module::Size;
 use crate::regions::WASM_PAGES_MAX;
 use crate::{line, module};
 use anyhow::{Context, bail, ensure};
 use rustix::io::Errno;
-use std::io::Read;
+use std::io::{Read, Seek};
+use std::ops::Range;
 use wasmtime::{Engine, ExternType, ImportType, Module, Mutability, ValType};
 
 /// The export through which handlers are called.
@@ -35,12 +36,67 @@ pub struct Program {
     pub module: Module,
     /// Its host interface.
     pub kind: Kind,
-    /// Bytes of its data segments, by their index.
-    pub segments: Vec<Vec<u8>>,
+    /// Its data segments.
+    pub data: Data,
     /// Limits of its memory in wasm pages.
     pub min_pages: u64,
     /// Most wasm pages it may grow to.
     pub max_pages: u64,
+}
+
+/// Data segments.
+#[derive(Debug)]
+pub struct Data {
+    bytes: Rest,
+    /// Where each one lies in `bytes`.
+    places: Vec<Range<usize>>,
+}
+
+impl Data {
+    /// Those of an artifact.
+    fn read(bytes: Rest) -> Option<Self> {
+        let mut places = Vec::new();
+        let mut rest = &*bytes;
+        for _ in 0..number(&mut rest)? {
+            let len = number(&mut rest)?;
+            let start = bytes.len() - rest.len();
+            rest.split_off(..len)?;
+            places.push(start..start + len);
+        }
+        rest.is_empty().then_some(Self { bytes, places })
+    }
+
+    /// Those of a module that was just rewritten.
+    fn of(segments: &[Vec<u8>]) -> Self {
+        let mut end = 0;
+        let place = |segment: &Vec<u8>| {
+            end += segment.len();
+            end - segment.len()..end
+        };
+        Self {
+            places: segments.iter().map(place).collect(),
+            bytes: Rest::Copied(segments.concat()),
+        }
+    }
+
+    /// The bytes of the segment with that index.
+    pub fn get(&self, index: u32) -> Option<&[u8]> {
+        self.bytes.get(self.places.get(index as usize)?.clone())
+    }
+
+    /// Bytes that they take in memory, beside the code's.
+    fn size(&self) -> usize {
+        match &self.bytes {
+            Rest::Mapped(_) => 0,
+            Rest::Copied(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// Takes a number of four bytes off them.
+fn number(bytes: &mut &[u8]) -> Option<usize> {
+    let number = bytes.split_off(..4)?;
+    Some(u32::from_le_bytes(*number.first_chunk()?) as usize)
 }
 
 impl Program {
@@ -51,24 +107,34 @@ impl Program {
     pub fn open(
         engine: &Engine,
         key: &ArtifactKey,
-        artifact: impl Read,
+        mut artifact: impl Read + Seek,
         strict: bool,
     ) -> anyhow::Result<Self> {
+        let opened = key.open(&mut artifact)?;
+        let kept = opened.kept.clone();
+        match (Self::load(engine, opened, strict), kept) {
+            // Its file may be what a broken disk or a mount made of it.
+            (Err(_), Some(kept)) => Self::load(engine, key.open_anew(artifact, &kept)?, strict),
+            (loaded, _) => loaded,
+        }
+    }
+
+    fn load(engine: &Engine, opened: Opened, strict: bool) -> anyhow::Result<Self> {
         const OTHER: &str = "it was made by another build of lind-wasm or on another machine; \
                              precompile it again";
-        let opened = key.open(artifact)?;
-        let segments = segments(&opened.rest).context(OTHER)?;
+        let data = Data::read(opened.rest).context(OTHER)?;
         // SAFETY: the tag says that these very bytes came out of `precompile` run by this user,
         // that is, out of the engine's own serialisation; and where they are a file it is sealed,
-        // so that they stay as they are while they are mapped.
+        // or kept where programs can't reach it, so that they stay as they are while they are
+        // mapped. What follows them in a file is not looked at.
         let module = unsafe {
             match opened.code {
-                Code::Sealed(file) => Module::deserialize_open_file(engine, file),
+                Code::File(file) => Module::deserialize_open_file(engine, file),
                 Code::Copied(bytes) => Module::deserialize(engine, bytes),
             }
         }
         .map_err(|_| anyhow::anyhow!(OTHER))?;
-        Self::inspect(module, segments, strict)
+        Self::inspect(module, data, strict)
     }
 
     /// Compiles a `.wasm`.
@@ -77,17 +143,16 @@ impl Program {
     /// As [`Program::open`].
     pub fn compile(engine: &Engine, wasm: &[u8], strict: bool, most: Size) -> anyhow::Result<Self> {
         let (module, segments) = compile(engine, wasm, most)?;
-        Self::inspect(module, segments, strict)
+        Self::inspect(module, Data::of(&segments), strict)
     }
 
     /// Bytes of code and data that it takes in memory.
     pub fn size(&self) -> u64 {
         let code = self.module.image_range();
-        let segments: usize = self.segments.iter().map(Vec::len).sum();
-        (code.end as usize - code.start as usize + segments) as u64
+        (code.end as usize - code.start as usize + self.data.size()) as u64
     }
 
-    fn inspect(module: Module, segments: Vec<Vec<u8>>, strict: bool) -> anyhow::Result<Self> {
+    fn inspect(module: Module, data: Data, strict: bool) -> anyhow::Result<Self> {
         let memory = module
             .imports()
             .find_map(|import| match import.ty() {
@@ -112,7 +177,7 @@ impl Program {
             min_pages: memory.minimum(),
             max_pages: memory.maximum().unwrap_or(WASM_PAGES_MAX),
             module,
-            segments,
+            data,
         };
         match program.module.get_export("_start") {
             Some(ExternType::Func(ty)) if ty.params().len() == 0 => {}
@@ -214,17 +279,6 @@ fn compile(engine: &Engine, wasm: &[u8], most: Size) -> anyhow::Result<(Module, 
     };
     // What is wrong with a module is told with names that it brings.
     compiled().map_err(|why: anyhow::Error| anyhow::anyhow!(line::plain(&format!("{why:#}"))))
-}
-
-/// Reads the data segments of an artifact.
-fn segments(mut rest: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let count = u32::from_le_bytes(*rest.split_off(..4)?.first_chunk()?);
-    let mut segments = Vec::new();
-    for _ in 0..count {
-        let len = u32::from_le_bytes(*rest.split_off(..4)?.first_chunk()?);
-        segments.push(rest.split_off(..len as usize)?.to_vec());
-    }
-    rest.is_empty().then_some(segments)
 }
 
 /// Why a program could not be loaded.

@@ -275,8 +275,7 @@ impl Runtime {
         let top = self.root.top();
         let cwd = if self.strict { &top } else { cwd };
         let file = self.root.open_program(cwd, name, !self.strict);
-        // It may grow meanwhile.
-        let mut file = file.map_err(LoadError::File)?.take(PROGRAM_MAX);
+        let mut file = file.map_err(LoadError::File)?;
         let limits = &self.ledger.limits;
         let failed = |error| LoadError::File(Errno::from_io_error(&error).unwrap_or(Errno::IO));
         let desk = |desks: &Arc<Desks>| desks.take(limits.compile_time());
@@ -285,8 +284,7 @@ impl Runtime {
         head.read_to_end(&mut bytes).map_err(failed)?;
         if artifact::is_artifact(&bytes) {
             let _desk = desk(&self.opening)?;
-            let whole = bytes.as_slice().chain(file);
-            let program = Program::open(&self.engine, &self.key, whole, self.strict);
+            let program = Program::open(&self.engine, &self.key, file, self.strict);
             return program.map(Arc::new).map_err(LoadError::Program);
         }
         let desk = desk(&self.compiling)?;
@@ -296,7 +294,9 @@ impl Runtime {
         let mut file = file.take(
             (most.bytes as u64)
                 .saturating_add(1)
-                .saturating_sub(bytes.len() as u64),
+                .saturating_sub(bytes.len() as u64)
+                // The file may grow meanwhile.
+                .min(PROGRAM_MAX),
         );
         file.read_to_end(&mut bytes).map_err(failed)?;
         let compile = move || Program::compile(&engine, &bytes, strict, most);

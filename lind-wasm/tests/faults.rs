@@ -168,12 +168,18 @@ fn segments_are_the_same_in_an_artifact_and_after_a_fork() {
     // Byte 1100 counts the runs of the start function: a child has one of its own.
     let more = r#"(global $fresh (mut i32) (i32.const 1))
       (data (offset (i32.add (i32.const 1000) (i32.const 24))) "active") (data $d "passive")
+      (data (i32.const 1205) "K") (data (i32.const 1200) "ab") (data (i32.const 1210) "cd")
+      (data (i32.const 1212) "ef") (data (i32.const 1220) "gh") (data (i32.const 1201) "X")
       (func $begin (i32.store8 (i32.const 1100) (i32.add (i32.const 1) (i32.load8_u (i32.const 1100)))))
       (start $begin)"#;
     let body = r#"(local $pid i32)
       (if (global.get $fresh) (then
         (call $expect (i32.const 1) (i32.load8_u (i32.const 1024)) (i32.const 0x61))
         (call $expect (i32.const 2) (i32.load8_u (i32.const 1100)) (i32.const 1))
+        (call $expect (i32.const 7) (i32.load (i32.const 1200)) (i32.const 0x5861))
+        (call $expect (i32.const 8) (i32.load (i32.const 1204)) (i32.const 0x4b00))
+        (call $expect (i32.const 9) (i32.load (i32.const 1210)) (i32.const 0x66656463))
+        (call $expect (i32.const 10) (i32.load (i32.const 1218)) (i32.const 0x68670000))
         (i32.store8 (i32.const 1024) (i32.const 0x5a))
         (global.set $fresh (i32.const 0))))
       (local.set $pid (call $fork))

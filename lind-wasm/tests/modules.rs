@@ -7,6 +7,7 @@ use arbitrary::Unstructured;
 use lind_wasm::artifact::ArtifactKey;
 use lind_wasm::module::Size;
 use lind_wasm::program::Program;
+use std::io::Cursor;
 use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -451,7 +452,7 @@ fn generated_and_damaged_modules_load_or_are_refused_in_a_line() {
             let artifact = lind_wasm::program::precompile(&engine, &key, &wasm);
             match (&program, &artifact) {
                 (Ok(_), Ok(artifact)) => {
-                    Program::open(&engine, &key, &artifact[..], false).unwrap();
+                    Program::open(&engine, &key, Cursor::new(artifact), false).unwrap();
                     loaded += 1;
                 }
                 // Without a `_start` it compiles, and does not run.

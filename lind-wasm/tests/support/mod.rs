@@ -29,7 +29,7 @@ impl Fixture {
     /// An empty root.
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        for folder in ["root/bin", "root/grates", "data"] {
+        for folder in ["root/bin", "root/grates"] {
             std::fs::create_dir_all(dir.path().join(folder)).unwrap();
         }
         Self { dir }
@@ -40,6 +40,11 @@ impl Fixture {
         self.dir.path().join("root").join(inside)
     }
 
+    /// The folder for the artifact key.
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     /// Puts a program, as text, into `/bin`.
     pub fn program(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path("bin").join(name);
@@ -47,12 +52,13 @@ impl Fixture {
         path
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    /// `lind-wasm` with these arguments, for this root and folder.
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lind-wasm"));
         command
             .args(args)
             .env("LINDFS_ROOT", self.path(""))
-            .env("LIND_WASM_DATA", self.dir.path().join("data"));
+            .env("LIND_WASM_DATA", self.data());
         command
     }
 
@@ -108,7 +114,8 @@ impl Fixture {
         Self::ran(&self.command(args).output().unwrap())
     }
 
-    fn ran(output: &Output) -> Ran {
+    /// How a command went.
+    pub fn ran(output: &Output) -> Ran {
         let err = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!err.contains("panicked"), "the runtime panicked: {err}");
         Ran {
