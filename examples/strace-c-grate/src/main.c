@@ -95,13 +95,11 @@ static void quote(struct line *line, uint64_t address, uint64_t cage, uint64_t l
 
 static int trace(unsigned nr, const char *name, const char *kinds, const uint64_t a[12]) {
     struct line line = {.len = 0};
-    // The cage that calls is that of a number, where there is one: an address may be another's, and
-    // so may the descriptor of a folder.
-    size_t count = strlen(kinds), number = strcspn(kinds, "dh");
-    size_t first = number < count ? number : strcspn(kinds, "f");
-    uint64_t caller = a[first < count ? 2 * first + 1 : 1];
+    // The cage that calls is that of a number, or of the argument behind the last: an address may be
+    // another's, and so may the descriptor of a folder.
+    uint64_t caller = a[2 * strcspn(kinds, "dh") + 1];
     ADD(&line, "[%llu] %s(", caller, name);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; kinds[i]; i++) {
         uint64_t value = a[2 * i], cage = a[2 * i + 1];
         ADD(&line, i ? ", " : "");
         if (kinds[i] == 's')

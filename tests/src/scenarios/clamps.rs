@@ -192,6 +192,17 @@ fn kinds(strict: bool) -> anyhow::Result<()> {
             );
         }
     }
+    // A grate further out that asks who calls finds the program, whatever the clamp put in its place.
+    for outside in ["strace-grate.cwasm", "strace-c-grate.cwasm"] {
+        let inside = clamp("/vault", &["geteuid-grate.cwasm"]);
+        let stack = [&[outside][..], &inside].concat();
+        for place in ["/vault/t", "/tmp/t"] {
+            fs::create_dir_all(fixture.path(place))?;
+            let ran = start(&fixture, strict, &stack, &["tour.cwasm", place], b"")?;
+            let ran = ran.expect(0).map_err(|error| error.context(outside))?;
+            ensure!(ran.text().contains("tour done"), "{}", ran.text());
+        }
+    }
     // What a grate answers that is about no file goes past it.
     let stack = clamp("/vault", &["geteuid-grate.cwasm"]);
     let ran = start(&fixture, strict, &stack, &["geteuid.cwasm"], b"")?.expect(0)?;
