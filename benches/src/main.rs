@@ -46,6 +46,10 @@ struct Options {
     #[arg(long)]
     files: bool,
 
+    /// Connections alone
+    #[arg(long, conflicts_with = "files")]
+    connections: bool,
+
     /// Another built copy of the repository, an older one say: calls through its grate are
     /// measured beside this one's
     #[arg(long, value_name = "DIR")]
@@ -75,13 +79,16 @@ fn run(options: &Options) -> Result<()> {
     let mut text = machine::describe();
     let bench = install.bench_dir()?;
     let (variants, left_out) = variant::prepare(&install, bench.path())?;
-    let workloads = Workload::all(size);
+    let workloads = match options.connections {
+        true => Vec::new(),
+        false => Workload::all(size),
+    };
     let mut results = Results::new(&workloads, &variants);
-    let mut others = match options.files {
+    let mut network = (!options.files).then(|| network::Results::new(options.quick));
+    let mut others = match options.files || options.connections {
         true => None,
         false => Some((
             calls::Results::new(options.before.as_deref()),
-            network::Results::new(options.quick),
             redaction::Results::new(&install, options.quick)?,
         )),
     };
@@ -95,9 +102,11 @@ fn run(options: &Options) -> Result<()> {
                 results.add(row, column, sample);
             }
         }
-        if let Some((calls, network, redaction)) = &mut others {
-            calls.round(&install, options.quick)?;
+        if let Some(network) = &mut network {
             network.round(&install, bench.path())?;
+        }
+        if let Some((calls, redaction)) = &mut others {
+            calls.round(&install, options.quick)?;
             redaction.round(&install, bench.path())?;
         }
     }
@@ -110,14 +119,13 @@ fn run(options: &Options) -> Result<()> {
     if let Some(reason) = left_out {
         text += &format!("- {reason}\n");
     }
-    text += &format!("\n{}", results.render());
-    if let Some((calls, network, redaction)) = &others {
-        text += &format!(
-            "\n{}\n{}\n{}",
-            calls.render(),
-            network.render(),
-            redaction.render()
-        );
+    if !options.connections {
+        text += &format!("\n{}", results.render());
+    }
+    let others = others.map(|(calls, redaction)| (calls.render(), redaction.render()));
+    let (calls, redaction) = others.unzip();
+    for table in [calls, network.map(|network| network.render()), redaction] {
+        text.extend(table.map(|table| format!("\n{table}")));
     }
     print!("{text}");
     if let Some(file) = &options.out {

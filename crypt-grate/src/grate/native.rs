@@ -3,9 +3,11 @@
 
 use super::kernel::{self, value};
 use crypt_grate::sealed_file::{AnyAead, software};
-use grate_rs::{Arg, getcageid, own_buffer};
+use grate_rs::{Arg, GuestPtr, getcageid, own_buffer};
 use sealed::aead::{Aead, Run};
-use sealed::wire::aead::{AeadError, MessageAead, MessageKey, Run as MessageRun, Software};
+use sealed::wire::aead::{
+    AeadError, MessageAead, MessageCipher, MessageKey, Run as MessageRun, Software,
+};
 use sealed::{Cipher, Error, FileKey};
 use std::sync::OnceLock;
 use zeroize::Zeroizing;
@@ -80,6 +82,16 @@ impl Bytes {
             len: bytes.len() as u64,
         }
     }
+
+    fn in_cage(at: GuestPtr, len: usize) -> Self {
+        Self {
+            at: Arg {
+                value: at.addr,
+                cage: at.cage,
+            },
+            len: len as u64,
+        }
+    }
 }
 
 impl Aead for Native {
@@ -92,19 +104,41 @@ impl Aead for Native {
     }
 }
 
-/// The AEAD of sealed connections: the runtime's, if it has one, for what is longer than the way
-/// there takes.
+/// The AEAD of sealed connections: the runtime's, if it has one.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WireAead;
 
 impl WireAead {
     const SEAL: u64 = 1103;
     const OPEN: u64 = 1104;
-    const LEAST: usize = 512;
 
-    fn is_native(plaintext_len: usize) -> bool {
+    /// Whether the runtime does the work, and can do it where a cage has its bytes.
+    pub fn is_native() -> bool {
         static SERVED: OnceLock<bool> = OnceLock::new();
-        plaintext_len >= Self::LEAST && *SERVED.get_or_init(|| is_served(Self::SEAL))
+        *SERVED.get_or_init(|| is_served(Self::SEAL))
+    }
+
+    /// Seals what lies in a cage, of which the runtime takes a copy first. `sealed` is as
+    /// [`MessageAead::seal`] has it.
+    pub fn seal_from(
+        key: &MessageKey,
+        run: MessageRun,
+        (at, len): (GuestPtr, usize),
+        sealed: &mut [u8],
+    ) -> Result<(), AeadError> {
+        let sealed = Bytes::of(&raw mut *sealed);
+        Self::call(Self::SEAL, key, run, Bytes::in_cage(at, len), sealed)
+    }
+
+    /// Opens to where a cage has room. Nothing of a message that is not authentic comes there.
+    pub fn open_to(
+        key: &MessageKey,
+        run: MessageRun,
+        sealed: &[u8],
+        (at, len): (GuestPtr, usize),
+    ) -> Result<(), AeadError> {
+        let sealed = Bytes::of(sealed);
+        Self::call(Self::OPEN, key, run, Bytes::in_cage(at, len), sealed)
     }
 
     fn call(
@@ -116,6 +150,7 @@ impl WireAead {
     ) -> Result<(), AeadError> {
         let mut request = Zeroizing::new([0; REQUEST_LEN]);
         request[0] = run.header_len() as u8;
+        request[1] = key.cipher().id();
         request[4..8].copy_from_slice(&(run.piece_len() as u32).to_le_bytes());
         request[8..KEY_AT].copy_from_slice(&run.first().to_le_bytes());
         request[KEY_AT..].copy_from_slice(key.expose_secret());
@@ -131,9 +166,25 @@ impl WireAead {
             .map(drop)
             .map_err(|_| AeadError)
     }
+
+    /// Whether the runtime makes of AES-256-GCM what it is: one that has no instructions for it refuses, and
+    /// one from before there was a choice takes it for the other cipher.
+    fn has_aes() -> bool {
+        let key = MessageKey::new(MessageCipher::Aes256Gcm, Zeroizing::default());
+        let run = MessageRun::new(0, 0, 1);
+        let (mut made, mut expected) = ([0; sealed::TAG_LEN], [0; sealed::TAG_LEN]);
+        WireAead.seal(&key, run, &[], &mut made).is_ok()
+            && Software.seal(&key, run, &[], &mut expected).is_ok()
+            && made == expected
+    }
 }
 
 impl MessageAead for WireAead {
+    fn offers_aes(&self) -> bool {
+        static OFFERED: OnceLock<bool> = OnceLock::new();
+        *OFFERED.get_or_init(|| Self::is_native() && Self::has_aes())
+    }
+
     fn seal(
         &self,
         key: &MessageKey,
@@ -141,7 +192,7 @@ impl MessageAead for WireAead {
         plaintext: &[u8],
         sealed: &mut [u8],
     ) -> Result<(), AeadError> {
-        if !Self::is_native(plaintext.len()) {
+        if !Self::is_native() {
             return Software.seal(key, run, plaintext, sealed);
         }
         let sealed = Bytes::of(&raw mut *sealed);
@@ -155,7 +206,7 @@ impl MessageAead for WireAead {
         sealed: &[u8],
         plaintext: &mut [u8],
     ) -> Result<(), AeadError> {
-        if !Self::is_native(plaintext.len()) {
+        if !Self::is_native() {
             return Software.open(key, run, sealed, plaintext);
         }
         let plaintext = Bytes::of(&raw mut *plaintext);

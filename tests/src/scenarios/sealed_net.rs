@@ -9,9 +9,9 @@ use anyhow::Context;
 use libtest_mimic::Trial;
 use sealed::MasterKey;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ pub(super) fn trials() -> Vec<Trial> {
     trials.push(trial("crypt-grate/sealed TCP (strict)".to_owned(), || {
         conversations("poll", true)
     }));
-    let others: [(&str, Test); 17] = [
+    let others: [(&str, Test); 19] = [
         ("calls at the edges as on a plain one", manners),
         ("redacted first, then sealed", redacted),
         ("split at every byte", split_everywhere),
@@ -60,11 +60,13 @@ pub(super) fn trials() -> Vec<Trial> {
         ("another key, none, and silence", strangers),
         ("connections that stop half-way", half_open),
         ("a program at both ends of a connection", early),
+        ("more said than fits before the handshake is over", eager),
         ("a peer that shares no code", independent_peer),
         ("a server in C that was handed a socket", handed_socket),
         ("peers in the clear, and a network left alone", plain),
         ("waiting takes no time of the processor", idle),
         ("connections through fork, dup and exit", inherited),
+        ("several that use one connection at once", shared),
         ("datagrams", datagrams),
     ];
     for (name, test) in others {
@@ -640,30 +642,122 @@ fn key_of(fixture: &Fixture) -> anyhow::Result<MasterKey> {
     Ok(MasterKey::from_bytes(bytes))
 }
 
-fn independent_peer() -> anyhow::Result<()> {
+/// Who waits until the handshake makes room goes on as soon as it is over, whoever saw to that: there is no other end
+/// to the wait.
+fn eager() -> anyhow::Result<()> {
+    const TIMES: &str = "12";
     let fixture = sealed_root()?;
-    let at = free_address()?;
-    let serving = serve("select", at, 2);
-    let text = "said by somebody else ".repeat(5000);
-    let input = fixture.path("input");
-    fs::write(&input, &text)?;
+    let at = free_address()?.to_string();
+    let run = |args: &[&str]| {
+        let crypt = ["crypt-grate.cwasm", "--key", "/k.bin"];
+        let patient = ["--handshake-timeout", "3600", "bench_net.cwasm"];
+        fixture.start(&Run {
+            args: crate::fixture::words(&[&crypt, &patient, args]),
+            ..Run::default()
+        })
+    };
     let (served, ()) = beside(
-        || run(&fixture, &strings(&serving)),
+        || run(&["serve", &at, TIMES]),
         || {
-            soon(|| Ok(TcpStream::connect(at).map(drop)?))?;
-            let output = Command::new(python()?)
-                .arg(repository().join("tests/wire_peer.py"))
-                .args(["connect", "127.0.0.1", &at.port().to_string(), "--key"])
-                .arg(fixture.path("k.bin"))
-                .stdin(File::open(&input)?)
-                .stderr(Stdio::inherit())
-                .output()?;
-            anyhow::ensure!(output.status.success(), "{output:?}");
-            anyhow::ensure!(output.stdout == text.as_bytes(), "other bytes came back");
-            Ok(())
+            soon(|| match run(&["bulk", &at, "1000000"])? {
+                ran if ran.code == 0 => Ok(()),
+                ran => anyhow::bail!("{}", ran.err),
+            })?;
+            (1..TIMES.parse()?)
+                .try_for_each(|_| run(&["bulk", &at, "1000000"])?.expect(0).map(drop))
         },
     )?;
     served.expect(0).map(drop)
+}
+
+fn independent_peer() -> anyhow::Result<()> {
+    let fixture = sealed_root()?;
+    for is_lind in [false, true] {
+        for offers_aes in [false, true] {
+            let has_aes = is_x86_feature_detected!("aes") && is_x86_feature_detected!("pclmulqdq");
+            let cipher = match offers_aes && has_aes && !is_lind {
+                true => "AES-256-GCM",
+                // Lind has no native AEAD, and AES in software is slow.
+                false => "ChaCha20-Poly1305",
+            };
+            let peer = |role: &str, at: SocketAddr| {
+                let mut peer = Command::new(python()?);
+                peer.arg(repository().join("tests/wire_peer.py"))
+                    .args([role, "127.0.0.1", &at.port().to_string(), "--key"])
+                    .arg(fixture.path("k.bin"))
+                    .args(offers_aes.then_some("--aes"));
+                Ok(peer)
+            };
+            peer_connects(&fixture, is_lind, &peer, cipher)
+                .and_then(|()| peer_listens(&fixture, is_lind, &peer, cipher))
+                .with_context(|| format!("{cipher}, on Lind: {is_lind}"))?;
+        }
+    }
+    Ok(())
+}
+
+type Peer<'a> = &'a (dyn Fn(&str, SocketAddr) -> anyhow::Result<Command> + Sync);
+
+fn ended_well(output: &Output, text: &str, cipher: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(output.status.success(), "{output:?}");
+    anyhow::ensure!(output.stdout == text.as_bytes(), "other bytes came back");
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(said.lines().last() == Some(cipher), "it said {said}");
+    Ok(())
+}
+
+fn peer_connects(
+    fixture: &Fixture,
+    is_lind: bool,
+    peer: Peer<'_>,
+    cipher: &str,
+) -> anyhow::Result<()> {
+    let at = free_address()?;
+    let text = "said by somebody else ".repeat(5000);
+    let input = fixture.path("input");
+    fs::write(&input, &text)?;
+    // The first connection only looks whether there is somebody.
+    let serving = serve("poll", at, 2);
+    let (served, ()) = beside(
+        || start(fixture, is_lind, &[], &strings(&serving)),
+        || {
+            soon(|| Ok(TcpStream::connect(at).map(drop)?))?;
+            let output = peer("connect", at)?.stdin(File::open(&input)?).output()?;
+            ended_well(&output, &text, cipher)
+        },
+    )?;
+    served.expect(0).map(drop)
+}
+
+fn peer_listens(
+    fixture: &Fixture,
+    is_lind: bool,
+    peer: Peer<'_>,
+    cipher: &str,
+) -> anyhow::Result<()> {
+    let at = free_address()?;
+    let text = "asked by a cage ".repeat(1000);
+    let input = fixture.path("input");
+    fs::write(&input, &text)?;
+    let mut listening = peer("listen", at)?
+        .stdin(File::open(&input)?)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut said = BufReader::new(listening.stderr.take().context("it is piped")?);
+    let mut port = String::new();
+    said.read_line(&mut port)?;
+    let place = format!("127.0.0.1:{}", port.trim());
+    let asked = start(
+        fixture,
+        is_lind,
+        &[],
+        &["tcp_echo.cwasm", "ask", &place, &text],
+    );
+    let mut output = listening.wait_with_output()?;
+    said.read_to_end(&mut output.stderr)?;
+    asked?.expect(0)?;
+    ended_well(&output, &text, cipher)
 }
 
 /// A WASI program, which can't make sockets, and gets a listening one.
@@ -823,6 +917,23 @@ fn inherited() -> anyhow::Result<()> {
     for strict in [false, true] {
         let ran = start(&fixture, strict, &[], &["tcp_echo.cwasm"])?.expect(0)?;
         anyhow::ensure!(ran.text() == "echo done\n", "{}", ran.text());
+    }
+    Ok(())
+}
+
+/// The same without a grate and with one.
+fn shared() -> anyhow::Result<()> {
+    let fixture = sealed_root()?;
+    let crypt: &[&str] = &["crypt-grate.cwasm", "--key", "/k.bin"];
+    for grates in [&[], crypt] {
+        for _ in 0..3 {
+            let ran = fixture.start(&Run {
+                args: crate::fixture::words(&[grates, &["readers.cwasm"]]),
+                ..Run::default()
+            })?;
+            let ran = ran.expect(0)?;
+            anyhow::ensure!(ran.text() == "readers done\n", "{}", ran.text());
+        }
     }
     Ok(())
 }

@@ -42,12 +42,24 @@ pub fn send_to(fd: CageFd, bytes: &[u8], flags: i32, name: &[u8]) -> Result<usiz
 /// # Errors
 /// As recv(2).
 pub fn receive(fd: CageFd, bytes: &mut [u8], flags: i32) -> Result<usize, Errno> {
+    receive_as(fd, bytes, flags | net::MSG_DONTWAIT)
+}
+
+/// Receives, and waits if the descriptor does.
+///
+/// # Errors
+/// As recv(2).
+pub fn await_bytes(fd: CageFd, bytes: &mut [u8]) -> Result<usize, Errno> {
+    receive_as(fd, bytes, 0)
+}
+
+fn receive_as(fd: CageFd, bytes: &mut [u8], flags: i32) -> Result<usize, Errno> {
     let none = value(fd.cage, 0);
     let args = [
         fd.arg(),
         own_buffer(bytes.as_mut_ptr()),
         value(fd.cage, bytes.len() as u64),
-        int(fd.cage, flags | net::MSG_DONTWAIT),
+        int(fd.cage, flags),
         none,
         none,
     ];

@@ -2,7 +2,7 @@
 
 use super::datagram::{self, Messages};
 use super::message::{Header, Sink, Source, address_len, give_address};
-use super::stream::{Link, Step};
+use super::stream::{Link, Step, with_wire};
 use super::{Kind, Socket, Stream, below, is_internet};
 use crate::grate::state;
 use crate::grate::state::lock;
@@ -446,6 +446,30 @@ fn receive_message(
     }
 }
 
+/// How a receive goes on.
+enum Turn {
+    /// By a step; how long what must come first may take; whether there is something to do beside.
+    Step(Step, Option<Duration>, bool),
+    /// By waiting in the kernel for so many bytes of the wire.
+    Read(usize),
+}
+
+/// Waits in the kernel for bytes of the wire, while others use the connection. `None` where there is no
+/// connection any more.
+fn read_below(
+    socket: &Socket,
+    fd: CageFd,
+    most: usize,
+    sink: &mut Sink,
+) -> Option<Result<Step, Errno>> {
+    with_wire(|wire| {
+        let read = below::await_bytes(fd, &mut wire[..most]);
+        let read = read.map(|len| &wire[..len]);
+        // Whatever the number leads to by now: the bytes are this connection's.
+        socket.with_link(|link| link.finish_reading(fd, read, most, sink))
+    })
+}
+
 fn receive_stream(socket: &Arc<Socket>, patience: &mut Patience, sink: Sink) -> Result<i32, Errno> {
     let flags = patience.flags;
     if flags & net::MSG_OOB != 0 {
@@ -457,12 +481,28 @@ fn receive_stream(socket: &Arc<Socket>, patience: &mut Patience, sink: Sink) -> 
         sink
     };
     let wants_all = flags & net::MSG_WAITALL != 0;
+    let waits_below = flags & (net::MSG_PEEK | net::MSG_DONTWAIT) == 0 && patience.limit.is_none();
     let mut total = 0;
     loop {
-        let step = socket.with_link_at(patience.fd, |link| {
+        let may_wait = waits_below && (total == 0 || wants_all);
+        let turn = socket.with_link_at(patience.fd, |link| {
+            if may_wait && let Some(most) = link.start_reading(sink.room()) {
+                return Turn::Read(most);
+            }
             let step = link.receive(patience.fd, &mut sink, flags);
-            (step, link.handshake_left(), link.is_busy())
-        })?;
+            Turn::Step(step, link.look_again(), link.is_busy())
+        });
+        let step = match turn {
+            Err(_) if total > 0 => return Ok(total as i32),
+            Err(errno) => return Err(errno),
+            Ok(Some(Turn::Step(step, most, is_busy))) => Some((step, most, is_busy)),
+            Ok(Some(Turn::Read(most))) => match read_below(socket, patience.fd, most, &mut sink) {
+                Some(Err(_)) if total > 0 => return Ok(total as i32),
+                Some(Err(errno)) => return Err(errno),
+                read => read.and_then(Result::ok).map(|step| (step, None, false)),
+            },
+            Ok(None) => None,
+        };
         let Some((step, most, is_busy)) = step else {
             // It was disconnected in between.
             return Ok(total as i32);
@@ -555,7 +595,7 @@ fn send_stream(
     loop {
         let step = socket.with_link_at(fd, |link| {
             let step = link.send(fd, &mut source);
-            (step, link.handshake_left(), link.is_busy())
+            (step, link.look_again(), link.is_busy())
         })?;
         let Some((step, most, is_busy)) = step else {
             return Err(Errno(error::EPIPE));

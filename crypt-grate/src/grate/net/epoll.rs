@@ -2,8 +2,9 @@
 //! the program is told. What a program has stored with an event is kept here, and the kernel has a
 //! number in its place, that tells the registration.
 
+use super::Socket;
 use super::calls::milliseconds;
-use super::{Socket, wait};
+use super::stream::AGAIN;
 use crate::grate::state;
 use crate::grate::state::{Opened, lock};
 use grate_rs::constants::{SYS_EPOLL_CTL, poll};
@@ -192,7 +193,7 @@ impl Epoll {
             }
         }
         if told.is_empty() && is_early {
-            std::thread::sleep(wait::AGAIN);
+            std::thread::sleep(AGAIN);
         }
         told
     }

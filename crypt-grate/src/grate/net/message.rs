@@ -42,6 +42,17 @@ impl Source {
         self.left
     }
 
+    /// Where the next bytes lie, and how many of them in one piece.
+    pub fn next_piece(&mut self) -> Option<(GuestPtr, usize)> {
+        next_piece(&mut self.current, &mut self.rest)
+    }
+
+    /// So many bytes of that piece have been taken where they lie.
+    pub fn skip(&mut self, len: usize) {
+        self.left -= len as u64;
+        shorten(&mut self.current, len as u64);
+    }
+
     /// Takes up to `most` bytes.
     ///
     /// # Errors
@@ -51,6 +62,28 @@ impl Source {
         let taken = take(buffer, &mut self.current, &mut self.rest, most);
         self.left -= buffer.len() as u64;
         taken
+    }
+}
+
+/// The first of some buffers that has a byte.
+fn next_piece(
+    current: &mut Option<(GuestPtr, u64)>,
+    rest: &mut IntoIter<(GuestPtr, u64)>,
+) -> Option<(GuestPtr, usize)> {
+    while let Some((pointer, len)) = *current {
+        if len > 0 {
+            return Some((pointer, usize::try_from(len).unwrap_or(usize::MAX)));
+        }
+        *current = rest.next();
+    }
+    None
+}
+
+/// Goes on in a buffer.
+fn shorten(current: &mut Option<(GuestPtr, u64)>, by: u64) {
+    if let Some((pointer, len)) = current {
+        *pointer = pointer.add(by);
+        *len -= by;
     }
 }
 
@@ -89,29 +122,33 @@ impl Sink {
         usize::try_from(self.room).unwrap_or(usize::MAX)
     }
 
+    /// Where the next bytes go, and how many fit there in one piece; none where they go nowhere.
+    pub fn next_piece(&mut self) -> Option<(GuestPtr, usize)> {
+        let piece = next_piece(&mut self.current, &mut self.vectors);
+        piece.filter(|_| !self.discards)
+    }
+
+    /// So many bytes of that piece have been filled.
+    pub fn filled(&mut self, len: usize) {
+        self.room -= len as u64;
+        shorten(&mut self.current, len as u64);
+    }
+
     /// Gives the cage as much of `bytes` as fits.
     ///
     /// # Errors
     /// EFAULT.
     pub fn put(&mut self, mut bytes: &[u8]) -> Result<usize, Errno> {
         let mut put = 0;
-        while let Some((pointer, len)) = &mut self.current {
-            if *len == 0 {
-                self.current = self.vectors.next();
-                continue;
-            }
-            let part = (*len).min(bytes.len() as u64);
-            if part == 0 {
-                break;
-            }
-            let (now, later) = bytes.split_at(part as usize);
+        while !bytes.is_empty()
+            && let Some((pointer, len)) = next_piece(&mut self.current, &mut self.vectors)
+        {
+            let (now, later) = bytes.split_at(len.min(bytes.len()));
             if !self.discards {
                 pointer.write(now)?;
             }
-            *pointer = pointer.add(part);
-            *len -= part;
-            self.room -= part;
-            put += part as usize;
+            self.filled(now.len());
+            put += now.len();
             bytes = later;
         }
         Ok(put)

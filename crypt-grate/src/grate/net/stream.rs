@@ -8,6 +8,13 @@
 //! Hence what is read below is taken out of the kernel at once, but for one case: while there is
 //! plaintext that the program has not read, a byte that belongs to it stays in the kernel. It is
 //! only looked at (MSG_PEEK), and taken out together with the last of the plaintext.
+//!
+//! # Who waits
+//!
+//! A receive that finds nothing to do but to wait does so in the kernel, in one call that brings the bytes
+//! too ([`Link::start_reading`]), and others use the connection meanwhile. They take nothing out of the kernel:
+//! the bytes are to be opened in the order in which they come. Who waits beside, or asks whether there is
+//! something to read, is told what is left.
 
 use super::below;
 use super::message::{Sink, Source};
@@ -16,7 +23,7 @@ use crate::grate::state;
 use grate_rs::constants::{error, net, poll};
 use grate_rs::{CageFd, Errno};
 use sealed::Secret;
-use sealed::wire::{Connection, INCOMING_LIMIT, Incoming};
+use sealed::wire::{Connection, INCOMING_LIMIT, Incoming, MAX_RECORD_PLAINTEXT, OVERHEAD};
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -27,12 +34,21 @@ use zeroize::Zeroize;
 const EARLY_LIMIT: usize = 256 << 10;
 /// Bytes that are taken from a cage at a time.
 const PIECE: usize = 64 << 10;
-/// From this room on a receive takes bytes out of the kernel at once: what they open to fits.
+/// So many bytes more a receive takes out of the kernel at once, at least, where it has the beginning of a
+/// record already: what belongs to a long one is not fetched in small pieces.
 const DIRECT_LEAST: usize = 512;
+
+/// A pause before who waits for a handshake looks at it again.
+pub const AGAIN: Duration = Duration::from_millis(5);
 
 thread_local! {
     /// What the wire brings, and the program wants sent.
     static WIRE: RefCell<Vec<u8>> = RefCell::new(vec![0; INCOMING_LIMIT + 1]);
+}
+
+/// Lends the memory for what the wire brings.
+pub fn with_wire<T>(act: impl FnOnce(&mut [u8]) -> T) -> T {
+    WIRE.with_borrow_mut(|wire| act(wire))
 }
 
 /// One end of a sealed connection.
@@ -50,6 +66,8 @@ pub struct Link {
     held: usize,
     /// Whether the last read below found less than there was room for.
     is_drained: bool,
+    /// Whether a receive waits in the kernel, and takes what comes.
+    is_being_read: bool,
     /// What the program has not been told yet.
     failure: Option<i32>,
     /// The kernel has told that the connection is gone: what ends then is no cut of its own.
@@ -79,6 +97,7 @@ impl Link {
             early: Secret::default(),
             held: 0,
             is_drained: false,
+            is_being_read: false,
             failure: None,
             is_reset: false,
             send_over: false,
@@ -171,58 +190,150 @@ impl Link {
         }
     }
 
-    /// Reads what the wire has brought. `want` bytes of plaintext are asked for. Answers whether
+    /// Takes what the kernel has. To a program that wants it now goes what fits there. Answers whether
     /// anything is new.
-    pub fn feed(&mut self, fd: CageFd, want: usize) -> bool {
+    fn feed(&mut self, fd: CageFd, sink: Option<&mut Sink>) -> bool {
+        if self.is_being_read {
+            self.is_drained = true;
+            return false;
+        }
         if self.receive_over || !self.connection.wants_read() || !self.check_connected(fd) {
             return false;
         }
-        WIRE.with_borrow_mut(|wire| match self.read_wire(fd, want, wire) {
+        WIRE.with_borrow_mut(|wire| match self.read_wire(fd, sink, wire) {
             Ok(is_new) => is_new,
             Err(errno) if below::is_for_now(errno) => {
                 self.is_drained = true;
                 false
             }
             Err(errno) => {
-                self.receive_over = true;
-                self.send_over = true;
-                self.failure = Some(errno.0);
+                self.lose(errno);
                 true
             }
         })
     }
 
-    fn read_wire(&mut self, fd: CageFd, want: usize, wire: &mut [u8]) -> Result<bool, Errno> {
+    /// The kernel has no more of the connection.
+    fn lose(&mut self, errno: Errno) {
+        self.receive_over = true;
+        self.send_over = true;
+        self.failure = Some(errno.0);
+    }
+
+    /// How many bytes may be taken out of the kernel at once, for a program that has room for `want`: all that
+    /// they open to fits there, with the beginning of a record that is here. None where that is too little to
+    /// be worth it.
+    fn direct_room(&self, want: usize) -> usize {
         let room = self.connection.wire_room();
         let partial = INCOMING_LIMIT - room - self.connection.plaintext_len();
-        let fits = want.saturating_sub(partial).min(room);
-        let read = if self.held == 0 && !self.has_plaintext() && fits >= DIRECT_LEAST {
+        // No record has more plaintext for its length than a full one.
+        let records = want.div_ceil(MAX_RECORD_PLAINTEXT);
+        let fits = want
+            .saturating_add(records.saturating_mul(OVERHEAD))
+            .saturating_sub(partial)
+            .min(room);
+        let is_worth_it = want > 0 && (partial == 0 || fits >= DIRECT_LEAST);
+        if is_worth_it { fits } else { 0 }
+    }
+
+    fn read_wire(
+        &mut self,
+        fd: CageFd,
+        sink: Option<&mut Sink>,
+        wire: &mut [u8],
+    ) -> Result<bool, Errno> {
+        let room = self.connection.wire_room();
+        let fits = sink
+            .as_ref()
+            .map_or(0, |sink| self.direct_room(sink.room()));
+        if self.held == 0 && !self.has_plaintext() && fits > 0 {
             let read = below::receive(fd, &mut wire[..fits], 0)?;
             self.is_drained = read < fits;
-            if read == 0 {
+            self.take(fd, &wire[..read], sink)?;
+            return Ok(true);
+        }
+        self.release(fd, self.held.saturating_sub(1))?;
+        let before = self.held;
+        let read = below::receive(fd, &mut wire[..before + room], net::MSG_PEEK)?;
+        self.is_drained = read < before + room;
+        if read <= before {
+            if before == 0 {
                 self.end(fd);
-                return Ok(true);
             }
-            &wire[..read]
-        } else {
-            self.release(fd, self.held.saturating_sub(1))?;
-            let before = self.held;
-            let read = below::receive(fd, &mut wire[..before + room], net::MSG_PEEK)?;
-            self.is_drained = read < before + room;
-            if read <= before {
-                if before == 0 {
-                    self.end(fd);
-                }
-                return Ok(before == 0);
+            return Ok(before == 0);
+        }
+        self.held = read;
+        self.take(fd, &wire[before..read], None)?;
+        Ok(true)
+    }
+
+    /// Takes bytes of the wire; none are its end. What is whole is opened where the program wants it,
+    /// if it all fits there in one piece.
+    fn take(&mut self, fd: CageFd, wire: &[u8], sink: Option<&mut Sink>) -> Result<(), Errno> {
+        if wire.is_empty() {
+            self.end(fd);
+            return Ok(());
+        }
+        let mut sink = sink.filter(|_| WireAead::is_native());
+        let place = sink.as_mut().and_then(|sink| sink.next_piece());
+        let taken = match (&mut sink, place) {
+            (Some(sink), Some((at, room))) => {
+                let (taken, filled) =
+                    self.connection
+                        .read_wire_to(wire, room, |key, run, sealed, range| {
+                            let there = (at.add(range.start as u64), range.len());
+                            WireAead::open_to(key, run, sealed, there)
+                        });
+                sink.filled(filled);
+                taken
             }
-            self.held = read;
-            &wire[before..read]
+            _ => self.connection.read_wire(wire),
         };
-        if let Err(why) = self.connection.read_wire(read) {
+        if let Err(why) = taken {
             self.fail(fd, &why);
         }
-        self.settle(fd)?;
-        Ok(true)
+        self.settle(fd)
+    }
+
+    /// For a receive that has room for `want` bytes, where there is nothing to do but to wait: how many bytes
+    /// of the wire it may wait for in the kernel, and take, while others use the connection. It has to say
+    /// what came of it, by [`Self::finish_reading`].
+    pub fn start_reading(&mut self, want: usize) -> Option<usize> {
+        let is_quiet = self.is_connected
+            && self.is_open()
+            && !self.is_being_read
+            && !self.is_busy()
+            && !self.is_readable()
+            && self.held == 0
+            && self.connection.wants_read();
+        let fits = if is_quiet { self.direct_room(want) } else { 0 };
+        self.is_being_read |= fits > 0;
+        (fits > 0).then_some(fits)
+    }
+
+    /// What came of waiting for up to `most` bytes.
+    ///
+    /// # Errors
+    /// That nothing has come, and the call is not to wait any longer.
+    pub fn finish_reading(
+        &mut self,
+        fd: CageFd,
+        read: Result<&[u8], Errno>,
+        most: usize,
+        sink: &mut Sink,
+    ) -> Result<Step, Errno> {
+        self.is_being_read = false;
+        let before = sink.room();
+        match read {
+            Ok(wire) => {
+                self.is_drained = wire.len() < most;
+                // Nothing is held, hence nothing to be taken out.
+                let _ = self.take(fd, wire, Some(sink));
+            }
+            Err(errno) if below::is_for_now(errno) => return Err(errno),
+            Err(errno) => self.lose(errno),
+        }
+        Ok(self.deliver(fd, sink, 0, before - sink.room()))
     }
 
     /// Takes out of the kernel what has been read, unless it stands for what the program may read.
@@ -355,7 +466,7 @@ impl Link {
     /// Does what can be done without waiting, after events below.
     pub fn service(&mut self, fd: CageFd) {
         self.flush(fd);
-        if self.feed(fd, 0) {
+        if self.feed(fd, None) {
             self.flush(fd);
         }
     }
@@ -404,14 +515,20 @@ impl Link {
     /// One step of a receive.
     pub fn receive(&mut self, fd: CageFd, sink: &mut Sink, flags: i32) -> Step {
         self.flush(fd);
-        let want = sink.room();
+        let before = sink.room();
         self.is_drained = false;
         if flags & net::MSG_PEEK != 0 {
-            while self.plaintext_len() < want && !self.is_drained && self.feed(fd, 0) {}
+            while self.plaintext_len() < before && !self.is_drained && self.feed(fd, None) {}
         } else if !self.has_plaintext() {
-            self.feed(fd, want);
+            self.feed(fd, Some(sink));
         }
         self.flush(fd);
+        self.deliver(fd, sink, flags, before - sink.room())
+    }
+
+    /// Gives the program what there is, beside the bytes that it has got where it wants them.
+    fn deliver(&mut self, fd: CageFd, sink: &mut Sink, flags: i32, filled: usize) -> Step {
+        let mut count = filled;
         match self.connection.peek() {
             Ok(Incoming::Data(data)) => match sink.put(data) {
                 Ok(put) => {
@@ -420,24 +537,29 @@ impl Link {
                         // What fails now fails again when more is asked for.
                         let _ = self.settle(fd);
                     }
-                    Step::Received {
-                        count: put,
-                        is_all: self.is_drained && !self.has_plaintext(),
-                    }
+                    count += put;
                 }
-                Err(errno) => Step::Failed(errno),
+                Err(errno) if count == 0 => return Step::Failed(errno),
+                Err(_) => {}
             },
-            _ if self.failure.is_some() => match self.take_failure() {
-                Some(errno) => Step::Failed(errno),
-                None => Step::End,
-            },
-            Ok(Incoming::End) | Err(_) => Step::End,
-            Ok(Incoming::Pending) if self.receive_over || self.is_read_closed => Step::End,
-            Ok(Incoming::Pending) => match self.refusal(fd) {
-                Some(errno) => Step::Failed(errno),
-                None if self.receive_over => Step::End,
-                None => Step::Wait(self.events_below(poll::POLLIN)),
-            },
+            // What comes after them is said when more is asked for.
+            _ if count > 0 => {}
+            _ if self.failure.is_some() => {
+                return self.take_failure().map_or(Step::End, Step::Failed);
+            }
+            Ok(Incoming::End) | Err(_) => return Step::End,
+            Ok(Incoming::Pending) if self.receive_over || self.is_read_closed => return Step::End,
+            Ok(Incoming::Pending) => {
+                return match self.refusal(fd) {
+                    Some(errno) => Step::Failed(errno),
+                    None if self.receive_over => Step::End,
+                    None => Step::Wait(self.events_below(poll::POLLIN)),
+                };
+            }
+        }
+        Step::Received {
+            count,
+            is_all: self.is_drained && !self.has_plaintext(),
         }
     }
 
@@ -480,6 +602,11 @@ impl Link {
         if source.left() == 0 {
             return Step::Sent(0);
         }
+        let sealed = self.seal_where_it_lies(source, room);
+        if sealed > 0 {
+            self.flush(fd);
+            return self.sent(sealed);
+        }
         let mut piece = Secret::with_capacity((room as u64).min(source.left()) as usize);
         if let Err(errno) = source.take(&mut piece, room)
             && piece.is_empty()
@@ -490,11 +617,37 @@ impl Link {
         let taken = self.connection.write(&piece, usize::MAX).unwrap_or(0);
         self.early.extend_from_slice(&piece[taken..]);
         self.flush(fd);
+        self.sent(piece.len())
+    }
+
+    /// What a send of so many bytes answers after the kernel has got what it takes.
+    fn sent(&mut self, count: usize) -> Step {
         if self.send_over {
             let errno = self.take_failure().unwrap_or(Errno(error::EPIPE));
             return Step::Failed(errno);
         }
-        Step::Sent(piece.len())
+        Step::Sent(count)
+    }
+
+    /// Seals what a program sends where it lies, if all that can go now lies in one piece. How much that was.
+    fn seal_where_it_lies(&mut self, source: &mut Source, room: usize) -> usize {
+        let wanted = (room as u64).min(source.left()) as usize;
+        let is_ready = self.is_open() && self.early.is_empty() && WireAead::is_native();
+        let Some((at, len)) = source.next_piece().filter(|_| is_ready) else {
+            return 0;
+        };
+        if len < wanted {
+            return 0;
+        }
+        let sealed = self
+            .connection
+            .write_by(wanted, usize::MAX, |key, run, range, records| {
+                let there = (at.add(range.start as u64), range.len());
+                WireAead::seal_from(key, run, there, records)
+            })
+            .unwrap_or(0);
+        source.skip(sealed);
+        sealed
     }
 
     /// shutdown(2).
@@ -509,6 +662,12 @@ impl Link {
             self.is_write_closed = true;
             self.flush(fd);
         }
+    }
+
+    /// How long a wait may last before it is looked again: while a handshake lasts others go on with it,
+    /// and what they take out of the kernel wakes nobody.
+    pub fn look_again(&self) -> Option<Duration> {
+        self.handshake_left().map(|left| left.min(AGAIN))
     }
 
     /// How long a wait may last before the handshake's time is over.

@@ -18,10 +18,6 @@ const MOST: u64 = 1 << 16;
 const READ_EVENTS: i16 = poll::POLLIN | poll::POLLRDNORM;
 const WRITE_EVENTS: i16 = poll::POLLOUT | poll::POLLWRNORM | poll::POLLWRBAND;
 
-/// A pause before the kernel is asked again for what it keeps saying and the program is not told.
-/// Only a handshake that is not over makes it do so.
-pub const AGAIN: Duration = Duration::from_millis(5);
-
 /// A descriptor that is waited for.
 struct Entry {
     fd: CageFd,
@@ -42,6 +38,11 @@ impl Socket {
             (link.events_below(wanted), ready)
         };
         self.with_link(ready).unwrap_or((wanted, 0))
+    }
+
+    /// How long a wait for it may last before it is looked again.
+    fn look_again(&self) -> Option<Duration> {
+        self.with_link(|link| link.look_again()).flatten()
     }
 
     /// What the program is told, of what the kernel has found.
@@ -115,9 +116,11 @@ fn wait(
         // Calls on the connections may be made meanwhile; what they leave is found in time.
         let left = limit.map(|limit| limit.saturating_sub(since.elapsed()));
         // What is ready comes before signals.
+        let sockets = entries.iter().filter_map(|entry| entry.socket.as_ref());
+        let again = sockets.filter_map(|socket| socket.look_again()).min();
         let (time, mask) = match is_ready {
             true => (0, None),
-            false => (milliseconds(left), mask),
+            false => (milliseconds(left.into_iter().chain(again).min()), mask),
         };
         below::poll(cage, &mut array, time, mask)?;
         let mut count = 0;
