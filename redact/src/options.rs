@@ -16,12 +16,7 @@ use clap::{Args, Parser, Subcommand};
 ///   redact --secret-dotenv .env -- make test
 ///   redact explain build.log
 #[derive(Parser, Debug)]
-#[command(
-    name = "redact",
-    version,
-    args_conflicts_with_subcommands = false,
-    subcommand_precedence_over_arg = true
-)]
+#[command(name = "redact", version, args_conflicts_with_subcommands = false)]
 pub struct Options {
     #[command(flatten)]
     pub rules: Rules,

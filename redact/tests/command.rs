@@ -34,6 +34,25 @@ fn a_stream_is_redacted() {
 }
 
 #[test]
+fn a_file_may_be_called_as_a_command_is() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("list"), format!("{SECRET}\n")).unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_redact"))
+        .args(["--secret-file", "list", "list"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    // The second one is the command.
+    assert!(text(&out.stdout).contains("personal  ipv4"), "{out:?}");
+    let out = Command::new(env!("CARGO_BIN_EXE_redact"))
+        .args(["--secret-file", "list", "./list"])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(text(&out.stdout), "**************\n");
+}
+
+#[test]
 fn files_are_printed_and_reported() {
     let folder = tempfile::tempdir().unwrap();
     let [file, report] = ["log", "report"].map(|name| folder.path().join(name));

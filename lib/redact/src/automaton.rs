@@ -4,8 +4,9 @@
 //! which are hard to get out of an unanchored search: where the match starts, whether the bytes
 //! seen so far can still become one, and how to go on later from where the bytes ran out.
 
+use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use regex_automata::dfa::{Automaton as _, StartKind, dense};
 use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
@@ -66,6 +67,20 @@ pub(crate) enum Step {
     Open(Walk),
 }
 
+impl Step {
+    /// What a walk that began at `start` came to.
+    fn of(run: Run, start: usize) -> Self {
+        match (run.state, run.end) {
+            (None, None) => Self::Dead,
+            (None, Some(end)) => Self::Match(end),
+            (Some(state), end) => Self::Open(Walk {
+                state,
+                matched: end.map(|end| end - start),
+            }),
+        }
+    }
+}
+
 /// How far a walk came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
@@ -90,6 +105,42 @@ impl Walk {
         state: State::MAX,
         matched: None,
     };
+}
+
+/// Bytes of a walk before it is asked whether it goes where another one went.
+const LONG: usize = 256;
+
+/// Most bytes of a walk that are remembered.
+const REMEMBERED: usize = 1 << 18;
+
+/// Most walks of a pattern that are remembered.
+const WALKS: usize = 4;
+
+/// Where long walks through one text came by, for each pattern. Two that are in one state at one
+/// place go on alike: however many begin in one long line, few go to its end.
+#[derive(Debug, Default)]
+pub(crate) struct Trails {
+    walks: RefCell<BTreeMap<usize, VecDeque<Trail>>>,
+    /// The last byte that no text has, where that was asked.
+    binary: Cell<Option<Option<usize>>>,
+}
+
+#[derive(Debug)]
+struct Trail {
+    from: usize,
+    /// Behind each byte from there on.
+    states: Vec<State>,
+    /// What came of it.
+    run: Run,
+}
+
+impl Trails {
+    /// The last byte that no text has: asked once.
+    pub fn last_binary(&self, ask: impl FnOnce() -> Option<usize>) -> Option<usize> {
+        let last = self.binary.get().unwrap_or_else(ask);
+        self.binary.set(Some(last));
+        last
+    }
 }
 
 /// What may be said of a state before the next byte is known.
@@ -122,18 +173,43 @@ impl Automaton {
         self.resume(hay, start, start, walk, ended)
     }
 
+    /// As [`probe`](Self::probe), beside other walks of this pattern through the same text.
+    pub fn probe_beside(
+        &self,
+        hay: &[u8],
+        start: usize,
+        ended: bool,
+        trails: &Trails,
+        pattern: usize,
+    ) -> Step {
+        let head = start + LONG;
+        let Self::Regex(dfa) = self else {
+            return self.probe(hay, start, ended);
+        };
+        if head >= hay.len() {
+            return self.probe(hay, start, ended);
+        }
+        let run = dfa.walk(
+            &hay[..head],
+            start,
+            dfa.start(look_behind(hay, start)),
+            None,
+        );
+        let run = match run.state {
+            None => run,
+            Some(state) => {
+                let mut walks = trails.walks.borrow_mut();
+                let walks = walks.entry(pattern).or_default();
+                dfa.walk_beside(hay, head, state, run.end, ended, walks)
+            }
+        };
+        Step::of(run, start)
+    }
+
     /// Goes on with a walk that began at `start` and has seen everything before `from`.
     pub fn resume(&self, hay: &[u8], start: usize, from: usize, walk: Walk, ended: bool) -> Step {
         let end = walk.matched.map(|len| start + len);
-        let run = self.run(hay, from, walk.state, end, ended);
-        match (run.state, run.end) {
-            (None, None) => Step::Dead,
-            (None, Some(end)) => Step::Match(end),
-            (Some(state), end) => Step::Open(Walk {
-                state,
-                matched: end.map(|end| end - start),
-            }),
-        }
+        Step::of(self.run(hay, from, walk.state, end, ended), start)
     }
 
     /// Walks from a state over everything from `from` on. `end` is where the match ends so far.
@@ -344,14 +420,16 @@ impl RegexDfa {
     }
 
     /// As [`Automaton::run`].
-    fn run(
-        &self,
-        hay: &[u8],
-        from: usize,
-        state: State,
-        mut end: Option<usize>,
-        ended: bool,
-    ) -> Run {
+    fn run(&self, hay: &[u8], from: usize, state: State, end: Option<usize>, ended: bool) -> Run {
+        let run = self.walk(hay, from, state, end);
+        match run.state {
+            None => run,
+            Some(state) => self.stop(hay, state, run.end, ended),
+        }
+    }
+
+    /// Walks over everything from `from` on, and says nothing of what may follow.
+    fn walk(&self, hay: &[u8], from: usize, state: State, mut end: Option<usize>) -> Run {
         let mut state = state_id(state);
         for (at, &byte) in hay.iter().enumerate().skip(from) {
             state = self.dfa.next_state(state, byte);
@@ -364,6 +442,68 @@ impl RegexDfa {
                 }
             }
         }
+        Run {
+            state: Some(number(state)),
+            end,
+        }
+    }
+
+    /// Goes on with a walk from `from` to the end of the text, or to where another one came by in
+    /// the same state.
+    fn walk_beside(
+        &self,
+        hay: &[u8],
+        from: usize,
+        state: State,
+        mut end: Option<usize>,
+        ended: bool,
+        walks: &mut VecDeque<Trail>,
+    ) -> Run {
+        let mut state = state_id(state);
+        let mut states = Vec::new();
+        let mut is_dead = false;
+        for (at, &byte) in hay.iter().enumerate().skip(from) {
+            #[cfg(test)]
+            tests::WALKED.with(|sum| sum.set(sum.get() + 1));
+            state = self.dfa.next_state(state, byte);
+            if self.dfa.is_special_state(state) {
+                if self.dfa.is_match_state(state) {
+                    end = Some(at);
+                } else if self.dfa.is_dead_state(state) {
+                    is_dead = true;
+                    break;
+                }
+            }
+            let came_by = |trail: &&Trail| {
+                let there = at.checked_sub(trail.from);
+                there.and_then(|there| trail.states.get(there)) == Some(&number(state))
+            };
+            if let Some(trail) = walks.iter().find(came_by) {
+                // What that one matched before counts for it alone.
+                let later = trail.run.end.filter(|&end| end >= at);
+                return Run {
+                    state: trail.run.state,
+                    end: later.or(end),
+                };
+            }
+            if states.len() < REMEMBERED {
+                states.push(number(state));
+            }
+        }
+        let run = match is_dead {
+            true => Run { state: None, end },
+            false => self.stop(hay, number(state), end, ended),
+        };
+        if walks.len() == WALKS {
+            walks.pop_front();
+        }
+        walks.push_back(Trail { from, states, run });
+        run
+    }
+
+    /// Ends a walk where the text does.
+    fn stop(&self, hay: &[u8], state: State, mut end: Option<usize>, ended: bool) -> Run {
+        let state = state_id(state);
         if ended {
             if self.dfa.is_match_state(self.dfa.next_eoi_state(state)) {
                 end = Some(hay.len());
@@ -736,5 +876,76 @@ impl Trie {
 
     fn memory(&self) -> usize {
         self.bytes.capacity() + size_of_val(&self.begins[..]) + size_of_val(&*self.firsts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    thread_local! {
+        /// Bytes that walks have gone beside others.
+        pub(super) static WALKED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    const REGEXES: [&str; 6] = [
+        r"key=[^\n]+",
+        r"\bkey=(?:[a-z=]{3})*;",
+        r"k[^\n]*(?:=a|ey=b\b)",
+        r"(?:key|=a).{100,400}k",
+        r"[a-z=]+?=\B[^;]*;?$",
+        r"(?:ab?|b)+(?:=|;|key)*\n",
+    ];
+
+    fn automaton(regex: &str) -> Automaton {
+        let dfa = RegexDfa::new(&parse(regex).unwrap(), Reach::Here).unwrap();
+        Automaton::Regex(Box::new(dfa))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_walk_beside_others_says_what_it_says_alone(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec!["key=", "a", "ab", "b", ";", "\n", "=a", "ey=b", " "]),
+                200..700,
+            ),
+            long in 0..3usize,
+            ended: bool,
+        ) {
+            // Few lines end.
+            let text = pieces.concat().replace('\n', if long > 0 { "x" } else { "\n" });
+            let text = text.as_bytes();
+            for regex in REGEXES {
+                let automaton = automaton(regex);
+                let trails = Trails::default();
+                for start in 0..text.len() {
+                    prop_assert_eq!(
+                        automaton.probe_beside(text, start, ended, &trails, 0),
+                        automaton.probe(text, start, ended)
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn many_walks_through_one_line_go_little_further_than_one() {
+        let text = b"key=".repeat(20_000);
+        let automaton = automaton(r"key=[^\n]+\n");
+        for ended in [false, true] {
+            let trails = Trails::default();
+            WALKED.set(0);
+            for start in (0..text.len()).step_by(4) {
+                automaton.probe_beside(&text, start, ended, &trails, 0);
+            }
+            let walked = WALKED.get();
+            assert!(walked <= 3 * text.len(), "{walked}");
+        }
     }
 }

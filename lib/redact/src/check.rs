@@ -215,7 +215,8 @@ pub(crate) fn quoted(found: Found<'_>) -> Option<usize> {
 /// Tokens that are no part of something longer of base64 or the like.
 pub(crate) fn alone(found: Found<'_>) -> Option<usize> {
     let goes_on = |byte: u8| byte.is_ascii_alphanumeric() || b"_-+/".contains(&byte);
-    let is_part = found.before.is_some_and(goes_on) || found.after.is_some_and(goes_on);
+    let is_part =
+        found.before.last().copied().is_some_and(goes_on) || found.after.is_some_and(goes_on);
     (!is_part).then_some(found.text.len())
 }
 
@@ -232,13 +233,109 @@ pub(crate) fn random(found: Found<'_>) -> Option<usize> {
     is_random.then_some(found.text.len())
 }
 
-/// IPv4 addresses that are no version of a browser, such as `Chrome/120.0.6.0`.
+/// IPv4 addresses that are no version of four numbers, by what stands before them.
+///
+/// Where both are usual, as behind a hyphen, a sign of comparison or a slash, only what hardly any
+/// address looks like is a version: an address that passes is worse than a version that is masked.
 pub(crate) fn ipv4(found: Found<'_>) -> Option<usize> {
-    let octets: Vec<&[u8]> = found.text.split(|&byte| byte == b'.').collect();
-    let is_version = found.before == Some(b'/')
-        && octets.get(1) == Some(&&b"0"[..])
-        && octets.last() == Some(&&b"0"[..]);
+    let octets = found.text.split(|&byte| byte == b'.');
+    let mut octets = octets.filter_map(|octet| std::str::from_utf8(octet).ok()?.parse::<u8>().ok());
+    let (first, second) = (octets.next()?, octets.next()?);
+    let is_private = matches!(
+        (first, second),
+        (10 | 127, _) | (172, 16..32) | (192, 168) | (169, 254)
+    );
+    let is_version = is_called_version(found.before)
+        || (first < 10 && is_behind_package(found.before))
+        // The later parts of a browser's version are often 0.
+        || ((!is_private || found.text.ends_with(b".0")) && is_behind_product(found.before));
     (!is_version).then_some(found.text.len())
+}
+
+/// What a text ends with that are letters and digits, and what stands before that.
+fn last_word(text: &[u8]) -> (&[u8], &[u8]) {
+    let len = text
+        .iter()
+        .rev()
+        .take_while(|byte| byte.is_ascii_alphanumeric());
+    let (rest, word) = text.split_at(text.len() - len.count());
+    (word, rest)
+}
+
+/// Whether a word says of what stands behind it that it is an address, or is the name of what has
+/// one.
+fn has_address(word: &[u8]) -> bool {
+    const WORDS: [&str; 25] = [
+        "ip",
+        "ips",
+        "ipv4",
+        "inet",
+        "addr",
+        "address",
+        "host",
+        "hostname",
+        "node",
+        "peer",
+        "client",
+        "server",
+        "src",
+        "source",
+        "dst",
+        "dest",
+        "destination",
+        "from",
+        "to",
+        "remote",
+        "local",
+        "gateway",
+        "router",
+        "dns",
+        "net",
+    ];
+    let word = word.to_ascii_lowercase();
+    WORDS.iter().any(|name| word.ends_with(name.as_bytes()))
+}
+
+/// Whether what comes next is called a version: `version 1.2.3.4`, `"FileVersion": "1.2.3.4"`.
+fn is_called_version(before: &[u8]) -> bool {
+    const BETWEEN: &[u8] = b" \t\"'=:(.";
+    let between = before
+        .iter()
+        .rev()
+        .take_while(|byte| BETWEEN.contains(byte));
+    let len = between.count();
+    let (word, _) = last_word(&before[..before.len() - len]);
+    let word = word.to_ascii_lowercase();
+    (1..=4).contains(&len) && (word.ends_with(b"version") || word == b"ver")
+}
+
+/// Whether what comes next stands behind the name of a package: `libfoo-1.2.3.4`, `foo==1.2.3.4`,
+/// and not behind what addresses are given to: `host-1.2.3.4`, `ip.src==1.2.3.4`.
+fn is_behind_package(before: &[u8]) -> bool {
+    const SIGNS: [&[u8]; 6] = [b"==", b">=", b"<=", b"~=", b"~>", b"-"];
+    let Some(before) = SIGNS.iter().find_map(|sign| before.strip_suffix(*sign)) else {
+        return false;
+    };
+    let (word, _) = last_word(before);
+    word.iter().any(u8::is_ascii_alphabetic) && !has_address(word)
+}
+
+/// Whether what comes next stands behind the name of a product, as in a list of them:
+/// `Chrome/120.0.6.109`, and not `localhost/203.0.113.7`.
+fn is_behind_product(before: &[u8]) -> bool {
+    let Some(before) = before.strip_suffix(b"/") else {
+        return false;
+    };
+    let (word, rest) = last_word(before);
+    let is_apart = rest.last().is_none_or(|byte| b" \t\r\n\"'(".contains(byte));
+    let [first, more @ ..] = word else {
+        return false;
+    };
+    is_apart
+        && !has_address(word)
+        && first.is_ascii_uppercase()
+        && more.iter().all(u8::is_ascii_alphabetic)
+        && more.len() >= 2
 }
 
 /// Whether groups of digits are a date: a year, and two of two digits beside it.
@@ -263,7 +360,9 @@ pub(crate) fn ipv6(found: Found<'_>) -> Option<usize> {
         text.split(|&byte| byte == b':')
             .filter(|group| !group.is_empty())
     };
-    if (is_joined(found.before) && groups().count() < 3) || found.after == Some(b'_') {
+    if (is_joined(found.before.last().copied()) && groups().count() < 3)
+        || found.after == Some(b'_')
+    {
         return None;
     }
     let is_ipv4 = text.contains(&b'.');
@@ -289,7 +388,7 @@ mod tests {
     fn found(text: &[u8]) -> Found<'_> {
         Found {
             text,
-            before: None,
+            before: b"",
             after: None,
         }
     }

@@ -110,6 +110,24 @@ impl Encodings {
     }
 }
 
+/// What different encoders leave alone besides letters and digits.
+const KEPT: [&[u8]; 10] = [
+    // What is unreserved (RFC 3986, section 2.3), and slashes between parts of a path.
+    b"-_.~",
+    b"-_.~/",
+    // encodeURIComponent and encodeURI of ECMAScript.
+    b"-_.!~*'()",
+    b"-_.!~*'();,/?:@&=+$#",
+    // What may stand in a part of a path (RFC 3986, section 3.3), all of it or some, and slashes.
+    b"-_.~!$&'()*+,;=:@",
+    b"-_.~!$&'()*+,;=:@/",
+    b"-_.~$&+=:@",
+    b"-_.!~*'()/:@",
+    // A path and a query of a URL as browsers have it.
+    b"!$%&'()*+,-./:;=@[\\]^_|~",
+    b"!$%&()*+,-./:;=?@[\\]^_`{|}~",
+];
+
 /// Adds a text in the forms of an encoding.
 fn encode(secret: &[u8], encoding: Encoding, all: &mut Vec<Vec<u8>>) {
     const DIGITS: [&[u8; 16]; 2] = [b"0123456789abcdef", b"0123456789ABCDEF"];
@@ -123,10 +141,9 @@ fn encode(secret: &[u8], encoding: Encoding, all: &mut Vec<Vec<u8>>) {
         Encoding::Hex => all.extend(DIGITS.map(|digits| hex(secret, digits))),
         Encoding::Percent => {
             for digits in DIGITS {
-                all.push(percent(secret, digits, |byte| !b"-_.~".contains(&byte)));
-                all.push(percent(secret, digits, |byte| {
-                    !b"-_.!~*'()/:@".contains(&byte)
-                }));
+                for kept in KEPT {
+                    all.push(percent(secret, digits, |byte| !kept.contains(&byte)));
+                }
                 // As forms are sent, by browsers and by others.
                 for kept in [&b"-_.*"[..], b"-_.~"] {
                     let form =
@@ -323,6 +340,10 @@ mod tests {
         assert!(has("foobar", "Zm9vYmFy"));
         assert!(has("foobar", "666f6f626172"));
         assert!(has("a b/c&\"d", "a%20b%2Fc%26%22d"));
+        assert!(has("a b/c&\"d", "a%20b/c%26%22d"));
+        assert!(has("a b/c&\"d'", "a%20b/c&%22d'"));
+        assert!(has("a b/c&\"d'", "a%20b%2Fc%26%22d'"));
+        assert!(has("a/b c\"d", "a/b%20c%22d"));
         assert!(has("a b/c&\"d", "a b/c&\\\"d"));
         assert!(has("a b/c&\"d", "a b\\/c&\\\"d"));
         assert!(has("a b/c&\"d", "a b/c&amp;&quot;d"));

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use regex_syntax::hir::Hir;
 
 use crate::automaton::{
-    Automaton, Between, PatternError, Reach, RegexDfa, Step, Trie, Walk, look_behind, parse,
+    Automaton, Between, PatternError, Reach, RegexDfa, Step, Trails, Trie, Walk, look_behind, parse,
 };
 use crate::builtin::BuiltinPattern;
 use crate::byteset::ByteSet;
@@ -25,11 +25,14 @@ pub type Check = fn(Found<'_>) -> Option<usize>;
 pub struct Found<'t> {
     /// The text itself.
     pub text: &'t [u8],
-    /// The byte before it, unless the stream begins there.
-    pub before: Option<u8>,
+    /// The bytes before it, [`BEFORE`] at most.
+    pub before: &'t [u8],
     /// The byte behind it, unless the stream ends there.
     pub after: Option<u8>,
 }
+
+/// Most bytes before a text that a check is shown.
+pub(crate) const BEFORE: usize = 32;
 
 /// One pattern of a rule, made ready to search with.
 #[derive(Debug)]
@@ -317,18 +320,35 @@ impl Engine {
     }
 
     /// Whether a match of this pattern starts at `start`.
-    pub fn probe(&self, hay: Hay<'_>, start: usize) -> Option<HitKind> {
+    /// It is `pattern` of all.
+    pub fn probe(
+        &self,
+        hay: Hay<'_>,
+        start: usize,
+        trails: &Trails,
+        pattern: usize,
+    ) -> Option<HitKind> {
         if !self.is_likely(hay.bytes, start) {
             return None;
         }
         let step = match self.builtin {
-            None => self.automaton().probe(hay.bytes, start, hay.ended),
-            Some(builtin) => self.probe_builtin(builtin, hay, start),
+            None => {
+                let automaton = self.automaton();
+                automaton.probe_beside(hay.bytes, start, hay.ended, trails, pattern)
+            }
+            Some(builtin) => self.probe_builtin(builtin, hay, start, trails, pattern),
         };
-        self.judge(hay, start, start, step)
+        self.judge(hay, start, start, step, trails)
     }
 
-    fn probe_builtin(&self, builtin: &BuiltinPattern, hay: Hay<'_>, start: usize) -> Step {
+    fn probe_builtin(
+        &self,
+        builtin: &BuiltinPattern,
+        hay: Hay<'_>,
+        start: usize,
+        trails: &Trails,
+        pattern: usize,
+    ) -> Step {
         let rest = &hay.bytes[start..];
         if !builtin.may_match(rest, hay.ended) {
             return Step::Dead;
@@ -343,7 +363,8 @@ impl Engine {
                 Some(true) | None => {}
             }
         }
-        match self.automaton().probe(hay.bytes, start, hay.ended) {
+        let automaton = self.automaton();
+        match automaton.probe_beside(hay.bytes, start, hay.ended, trails, pattern) {
             // What goes out does not depend on what has been compiled.
             Step::Open(_) if is_early => Step::Open(Walk::UNSTARTED),
             step => step,
@@ -364,21 +385,28 @@ impl Engine {
     /// Goes on with a walk that has seen everything before `from`.
     pub fn resume(&self, hay: Hay<'_>, start: usize, from: usize, walk: Walk) -> Option<HitKind> {
         if walk == Walk::UNSTARTED {
-            return self.probe(hay, start);
+            return self.probe(hay, start, &Trails::default(), 0);
         }
         let step = self
             .automaton()
             .resume(hay.bytes, start, from, walk, hay.ended);
-        self.judge(hay, start, from, step)
+        self.judge(hay, start, from, step, &Trails::default())
     }
 
-    fn judge(&self, hay: Hay<'_>, start: usize, from: usize, step: Step) -> Option<HitKind> {
+    fn judge(
+        &self,
+        hay: Hay<'_>,
+        start: usize,
+        from: usize,
+        step: Step,
+        trails: &Trails,
+    ) -> Option<HitKind> {
         let end = match step {
             Step::Dead => return None,
             Step::Open(walk) => {
                 let matched = walk.matched.map(|len| start + len);
                 let matched = matched.map(|end| end + usize::from(self.peeks));
-                let is_lost = self.text_only && !hay.may_be_text(start, from, matched);
+                let is_lost = self.text_only && !hay.may_be_text(start, from, matched, trails);
                 return (!is_lost).then_some(HitKind::Open(walk));
             }
             Step::Match(end) => end,
@@ -388,7 +416,7 @@ impl Engine {
             Some(check) => {
                 let found = Found {
                     text: &hay.bytes[start..end],
-                    before: look_behind(hay.bytes, start),
+                    before: &hay.bytes[start.saturating_sub(BEFORE)..start],
                     after: hay.bytes.get(end).copied(),
                 };
                 start + check(found)?

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::automaton::Trails;
 use crate::builtin::{CLASSES, builtin_groups};
 use crate::engine::{Engine, Hit, Lead};
 use crate::run::KINDS;
@@ -73,7 +74,9 @@ impl Matcher {
             sources.push(Source::Shapes(ShapeSource::new(buckets, &engines, None)));
         }
         Self {
-            looks_back: engines.iter().any(|engine| engine.text_only),
+            looks_back: engines
+                .iter()
+                .any(|engine| engine.text_only || engine.check.is_some()),
             engines,
             sources,
         }
@@ -92,6 +95,7 @@ impl Matcher {
 pub(crate) struct Search<'m> {
     matcher: &'m Matcher,
     ahead: Vec<Ahead>,
+    trails: Trails,
 }
 
 /// What is known of a source.
@@ -107,6 +111,7 @@ impl<'m> Search<'m> {
         Self {
             matcher,
             ahead: vec![Ahead::Unknown; matcher.sources.len()],
+            trails: Trails::default(),
         }
     }
 
@@ -120,7 +125,7 @@ impl<'m> Search<'m> {
                 Ahead::Nothing => true,
             };
             if !is_known {
-                let hit = source.next(&self.matcher.engines, hay, from);
+                let hit = source.next(&self.matcher.engines, hay, from, &self.trails);
                 *ahead = hit.map_or(Ahead::Nothing, Ahead::Hit);
             }
         }

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
-use crate::automaton::{Between, ESCAPE, RegexDfa, look_behind};
+use crate::automaton::{Between, ESCAPE, RegexDfa, Trails, look_behind};
 use crate::builtin::builtin_groups;
 use crate::byteset::ByteSet;
 use crate::engine::{Engine, Hit, Mark};
@@ -512,7 +512,13 @@ impl Source {
     }
 
     /// The first of what matches or may yet match, at `from` or later.
-    pub fn next(&self, engines: &[Arc<Engine>], hay: Hay<'_>, from: Key) -> Option<Hit> {
+    pub fn next(
+        &self,
+        engines: &[Arc<Engine>],
+        hay: Hay<'_>,
+        from: Key,
+        trails: &Trails,
+    ) -> Option<Hit> {
         let best: Cell<Option<Hit>> = Cell::new(None);
         self.each_candidate(
             engines,
@@ -520,7 +526,10 @@ impl Source {
             from.start,
             |key| {
                 let is_wanted = key >= from && best.get().is_none_or(|best| key < best.key());
-                if is_wanted && let Some(kind) = engines[key.engine].probe(hay, key.start) {
+                if is_wanted
+                    && let Some(kind) =
+                        engines[key.engine].probe(hay, key.start, trails, key.engine)
+                {
                     best.set(Some(Hit {
                         start: key.start,
                         engine: key.engine,
@@ -534,15 +543,26 @@ impl Source {
         best.get()
     }
 
-    /// Everything that matches or may yet match, at `from` or later, in no order.
-    pub fn all(&self, engines: &[Arc<Engine>], hay: Hay<'_>, from: Key, mut each: impl FnMut(Hit)) {
+    /// Everything that matches or may yet match, at `from` or later and before `until`, which may
+    /// fall meanwhile; in no order.
+    pub fn all(
+        &self,
+        engines: &[Arc<Engine>],
+        hay: Hay<'_>,
+        from: Key,
+        until: &Cell<usize>,
+        mut each: impl FnMut(Hit),
+    ) {
+        let trails = Trails::default();
         self.each_candidate(
             engines,
             hay.bytes,
             from.start,
             |key| {
                 if key >= from
-                    && let Some(kind) = engines[key.engine].probe(hay, key.start)
+                    && key.start < until.get()
+                    && let Some(kind) =
+                        engines[key.engine].probe(hay, key.start, &trails, key.engine)
                 {
                     each(Hit {
                         start: key.start,
@@ -552,7 +572,7 @@ impl Source {
                 }
                 ControlFlow::Continue(())
             },
-            |_| false,
+            |earliest| earliest >= until.get(),
         );
     }
 }

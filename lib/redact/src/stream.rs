@@ -1,5 +1,6 @@
 //! One stream of bytes on its way through a filter.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -355,6 +356,9 @@ struct Ghost {
 /// more.
 const OFTEN: usize = 256;
 
+/// Most bytes, of all candidates together, that are looked at for what is certain.
+const MOST_LOOKED_AT: usize = 16 << 10;
+
 impl Lane {
     fn held(&self) -> usize {
         self.buf.len().saturating_sub(self.sent)
@@ -567,19 +571,25 @@ impl Lane {
         let hay = self.hay(false);
         let mut is_little = self.ghosts.is_empty() && self.masked <= self.sent;
         for source in &matcher.sources {
-            source.all(&matcher.engines, hay, self.at, |hit| {
-                let engine = &matcher.engines[hit.engine];
-                let begun = match hit.kind {
-                    HitKind::Match(_) => return is_little = false,
-                    HitKind::Open(walk) => engine.begun(hay, hit.start, walk),
-                };
-                let Some(walk) = begun else {
-                    return;
-                };
-                let kind = HitKind::Open(walk);
-                let there = self.buf.len() - self.bound(matcher, &Hit { kind, ..hit });
-                is_little &= walk.matched.is_none() && there <= engine.least() / 4;
-            });
+            source.all(
+                &matcher.engines,
+                hay,
+                self.at,
+                &Cell::new(usize::MAX),
+                |hit| {
+                    let engine = &matcher.engines[hit.engine];
+                    let begun = match hit.kind {
+                        HitKind::Match(_) => return is_little = false,
+                        HitKind::Open(walk) => engine.begun(hay, hit.start, walk),
+                    };
+                    let Some(walk) = begun else {
+                        return;
+                    };
+                    let kind = HitKind::Open(walk);
+                    let there = self.buf.len() - self.bound(matcher, &Hit { kind, ..hit });
+                    is_little &= walk.matched.is_none() && there <= engine.least() / 4;
+                },
+            );
         }
         is_little
     }
@@ -590,22 +600,26 @@ impl Lane {
         #[cfg(test)]
         tests::LOOKED_AT.with(|sum| sum.set(sum.get() + self.buf.len() - front.start));
         let bound = |hit: &Hit| self.bound(matcher, hit);
-        let mut certain = bound(&front);
-        if certain > front.start {
+        let certain = Cell::new(bound(&front));
+        if certain.get() > front.start {
             let hay = self.hay(false);
+            let mut looked_at = 0;
             let after = Key {
                 start: front.start,
                 engine: front.engine + 1,
             };
             for source in &matcher.sources {
-                source.all(&matcher.engines, hay, after, |hit| {
-                    if hit.start < certain {
-                        certain = certain.min(bound(&hit));
-                    }
+                source.all(&matcher.engines, hay, after, &certain, |hit| {
+                    looked_at += self.buf.len() - hit.start;
+                    certain.set(match looked_at {
+                        0..=MOST_LOOKED_AT => certain.get().min(bound(&hit)),
+                        // Too many to say.
+                        _ => front.start,
+                    });
                 });
             }
         }
-        certain
+        certain.get()
     }
 
     /// Lets go of all candidates: what is held goes out masked, and their walks go on without it.
@@ -667,19 +681,25 @@ impl Lane {
             }
             return;
         }
-        source.all(&matcher.engines, hay, self.at, |hit| {
-            if let HitKind::Open(walk) = hit.kind
-                && let Some(walk) = matcher.engines[hit.engine].begun(hay, hit.start, walk)
-            {
-                add(Ghost {
-                    engine: hit.engine,
-                    sweeps: false,
-                    state: walk.state,
-                    start: self.offset(hit.start),
-                    end: walk.matched.map(|len| self.offset(hit.start + len)),
-                });
-            }
-        });
+        source.all(
+            &matcher.engines,
+            hay,
+            self.at,
+            &Cell::new(usize::MAX),
+            |hit| {
+                if let HitKind::Open(walk) = hit.kind
+                    && let Some(walk) = matcher.engines[hit.engine].begun(hay, hit.start, walk)
+                {
+                    add(Ghost {
+                        engine: hit.engine,
+                        sweeps: false,
+                        state: walk.state,
+                        start: self.offset(hit.start),
+                        end: walk.matched.map(|len| self.offset(hit.start + len)),
+                    });
+                }
+            },
+        );
     }
 
     /// Walks the cut candidates over the bytes from `new` on. While one is open, everything goes

@@ -10,6 +10,7 @@
 
 use std::ops::Range;
 
+use crate::automaton::Trails;
 use crate::byteset::ByteSet;
 use crate::scan::Hay;
 
@@ -87,11 +88,21 @@ impl Hay<'_> {
 
     /// Whether an open candidate, looked at from `from` on, may still become text: `matched` is
     /// where that ends which counts of its match so far.
-    pub fn may_be_text(&self, start: usize, from: usize, matched: Option<usize>) -> bool {
+    pub fn may_be_text(
+        &self,
+        start: usize,
+        from: usize,
+        matched: Option<usize>,
+        trails: &Trails,
+    ) -> bool {
         if from <= start && !self.is_text(start..start) {
             return false;
         }
         let from = from.max(start);
+        let last = trails.last_binary(|| last_binary(self.bytes));
+        if last.is_none_or(|last| last < from) {
+            return true;
+        }
         // Behind the end of a match it is no part of it.
         match (first_binary(&self.bytes[from..]), matched) {
             (None, _) => true,
@@ -144,9 +155,9 @@ mod tests {
     #[test]
     fn what_a_candidate_holds_kills_it() {
         let text = b"ab\0cd";
-        assert!(!hay(text).may_be_text(0, 0, None));
-        assert!(!hay(text).may_be_text(0, 0, Some(3)));
-        assert!(hay(text).may_be_text(0, 0, Some(2)));
-        assert!(!hay(text).may_be_text(3, 3, None));
+        assert!(!hay(text).may_be_text(0, 0, None, &Trails::default()));
+        assert!(!hay(text).may_be_text(0, 0, Some(3), &Trails::default()));
+        assert!(hay(text).may_be_text(0, 0, Some(2), &Trails::default()));
+        assert!(!hay(text).may_be_text(3, 3, None, &Trails::default()));
     }
 }

@@ -190,7 +190,7 @@ fn first(searched: &Searched, text: &[u8], at: usize) -> Option<Span> {
         let len = match searched.check {
             Some(check) => check(Candidate {
                 text: &text[whole.clone()],
-                before: whole.start.checked_sub(1).map(|before| text[before]),
+                before: &text[whole.start.saturating_sub(32)..whole.start],
                 after: text.get(whole.end).copied(),
             }),
             None => Some(whole.len()),
