@@ -15,9 +15,10 @@
 //!
 //! Native code can do anything, so the key lies outside every lindfs, readable by its user alone,
 //! and the tag is checked before the engine sees a byte. The file lies where programs may write, so
-//! it is read once, into memory that nobody can change any more; the engine maps that instead of
-//! copying it again. How much is read is known from what the tag covers, which is checked first: a
-//! large file that somebody only calls an artifact takes no memory.
+//! it is read once, into memory that nobody can change any more, or into a file that is kept beside
+//! the key ([`crate::kept`]); the engine maps that instead of copying it again. How much is read is
+//! known from what the tag covers, which is checked first: a large file that somebody only calls an
+//! artifact takes no memory.
 
 use crate::kept::{self, Kept};
 use crate::mapping::Mapping;

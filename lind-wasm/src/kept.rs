@@ -20,8 +20,8 @@ use std::time::{Duration, SystemTime};
 
 /// The folder's name.
 pub const FOLDER: &str = "code";
-/// Fewest bytes that are worth a file: fewer are read and hashed in some milliseconds.
-const LEAST: u64 = 4 << 20;
+/// Fewest bytes that are worth a file: fewer are read and hashed in a millisecond.
+const LEAST: u64 = 1 << 20;
 /// Most bytes that are kept; those that were not used for the longest time go first.
 const MOST: u64 = 2 << 30;
 /// How long a use stays unsaid in a file's time, so that not every run writes to the disk.

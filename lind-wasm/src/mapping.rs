@@ -1,6 +1,6 @@
 //! Bytes of a file that nobody changes, mapped instead of read.
 
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
 use std::fs::File;
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -34,6 +34,14 @@ impl Mapping {
         }?;
         let start = NonNull::new(start.cast()).ok_or(std::io::ErrorKind::OutOfMemory)?;
         Ok(Self { start, len })
+    }
+
+    /// Lets go of the pages that were read, which come back when they are read again.
+    pub fn let_go(&self) {
+        let start = self.start.as_ptr().cast();
+        // SAFETY: nobody writes to these pages, so that they are as the file has them, before and
+        // after. Where it fails they stay.
+        let _ = unsafe { rustix::mm::madvise(start, self.len, Advice::LinuxDontNeed) };
     }
 }
 

@@ -84,6 +84,13 @@ impl Data {
         self.bytes.get(self.places.get(index as usize)?.clone())
     }
 
+    /// Has them take no memory until they are looked at again.
+    pub fn let_go(&self) {
+        if let Rest::Mapped(bytes) = &self.bytes {
+            bytes.let_go();
+        }
+    }
+
     /// Bytes that they take in memory, beside the code's.
     fn size(&self) -> usize {
         match &self.bytes {
@@ -112,28 +119,11 @@ impl Program {
     ) -> anyhow::Result<Self> {
         let opened = key.open(&mut artifact)?;
         let kept = opened.kept.clone();
-        match (Self::load(engine, opened, strict), kept) {
+        let (module, data) = match (load(engine, opened), kept) {
             // Its file may be what a broken disk or a mount made of it.
-            (Err(_), Some(kept)) => Self::load(engine, key.open_anew(artifact, &kept)?, strict),
+            (Err(_), Some(kept)) => load(engine, key.open_anew(artifact, &kept)?),
             (loaded, _) => loaded,
-        }
-    }
-
-    fn load(engine: &Engine, opened: Opened, strict: bool) -> anyhow::Result<Self> {
-        const OTHER: &str = "it was made by another build of lind-wasm or on another machine; \
-                             precompile it again";
-        let data = Data::read(opened.rest).context(OTHER)?;
-        // SAFETY: the tag says that these very bytes came out of `precompile` run by this user,
-        // that is, out of the engine's own serialisation; and where they are a file it is sealed,
-        // or kept where programs can't reach it, so that they stay as they are while they are
-        // mapped. What follows them in a file is not looked at.
-        let module = unsafe {
-            match opened.code {
-                Code::File(file) => Module::deserialize_open_file(engine, file),
-                Code::Copied(bytes) => Module::deserialize(engine, bytes),
-            }
-        }
-        .map_err(|_| anyhow::anyhow!(OTHER))?;
+        }?;
         Self::inspect(module, data, strict)
     }
 
@@ -269,6 +259,25 @@ fn same(have: impl ExactSizeIterator<Item = ValType>, want: &[ValType]) -> bool 
 /// Whether these bytes start like a WebAssembly binary.
 fn is_wasm(bytes: &[u8]) -> bool {
     bytes.starts_with(b"\0asm")
+}
+
+/// What an artifact holds, for the engine.
+fn load(engine: &Engine, opened: Opened) -> anyhow::Result<(Module, Data)> {
+    const OTHER: &str = "it was made by another build of lind-wasm or on another machine; \
+                         precompile it again";
+    let data = Data::read(opened.rest).context(OTHER)?;
+    // SAFETY: the tag says that these very bytes came out of `precompile` run by this user,
+    // that is, out of the engine's own serialisation; and where they are a file it is sealed,
+    // or kept where programs can't reach it, so that they stay as they are while they are
+    // mapped. What follows them in a file is not looked at.
+    let module = unsafe {
+        match opened.code {
+            Code::File(file) => Module::deserialize_open_file(engine, file),
+            Code::Copied(bytes) => Module::deserialize(engine, bytes),
+        }
+    }
+    .map_err(|_| anyhow::anyhow!(OTHER))?;
+    Ok((module, data))
 }
 
 fn compile(engine: &Engine, wasm: &[u8], most: Size) -> anyhow::Result<(Module, Vec<Vec<u8>>)> {

@@ -237,6 +237,9 @@ fn run_image(
     }
     let is_fresh = start.copy.is_none() && !is_thread;
     let instance = instantiate(&template, &mut store, is_fresh)?;
+    if is_fresh {
+        image.program.data.let_go();
+    }
     if let Some(argument) = start.argument {
         let params = (task.number(), argument);
         instance

@@ -229,6 +229,24 @@ fn many_first_runs_at_once_keep_one_file() {
 }
 
 #[test]
+fn a_program_that_is_refused_for_what_it_is_stays_kept() {
+    let fixture = Fixture::new();
+    let data = "a".repeat(LARGE);
+    let text = format!(
+        r#"(module (memory (export "memory") 200) (data (i32.const 0) "{data}")
+             (func (export "_start")))"#
+    );
+    let wasm = fixture.program("wasi.wasm", &text);
+    fixture.run(&["--precompile", wasm.to_str().unwrap()]);
+    let file = fs::metadata(one_kept(&fixture)).unwrap();
+    let ran = fixture.run(&["--strict-lind", "/bin/wasi.cwasm"]);
+    assert!(ran.code == 1 && ran.err.contains("strict"), "{}", ran.err);
+    let after = fs::metadata(one_kept(&fixture)).unwrap();
+    assert_eq!((after.ino(), after.ctime()), (file.ino(), file.ctime()));
+    says(&fixture.run(&["wasi.cwasm"]), "");
+}
+
+#[test]
 fn small_programs_are_not_kept() {
     let fixture = Fixture::new();
     let wasm = fixture.program("small.wasm", &lind_program("", ""));
