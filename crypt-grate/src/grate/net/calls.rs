@@ -499,6 +499,8 @@ fn receive_stream(socket: &Arc<Socket>, patience: &mut Patience, sink: Sink) -> 
             Ok(Some(Turn::Read(most))) => match read_below(socket, patience.fd, most, &mut sink) {
                 Some(Err(_)) if total > 0 => return Ok(total as i32),
                 Some(Err(errno)) => return Err(errno),
+                // The beginning of a record, of which there may be more already.
+                Some(Ok(Step::Wait(_))) => continue,
                 read => read.and_then(Result::ok).map(|step| (step, None, false)),
             },
             Ok(None) => None,

@@ -519,8 +519,13 @@ impl Link {
         self.is_drained = false;
         if flags & net::MSG_PEEK != 0 {
             while self.plaintext_len() < before && !self.is_drained && self.feed(fd, None) {}
-        } else if !self.has_plaintext() {
-            self.feed(fd, Some(sink));
+        } else {
+            // The beginning of a record is nothing yet, with more of it there.
+            while !self.has_plaintext()
+                && sink.room() == before
+                && !self.is_drained
+                && self.feed(fd, Some(&mut *sink))
+            {}
         }
         self.flush(fd);
         self.deliver(fd, sink, flags, before - sink.room())
