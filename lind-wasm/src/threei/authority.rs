@@ -77,13 +77,14 @@ pub(super) fn judge<'a>(
             continue;
         }
         let id = arg.cage & !GRATE_MEMORY_FLAG;
-        if index >= arity || id == UNUSED & !GRATE_MEMORY_FLAG || id == request.target {
+        let is_nobodys = index >= arity || id == UNUSED & !GRATE_MEMORY_FLAG;
+        if rt.strict && !is_nobodys && id != arg.cage {
+            let what = format_args!("argument {} has a cage with bit 63 set", index + 1);
+            rt.strict_violation(caller, what);
+        }
+        if is_nobodys || id == request.target {
             arg.cage = request.target;
         } else {
-            if rt.strict && id != arg.cage {
-                let what = format_args!("argument {} has a cage with bit 63 set", index + 1);
-                rt.strict_violation(caller, what);
-            }
             arg.cage = id;
             names[index] = named(rt, caller, id)?.id;
         }

@@ -345,7 +345,6 @@ fn death(shared: &'static Shared, end: End) -> Done {
         shared.first.fetch_add(1, SeqCst);
         shared.reached(1);
         if let End::IsKilled = end {
-            // On Lind a kill does not end who sleeps at a word.
             let hour = [3600u64, 0];
             loop {
                 let _ = call(nr::CLOCK_NANOSLEEP, &[0, 0, address(hour.as_ptr()), 0]);
