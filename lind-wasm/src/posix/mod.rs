@@ -11,6 +11,7 @@ mod files;
 mod futex;
 mod io;
 mod kept;
+mod lease;
 mod lookup;
 mod memory;
 mod messages;
@@ -59,6 +60,7 @@ const FAMILIES: &[&[Entry]] = &[
     futex::CALLS,
     io::CALLS,
     kept::CALLS,
+    lease::CALLS,
     memory::CALLS,
     messages::CALLS,
     names::CALLS,
