@@ -1,4 +1,4 @@
-//! The round trip of one geteuid.
+//! The round trip of one geteuid, and of a call whose bytes a grate copies.
 
 use std::path::Path;
 
@@ -8,8 +8,9 @@ use crate::install::{Install, Other};
 use crate::native;
 use crate::results::median;
 
-/// What geteuid-grate answers.
+/// What geteuid-grate answers, and the grate that copies a page.
 const FROM_GRATE: &str = "10";
+const PAGE: &str = "4096";
 
 /// Nanoseconds of one call, round by round.
 #[derive(Default)]
@@ -17,6 +18,8 @@ pub struct Results {
     native: Vec<f64>,
     direct: Vec<f64>,
     intercepted: Vec<f64>,
+    copied_in: Vec<f64>,
+    copied_out: Vec<f64>,
     before: Option<Before>,
 }
 
@@ -49,6 +52,8 @@ impl Results {
             self.native.push(native::geteuid(calls));
             self.direct.push(in_cage(run, calls, false)?);
             self.intercepted.push(in_cage(run, calls, true)?);
+            self.copied_in.push(copied(run, calls, "in")?);
+            self.copied_out.push(copied(run, calls, "out")?);
             if let Some(Before { copy, intercepted }) = &mut self.before {
                 intercepted.push(in_cage(|line| copy.run_cages(line), calls, true)?);
             }
@@ -59,7 +64,9 @@ impl Results {
     /// A Markdown table.
     pub fn render(&self) -> String {
         let direct = median(&self.direct);
-        let mut text = "| one geteuid | ns | × not intercepted |\n|---|--:|--:|\n".to_owned();
+        let mut text =
+            "| one call, geteuid unless said otherwise | ns | × not intercepted |\n|---|--:|--:|\n"
+                .to_owned();
         let before = self.before.as_ref().map(|before| {
             let name = "cage, served by geteuid-grate, of --before";
             (name, &before.intercepted)
@@ -68,6 +75,8 @@ impl Results {
             ("native", &self.native),
             ("cage, not intercepted", &self.direct),
             ("cage, served by geteuid-grate", &self.intercepted),
+            ("pwrite of 4 KiB, which a grate copies in", &self.copied_in),
+            ("pread of 4 KiB, which a grate copies out", &self.copied_out),
         ];
         for (name, samples) in rows.into_iter().chain(before) {
             let ns = median(samples);
@@ -85,15 +94,31 @@ fn in_cage(
     let grate = intercepted.then_some("geteuid-grate.cwasm");
     let calls = calls.to_string();
     let line = grate.into_iter().chain(["bench_call.cwasm", &calls]);
+    timed(run, line, intercepted.then_some(FROM_GRATE))
+}
+
+/// A call of a page, which goes `in` or `out`.
+fn copied(run: impl Fn(&[String]) -> Result<String>, calls: u32, way: &str) -> Result<f64> {
+    let calls = calls.to_string();
+    let line = ["bench_grate.cwasm", "bench_call.cwasm", &calls, way];
+    timed(run, line.into_iter(), Some(PAGE))
+}
+
+/// What `bench_call` says of one call, and that it was answered so.
+fn timed<'a>(
+    run: impl Fn(&[String]) -> Result<String>,
+    line: impl Iterator<Item = &'a str>,
+    expected: Option<&str>,
+) -> Result<f64> {
     let line: Vec<String> = line.map(str::to_owned).collect();
-    let printed = run(&line).context("geteuid")?;
+    let printed = run(&line).context("bench_call")?;
     let (ns, answer) = printed
         .trim()
         .split_once(' ')
         .with_context(|| format!("bench_call printed {printed:?}"))?;
     ensure!(
-        !intercepted || answer == FROM_GRATE,
-        "geteuid-grate did not serve the call"
+        expected.is_none_or(|expected| expected == answer),
+        "the grate did not serve the call"
     );
     Ok(ns.parse()?)
 }

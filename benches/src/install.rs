@@ -10,12 +10,13 @@ use e2e::sqlite;
 use crate::mount;
 
 /// Compiled guests that are measured, below `lindfs/`.
-const GUESTS: [&str; 7] = [
+const GUESTS: [&str; 8] = [
     "bin/bench_io.cwasm",
     "bin/bench_log.cwasm",
     "grates/write-filter-grate.cwasm",
     "bin/bench_net.cwasm",
     "bin/bench_call.cwasm",
+    "bin/bench_grate.cwasm",
     "grates/crypt-grate.cwasm",
     "grates/geteuid-grate.cwasm",
 ];

@@ -263,12 +263,18 @@ pub const GROUPS: &[Group<Decision>] = {
         group(
             Pass,
             "no program is served with them for descriptors of its own",
-            &["take_lock", "give_lock"],
+            &["take_lock", "give_lock", "take_lease"],
         ),
         group(
             Pass,
             "works on memory of the cage's own",
-            &["aead_seal", "aead_open", "record_seal", "record_open"],
+            &[
+                "aead_seal",
+                "aead_open",
+                "record_seal",
+                "record_open",
+                "copy_leased",
+            ],
         ),
         group(
             Pass,

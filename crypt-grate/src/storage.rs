@@ -30,6 +30,10 @@ pub enum LockMode {
     Exclusive,
 }
 
+/// That nobody changes a file, for as long as it lasts: see [`Storage::lease`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease(pub u32);
+
 /// A file of the disk below. All offsets and sizes are physical.
 pub trait Storage {
     /// Reads up to `buf.len()` bytes; fewer at the end of the file, 0 beyond it.
@@ -104,6 +108,12 @@ pub trait Storage {
 
     /// Ends what [`Storage::lock`] began.
     fn unlock(&self) {}
+
+    /// Sees to it that it is known when anybody, anywhere, may change the file from now on. `None` where that
+    /// can't be, as somebody has it open to write.
+    fn lease(&self) -> Option<Lease> {
+        None
+    }
 
     /// Waits until the file is free for an exclusive use, which [`Storage::give`] ends. Answers whether it has
     /// been this one's alone since that was called last.

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Longest path in bytes, its NUL included, as `PATH_MAX`.
 pub const PATH_MAX: usize = 4096;
@@ -16,6 +17,8 @@ pub const PROGRAM_MAX: u64 = 1 << 30;
 const PROGRAM_FOLDERS: [&[u8]; 2] = [b"/grates/", b"/bin/"];
 /// How often a look-up is tried again that a rename elsewhere disturbed.
 const RACE_RETRIES: usize = 64;
+/// How long is waited in between for the end of a lease.
+const LEASE_NAP: Duration = Duration::from_millis(1);
 
 /// The root directory.
 #[derive(Debug)]
@@ -143,6 +146,9 @@ impl Root {
             );
             match opened {
                 Err(Errno::AGAIN) if !flags.contains(OFlags::NONBLOCK) => {}
+                // Some run, perhaps this one, has a lease on the file, which it gives back at once. Who does not want
+                // to wait for others need not know of it.
+                Err(Errno::AGAIN) => std::thread::sleep(LEASE_NAP),
                 other => return other,
             }
         }

@@ -184,7 +184,11 @@ pub const GROUPS: &[Group<Decision>] = {
             "ends a thread, which has nothing of its own; the last one's end is exit_group",
             &["exit"],
         ),
-        group(Pass, "moves no bytes", &["take_lock", "give_lock"]),
+        group(
+            Pass,
+            "moves no bytes",
+            &["take_lock", "give_lock", "take_lease"],
+        ),
         group(
             Pass,
             "memory of the cage's own",
@@ -194,6 +198,7 @@ pub const GROUPS: &[Group<Decision>] = {
                 "brk",
                 "futex",
                 "aead_seal",
+                "copy_leased",
                 "aead_open",
                 "record_seal",
                 "record_open",

@@ -1,7 +1,7 @@
 //! Calls that the grate makes itself, on descriptors of a cage or of its own.
 
-use super::exclusion;
-use crypt_grate::storage::{Errno as StorageErrno, LockMode, Storage};
+use super::{exclusion, lease};
+use crypt_grate::storage::{Errno as StorageErrno, Lease, LockMode, Storage};
 use grate_rs::constants::{
     SYS_FALLOCATE, SYS_FSYNC, SYS_FTRUNCATE, SYS_OPEN, SYS_PREAD, SYS_PWRITE, fs,
 };
@@ -170,6 +170,14 @@ impl Storage for File {
     fn unlock(&self) {
         // Nothing can be done about a lock that can't be removed; it ends with the descriptor.
         let _ = exclusion::set(self.fd, fs::F_UNLCK);
+    }
+
+    fn lease(&self) -> Option<Lease> {
+        // While this one is open to write there is none.
+        if self.writable {
+            return None;
+        }
+        lease::take(self.fd)
     }
 
     fn take(&self) -> Result<bool, StorageErrno> {

@@ -5,6 +5,7 @@ mod files;
 mod found;
 mod kernel;
 mod keyring;
+mod lease;
 mod mapping;
 mod names;
 mod native;

@@ -1,11 +1,13 @@
 //! read, write and their kin, and lseek.
 
 use super::kernel::pass;
+use super::lease;
 use super::net;
 use super::state;
 use super::state::{OpenFile, Opened, State, lock};
 use crypt_grate::scratch;
-use grate_rs::constants::{SYS_LLSEEK, error, fs};
+use crypt_grate::sealed_file::SealedFile;
+use grate_rs::constants::{SYS_LLSEEK, SYS_PREAD, SYS_READ, error, fs};
 use grate_rs::{CageFd, Call, Errno, GuestPtr, Held, Vectors};
 use std::sync::Arc;
 
@@ -25,6 +27,9 @@ fn length(value: u64) -> Result<u64, Errno> {
     }
     Ok(value.min(MAX_RW))
 }
+
+/// How a call's buffers are taken from it.
+type Take = fn(&Call) -> Result<Vectors, Errno>;
 
 /// A call on a sealed file's data.
 struct Transfer {
@@ -86,25 +91,25 @@ fn position(call: &Call) -> Result<u64, Errno> {
     u64::try_from(call.long(3)).map_err(|_| EINVAL)
 }
 
-fn read_with(call: &Call, take: fn(&Call) -> Result<Vectors, Errno>) -> Result<i32, Errno> {
+fn read_with(call: &Call, take: Take) -> Result<i32, Errno> {
     match data(call)? {
-        Data::File(transfer) => transfer.read_on(take(call)),
+        Data::File(transfer) => transfer.read_on(call, take),
         Data::Socket(socket) => net::read(call, &socket, take),
         Data::Plain(held) => pass_reading(call, held),
     }
 }
 
-fn read_at_with(call: &Call, take: fn(&Call) -> Result<Vectors, Errno>) -> Result<i32, Errno> {
+fn read_at_with(call: &Call, take: Take) -> Result<i32, Errno> {
     // The kernel looks at the place before the descriptor.
     let place = position(call)?;
     match data(call)? {
-        Data::File(transfer) => transfer.read_at(place, take(call)),
+        Data::File(transfer) => transfer.read_at(place, call, take),
         Data::Socket(_) => pass(call, 0),
         Data::Plain(held) => pass_reading(call, held),
     }
 }
 
-fn write_with(call: &Call, take: fn(&Call) -> Result<Vectors, Errno>) -> Result<i32, Errno> {
+fn write_with(call: &Call, take: Take) -> Result<i32, Errno> {
     match data(call)? {
         Data::File(transfer) => transfer.write_on(take(call)),
         Data::Socket(socket) => net::write(call, &socket, take),
@@ -112,7 +117,7 @@ fn write_with(call: &Call, take: fn(&Call) -> Result<Vectors, Errno>) -> Result<
     }
 }
 
-fn write_at_with(call: &Call, take: fn(&Call) -> Result<Vectors, Errno>) -> Result<i32, Errno> {
+fn write_at_with(call: &Call, take: Take) -> Result<i32, Errno> {
     let place = position(call)?;
     match data(call)? {
         Data::File(transfer) => transfer.write_at(place, take(call)),
@@ -163,21 +168,21 @@ pub fn pwritev(call: &Call) -> Result<i32, Errno> {
 }
 
 impl Transfer {
-    fn read_on(&self, vectors: Result<Vectors, Errno>) -> Result<i32, Errno> {
+    fn read_on(&self, call: &Call, take: Take) -> Result<i32, Errno> {
         if !self.open.readable() {
             return Err(EBADF);
         }
         let mut offset = lock(&self.open.offset);
-        let read = self.scatter(*offset, vectors?)?;
+        let read = self.scatter(*offset, call, take)?;
         *offset += read as u64;
         Ok(read)
     }
 
-    fn read_at(&self, offset: u64, vectors: Result<Vectors, Errno>) -> Result<i32, Errno> {
+    fn read_at(&self, offset: u64, call: &Call, take: Take) -> Result<i32, Errno> {
         if !self.open.readable() {
             return Err(EBADF);
         }
-        self.scatter(offset, vectors?)
+        self.scatter(offset, call, take)
     }
 
     fn write_on(&self, vectors: Result<Vectors, Errno>) -> Result<i32, Errno> {
@@ -198,18 +203,57 @@ impl Transfer {
     }
 
     /// Reads at `offset` into the cage's buffers, one after the other.
-    fn scatter(&self, offset: u64, vectors: Vectors) -> Result<i32, Errno> {
+    fn scatter(&self, offset: u64, call: &Call, take: Take) -> Result<i32, Errno> {
+        let mut file = lock(&self.open.file);
+        if matches!(u64::from(call.nr), SYS_READ | SYS_PREAD)
+            && let Some(read) =
+                self.from_window(&mut file, offset, call.place(1), length(call.size(2))?)?
+        {
+            return Ok(read);
+        }
+        let vectors = take(call)?;
         let longest = vectors.iter().map(|(_, len)| *len).max();
         let piece = longest.unwrap_or(0).min(PIECE as u64) as usize;
-        scratch::with(piece, |buffer| self.scatter_by(buffer, offset, vectors))
+        scratch::with(piece, |buffer| {
+            self.scatter_by(&mut file, buffer, offset, &vectors)
+        })
+    }
+
+    /// As [`Transfer::scatter`], for one buffer that is not long: what the grate has of the file at hand goes straight to the cage,
+    /// with no look at the file where a lease tells that it is as it was.
+    fn from_window(
+        &self,
+        file: &mut SealedFile,
+        offset: u64,
+        pointer: GuestPtr,
+        len: u64,
+    ) -> Result<Option<i32>, Errno> {
+        let storage = self.open.storage(self.fd);
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        if let Some((lease, bytes)) = file.at_hand(&storage, offset, len) {
+            if lease::write(lease, pointer, bytes)? {
+                return Ok(Some(bytes.len() as i32));
+            }
+            file.end_lease();
+        }
+        match file.look_at(&storage, self.state.keys(), offset, len) {
+            Ok(Some(bytes)) => pointer.write(bytes).map(|()| Some(bytes.len() as i32)),
+            Ok(None) => Ok(None),
+            Err(error) => Err(self.state.errno_of(error, self.fd)),
+        }
     }
 
     /// As [`Transfer::scatter`], with a buffer for one piece.
-    fn scatter_by(&self, buffer: &mut [u8], offset: u64, vectors: Vectors) -> Result<i32, Errno> {
+    fn scatter_by(
+        &self,
+        file: &mut SealedFile,
+        buffer: &mut [u8],
+        offset: u64,
+        vectors: &Vectors,
+    ) -> Result<i32, Errno> {
         let storage = self.open.storage(self.fd);
-        let mut file = lock(&self.open.file);
         let mut done = 0u64;
-        for (pointer, len) in vectors {
+        for &(pointer, len) in vectors {
             let len = len.min(MAX_RW - done);
             let mut at = 0;
             while at < len {
@@ -246,6 +290,20 @@ impl Transfer {
             // Not even O_APPEND moves the offset then.
             return Ok((offset, 0));
         }
+        let piece = total.min(PIECE as u64) as usize;
+        scratch::with(piece, |buffer| {
+            self.gather_by(buffer, offset, total, vectors)
+        })
+    }
+
+    /// As [`Transfer::gather`], with a buffer for one piece.
+    fn gather_by(
+        &self,
+        buffer: &mut [u8],
+        offset: u64,
+        total: u64,
+        vectors: Vectors,
+    ) -> Result<(u64, i32), Errno> {
         let storage = self.open.storage(self.fd);
         let mut file = lock(&self.open.file);
         self.state.sealing(|with| {
@@ -258,28 +316,22 @@ impl Transfer {
             } else {
                 offset
             };
-            let mut buffer = Vec::new();
             let mut source = vectors.into_iter();
             let mut current = source.next();
             let mut done = 0u64;
             while done < total {
                 // Small vectors are joined, so that each does not become a chunk of its own.
-                buffer.clear();
-                let taken = take(
-                    &mut buffer,
-                    &mut current,
-                    &mut source,
-                    (total - done) as usize,
-                );
-                if buffer.is_empty() {
+                let most = (total - done).min(buffer.len() as u64) as usize;
+                let (len, taken) = take_into(&mut buffer[..most], &mut current, &mut source);
+                if len == 0 {
                     return taken
                         .and(Ok((start, 0)))
                         .or_else(|errno| partly(start, done, errno));
                 }
-                match writer.write(start + done, &buffer) {
+                match writer.write(start + done, &buffer[..len]) {
                     Ok(written) => {
                         done += written as u64;
-                        if written < buffer.len() {
+                        if written < len {
                             break;
                         }
                     }
@@ -314,24 +366,47 @@ pub fn take(
 ) -> Result<(), Errno> {
     let most = most.min(PIECE);
     while buffer.len() < most {
+        let Some((_, left)) = *current else {
+            break;
+        };
+        if left == 0 {
+            *current = source.next();
+            continue;
+        }
+        let start = buffer.len();
+        buffer.resize(start + left.min((most - start) as u64) as usize, 0);
+        let (len, taken) = take_into(&mut buffer[start..], current, source);
+        buffer.truncate(start + len);
+        taken?;
+    }
+    Ok(())
+}
+
+/// Copies the next bytes out of the cage, as many as there is room for, from as many vectors as it takes. Answers how many there
+/// are, and what came in the way of more.
+fn take_into(
+    buffer: &mut [u8],
+    current: &mut Option<(GuestPtr, u64)>,
+    source: &mut impl Iterator<Item = (GuestPtr, u64)>,
+) -> (usize, Result<(), Errno>) {
+    let mut len = 0;
+    while len < buffer.len() {
         let Some((pointer, left)) = current else {
-            return Ok(());
+            break;
         };
         if *left == 0 {
             *current = source.next();
             continue;
         }
-        let start = buffer.len();
-        let part = (*left).min((most - start) as u64);
-        buffer.resize(start + part as usize, 0);
-        if let Err(errno) = pointer.read_into(&mut buffer[start..]) {
-            buffer.truncate(start);
-            return Err(errno);
+        let part = (*left).min((buffer.len() - len) as u64);
+        if let Err(errno) = pointer.read_into(&mut buffer[len..len + part as usize]) {
+            return (len, Err(errno));
         }
         *pointer = pointer.add(part);
         *left -= part;
+        len += part as usize;
     }
-    Ok(())
+    (len, Ok(()))
 }
 
 /// lseek and llseek: descriptor, offset, whence, and for llseek a place for the result.

@@ -9,12 +9,14 @@ mod write;
 
 pub use write::Writer;
 
-use crate::storage::{Errno, LockMode, Locked, Storage, write_all};
+use crate::scratch;
+use crate::storage::{Errno, Lease, LockMode, Locked, Storage, write_all};
 use sealed::aead::{Aead, Software};
 use sealed::{
     Disk, Failure, FileCipher, FileKey, Header, Layout, MasterKey, Moment, Params, Volume,
 };
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes of plaintext that are sealed or opened in one go: one kernel call each.
 const RUN_LEN: usize = 1 << 20;
@@ -23,6 +25,15 @@ const RUN_LEN: usize = 1 << 20;
 /// so many, and twice as many each time, up to the most.
 const WINDOW_FIRST: usize = 32 << 10;
 const WINDOW_MOST: usize = 256 << 10;
+
+/// Bytes that are kept so for all files together: what is wanted beyond is opened when it is asked for, and no more.
+const WINDOWS_MOST: usize = 64 << 20;
+
+/// After how many looks that found nothing new a lease is asked for; how many more where there is none to be had, and where one was
+/// taken back.
+const QUIET: i32 = 16;
+const DENIED: i32 = -1024;
+const ENDED: i32 = -64;
 
 /// Why an operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -177,6 +188,10 @@ impl<S: Storage> Disk for OnDisk<'_, S> {
     fn short_is_end(&self) -> bool {
         self.0.short_is_end()
     }
+
+    fn lend(&self, len: usize, work: &mut dyn FnMut(&mut [u8])) {
+        scratch::with(len, work);
+    }
 }
 
 /// Chunks that were opened ahead of who reads them.
@@ -188,12 +203,17 @@ struct Window {
     moment: Option<Moment>,
 }
 
+/// Bytes that there is room for in all windows.
+static WINDOWS: AtomicUsize = AtomicUsize::new(0);
+
 /// The state of one sealed file.
 #[derive(Default)]
 pub struct SealedFile {
     /// `None` for a file that is empty, or was not looked at.
     volume: Option<Volume<AnyAead>>,
-    window: Window,
+    /// What was opened for who reads on, and what was opened for others.
+    ahead: Window,
+    aside: Window,
     /// The chunk after the last one that was read: reading on from there opens a window.
     next: u64,
     /// Whether there are bytes in a file that is empty.
@@ -208,6 +228,10 @@ pub struct SealedFile {
     is_settled: bool,
     /// How many changes nobody else has come between.
     undisturbed: i32,
+    /// How many looks have found nothing new.
+    quiet: i32,
+    /// As long as it lasts, what is known of the file is true.
+    lease: Option<Lease>,
 }
 
 impl std::fmt::Debug for SealedFile {
@@ -237,6 +261,7 @@ impl SealedFile {
             unmarked: self.unmarked,
             syncs: self.syncs,
             undisturbed: self.undisturbed,
+            quiet: self.quiet,
             ..Self::default()
         };
     }
@@ -245,11 +270,27 @@ impl SealedFile {
     /// changing it.
     fn look(&mut self, storage: &impl Storage, keys: Keys<'_>) -> Result<bool, Error> {
         let disk = OnDisk(storage);
+        // Taken before the look: what that finds is true as long as the lease lasts.
+        let lease = self.lease.take().or_else(|| {
+            if self.quiet < QUIET {
+                return None;
+            }
+            self.quiet = DENIED;
+            storage.lease().inspect(|_| self.quiet = 0)
+        });
         if let Some(volume) = &mut self.volume {
+            let known = volume.moment();
             if volume.refresh(&disk)? {
+                if volume.moment() == known {
+                    self.quiet = self.quiet.saturating_add(1);
+                } else {
+                    self.quiet = self.quiet.min(0);
+                }
+                self.lease = lease;
                 return Ok(true);
             }
             self.forget();
+            self.quiet = self.quiet.min(0);
         }
         let opened = Volume::open(&disk, |head| keys.open(head))?;
         self.volume = opened.volume;
@@ -320,6 +361,112 @@ impl SealedFile {
         })
     }
 
+    /// Up to `len` bytes at `offset`, all that are there, with no look at the file: they are right if the lease that comes with
+    /// them lasts when they are used. `None` where that can't be told so.
+    pub fn at_hand(
+        &mut self,
+        storage: &impl Storage,
+        offset: u64,
+        len: usize,
+    ) -> Option<(Lease, &[u8])> {
+        let lease = self.lease?;
+        let is_there = self.bring(&OnDisk(storage), offset, len);
+        let bytes = is_there.ok()??;
+        Some((lease, bytes))
+    }
+
+    /// That a lease has ended.
+    pub fn end_lease(&mut self) {
+        self.lease = None;
+        self.quiet = ENDED;
+    }
+
+    /// Up to `len` bytes at `offset`, all that are there; `None` where they are too many to be kept, or not to be had all at once.
+    ///
+    /// # Errors
+    /// As [`SealedFile::len`].
+    pub fn look_at(
+        &mut self,
+        storage: &impl Storage,
+        keys: Keys<'_>,
+        offset: u64,
+        len: usize,
+    ) -> Result<Option<&[u8]>, Error> {
+        let is_there = |file: &mut Self, disk: &OnDisk<'_, _>| {
+            file.bring(disk, offset, len).map(|bytes| bytes.is_some())
+        };
+        match self.settled(storage, keys, is_there)? {
+            true => self.bring(&OnDisk(storage), offset, len),
+            false => Ok(None),
+        }
+    }
+
+    /// What is there of `len` bytes at `offset`, in a window; opened now where it is not there yet.
+    fn bring<S: Storage>(
+        &mut self,
+        disk: &OnDisk<'_, S>,
+        offset: u64,
+        len: usize,
+    ) -> Result<Option<&[u8]>, Error> {
+        let Some(volume) = &self.volume else {
+            return Ok(None);
+        };
+        let layout = *volume.layout();
+        let len = volume.size().saturating_sub(offset).min(len as u64) as usize;
+        if len == 0 || len >= WINDOW_MOST {
+            return Ok(None);
+        }
+        let index = layout.chunk_index(offset);
+        let within = layout.offset_in_chunk(offset);
+        let window = self.window(disk, &layout, index, within + len)?;
+        let start = window.place(&layout, index, within);
+        Ok(window.plaintext.get(start..start + len))
+    }
+
+    /// A window that holds chunk `index`. Where there is none, so many chunks are opened that they hold `len` bytes, and
+    /// more for who reads on.
+    fn window<S: Storage>(
+        &mut self,
+        disk: &OnDisk<'_, S>,
+        layout: &Layout,
+        index: u64,
+        len: usize,
+    ) -> Result<&Window, Error> {
+        let Some(volume) = &mut self.volume else {
+            return Ok(&self.ahead);
+        };
+        let moment = volume.moment();
+        if self.ahead.holds(layout, index, moment) {
+            return Ok(&self.ahead);
+        }
+        if self.aside.holds(layout, index, moment) {
+            return Ok(&self.aside);
+        }
+        let reads_on = self.next == index;
+        let wanted = len.next_multiple_of(layout.chunk_size());
+        let window = match reads_on {
+            true => &mut self.ahead,
+            false => &mut self.aside,
+        };
+        let ahead = match reads_on {
+            true if window.ends_at(layout, index) => 2 * window.plaintext.len(),
+            true => 0,
+            false => wanted,
+        };
+        let ahead = match reads_on && window.may_have(WINDOW_MOST) {
+            true => ahead.clamp(WINDOW_FIRST, WINDOW_MOST).max(wanted),
+            false => wanted,
+        };
+        let start = layout.chunk_start(index)?;
+        let len = volume.size().saturating_sub(start).min(ahead as u64) as usize;
+        // A damaged chunk ahead is no matter to those before it.
+        let read = window.fill(len, |plaintext| volume.read(disk, index, plaintext))?;
+        window.first = index;
+        window.moment = Some(moment);
+        self.next = index + layout.chunks(read as u64);
+        Ok(window)
+    }
+
     /// Reads up to `out.len()` bytes at `offset`; fewer at the end of the file, or before a chunk that
     /// is damaged.
     ///
@@ -374,48 +521,34 @@ impl SealedFile {
         let index = layout.chunk_index(at);
         let within = layout.offset_in_chunk(at);
         let moment = volume.moment();
-        let size = volume.size();
-        let holds = self.window.holds(layout, index, moment);
+        let holds = [&self.ahead, &self.aside].map(|window| window.holds(layout, index, moment));
         let reads_on = self.next == index && out.len() < WINDOW_MOST;
         // Whole chunks, up to the end of the file, go where they are wanted at once.
-        let is_end = at + out.len() as u64 == size;
+        let is_end = at + out.len() as u64 == volume.size();
         let whole = match out.len().min(RUN_LEN) {
             len if is_end && len == out.len() => len,
             len => len - len % layout.chunk_size(),
         };
-        if within == 0 && whole > 0 && !reads_on && !holds {
+        if within == 0 && whole > 0 && !reads_on && holds == [false; 2] {
             let read = volume.read(disk, index, &mut out[..whole])?;
             self.next = index + layout.chunks(read as u64);
             return Ok(read);
         }
-        if !holds {
-            let ahead = if reads_on {
-                (2 * self.window.plaintext.len()).clamp(WINDOW_FIRST, WINDOW_MOST)
-            } else {
-                layout.chunk_size()
-            };
-            let ahead = ahead.max(layout.chunk_size()) as u64;
-            let start = layout.chunk_start(index)?;
-            let len = ahead.min(size.saturating_sub(start)) as usize;
-            let mut plaintext = std::mem::take(&mut self.window.plaintext);
-            plaintext.resize(len, 0);
-            // A damaged chunk ahead is no matter to those before it.
-            let read = volume.read(disk, index, &mut plaintext)?;
-            plaintext.truncate(read);
-            self.window = Window {
-                first: index,
-                plaintext,
-                moment: Some(moment),
-            };
-            self.next = index + layout.chunks(read as u64);
-        }
-        let part = self.window.from(layout, index, within);
+        let window = self.window(disk, layout, index, 1)?;
+        let start = window.place(layout, index, within);
+        let part = window.plaintext.get(start..).unwrap_or_default();
         let len = part.len().min(out.len());
         out[..len].copy_from_slice(&part[..len]);
         if len == 0 {
             return Err(sealed::Error::Truncated.into());
         }
         Ok(len)
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        WINDOWS.fetch_sub(self.plaintext.capacity(), Ordering::Relaxed);
     }
 }
 
@@ -426,9 +559,41 @@ impl Window {
             && (self.first..self.first.saturating_add(count)).contains(&index)
     }
 
-    /// What the window holds from a place in a chunk on.
-    fn from(&self, layout: &Layout, index: u64, within: usize) -> &[u8] {
-        let start = index.saturating_sub(self.first) as usize * layout.chunk_size();
-        self.plaintext.get(start + within..).unwrap_or_default()
+    /// Where in it a place in a chunk is.
+    fn place(&self, layout: &Layout, index: u64, within: usize) -> usize {
+        index.saturating_sub(self.first) as usize * layout.chunk_size() + within
+    }
+
+    /// Whether what it holds ends where that chunk begins.
+    fn ends_at(&self, layout: &Layout, index: u64) -> bool {
+        self.first + layout.chunks(self.plaintext.len() as u64) == index
+    }
+
+    /// Whether it may become so long, with all the others there are.
+    fn may_have(&self, len: usize) -> bool {
+        let others = WINDOWS
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.plaintext.capacity());
+        others + len <= WINDOWS_MOST
+    }
+
+    /// Has its buffer filled, up to that length. Answers how much there was.
+    fn fill<E>(
+        &mut self,
+        len: usize,
+        read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<usize, E> {
+        self.moment = None;
+        let before = self.plaintext.capacity();
+        if before > 2 * len.max(WINDOW_FIRST) {
+            self.plaintext = Vec::new();
+        }
+        // Cleared where it grows alone: what is read overwrites the rest.
+        self.plaintext.resize(len, 0);
+        let filled = read(&mut self.plaintext);
+        self.plaintext.truncate(*filled.as_ref().unwrap_or(&0));
+        WINDOWS.fetch_add(self.plaintext.capacity(), Ordering::Relaxed);
+        WINDOWS.fetch_sub(before, Ordering::Relaxed);
+        filled
     }
 }

@@ -106,6 +106,8 @@ pub const REGISTER_HANDLER: u32 = 1001;
 pub const COPY_DATA: u32 = 1002;
 /// 3i: copies a handler table.
 pub const COPY_TABLE: u32 = 1003;
+/// Reads at an offset.
+pub const PREAD: u32 = 17;
 /// Descriptor flags and record locks.
 pub const FCNTL: u32 = 72;
 /// As lseek, with a result of 64 bits.
@@ -148,7 +150,7 @@ mod tests {
             assert_eq!(entry(call.nr).map(|found| found.name), Some(call.name));
             assert!(call.args.len() <= 6);
         }
-        for nr in [26, 57, 511, 512, 1000, 1107, u32::MAX] {
+        for nr in [26, 57, 511, 512, 1000, 1109, u32::MAX] {
             assert!(entry(nr).is_none(), "{nr}");
         }
     }

@@ -171,6 +171,8 @@ macro_rules! table {
             1104 record_open(Struct(In, AeadJob), BytesInOut, Size, BytesInOut, Size) -> Number, Ours;
             1105 take_lock(Fd) -> Number, Ours;
             1106 give_lock(Fd) -> Number, Ours;
+            1107 take_lease(Fd) -> Number, Ours;
+            1108 copy_leased(Int, Address, Address, Size) -> Number, Ours;
         }
     };
 }

@@ -19,6 +19,7 @@ use crate::kernel::{self, int};
 use crate::{Call, Errno, is_thread_clone};
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -84,9 +85,35 @@ impl<T> Default for Slot<T> {
     }
 }
 
+/// Hashes descriptors. The runtime gives out cages and numbers one after the other and few at a time, so nobody can look for
+/// ones that collide; and each call asks here.
+#[derive(Debug, Default)]
+struct Mixed(u64);
+
+impl Hasher for Mixed {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(byte.into());
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        // Odd, and with its bits everywhere: the golden ratio.
+        self.0 = (self.0.rotate_left(31) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_i32(&mut self, word: i32) {
+        self.write_u64(word as u64);
+    }
+}
+
 #[derive(Debug)]
 struct Table<T> {
-    slots: HashMap<CageFd, Slot<T>>,
+    slots: HashMap<CageFd, Slot<T>, BuildHasherDefault<Mixed>>,
     /// Cages that have said that they end.
     ending: HashSet<u64>,
     /// How many descriptors are being opened in a cage that are not noted yet.
@@ -106,7 +133,7 @@ pub struct Descriptors<T>(RwLock<Table<T>>);
 impl<T> Default for Descriptors<T> {
     fn default() -> Self {
         Self(RwLock::new(Table {
-            slots: HashMap::new(),
+            slots: HashMap::default(),
             ending: HashSet::new(),
             opening: HashMap::new(),
             many: Self::FEW,

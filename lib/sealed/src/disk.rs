@@ -1,5 +1,6 @@
 //! What a sealed file lies on, as this crate sees it: its user brings the bytes.
 
+use alloc::vec;
 use core::ops::Range;
 
 use crate::Error;
@@ -46,6 +47,12 @@ pub trait Disk {
     /// regular file of Linux: nobody needs to read on to see it.
     fn short_is_end(&self) -> bool {
         false
+    }
+
+    /// Lends `work`, which is called once, a buffer of that length with anything in it: who has one kept need not
+    /// make and clear it each time.
+    fn lend(&self, len: usize, work: &mut dyn FnMut(&mut [u8])) {
+        work(&mut vec![0; len]);
     }
 }
 

@@ -284,9 +284,8 @@ impl<A: Aead> Volume<A> {
     ) -> Result<usize, Failure<D::Error>> {
         let size = out.len();
         let (mut index, mut rest) = (first, out);
-        let mut sealed = vec::Vec::new();
         while !rest.is_empty() {
-            match self.read_run(disk, index, rest, &mut sealed) {
+            match self.read_run(disk, index, rest) {
                 Ok((chunks, len)) => {
                     index += chunks;
                     rest = &mut core::mem::take(&mut rest)[len..];
@@ -304,7 +303,6 @@ impl<A: Aead> Volume<A> {
         disk: &D,
         first: u64,
         out: &mut [u8],
-        sealed: &mut vec::Vec<u8>,
     ) -> Result<(u64, usize), Failure<D::Error>> {
         let at_hand = self.layout().chunk_len(first, self.size);
         if at_hand <= out.len() && self.has_at_hand(disk, first, at_hand)? {
@@ -362,11 +360,24 @@ impl<A: Aead> Volume<A> {
         if holes > 0 {
             return Ok((holes, len));
         }
-        // Grown once, not cleared again: what is read overwrites it.
-        if sealed.len() < sealed_len {
-            sealed.resize(sealed_len, 0);
-        }
-        let sealed = &mut sealed[..sealed_len];
+        let mut read = Err(Error::BufferSize.into());
+        disk.lend(sealed_len, &mut |sealed| {
+            read = self.open_run(disk, first, start, &mut tags, sealed, &mut out[..len]);
+        });
+        read
+    }
+
+    /// Reads chunks with these tags, at least one, from where they lie one behind the other.
+    fn open_run<D: Disk + ?Sized>(
+        &self,
+        disk: &D,
+        first: u64,
+        start: u64,
+        tags: &mut vec::Vec<Tag>,
+        sealed: &mut [u8],
+        out: &mut [u8],
+    ) -> Result<(u64, usize), Failure<D::Error>> {
+        let mut len = out.len();
         read_full(disk, sealed, start)?;
         let layout = *self.layout();
         let mut opened = self.cipher.open_chunks(first, sealed, &mut out[..len]);

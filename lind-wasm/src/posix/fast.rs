@@ -5,7 +5,7 @@
 //! nonce's first part, comes from the portable crates: a block of ChaCha20, and two of AES.
 
 use aes::Aes256;
-use aes::cipher::{BlockCipherEncrypt, KeyInit};
+use aes::cipher::{Block, BlockCipherEncrypt, KeyInit};
 use chacha20::{R20, hchacha};
 use ring::aead::{
     AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN as SHORT_NONCE_LEN, Nonce, Tag,
@@ -13,7 +13,7 @@ use ring::aead::{
 };
 use sealed::aead::{Piece, TAG_LEN};
 use sealed::{Cipher, Error, KEY_LEN, NONCE_LEN};
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// Bytes of a block of AES, and of the nonce's part that a key comes from.
 const BLOCK_LEN: usize = 16;
@@ -71,17 +71,20 @@ fn doubled(block: [u8; BLOCK_LEN]) -> [u8; BLOCK_LEN] {
 
 /// The key that XAES-256-GCM makes of the first half of a nonce.
 fn xaes_key(aes: &Aes256, subkey: &[u8; BLOCK_LEN], first: &[u8]) -> Zeroizing<[u8; KEY_LEN]> {
-    let mut key = Zeroizing::new([0; KEY_LEN]);
-    for (number, half) in (1..).zip(key.chunks_exact_mut(BLOCK_LEN)) {
-        let mut block = [0; BLOCK_LEN];
+    let mut blocks = [[0; BLOCK_LEN]; 2].map(Block::<Aes256>::from);
+    for (number, block) in (1..).zip(&mut blocks) {
         block[..4].copy_from_slice(&[0, number, b'X', 0]);
         block[4..].copy_from_slice(first);
         for (byte, mask) in block.iter_mut().zip(subkey) {
             *byte ^= mask;
         }
-        let mut block = block.into();
-        aes.encrypt_block(&mut block);
-        half.copy_from_slice(&block);
+    }
+    // Together: what is made ready for each call takes as long as many blocks.
+    aes.encrypt_blocks(&mut blocks);
+    let mut key = Zeroizing::new([0; KEY_LEN]);
+    for (half, block) in key.chunks_exact_mut(BLOCK_LEN).zip(&mut blocks) {
+        half.copy_from_slice(block);
+        block.zeroize();
     }
     key
 }

@@ -1,7 +1,7 @@
 //! Descriptors: making, copying and closing them, and their flags and locks.
 
 use super::io::answer;
-use super::{Call, Entry, abi, kept};
+use super::{Call, Entry, abi, kept, lease};
 use crate::cage::Cage;
 use crate::errno::last_error;
 use rustix::fd::OwnedFd;
@@ -37,6 +37,7 @@ pub(super) fn check_room(cage: &Cage) -> Result<(), Errno> {
 fn close(call: &Call<'_>) -> Result<i32, Errno> {
     let descriptor = call.target.fds().remove(call.int(0))?;
     kept::end(&descriptor.file);
+    lease::end(&descriptor.file);
     // The last one to close hears of writes that failed late.
     if let Some(file) = Arc::into_inner(descriptor.file) {
         // SAFETY: the descriptor was owned by `file` alone, and is used no more.

@@ -12,6 +12,7 @@ mod futex;
 mod interfaces;
 mod io;
 mod kept;
+mod lease;
 mod lookup;
 mod memory;
 mod messages;
@@ -60,6 +61,7 @@ const FAMILIES: &[&[Entry]] = &[
     futex::CALLS,
     io::CALLS,
     kept::CALLS,
+    lease::CALLS,
     memory::CALLS,
     messages::CALLS,
     names::CALLS,

@@ -50,6 +50,12 @@ pub(super) fn trials() -> Vec<Trial> {
         ("strict runs and others write one file", || {
             several_runs(&[1])
         }),
+        ("a reader sees what another run writes", || {
+            follow(&["read", "write"])
+        }),
+        ("a reader sees what another cage writes", || {
+            follow(&["both"])
+        }),
         ("several keys open, the first seals", key_rings),
         ("a passphrase opens a wrapped key", passphrases),
         ("what can't be sealed is refused", what_cannot_be_sealed),
@@ -111,6 +117,33 @@ fn several_runs(strict: &[usize]) -> anyhow::Result<()> {
         anyhow::ensure!(lines == COUNT, "{lines} lines of {letter}");
     }
     anyhow::ensure!(log.lines().count() == STRANDS * COUNT, "a torn line");
+    Ok(())
+}
+
+/// Who reads a file in small pieces, and has it at hand, sees all that others make of it, in this run or in another.
+fn follow(parts: &[&'static str]) -> anyhow::Result<()> {
+    let fixture = &Fixture::new()?;
+    fixture.make_key("/k.bin")?;
+    // Of several windows, and of a chunk and a bit.
+    for bytes in ["300000", "5000"] {
+        let file = format!("/tmp/followed-{bytes}");
+        let run = |who: &str| {
+            let grate = ["crypt-grate.cwasm", "--key", "/k.bin"];
+            let args = [&grate[..], &["follow.cwasm", &file, who, bytes, "20"]].concat();
+            let ran = fixture.run(&args)?.expect(0)?;
+            anyhow::ensure!(ran.out.is_empty(), "{who}: {}", ran.text());
+            anyhow::Ok(())
+        };
+        let run = &run;
+        std::thread::scope(|scope| {
+            let runs: Vec<_> = parts
+                .iter()
+                .map(|who| scope.spawn(move || run(who)))
+                .collect();
+            let mut runs = runs.into_iter();
+            runs.try_for_each(|run| run.join().unwrap_or_else(|_| anyhow::bail!("it panicked")))
+        })?;
+    }
     Ok(())
 }
 
