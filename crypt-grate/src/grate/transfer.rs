@@ -207,7 +207,7 @@ impl Transfer {
         let mut file = lock(&self.open.file);
         if matches!(u64::from(call.nr), SYS_READ | SYS_PREAD)
             && let Some(read) =
-                self.from_window(&mut file, offset, call.place(1), length(call.size(2))?)?
+                self.read_window(&mut file, offset, call.place(1), length(call.size(2))?)?
         {
             return Ok(read);
         }
@@ -221,7 +221,7 @@ impl Transfer {
 
     /// As [`Transfer::scatter`], for one buffer that is not long: what the grate has of the file at hand goes straight to the cage,
     /// with no look at the file where a lease tells that it is as it was.
-    fn from_window(
+    fn read_window(
         &self,
         file: &mut SealedFile,
         offset: u64,
