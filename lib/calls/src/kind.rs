@@ -189,6 +189,11 @@ impl Kind {
         matches!(self, Kind::Fd | Kind::DirFd)
     }
 
+    /// Whether the argument is a number that means the same for each cage.
+    pub const fn is_number(self) -> bool {
+        !self.is_address() && !self.is_descriptor()
+    }
+
     /// Whether the next argument says how long this one is.
     pub const fn next_is_its_length(self) -> bool {
         use Kind::*;

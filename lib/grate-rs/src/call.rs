@@ -145,8 +145,7 @@ impl Call {
     /// pass buffers of their own, and open folders.
     pub fn caller(&self) -> u64 {
         let args = calls::entry(self.nr).map_or(&[][..], |entry| entry.args);
-        let is_number = |kind: &calls::Kind| !kind.is_address() && !kind.is_descriptor();
-        let number = (0..6).find(|&index| args.get(index).is_none_or(is_number));
+        let number = (0..6).find(|&index| args.get(index).is_none_or(|kind| kind.is_number()));
         self.cage_of(number.unwrap_or(0))
     }
 

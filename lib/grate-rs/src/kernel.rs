@@ -87,16 +87,20 @@ pub fn int(cage: u64, number: i32) -> Arg {
     value(cage, i64::from(number) as u64)
 }
 
-/// Makes a call with up to six arguments.
+/// Makes a call with up to six arguments. Its numbers are of the cage that it is made for: by them a
+/// grate further out knows whose call it is ([`Call::caller`]).
 ///
 /// # Errors
 /// What it answered.
 pub fn call(nr: u64, target: u64, first: &[Arg]) -> Result<i32, Errno> {
+    let nr = nr as u32;
+    let kinds = calls::entry(nr).map_or(&[][..], |entry| entry.args);
     let mut args = [value(target, UNUSED); 6];
-    for (slot, arg) in args.iter_mut().zip(first) {
-        *slot = *arg;
+    for (index, (slot, arg)) in args.iter_mut().zip(first).enumerate() {
+        let is_number = kinds.get(index).is_some_and(|kind| kind.is_number());
+        *slot = value(if is_number { target } else { arg.cage }, arg.value);
     }
-    forward(nr as u32, target, &args)
+    forward(nr, target, &args)
 }
 
 /// Stats what a path-taking call of a cage would act on, with the stat call `nr` and its

@@ -79,8 +79,7 @@ pub(super) fn judge<'a>(
         let id = arg.cage & !GRATE_MEMORY_FLAG;
         let is_nobodys = index >= arity || id == UNUSED & !GRATE_MEMORY_FLAG;
         if rt.strict && !is_nobodys && id != arg.cage {
-            let what = format_args!("argument {} has a cage with bit 63 set", index + 1);
-            rt.strict_violation(caller, what);
+            return Err(Errno::SRCH); // On Lind the flag is no part of an id.
         }
         if is_nobodys || id == request.target {
             arg.cage = request.target;

@@ -368,6 +368,8 @@ fn private(strict: bool) -> anyhow::Result<()> {
         ensure!(fs::read(fixture.path("way/keys/k.bin"))? == key);
         let fixture = vault()?;
         let key = fs::read(fixture.path("k.bin"))?;
+        fs::hard_link(fixture.path("k.bin"), fixture.path("hard"))?;
+        symlink("k.bin", fixture.path("soft"))?;
         let stack: Vec<&str> = stack
             .iter()
             .map(|&word| {
