@@ -74,6 +74,14 @@ fn by_descriptor(front: &Front<'_>) -> Result<i32, Errno> {
         }
     }
     let is_inside = front.descriptors().any(is_marked);
+    // Neither side knows the other's file: what is open on both is read and written instead.
+    if u64::from(call.nr) == SYS_COPY_FILE_RANGE && is_inside && !front.descriptors().all(is_marked)
+    {
+        for fd in front.descriptors() {
+            fd.stat()?;
+        }
+        return Err(Errno(error::EXDEV));
+    }
     let act = || match is_inside {
         true => front.pass_inside(),
         false => front.past(),

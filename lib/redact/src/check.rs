@@ -89,10 +89,36 @@ fn value(text: &[u8]) -> &[u8] {
     &text[text.len() - len..]
 }
 
-/// Values that are no word: there is a digit in them.
+/// Values that are no word: there is a digit in them, or capitals where no name has them.
 pub(crate) fn digit(found: Found<'_>) -> Option<usize> {
-    let has_digit = value(found.text).iter().any(u8::is_ascii_digit);
-    has_digit.then_some(found.text.len())
+    let value = value(found.text);
+    let has_digit = value.iter().any(u8::is_ascii_digit);
+    (has_digit || is_jumbled(value)).then_some(found.text.len())
+}
+
+/// Whether letters are so mixed as those of no name of words that begin with capitals: there are
+/// many such words, or one that nobody could say.
+fn is_jumbled(value: &[u8]) -> bool {
+    /// Fewest letters of each case, without which nothing is said of words.
+    const FEWEST: usize = 3;
+    /// Fewest letters of a word, on average.
+    const WORD: usize = 3;
+    /// Most letters without a vowel.
+    const MOST: usize = 4;
+    let count = |test: fn(&u8) -> bool| value.iter().filter(|byte| test(byte)).count();
+    if count(u8::is_ascii_uppercase).min(count(u8::is_ascii_lowercase)) < FEWEST {
+        return false;
+    }
+    let begins = |three: &[u8]| match three {
+        [before, at, after] => {
+            at.is_ascii_uppercase() && (before.is_ascii_lowercase() || after.is_ascii_lowercase())
+        }
+        _ => false,
+    };
+    let words = 1 + value.windows(3).filter(|three| begins(three)).count();
+    let is_vowel = |byte: &u8| b"aeiouyAEIOUY".contains(byte) || !byte.is_ascii_alphabetic();
+    let unspoken = value.split(is_vowel).map(<[u8]>::len).max().unwrap_or(0);
+    value.len() < words * WORD || unspoken > MOST
 }
 
 /// Values without quotes that are assigned to a field, and are neither code nor prose.
@@ -126,6 +152,15 @@ fn is_code(value: &[u8], name: &[u8], is_config: bool) -> bool {
         "u32",
         "u64",
         "usize",
+        "i8",
+        "i16",
+        "i32",
+        "i64",
+        "isize",
+        "c_int",
+        "c_uint",
+        "c_long",
+        "c_ulong",
         "none",
         "null",
         "nil",
@@ -201,7 +236,7 @@ fn ends_as(text: &[u8], end: &[u8]) -> bool {
 }
 
 /// Values in quotes that are values: not what stands behind the quote that ends a question
-/// (`'Password: ' + name`), and none of the words that browsers take.
+/// (`'Password: ' + name`), none of the words that browsers take, and no colour.
 pub(crate) fn quoted(found: Found<'_>) -> Option<usize> {
     let text = found.text;
     let sign = text.iter().position(|byte| b"=:".contains(byte))?;
@@ -209,7 +244,9 @@ pub(crate) fn quoted(found: Found<'_>) -> Option<usize> {
     let value = text[sign + quote + 1..].trim_ascii_start();
     let is_behind = value.first().is_none_or(|byte| b"),;+&|".contains(byte));
     let is_word = [&b"include"[..], b"same-origin", b"omit"].contains(&value);
-    (!is_behind && !is_word).then_some(text.len())
+    let is_colour = matches!(value, [b'#', digits @ ..]
+        if matches!(digits.len(), 3 | 4 | 6 | 8) && digits.iter().all(u8::is_ascii_hexdigit));
+    (!is_behind && !is_word && !is_colour).then_some(text.len())
 }
 
 /// Tokens that are no part of something longer of base64 or the like.

@@ -141,6 +141,17 @@ pub(super) fn check_destination(address: &[u8]) -> Result<(), Errno> {
     }
 }
 
+/// The flags of a message: nothing is urgent.
+///
+/// # Errors
+/// `EOPNOTSUPP`, as Linux.
+pub(super) fn check_flags(flags: i32) -> Result<(), Errno> {
+    match flags & libc::MSG_OOB {
+        0 => Ok(()),
+        _ => Err(Errno::OPNOTSUPP),
+    }
+}
+
 /// What the vector of `count` buffers at `iov` holds, in one.
 ///
 /// # Errors
@@ -396,6 +407,8 @@ mod tests {
     use super::super::testing::{Fixture, UNMAPPED};
     use super::*;
 
+    const WRITE: u32 = 1;
+    const WRITEV: u32 = 20;
     const SOCKET: u32 = 41;
     const CONNECT: u32 = 42;
     const SENDTO: u32 = 44;
@@ -528,6 +541,46 @@ mod tests {
             assert_eq!(made, Err(Errno::SOCKTNOSUPPORT), "{kind}");
         }
         assert!(cage.call(53, &[16, 3, 0, TOLD]).is_err());
+    }
+
+    #[test]
+    fn who_writes_asks_as_who_sends() {
+        let cage = netlink(Net::Loopback);
+        let good = request(RTM_GETLINK, 0x301, 0);
+        let all = good.len() as u64;
+        cage.put(ASKED, &good);
+        let words = [ASKED, 9, ASKED + 9, all - 9];
+        let pieces: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        cage.put(TO, &pieces);
+        for (nr, args) in [(WRITE, [0, ASKED, all]), (WRITEV, [0, TO, 2])] {
+            assert_eq!(cage.call(nr, &args), Ok(all as i32), "{nr}");
+            assert_eq!(kinds(&cage), [RTM_NEWLINK, NLMSG_DONE], "{nr}");
+        }
+        for (nr, args, errno) in [
+            (WRITE, [0, UNMAPPED, all], Errno::FAULT),
+            (WRITE, [0, ASKED, MOST as u64 + 1], Errno::MSGSIZE),
+            (WRITEV, [0, UNMAPPED, 1], Errno::FAULT),
+            (WRITEV, [0, TO, 1025], Errno::INVAL),
+        ] {
+            assert_eq!(cage.call(nr, &args), Err(errno), "{nr} {args:?}");
+            assert!(told(&cage).is_empty());
+        }
+    }
+
+    #[test]
+    fn nothing_is_urgent() {
+        let cage = netlink(Net::Loopback);
+        let good = request(RTM_GETLINK, 0x301, 0);
+        cage.put(ASKED, &good);
+        let urgent = libc::MSG_OOB as u64;
+        let sent = cage.call(SENDTO, &[0, ASKED, good.len() as u64, urgent, 0, 0]);
+        assert_eq!(sent, Err(Errno::OPNOTSUPP));
+        cage.put(TOLD, &[0; 56]);
+        assert_eq!(
+            cage.call(SENDMSG, &[0, TOLD, urgent]),
+            Err(Errno::OPNOTSUPP)
+        );
+        assert!(told(&cage).is_empty());
     }
 
     #[test]

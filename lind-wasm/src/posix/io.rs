@@ -4,7 +4,7 @@
 //! not reach is shown to the kernel as [`OUT_OF_REACH`], so that it finds the fault itself, after
 //! all that it checks before.
 
-use super::{Call, Entry, abi};
+use super::{Call, Entry, abi, interfaces};
 use crate::errno::last_error;
 use crate::memory::GuestMemory;
 use crate::regions::Prot;
@@ -206,6 +206,11 @@ fn read(call: &Call<'_>) -> Result<i32, Errno> {
 fn write(call: &Call<'_>) -> Result<i32, Errno> {
     let file = call.file(0)?;
     let image = call.image_of(1)?;
+    if interfaces::is_one(call.rt, &file) {
+        let mut asked = Vec::new();
+        interfaces::add(&image.memory, call.raw(1), call.raw(2), &mut asked)?;
+        return interfaces::ask(call.rt.net, &file, &asked);
+    }
     let parts = Parts::buffer(&image.memory, call.raw(1), call.raw(2), Prot::READ);
     let fd = file.as_raw_fd();
     // SAFETY: as in `read`.
@@ -261,6 +266,10 @@ fn writev(call: &Call<'_>) -> Result<i32, Errno> {
     let image = call.image_of(1)?;
     let parts = Parts::vector(&image.memory, call.raw(1), call.raw(2), Prot::READ)
         .map_err(|errno| refused(&file, OFlags::RDONLY, errno))?;
+    if interfaces::is_one(call.rt, &file) {
+        let asked = interfaces::gathered(&image.memory, call.raw(1), call.raw(2))?;
+        return interfaces::ask(call.rt.net, &file, &asked);
+    }
     // SAFETY: as in `read`.
     moved(unsafe { libc::writev(file.as_raw_fd(), parts.ptr(), parts.count()) })
 }

@@ -56,6 +56,7 @@ fn sendto(call: &Call<'_>) -> Result<i32, Errno> {
     let flags = call.int(3);
     let image = call.image_of(1)?;
     if interfaces::is_one(call.rt, &socket) {
+        interfaces::check_flags(flags)?;
         if call.raw(4) != 0 {
             let to = Address::read(&call.image_of(4)?.memory, call.raw(4), call.int(5))?;
             interfaces::check_destination(to.bytes())?;
@@ -169,6 +170,7 @@ fn sendmsg(call: &Call<'_>) -> Result<i32, Errno> {
         }
     };
     if interfaces::is_one(call.rt, &socket) {
+        interfaces::check_flags(flags)?;
         if let Some(to) = address {
             interfaces::check_destination(to.bytes())?;
         }

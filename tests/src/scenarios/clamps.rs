@@ -32,6 +32,10 @@ pub(super) fn trials() -> Vec<Trial> {
         || numbers(false),
     ));
     trials.push(trial(
+        "fs-routing-clamp/copies over the border".to_owned(),
+        || copies(false),
+    ));
+    trials.push(trial(
         "fs-routing-clamp/command lines that are wrong".to_owned(),
         wrong,
     ));
@@ -429,6 +433,29 @@ fn numbers(strict: bool) -> anyhow::Result<()> {
     let stack = clamp("/vault", &[SEALS, &inner].concat());
     let ran = start(&fixture, strict, &stack, &["numbers.cwasm"], b"")?.expect(0)?;
     ensure!(ran.text().contains("no number is served"), "{}", ran.text());
+    Ok(())
+}
+
+/// Between files of both sides nothing is copied past those who write, and programs are told so in
+/// the words that make them read and write instead.
+fn copies(strict: bool) -> anyhow::Result<()> {
+    let fixture = vault()?;
+    fs::write(fixture.path("tmp/plain"), "plain")?;
+    fs::write(fixture.path("tmp/other"), "")?;
+    let all = [
+        "open /vault/f rw+c",
+        "write sealed",
+        "open /vault/f r",
+        "copy /tmp/other",
+        "open /tmp/plain r",
+        "copy /vault/f",
+        "copy /tmp/other",
+    ];
+    let stack = clamp("/vault", SEALS);
+    let expected = "ok ok ok 18 ok 18 ok";
+    steps(&fixture, strict, &stack, &all, expected)?;
+    ensure!(fs::read(fixture.path("tmp/other"))? == b"plai");
+    ensure!(is_sealed(&fixture, "vault/f")?);
     Ok(())
 }
 
