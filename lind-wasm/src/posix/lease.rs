@@ -23,6 +23,7 @@ use calls::{FCNTL, PREAD};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -35,6 +36,8 @@ pub(super) const CALLS: &[Entry] = &[Entry::new(1107, take), Entry::new(1108, co
 
 /// Leases at a time. Other files are looked at.
 const MOST: usize = 64;
+/// Each takes a descriptor of the runtime's, which cages lack then: of so many one may be for a lease.
+const SHARE: u64 = 16;
 
 /// Seconds after which the thread says that it is awake, and for how many that counts.
 const BEAT: i64 = 5;
@@ -164,6 +167,12 @@ impl Leases {
     }
 }
 
+/// How many leases there may be where so many descriptors can be open.
+fn most(descriptors: Option<u64>) -> usize {
+    let most = descriptors.map_or(MOST as u64, |descriptors| descriptors / SHARE);
+    most.min(MOST as u64) as usize
+}
+
 /// Before a descriptor is closed: nobody is to wait for its sake.
 pub(super) fn end(file: &Arc<OwnedFd>) {
     if ARE_ANY.load(Ordering::Acquire) {
@@ -280,7 +289,7 @@ fn take(call: &Call<'_>) -> Result<i32, Errno> {
         if let Some(lease) = leases.leases.iter().find(is_its) {
             return Ok(VALID[lease.slot].load(Ordering::Acquire) as i32);
         }
-        if leases.leases.len() >= MOST {
+        if leases.leases.len() >= most(getrlimit(Resource::Nofile).current) {
             return Ok(0);
         }
     }
@@ -453,6 +462,12 @@ mod tests {
                 .unwrap(),
         );
         assert_eq!(opened.copies(lease), Ok(false));
+    }
+
+    #[test]
+    fn descriptors_are_left_for_cages() {
+        assert_eq!([None, Some(u64::MAX), Some(1 << 20)].map(most), [MOST; 3]);
+        assert_eq!([Some(0), Some(15), Some(96)].map(most), [0, 0, 6]);
     }
 
     #[test]
