@@ -11,10 +11,16 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 
 use crate::stat::{Inode, Stat};
+
+/// How long, and how often, it is waited for the end of a lease.
+const LEASE_NAP: Duration = Duration::from_millis(5);
+const LEASE_NAPS: usize = 1000;
 
 /// What the temporary files of this program are called: see [`is_temporary`].
 pub const TEMPORARY_PREFIX: &str = ".keys-";
@@ -267,20 +273,28 @@ impl Forest {
     }
 }
 
-/// Opens a file in a directory: no symbolic link, and without waiting if it has become a pipe.
+/// Opens a file in a directory: no symbolic link, and without waiting if it has become a pipe. But for who has a
+/// lease on it (fcntl(2), as runs have that read it), and is to give it back now, it is waited.
 ///
 /// # Errors
 /// As openat(2).
 pub fn open_in(directory: impl AsFd, name: &OsStr, access: OFlags) -> io::Result<File> {
     let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(directory, name, flags, Mode::empty())?;
-    Ok(File::from(fd))
+    for _ in 0..LEASE_NAPS {
+        match rustix::fs::openat(&directory, name, flags, Mode::empty()) {
+            Err(Errno::AGAIN) => std::thread::sleep(LEASE_NAP),
+            opened => return Ok(File::from(opened?)),
+        }
+    }
+    Err(Errno::AGAIN.into())
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::{BufRead, BufReader};
     use std::os::unix::fs::symlink;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
@@ -297,6 +311,45 @@ mod tests {
             forest.add(path).unwrap();
         }
         forest
+    }
+
+    /// Takes a lease to read, says so, and gives it back a little after it is asked to.
+    const HOLDER: &str = "
+import fcntl, os, signal, sys, time
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGIO])
+file = os.open(sys.argv[1], os.O_RDONLY)
+try:
+    fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+except OSError:
+    print('none', flush=True)
+    sys.exit()
+print('held', flush=True)
+signal.sigwait([signal.SIGIO])
+time.sleep(0.05)
+";
+
+    #[test]
+    fn who_has_a_lease_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "").unwrap();
+        let mut holder = Command::new("python3")
+            .args(["-c", HOLDER])
+            .arg(&path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let mut stdout = BufReader::new(holder.stdout.take().unwrap());
+        stdout.read_line(&mut said).unwrap();
+        assert!(["held\n", "none\n"].contains(&said.as_str()), "{said}");
+        open_in(
+            File::open(dir.path()).unwrap(),
+            "file".as_ref(),
+            OFlags::RDWR,
+        )
+        .unwrap();
+        assert!(holder.wait().unwrap().success());
     }
 
     #[test]

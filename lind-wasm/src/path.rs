@@ -17,8 +17,10 @@ pub const PROGRAM_MAX: u64 = 1 << 30;
 const PROGRAM_FOLDERS: [&[u8]; 2] = [b"/grates/", b"/bin/"];
 /// How often a look-up is tried again that a rename elsewhere disturbed.
 const RACE_RETRIES: usize = 64;
-/// How long is waited in between for the end of a lease.
+/// How long is waited in between for the end of a lease, at first, and how often twice as long the next time: a
+/// machine may be too busy to wake who has it at once, and all naps together are a few seconds.
 const LEASE_NAP: Duration = Duration::from_millis(1);
+const LEASE_NAP_GROWS: usize = 6;
 
 /// The root directory.
 #[derive(Debug)]
@@ -136,7 +138,7 @@ impl Root {
         } else {
             Mode::empty()
         };
-        for _ in 0..RACE_RETRIES {
+        for attempt in 0..RACE_RETRIES {
             let opened = rustix::fs::openat2(
                 &*self.top,
                 absolute.as_slice(),
@@ -148,7 +150,9 @@ impl Root {
                 Err(Errno::AGAIN) if !flags.contains(OFlags::NONBLOCK) => {}
                 // Some run, perhaps this one, has a lease on the file, which it gives back at once. Who does not want
                 // to wait for others need not know of it.
-                Err(Errno::AGAIN) => std::thread::sleep(LEASE_NAP),
+                Err(Errno::AGAIN) => {
+                    std::thread::sleep(LEASE_NAP * (1 << attempt.min(LEASE_NAP_GROWS)));
+                }
                 other => return other,
             }
         }

@@ -637,6 +637,8 @@ fn open_old(directory: impl std::os::fd::AsFd, place: &Place) -> io::Result<Old>
             file,
             writable: true,
         }),
+        // Who had a lease may be one of those who go on with it.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(error),
         // It need not be writable: what changes is the directory.
         Err(_) => Ok(Old {
             file: open_in(&directory, place.name(), OFlags::RDONLY)?,

@@ -9,6 +9,9 @@
 //! A lease is not the cages' own: it is taken through an open file description that is used for nothing else. So it
 //! ends with that, and no cage can take it away or have another told of its end.
 //!
+//! Who waits for nobody is refused while there is a lease, and comes again. So a file whose lease was asked back has
+//! none for a while: or a reader who is fast would have the next one whenever he comes.
+//!
 //! Who waits for a lease waits no longer than `lease-break-time`; then the kernel goes on without being answered. A
 //! process that was stopped for so long knows nothing of it. So the thread says every now and then that it is
 //! awake, and no lease lasts where it has not said so for a while.
@@ -18,19 +21,23 @@ use crate::errno::last_error;
 use crate::routes::Way;
 use calls::{FCNTL, PREAD};
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
 pub(super) const CALLS: &[Entry] = &[Entry::new(1107, take), Entry::new(1108, copy)];
 
 /// Leases at a time. Other files are looked at.
 const MOST: usize = 64;
+/// Each takes a descriptor of the runtime's, which cages lack then: of so many one may be for a lease.
+const SHARE: u64 = 16;
 
 /// Seconds after which the thread says that it is awake, and for how many that counts.
 const BEAT: i64 = 5;
@@ -38,11 +45,18 @@ const AWAKE: u64 = 15;
 /// What the kernel must wait for an answer, at least, in seconds.
 const PATIENCE: u64 = 30;
 
+/// For how long a file has no lease after one was asked back: longer than who is refused takes to come again.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// File systems that all who change a file go through this kernel for: ext2 to ext4, XFS, Btrfs, tmpfs, F2FS.
 const LOCAL: [i64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0xf2f5_2010];
 
+/// What tells a file from all others: its file system and inode.
+type Inode = (u64, u64);
+
 struct Lease {
     slot: usize,
+    inode: Inode,
     /// The cage's, for which it was taken.
     file: Weak<OwnedFd>,
     /// The description that it is taken through.
@@ -61,11 +75,14 @@ struct Leases {
     leases: Vec<Lease>,
     /// How many there were in all.
     taken: u32,
+    /// Files whose leases were asked back lately, and when.
+    asked: Vec<(Inode, Instant)>,
 }
 
 static LEASES: Mutex<Leases> = Mutex::new(Leases {
     leases: Vec::new(),
     taken: 0,
+    asked: Vec::new(),
 });
 static WAKE: Condvar = Condvar::new();
 
@@ -111,8 +128,27 @@ impl Leases {
         ARE_ANY.store(!self.leases.is_empty(), Ordering::Release);
     }
 
+    /// Gives back what somebody waits for, and what is of no use any more.
+    fn give_back(&mut self) {
+        let waited_for = self.leases.iter().filter(|lease| !lease.is_quiet());
+        let waited_for: Vec<_> = waited_for.map(|lease| lease.inode).collect();
+        self.keep(|lease| lease.file.strong_count() > 0 && !waited_for.contains(&lease.inode));
+        let now = Instant::now();
+        self.asked
+            .extend(waited_for.into_iter().map(|inode| (inode, now)));
+    }
+
+    /// Whether a file's lease was asked back lately, or those of so many files that this one may be among them.
+    fn is_asked(&mut self, inode: Inode) -> bool {
+        self.asked.retain(|(_, at)| at.elapsed() < PAUSE);
+        self.asked.len() >= MOST || self.asked.iter().any(|(asked, _)| *asked == inode)
+    }
+
     /// Takes one, in a place that is free.
-    fn take(&mut self, file: &Arc<OwnedFd>, own: OwnedFd) -> Option<u32> {
+    fn take(&mut self, file: &Arc<OwnedFd>, (own, inode): (OwnedFd, Inode)) -> Option<u32> {
+        if self.is_asked(inode) {
+            return None;
+        }
         let is_free = |slot: &usize| self.leases.iter().all(|lease| lease.slot != *slot);
         let slot = (0..MOST).find(is_free)?;
         Lease::set(&own, libc::F_RDLCK).ok()?;
@@ -122,12 +158,19 @@ impl Leases {
         VALID[slot].store(number, Ordering::SeqCst);
         self.leases.push(Lease {
             slot,
+            inode,
             file: Arc::downgrade(file),
             own,
         });
         ARE_ANY.store(true, Ordering::Release);
         Some(number).filter(|number| *number > 0)
     }
+}
+
+/// How many leases there may be where so many descriptors can be open.
+fn most(descriptors: Option<u64>) -> usize {
+    let most = descriptors.map_or(MOST as u64, |descriptors| descriptors / SHARE);
+    most.min(MOST as u64) as usize
 }
 
 /// Before a descriptor is closed: nobody is to wait for its sake.
@@ -181,7 +224,7 @@ fn keep() {
         // Told to be so only when all was done that had been asked for by then.
         let awake_at = now();
         let mut leases = leases();
-        leases.keep(|lease| lease.is_quiet() && lease.file.strong_count() > 0);
+        leases.give_back();
         AWAKE_AT.store(awake_at, Ordering::Release);
         if leases.leases.is_empty() {
             drop(WAKE.wait(leases).unwrap_or_else(PoisonError::into_inner));
@@ -195,9 +238,11 @@ fn keep() {
 }
 
 /// Another open file description of the same file, to read, whose leases that thread is asked for.
-fn describe(file: &OwnedFd, keeper: i32) -> Result<OwnedFd, Errno> {
-    let stat = rustix::fs::fstatfs(file)?;
-    if !LOCAL.contains(&stat.f_type) {
+fn describe(file: &OwnedFd, keeper: i32) -> Result<(OwnedFd, Inode), Errno> {
+    let stat = rustix::fs::fstat(file)?;
+    // To open a pipe or a device once more is more than a look.
+    let is_regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    if !is_regular || !LOCAL.contains(&rustix::fs::fstatfs(file)?.f_type) {
         return Err(Errno::NOTSUP);
     }
     let path = crate::path::proc_path(file);
@@ -217,7 +262,7 @@ fn describe(file: &OwnedFd, keeper: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: the structure is as the kernel has it, and lives for the call. Said before there is a lease: the signal is
     // that thread's, and would end the process elsewhere.
     match unsafe { libc::fcntl(own.as_raw_fd(), F_SETOWN_EX, &raw const owner) } {
-        0 => Ok(own),
+        0 => Ok((own, (stat.st_dev, stat.st_ino))),
         _ => Err(last_error()),
     }
 }
@@ -244,7 +289,7 @@ fn take(call: &Call<'_>) -> Result<i32, Errno> {
         if let Some(lease) = leases.leases.iter().find(is_its) {
             return Ok(VALID[lease.slot].load(Ordering::Acquire) as i32);
         }
-        if leases.leases.len() >= MOST {
+        if leases.leases.len() >= most(getrlimit(Resource::Nofile).current) {
             return Ok(0);
         }
     }
@@ -417,6 +462,42 @@ mod tests {
                 .unwrap(),
         );
         assert_eq!(opened.copies(lease), Ok(false));
+    }
+
+    #[test]
+    fn descriptors_are_left_for_cages() {
+        assert_eq!([None, Some(u64::MAX), Some(1 << 20)].map(most), [MOST; 3]);
+        assert_eq!([Some(0), Some(15), Some(96)].map(most), [0, 0, 6]);
+    }
+
+    #[test]
+    fn who_waits_for_nobody_gets_a_chance() {
+        let opened = Opened::new();
+        let Some(fd) = opened.fd else { return };
+        let reading = std::sync::atomic::AtomicBool::new(true);
+        let is_free = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while reading.load(Ordering::Acquire) {
+                    opened.call(1107, &[fd]).unwrap();
+                }
+            });
+            let mut tries = (0..20).map(|_| {
+                opened.lease(fd);
+                (0..64).any(|_| {
+                    let mut options = fs::OpenOptions::new();
+                    let options = options.write(true).custom_flags(libc::O_NONBLOCK);
+                    let is_open = options.open(opened.host_path()).is_ok();
+                    if !is_open {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                    is_open
+                })
+            });
+            let is_free = tries.all(|is_free| is_free);
+            reading.store(false, Ordering::Release);
+            is_free
+        });
+        assert!(is_free, "the lease was always there again");
     }
 
     #[test]

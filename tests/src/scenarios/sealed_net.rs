@@ -48,7 +48,8 @@ pub(super) fn trials() -> Vec<Trial> {
     trials.push(trial("crypt-grate/sealed TCP (strict)".to_owned(), || {
         conversations("poll", true)
     }));
-    let others: [(&str, Test); 19] = [
+    let others: [(&str, Test); 20] = [
+        ("what a receive can't give its program", unwritable),
         ("calls at the edges as on a plain one", manners),
         ("redacted first, then sealed", redacted),
         ("split at every byte", split_everywhere),
@@ -907,6 +908,16 @@ fn idle() -> anyhow::Result<()> {
         child.wait()?;
         let taken = measured?;
         anyhow::ensure!(taken < LONG / 10, "{how}: {taken:?} of {LONG:?}");
+    }
+    Ok(())
+}
+
+/// It is still there, and told of.
+fn unwritable() -> anyhow::Result<()> {
+    let fixture = sealed_root()?;
+    for strict in [false, true] {
+        let ran = start(&fixture, strict, &[], &["socket_tour.cwasm", "unwritable"])?.expect(0)?;
+        anyhow::ensure!(ran.text().is_empty(), "{}", ran.text());
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use grate_rs::constants::{SYS_EPOLL_CTL, poll};
 use grate_rs::kernel::{self, int, pass};
 use grate_rs::{CageFd, Call, Errno, own_buffer};
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -138,14 +139,26 @@ pub fn wait(call: &Call) -> Result<i32, Errno> {
     let since = Instant::now();
     let mut bytes = vec![0; EVENT_LEN * most as usize];
     loop {
-        let left = limit.map(|limit| limit.saturating_sub(since.elapsed()));
+        let unheld = epoll.unheld();
+        let left = match unheld.is_empty() {
+            true => limit.map(|limit| limit.saturating_sub(since.elapsed())),
+            false => Some(Duration::ZERO),
+        };
         let mut args = call.args();
         args[1] = own_buffer(bytes.as_mut_ptr());
         args[2] = int(instance.cage, most);
         args[3] = int(instance.cage, milliseconds(left));
         let count = call.forward_with(instance.cage, &args)?;
         let found = &bytes[..(EVENT_LEN * count.max(0) as usize).min(bytes.len())];
-        let told = epoll.told(instance, found);
+        let mut told = epoll.told(instance, found);
+        for (number, event) in unheld {
+            let is_found = found
+                .chunks_exact(EVENT_LEN)
+                .any(|event| event[4..] == number);
+            if !is_found && told.len() < bytes.len() {
+                told.extend_from_slice(&event);
+            }
+        }
         if !told.is_empty() {
             call.place(1).write(&told)?;
             return Ok((told.len() / EVENT_LEN) as i32);
@@ -157,6 +170,25 @@ pub fn wait(call: &Call) -> Result<i32, Errno> {
 }
 
 impl Epoll {
+    /// Events of plaintext that the kernel knows nothing of, each with the number of its registration. Those
+    /// that tell of changes, or once, have told.
+    fn unheld(&self) -> Vec<([u8; 8], [u8; EVENT_LEN])> {
+        if !state().network.may_be_unheld.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let all = lock(&self.0);
+        let unheld = all.by_number.iter().filter_map(|(number, registration)| {
+            let events = registration.events & poll::POLLIN as u32;
+            let tells_once = registration.events & (poll::EPOLLET | poll::EPOLLONESHOT) != 0;
+            let socket = registration.socket.as_ref()?.upgrade()?;
+            let is_unheld = socket.with_link(|link| link.is_unheld()) == Some(true);
+            let data = u64::from_le_bytes(registration.data);
+            (is_unheld && !tells_once && events != 0)
+                .then(|| (number.to_le_bytes(), event(events, data)))
+        });
+        unheld.collect()
+    }
+
     /// The events that the program is told, of those that the kernel has found.
     fn told(&self, instance: CageFd, found: &[u8]) -> Vec<u8> {
         let mut told = Vec::with_capacity(found.len());

@@ -44,6 +44,8 @@ pub struct Network {
     pub handshake_timeout: Duration,
     /// What goes on without the program.
     pub pump: Pump,
+    /// Whether there may be plaintext that no byte in the kernel stands for.
+    may_be_unheld: AtomicBool,
 }
 
 /// A socket of IPv4 or IPv6.
@@ -82,6 +84,7 @@ impl Network {
             keys: Keys::new(ring.sealing().clone(), ring.others().iter().cloned()),
             handshake_timeout: Duration::from_secs(options.handshake_timeout),
             pump: Pump::default(),
+            may_be_unheld: AtomicBool::new(false),
         }
     }
 

@@ -7,7 +7,9 @@
 //! there is plaintext, and not readable because of what is none yet: half a record, a handshake.
 //! Hence what is read below is taken out of the kernel at once, but for one case: while there is
 //! plaintext that the program has not read, a byte that belongs to it stays in the kernel. It is
-//! only looked at (MSG_PEEK), and taken out together with the last of the plaintext.
+//! only looked at (MSG_PEEK), and taken out together with the last of the plaintext. Nor does one stay for
+//! plaintext that was to go straight to the program, whose place for it then could not be written: of that who
+//! waits is told by [`Link::is_unheld`].
 //!
 //! # Who waits
 //!
@@ -26,6 +28,7 @@ use sealed::Secret;
 use sealed::wire::{Connection, INCOMING_LIMIT, Incoming, MAX_RECORD_PLAINTEXT, OVERHEAD};
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use zeroize::Zeroize;
 
@@ -40,6 +43,8 @@ const DIRECT_LEAST: usize = 512;
 
 /// A pause before who waits for a handshake looks at it again.
 pub const AGAIN: Duration = Duration::from_millis(5);
+/// A pause before who waits beside a receive looks at what it has left.
+const BESIDE: Duration = Duration::from_millis(50);
 
 thread_local! {
     /// What the wire brings, and the program wants sent.
@@ -395,6 +400,11 @@ impl Link {
         self.connection.plaintext_len() > 0
     }
 
+    /// Whether there is plaintext that no byte in the kernel stands for.
+    pub fn is_unheld(&self) -> bool {
+        self.has_plaintext() && self.held == 0
+    }
+
     /// Whether a receive would not wait.
     pub fn is_readable(&self) -> bool {
         self.has_plaintext()
@@ -544,8 +554,14 @@ impl Link {
                     }
                     count += put;
                 }
-                Err(errno) if count == 0 => return Step::Failed(errno),
-                Err(_) => {}
+                Err(errno) => {
+                    if self.is_unheld() {
+                        state().network.may_be_unheld.store(true, Ordering::Release);
+                    }
+                    if count == 0 {
+                        return Step::Failed(errno);
+                    }
+                }
             },
             // What comes after them is said when more is asked for.
             _ if count > 0 => {}
@@ -670,9 +686,10 @@ impl Link {
     }
 
     /// How long a wait may last before it is looked again: while a handshake lasts others go on with it,
-    /// and what they take out of the kernel wakes nobody.
+    /// and what they take out of the kernel wakes nobody. Nor does what a receive takes and can't give its program.
     pub fn look_again(&self) -> Option<Duration> {
-        self.handshake_left().map(|left| left.min(AGAIN))
+        let handshake = self.handshake_left().map(|left| left.min(AGAIN));
+        handshake.or_else(|| self.is_being_read.then_some(BESIDE))
     }
 
     /// How long a wait may last before the handshake's time is over.

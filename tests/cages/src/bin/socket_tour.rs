@@ -1,5 +1,6 @@
 //! `socket_tour DIR`: what programs do with sockets that wait: clients and servers in different
-//! cages, time limits, readiness, sharing over fork and exec. Each step is checked.
+//! cages, time limits, readiness, sharing over fork and exec. Each step is checked. `socket_tour unwritable`
+//! does the last of them alone.
 
 use cage_libc::net::{
     AF_INET, AF_INET6, AF_UNIX, Address, SHUT_RD, SHUT_WR, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK,
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 type Outcome<T = ()> = Result<T, String>;
 
 const EAGAIN: Errno = Errno(11);
+const EFAULT: Errno = Errno(14);
 const EPIPE: Errno = Errno(32);
 const EADDRINUSE: Errno = Errno(98);
 const ECONNRESET: Errno = Errno(104);
@@ -479,6 +481,36 @@ fn files() -> Outcome {
     same("read", &all[..], b"back")
 }
 
+/// What a receive can't give its program is still there, and told of.
+fn unwritable() -> Outcome {
+    // No program has so much memory.
+    const NOWHERE: u64 = 0xffff_ff00;
+    for family in families() {
+        let (one, other) = if family == AF_UNIX {
+            Socket::pair(AF_UNIX, SOCK_STREAM).said("socketpair")?
+        } else {
+            let (listener, name) = listener(family, "")?;
+            let one = Socket::new(family, SOCK_STREAM).said("socket")?;
+            one.connect(&name).said("connect")?;
+            (one, listener.accept(0).said("accept")?.0)
+        };
+        other.send(b"first", 0).said("send")?;
+        same("before", receive(&one, 0), Ok(b"first".to_vec()))?;
+        other.send(b"second", 0).said("send")?;
+        let args = [one.fd() as u64, NOWHERE, 6, 0, 0, 0];
+        // SAFETY: that nothing is there is what is asked for.
+        let received = unsafe { sys::syscall(nr::RECVFROM, &args) };
+        same("received nowhere", received, Err(EFAULT))?;
+        let instance = epoll_of(one.fd(), POLLIN as u32)?;
+        let told = Some((POLLIN as u32, 0xfeed_f00d));
+        same("epoll", epoll_wait(&instance, 5000), Ok(told))?;
+        same("poll", poll(&mut [(one.fd(), POLLIN, 0)], 5000), Ok(1))?;
+        same("after", receive(&one, 0), Ok(b"second".to_vec()))?;
+        same("nothing", epoll_wait(&instance, 0), Ok(None))?;
+    }
+    Ok(())
+}
+
 /// Descriptors do not travel in messages.
 fn passing() -> Outcome {
     let (one, _other) = Socket::pair(AF_UNIX, SOCK_STREAM).said("socketpair")?;
@@ -506,6 +538,7 @@ fn passing() -> Outcome {
 fn run(args: &[String]) -> Outcome {
     match args {
         [mode, fds] if mode == "exec" => after_exec(fds),
+        [mode] if mode == "unwritable" => unwritable(),
         [dir] => {
             streams(dir)?;
             datagrams(dir)?;
@@ -515,6 +548,7 @@ fn run(args: &[String]) -> Outcome {
             sharing()?;
             files()?;
             passing()?;
+            unwritable()?;
             println!("socket tour done");
             Ok(())
         }
