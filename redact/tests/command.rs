@@ -215,8 +215,10 @@ fn signals_that_are_sent_reach_the_program() {
     ] {
         let script =
             format!("trap 'echo got {name}; exit 3' {name}; echo up; while :; do sleep 0.05; done");
-        // In a session of its own no key of a terminal can have sent it.
-        let mut child = Command::new("setsid")
+        // In a session of its own no key of a terminal can have sent it. A shell can't trap what was
+        // ignored when it began, as under nohup.
+        let mut child = Command::new("env")
+            .args(["--default-signal", "setsid"])
             .args([env!("CARGO_BIN_EXE_redact"), "--", "sh", "-c", &script])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
