@@ -168,8 +168,9 @@ impl Screen {
 /// A shell with jobs on a terminal.
 fn shell() -> (Screen, std::process::Child) {
     let mut screen = Screen::new();
-    let shell = ["--ctty", "--wait", "sh", "-i"];
-    let shell = screen.command("setsid", &shell).spawn().unwrap();
+    // A shell can't have a key end what was ignored when it began.
+    let shell = ["--default-signal", "setsid", "--ctty", "--wait", "sh", "-i"];
+    let shell = screen.command("env", &shell).spawn().unwrap();
     screen.wait_for("ready> ");
     (screen, shell)
 }
