@@ -214,37 +214,6 @@ pub trait MessageAead {
     ) -> Result<(), AeadError>;
 }
 
-/// Another's work, offered with AES-256-GCM whatever it says itself: for one that is known to run
-/// where there are instructions for it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct WithAes<A>(pub A);
-
-impl<A: MessageAead> MessageAead for WithAes<A> {
-    fn offers_aes(&self) -> bool {
-        true
-    }
-
-    fn seal(
-        &self,
-        key: &MessageKey,
-        run: Run,
-        plaintext: &[u8],
-        sealed: &mut [u8],
-    ) -> Result<(), AeadError> {
-        self.0.seal(key, run, plaintext, sealed)
-    }
-
-    fn open(
-        &self,
-        key: &MessageKey,
-        run: Run,
-        sealed: &[u8],
-        plaintext: &mut [u8],
-    ) -> Result<(), AeadError> {
-        self.0.open(key, run, sealed, plaintext)
-    }
-}
-
 /// The AEAD in portable software, which offers no AES: without instructions for it that is slow.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Software;
@@ -400,8 +369,8 @@ mod tests {
     }
 
     #[test]
-    fn aes_is_offered_where_it_is_said() {
-        assert!(!Software.offers_aes() && WithAes(Software).offers_aes());
+    fn software_offers_no_aes() {
+        assert!(!Software.offers_aes());
     }
 
     #[test]

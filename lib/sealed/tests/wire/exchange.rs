@@ -8,7 +8,7 @@ use sealed::wire::{
     MAX_RECORD_PLAINTEXT, OUTGOING_LIMIT, OVERHEAD, REKEY_INTERVAL, RESPONDER_FLIGHT_LEN,
 };
 
-use super::Aead;
+use super::{AEAD, Aead};
 use super::support::{
     Between, Honest, Outcome, Program, carry, connected, initiator, key, keys, read_all, responder,
     run, sample,
@@ -324,7 +324,7 @@ proptest! {
             let rest = &sent[taken..];
             let sealed = a.write_by(rest.len(), usize::MAX, |key, run, range, records| {
                 match seals {
-                    true => Aead::default().seal(key, run, &rest[range], records),
+                    true => AEAD.seal(key, run, &rest[range], records),
                     false => Err(AeadError),
                 }
             });
@@ -339,7 +339,7 @@ proptest! {
             let wire = &wire[..wire.len().min(piece)];
             let (read, filled) = b.read_wire_to(wire, room, |key, run, sealed, place| {
                 match opens {
-                    true => Aead::default().open(key, run, sealed, &mut there[place]),
+                    true => AEAD.open(key, run, sealed, &mut there[place]),
                     false => Err(AeadError),
                 }
             });

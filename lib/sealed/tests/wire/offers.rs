@@ -2,7 +2,7 @@
 
 use rand_core::TryRng;
 use sealed::wire::aead::MessageCipher::{self, Aes256Gcm, ChaCha20Poly1305};
-use sealed::wire::aead::{MessageAead, Software, WithAes};
+use sealed::wire::aead::{MessageAead, Software};
 use sealed::wire::{Connection, Error};
 
 use crate::chacha20_poly1305::support::{TestRng, carry, keys, read_all, sample};
@@ -42,7 +42,7 @@ fn talk<A: MessageAead, B: MessageAead>(
 
 #[test]
 fn aes_is_used_where_both_offer_it() {
-    let aes = WithAes(Software);
+    let aes = Offers(true);
     let cipher = talk(initiator(Software), responder(Software));
     assert_eq!(cipher, ChaCha20Poly1305);
     assert_eq!(talk(initiator(aes), responder(Software)), ChaCha20Poly1305);
@@ -53,7 +53,7 @@ fn aes_is_used_where_both_offer_it() {
 /// An offer is one bit, and who makes none sends what it sent before there were offers.
 #[test]
 fn an_offer_is_one_bit_of_a_flight() {
-    let (silent, offering) = (initiator(Software), initiator(WithAes(Software)));
+    let (silent, offering) = (initiator(Software), initiator(Offers(true)));
     let [silent, offering] = [silent.wire_output(), offering.wire_output()];
     assert_eq!(silent[OFFER_AT] & OFFER, 0);
     let mut with = silent[..41].to_vec();
@@ -85,9 +85,9 @@ fn an_altered_offer_is_found_out() {
     }
     for (first, second) in [(OFFER, 0), (0, OFFER), (OFFER, OFFER)] {
         attack(Software, Software, first, second);
-        attack(Software, WithAes(Software), first, second);
-        attack(WithAes(Software), Software, first, second);
-        attack(WithAes(Software), WithAes(Software), first, second);
+        attack(Software, Offers(true), first, second);
+        attack(Offers(true), Software, first, second);
+        attack(Offers(true), Offers(true), first, second);
     }
 }
 
@@ -95,9 +95,9 @@ fn an_altered_offer_is_found_out() {
 /// secret behind it.
 #[test]
 fn an_answer_is_to_one_offer() {
-    let (silent, mut b) = (initiator(Software), responder(WithAes(Software)));
+    let (silent, mut b) = (initiator(Software), responder(Offers(true)));
     b.read_wire(silent.wire_output()).unwrap();
-    let mut a = initiator(WithAes(Software));
+    let mut a = initiator(Offers(true));
     assert_eq!(a.read_wire(b.wire_output()), Err(Error::Handshake));
 }
 
@@ -105,7 +105,7 @@ fn an_answer_is_to_one_offer() {
 #[test]
 fn an_offer_sent_back_is_nobodys() {
     for offer in [0, OFFER] {
-        let mut a = initiator(WithAes(Software));
+        let mut a = initiator(Offers(true));
         let mut flight = a.wire_output().to_vec();
         flight[OFFER_AT] ^= offer;
         assert_eq!(a.read_wire(&flight), Err(Error::Handshake));

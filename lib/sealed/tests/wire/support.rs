@@ -7,7 +7,7 @@ use sealed::MasterKey;
 use sealed::wire::aead::{MessageAead, MessageCipher};
 use sealed::wire::{Connection, Error, INITIATOR_FLIGHT_LEN, Incoming, Keys};
 
-use super::Aead;
+use super::{AEAD, Aead};
 
 /// A repeatable source of bytes: SplitMix64, no cryptographic generator, for test data only.
 pub struct TestRng(pub u64);
@@ -56,11 +56,11 @@ pub fn sample(len: usize, seed: u8) -> Vec<u8> {
 }
 
 pub fn initiator(keys: &Keys, seed: u64) -> Connection<Aead> {
-    Connection::initiator_with(keys, &mut TestRng(seed), Aead::default()).unwrap()
+    Connection::initiator_with(keys, &mut TestRng(seed), AEAD).unwrap()
 }
 
 pub fn responder(keys: &Keys, seed: u64) -> Connection<Aead> {
-    Connection::responder_with(keys, &mut TestRng(seed), Aead::default()).unwrap()
+    Connection::responder_with(keys, &mut TestRng(seed), AEAD).unwrap()
 }
 
 /// Two ends with the same key whose handshake is done on both sides.
@@ -70,7 +70,7 @@ pub fn connected() -> (Connection<Aead>, Connection<Aead>) {
     carry(&mut b, &mut a).unwrap();
     carry(&mut a, &mut b).unwrap();
     assert!(!a.is_handshaking() && !b.is_handshaking());
-    let cipher = match Aead::default().offers_aes() {
+    let cipher = match AEAD.offers_aes() {
         true => MessageCipher::Aes256Gcm,
         false => MessageCipher::ChaCha20Poly1305,
     };

@@ -5,7 +5,7 @@ use sealed::wire::{
     Error, INITIATOR_FLIGHT_LEN, Keys, MAX_RECORD_LEN, MAX_RECORD_PLAINTEXT, OVERHEAD,
 };
 
-use super::Aead;
+use super::AEAD;
 use super::support::{
     Between, Honest, Outcome, Program, carry, connected, initiator, key, keys, read_all, responder,
     run, sample, units,
@@ -457,7 +457,7 @@ fn nothing_that_is_not_authentic_goes_elsewhere() {
                 let room = there.len() - filled;
                 let rest = &mut there[filled..];
                 let (outcome, more) = b.read_wire_to(piece, room, |key, run, sealed, place| {
-                    Aead::default().open(key, run, sealed, &mut rest[place])
+                    AEAD.open(key, run, sealed, &mut rest[place])
                 });
                 filled += more;
                 if outcome.is_err() {
