@@ -3,6 +3,8 @@
 //
 //     c_posix FOLDER [PART]
 
+#include "check.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <ifaddrs.h>
@@ -25,14 +27,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s (errno %d: %s)\n", __FILE__, __LINE__, #condition, errno,   \
-                    strerror(errno));                                                              \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
 #define FAILS(call, number) CHECK((call) == -1 && errno == (number))
 
 static void owners(void) {
