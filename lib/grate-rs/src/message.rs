@@ -53,6 +53,10 @@ pub fn word(bytes: &[u8], at: usize) -> u64 {
 /// EFAULT, EINVAL; EMSGSIZE for too many vectors.
 pub fn vectors(call: &Call, index: usize) -> Result<([u8; MSGHDR_LEN], Vectors), Errno> {
     let header: [u8; MSGHDR_LEN] = call.place(index).read()?;
+    let name_len = word(&header, NAME_LEN) as u32 as i32;
+    if word(&header, NAME) != 0 && name_len < 0 {
+        return Err(Errno(error::EINVAL));
+    }
     let count = word(&header, IOV_COUNT);
     if count > MOST_VECTORS {
         return Err(Errno(error::EMSGSIZE));
@@ -61,29 +65,30 @@ pub fn vectors(call: &Call, index: usize) -> Result<([u8; MSGHDR_LEN], Vectors),
     Ok((header, vectors.read_iovecs(count as i32)?))
 }
 
-/// Copies the header in argument `index` of a call that sends, with all but the bytes themselves.
+/// Copies the header in argument `index` of a call that sends, with all but the bytes themselves. Of a
+/// name that is too long the first part counts, as for the kernel.
 ///
 /// # Errors
-/// As [`vectors`].
+/// As [`vectors`]; ENOBUFS for more control data than anybody needs.
 pub fn take(call: &Call, index: usize) -> Result<(Header, Vectors), Errno> {
     let (header, vectors) = vectors(call, index)?;
-    let taken = |at: usize, len: usize, most: usize| -> Result<Vec<u8>, Errno> {
-        let from = call.nested(index, word(&header, at));
-        if from.is_null() {
-            return Ok(Vec::new());
-        }
-        if len > most {
-            return Err(Errno(error::EINVAL));
-        }
+    let taken = |at: usize, len: usize| -> Result<Vec<u8>, Errno> {
         let mut bytes = vec![0; len];
-        from.read_into(&mut bytes)?;
+        call.nested(index, word(&header, at))
+            .read_into(&mut bytes)?;
         Ok(bytes)
     };
-    let name_len = word(&header, NAME_LEN) as u32 as usize;
-    let control_len = usize::try_from(word(&header, CONTROL_LEN)).unwrap_or(usize::MAX);
+    let name_len = match word(&header, NAME) {
+        0 => 0,
+        _ => word(&header, NAME_LEN) as u32 as usize,
+    };
+    let control_len = word(&header, CONTROL_LEN);
+    if control_len > MOST_CONTROL as u64 {
+        return Err(Errno(error::ENOBUFS));
+    }
     let header = Header {
-        name: taken(NAME, name_len, MOST_NAME)?,
-        control: taken(CONTROL, control_len, MOST_CONTROL)?,
+        name: taken(NAME, name_len.min(MOST_NAME))?,
+        control: taken(CONTROL, control_len as usize)?,
         flags: 0,
     };
     Ok((header, vectors))

@@ -41,16 +41,24 @@ fn name(nr: u64, fd: CageFd) -> Result<Vec<u8>, Errno> {
 /// # Errors
 /// As getsockopt(2).
 pub fn option(fd: CageFd, level: i32, name: i32) -> Result<i32, Errno> {
-    let (mut number, mut len) = ([0; 4], 4u32.to_le_bytes());
+    option_bytes(fd, level, name).map(i32::from_le_bytes)
+}
+
+/// An option of so many bytes; those that the kernel does not fill are zeros.
+///
+/// # Errors
+/// As getsockopt(2).
+pub fn option_bytes<const N: usize>(fd: CageFd, level: i32, name: i32) -> Result<[u8; N], Errno> {
+    let (mut bytes, mut len) = ([0; N], (N as u32).to_le_bytes());
     let args = [
         fd.arg(),
         int(fd.cage, level),
         int(fd.cage, name),
-        own_buffer(number.as_mut_ptr()),
+        own_buffer(bytes.as_mut_ptr()),
         own_buffer(len.as_mut_ptr()),
     ];
     kernel::call(SYS_GETSOCKOPT, fd.cage, &args)?;
-    Ok(i32::from_le_bytes(number))
+    Ok(bytes)
 }
 
 /// Whether it is a stream.

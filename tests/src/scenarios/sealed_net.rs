@@ -922,12 +922,19 @@ fn unwritable() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The program of the runtime's own tests: a child serves what its parent has opened.
+/// The programs of the runtime's own tests: a child serves what its parent has opened, and what programs do
+/// with sockets that wait.
 fn inherited() -> anyhow::Result<()> {
     let fixture = sealed_root()?;
-    for strict in [false, true] {
-        let ran = start(&fixture, strict, &[], &["tcp_echo.cwasm"])?.expect(0)?;
-        anyhow::ensure!(ran.text() == "echo done\n", "{}", ran.text());
+    let programs: [(&[&str], &str); 2] = [
+        (&["tcp_echo.cwasm"], "echo done\n"),
+        (&["socket_tour.cwasm", "/tmp"], "socket tour done\n"),
+    ];
+    for (program, says) in programs {
+        for strict in [false, true] {
+            let ran = start(&fixture, strict, &[], program)?.expect(0)?;
+            anyhow::ensure!(ran.text() == says, "{}", ran.text());
+        }
     }
     Ok(())
 }

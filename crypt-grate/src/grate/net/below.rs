@@ -1,8 +1,8 @@
 //! Calls on sockets that the grate makes itself, below the sealing.
 
-use grate_rs::constants::SYS_FCNTL;
+use grate_rs::constants::poll::POLLRDHUP;
 use grate_rs::constants::{
-    SYS_GETSOCKOPT, SYS_POLL, SYS_PPOLL, SYS_RECVFROM, SYS_SENDTO, SYS_SHUTDOWN, error, fs, net,
+    SYS_FCNTL, SYS_POLL, SYS_PPOLL, SYS_RECVFROM, SYS_SENDTO, SYS_SHUTDOWN, error, fs, net,
 };
 use grate_rs::kernel::{self, int, value};
 use grate_rs::{CageFd, Errno, own_buffer};
@@ -89,6 +89,12 @@ pub fn wait(fd: CageFd, events: i16, milliseconds: i32) -> Result<i16, Errno> {
     Ok(i16::from_le_bytes([entry[6], entry[7]]))
 }
 
+/// Whether nothing more is received because this end has shut that direction: what is received then is no
+/// message, which a call that does not wait can't tell from that none has come.
+pub fn is_read_shut(fd: CageFd) -> bool {
+    wait(fd, POLLRDHUP, 0).is_ok_and(|found| found & POLLRDHUP != 0)
+}
+
 /// poll(2) with an array of the grate's own, of 8 bytes an entry.
 ///
 /// # Errors
@@ -123,19 +129,12 @@ pub fn is_nonblocking(fd: CageFd) -> Result<bool, Errno> {
     Ok(kernel::call(SYS_FCNTL, fd.cage, &args)? & net::SOCK_NONBLOCK != 0)
 }
 
+use grate_rs::sockets::option_bytes;
 pub use grate_rs::sockets::{is_stream, option, own_name, peer_name};
 
 /// The time that SO_RCVTIMEO or SO_SNDTIMEO sets; none for no limit.
 pub fn time_limit(fd: CageFd, name: i32) -> Option<Duration> {
-    let (mut time, mut len) = ([0u8; 16], 16u32.to_le_bytes());
-    let args = [
-        fd.arg(),
-        int(fd.cage, net::SOL_SOCKET),
-        int(fd.cage, name),
-        own_buffer(time.as_mut_ptr()),
-        own_buffer(len.as_mut_ptr()),
-    ];
-    kernel::call(SYS_GETSOCKOPT, fd.cage, &args).ok()?;
+    let time: [u8; 16] = option_bytes(fd, net::SOL_SOCKET, name).ok()?;
     let word = |at: usize| {
         let mut word = [0; 8];
         word.copy_from_slice(&time[at..at + 8]);
@@ -143,6 +142,13 @@ pub fn time_limit(fd: CageFd, name: i32) -> Option<Duration> {
     };
     let limit = Duration::from_secs(word(0)) + Duration::from_micros(word(8));
     (!limit.is_zero()).then_some(limit)
+}
+
+/// Whether a close throws away what has not been sent, and cuts the connection: SO_LINGER with no time.
+pub fn is_cut_by_close(fd: CageFd) -> bool {
+    const ON_FOR_NO_TIME: [[u8; 4]; 2] = [1i32.to_le_bytes(), 0i32.to_le_bytes()];
+    option_bytes::<8>(fd, net::SOL_SOCKET, net::SO_LINGER)
+        .is_ok_and(|linger| linger == *ON_FOR_NO_TIME.as_flattened())
 }
 
 /// The error that waits at a socket, which is taken.

@@ -1,7 +1,7 @@
 //! Sockets made and connected, and what is sent and received through them.
 
 use super::datagram::{self, Messages};
-use super::message::{Header, Sink, Source, address_len, give_address};
+use super::message::{Places, Sink, Source, address_len, give_address};
 use super::stream::{Link, Step, with_wire};
 use super::{Kind, Socket, Stream, below, is_internet};
 use crate::grate::state;
@@ -9,6 +9,7 @@ use crate::grate::state::lock;
 use crypt_grate::peers::socket_address;
 use grate_rs::constants::{SYS_SENDTO, SYS_WRITEV, error, net, poll};
 use grate_rs::kernel::{self, int, pass, value};
+use grate_rs::message::{self, Header};
 use grate_rs::{CageFd, Call, Errno, Vectors};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -152,13 +153,18 @@ pub fn accept4(call: &Call) -> Result<i32, Errno> {
 
 fn accept_with(call: &Call) -> Result<i32, Errno> {
     let state = state();
-    let cage = call.cage_of(0);
+    let listener = CageFd::of(call, 0);
     let fd = pass(call, 0)?;
-    let fd = CageFd { cage, fd };
+    let fd = CageFd { fd, ..listener };
     // What listens need not be known: only what it brings counts.
     if state.network.is_sealed() && is_internet(fd) {
         match state.accepted(fd) {
-            Ok(socket) => state.note_socket(fd, socket),
+            Ok(socket) => {
+                if state.socket(listener).is_none_or(|from| from.is_tuned()) {
+                    socket.set_tuned();
+                }
+                state.note_socket(fd, socket);
+            }
             Err(errno) => {
                 fd.close();
                 return Err(errno);
@@ -208,7 +214,7 @@ pub fn write(call: &Call, socket: &Arc<Socket>, take: Take) -> Result<i32, Errno
         Ok(Message {
             vectors: take(call)?,
             name: Vec::new(),
-            header: None,
+            control: Vec::new(),
             // As the kernel: of vectors without a byte the socket hears nothing.
             skips_empty: u64::from(call.nr) == SYS_WRITEV,
         })
@@ -231,7 +237,7 @@ pub fn sendto(call: &Call) -> Result<i32, Errno> {
         Ok(Message {
             vectors: call.take_buffer(1, length(call.size(2))),
             name,
-            header: None,
+            control: Vec::new(),
             skips_empty: false,
         })
     })
@@ -245,11 +251,11 @@ pub fn sendmsg(call: &Call) -> Result<i32, Errno> {
         return pass(call, 0);
     };
     send(&socket, fd, call.int(2), || {
-        let mut header = Header::take(call, 1)?;
+        let (Header { name, control, .. }, vectors) = message::take(call, 1)?;
         Ok(Message {
-            vectors: std::mem::take(&mut header.vectors),
-            name: header.address()?,
-            header: Some(header),
+            vectors,
+            name,
+            control,
             skips_empty: false,
         })
     })
@@ -281,10 +287,10 @@ pub fn recvmsg(call: &Call) -> Result<i32, Errno> {
         return pass(call, 0);
     };
     receive(&socket, fd, call.int(2), || {
-        let mut header = Header::take(call, 1)?;
+        let (places, vectors) = Places::take(call, 1)?;
         Ok(Room {
-            vectors: std::mem::take(&mut header.vectors),
-            beside: Beside::Header(header),
+            vectors,
+            beside: Beside::Header(places),
             skips_empty: false,
         })
     })
@@ -296,7 +302,8 @@ struct Message {
     vectors: Vectors,
     /// Where it goes; empty for the peer.
     name: Vec<u8>,
-    header: Option<Header>,
+    /// Control messages.
+    control: Vec<u8>,
     /// Whether nothing is done where there is no byte.
     skips_empty: bool,
 }
@@ -322,13 +329,13 @@ fn length(len: u64) -> u64 {
 enum Beside<'a> {
     Nothing,
     Address(&'a Call),
-    Header(Header),
+    Header(Places),
 }
 
 impl Beside<'_> {
     fn control_room(&self) -> Vec<u8> {
         match self {
-            Self::Header(header) => header.control_room(),
+            Self::Header(places) => places.control_room(),
             Self::Nothing | Self::Address(_) => Vec::new(),
         }
     }
@@ -337,7 +344,7 @@ impl Beside<'_> {
         match self {
             Self::Nothing => Ok(()),
             Self::Address(call) => give_address(call, 4, name),
-            Self::Header(header) => header.give(name, control, flags),
+            Self::Header(places) => places.give(name, control, flags),
         }
     }
 }
@@ -360,14 +367,23 @@ impl Patience {
         }
     }
 
+    /// That the call may wait.
+    ///
+    /// # Errors
+    /// EAGAIN where it may not.
+    fn check(&self) -> Result<(), Errno> {
+        if self.flags & net::MSG_DONTWAIT != 0 || below::is_nonblocking(self.fd)? {
+            return Err(EAGAIN);
+        }
+        Ok(())
+    }
+
     /// Waits for events below, until the call's time is over or `most` is.
     ///
     /// # Errors
     /// EAGAIN where the call is not to wait any more.
     fn wait(&mut self, events: i16, most: Option<Duration>) -> Result<(), Errno> {
-        if self.flags & net::MSG_DONTWAIT != 0 || below::is_nonblocking(self.fd)? {
-            return Err(EAGAIN);
-        }
+        self.check()?;
         let since = *self.since.get_or_insert_with(Instant::now);
         let left = self
             .limit
@@ -431,8 +447,9 @@ fn receive_message(
     mut sink: Sink,
     beside: &Beside<'_>,
 ) -> Result<i32, Errno> {
+    let flags = patience.flags;
+    let mut is_last = false;
     loop {
-        let flags = patience.flags;
         let received = lock(messages).receive(patience.fd, flags, beside.control_room());
         match received {
             Ok(received) => {
@@ -440,7 +457,18 @@ fn receive_message(
                 beside.give(&received.name, &received.control, told)?;
                 return Ok(count);
             }
-            Err(EAGAIN) => patience.wait(poll::POLLIN, None)?,
+            Err(EAGAIN) if is_last => {
+                beside.give(&[], &[], 0)?;
+                return Ok(0);
+            }
+            Err(EAGAIN) => {
+                patience.check()?;
+                // What came before that is received yet.
+                is_last = below::is_read_shut(patience.fd);
+                if !is_last {
+                    patience.wait(poll::POLLIN, None)?;
+                }
+            }
             Err(errno) => return Err(errno),
         }
     }
@@ -465,8 +493,9 @@ fn read_below(
     with_wire(|wire| {
         let read = below::await_bytes(fd, &mut wire[..most]);
         let read = read.map(|len| &wire[..len]);
-        // Whatever the number leads to by now: the bytes are this connection's.
-        socket.with_link(|link| link.finish_reading(fd, read, most, sink))
+        // Whatever the number leads to by now the bytes are this connection's, and what is done beside
+        // that is not another's.
+        socket.with_link(|link| link.finish_reading(socket.at(fd), read, most, sink))
     })
 }
 
@@ -567,7 +596,7 @@ fn send(
             let len = source.left() as i32;
             let sealed = lock(messages).prepare(&mut source, &message.name);
             sealed.and_then(|wire| {
-                datagram::send(fd, &wire, flags, &message.name, message.header.as_ref())?;
+                datagram::send(fd, &wire, flags, &message.name, &message.control)?;
                 Ok(len)
             })
         }

@@ -1,12 +1,12 @@
 //! Sealed datagrams: each message of a program is one of the wire, and the other way round.
 
 use super::below;
-use super::message::{Header, NAME_ROOM, OwnHeader, Sink, Source};
+use super::message::{Sink, Source};
 use crate::grate::native::WireAead;
 use crate::grate::state;
 use crypt_grate::peers::socket_address;
 use grate_rs::constants::{SYS_RECVMSG, SYS_SENDMSG, error, net};
-use grate_rs::kernel::{self, int};
+use grate_rs::message::{self, Below, MOST_NAME, word};
 use grate_rs::{CageFd, Errno, own_buffer};
 use sealed::Secret;
 use sealed::wire::{DATAGRAM_OVERHEAD, DatagramError, Datagrams, MAX_DATAGRAM_LEN, payload_room};
@@ -118,23 +118,20 @@ impl Messages {
         let kept = flags & (net::MSG_PEEK | net::MSG_CMSG_CLOEXEC);
         loop {
             let mut wire = vec![0; MAX_DATAGRAM_LEN];
-            let mut name = vec![0; NAME_ROOM];
-            let header = OwnHeader::new(&name, &raw const *wire, &control);
-            let args = [
-                fd.arg(),
-                own_buffer(header.pointer()),
-                int(fd.cage, kept | net::MSG_DONTWAIT),
-            ];
-            let len = kernel::call(SYS_RECVMSG, fd.cage, &args)? as usize;
+            let mut name = vec![0; MOST_NAME];
+            let place = own_buffer(wire.as_mut_ptr());
+            let mut below = Below::new(place, wire.len(), &name, &control);
+            let len = below.make(SYS_RECVMSG as u32, fd, kept | net::MSG_DONTWAIT)? as usize;
+            let told = |at: usize| word(below.header(), at);
             wire.truncate(len);
-            name.truncate(header.name_len());
+            name.truncate(told(message::NAME_LEN) as u32 as usize);
             if let Some(payload) = self.open(wire, &name, flags & net::MSG_PEEK != 0) {
-                control.truncate(header.control_len());
+                control.truncate(told(message::CONTROL_LEN) as usize);
                 return Ok(Received {
                     payload,
                     name,
                     control,
-                    flags: header.flags(),
+                    flags: told(message::FLAGS) as i32,
                 });
             }
             if flags & net::MSG_PEEK != 0 {
@@ -143,12 +140,12 @@ impl Messages {
         }
     }
 
-    /// Whether there is a message to receive. What is not authentic is thrown away.
+    /// Whether a receive would not wait. What is not authentic is thrown away.
     pub fn is_readable(&mut self, fd: CageFd) -> bool {
-        !matches!(
-            self.receive(fd, net::MSG_PEEK, Vec::new()),
-            Err(Errno(error::EAGAIN))
-        )
+        match self.receive(fd, net::MSG_PEEK, Vec::new()) {
+            Err(Errno(error::EAGAIN)) => below::is_read_shut(fd),
+            _ => true,
+        }
     }
 
     /// Bytes of the next message.
@@ -181,22 +178,14 @@ fn is_plain(name: &[u8]) -> bool {
     socket_address(name).is_some_and(|peer| state().network.is_plain(peer))
 }
 
-/// Sends a message that is sealed already.
+/// Sends a message that is sealed already, with control messages.
 ///
 /// # Errors
 /// As sendmsg(2).
-pub fn send(
-    fd: CageFd,
-    wire: &[u8],
-    flags: i32,
-    name: &[u8],
-    header: Option<&Header>,
-) -> Result<(), Errno> {
-    let Some(header) = header else {
+pub fn send(fd: CageFd, wire: &[u8], flags: i32, name: &[u8], control: &[u8]) -> Result<(), Errno> {
+    if control.is_empty() {
         return below::send_to(fd, wire, flags, name).map(drop);
-    };
-    let control = header.control()?;
-    let own = OwnHeader::new(name, &raw const *wire, &control);
-    let args = [fd.arg(), own_buffer(own.pointer()), int(fd.cage, flags)];
-    kernel::call(SYS_SENDMSG, fd.cage, &args).map(drop)
+    }
+    let mut below = Below::new(own_buffer(wire.as_ptr()), wire.len(), name, control);
+    below.make(SYS_SENDMSG as u32, fd, flags).map(drop)
 }

@@ -66,7 +66,7 @@ fn copy(fd: CageFd, socket: &Arc<Socket>, command: i32) -> Option<CageFd> {
 /// Ends a connection that the program has closed, now or, where the peer is slow, by and by.
 fn end(fd: CageFd, socket: &Arc<Socket>) {
     socket.is_orphan.store(true, Ordering::Release);
-    socket.with_link(|link| link.finish(fd));
+    socket.finish(fd);
     end_orphan(fd, socket);
     state().network.pump.watch(socket);
 }
@@ -75,8 +75,8 @@ fn end(fd: CageFd, socket: &Arc<Socket>) {
 fn end_now(fd: CageFd, socket: &Arc<Socket>) {
     let deadline = Instant::now() + state().network.handshake_timeout;
     loop {
+        socket.finish(fd);
         let events = socket.with_link(|link| {
-            link.finish(fd);
             (!link.is_finished() && link.is_connected()).then(|| link.events_below(0))
         });
         let left = deadline.saturating_duration_since(Instant::now());
@@ -96,10 +96,8 @@ pub fn close(call: &Call) -> Result<i32, Errno> {
     let fd = CageFd::of(call, 0);
     files::finish(&[fd]);
     for (fd, socket) in last_of(&[fd]) {
-        let is_finished = socket.with_link(|link| {
-            link.finish(fd);
-            link.is_finished() || !link.is_connected()
-        });
+        socket.finish(fd);
+        let is_finished = socket.with_link(|link| link.is_finished() || !link.is_connected());
         if is_finished == Some(false)
             && let Some(copy) = copy(fd, &socket, fs::F_DUPFD_CLOEXEC)
         {

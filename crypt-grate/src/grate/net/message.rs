@@ -1,20 +1,10 @@
 //! The bytes, addresses and control messages of a call, between the grate's memory and a cage's.
 
 use crate::grate::transfer::take;
-use grate_rs::{Call, Errno, GuestPtr, own_buffer};
+use grate_rs::message::{self, MOST_NAME, word};
+use grate_rs::{Call, Errno, GuestPtr, Vectors};
 use std::vec::IntoIter;
 
-/// Bytes of a `struct msghdr`, and where its fields stand.
-const HEADER_LEN: usize = 56;
-const NAME_LEN_AT: usize = 8;
-const IOV_AT: usize = 16;
-const IOV_LEN_AT: usize = 24;
-const CONTROL_AT: usize = 32;
-const CONTROL_LEN_AT: usize = 40;
-const FLAGS_AT: usize = 48;
-
-/// Room for an address of any family.
-pub const NAME_ROOM: usize = 128;
 /// Most bytes of control messages; with IPv4 and IPv6 they are a few dozen each.
 const CONTROL_MOST: u64 = 4096;
 
@@ -27,7 +17,7 @@ pub struct Source {
 
 impl Source {
     /// The buffers of a cage, one after the other.
-    pub fn new(vectors: Vec<(GuestPtr, u64)>) -> Self {
+    pub fn new(vectors: Vectors) -> Self {
         let left = vectors.iter().map(|(_, len)| len).sum();
         let mut rest = vectors.into_iter();
         Self {
@@ -98,7 +88,7 @@ pub struct Sink {
 
 impl Sink {
     /// The buffers of a cage, one after the other.
-    pub fn new(vectors: Vec<(GuestPtr, u64)>) -> Self {
+    pub fn new(vectors: Vectors) -> Self {
         let room = vectors.iter().map(|(_, len)| len).sum();
         let mut vectors = vectors.into_iter();
         Self {
@@ -155,86 +145,31 @@ impl Sink {
     }
 }
 
-/// A `struct msghdr` of a cage.
-pub struct Header {
+/// Where a message header of a cage wants what comes beside the data.
+pub struct Places {
     at: GuestPtr,
-    /// The peer's address, or where it goes; null for none.
-    pub name: GuestPtr,
-    /// Its length.
-    pub name_len: usize,
-    /// The buffers.
-    pub vectors: Vec<(GuestPtr, u64)>,
+    name: GuestPtr,
+    name_len: usize,
     control: GuestPtr,
     control_len: u64,
 }
 
-fn word(bytes: &[u8; HEADER_LEN], at: usize) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_le_bytes(word)
-}
-
-impl Header {
-    /// Takes what an argument points to.
+impl Places {
+    /// Takes the header that an argument points to; its buffers too.
     ///
     /// # Errors
     /// EFAULT; EMSGSIZE for too many buffers; EINVAL.
-    pub fn take(call: &Call, index: usize) -> Result<Self, Errno> {
-        const EINVAL: Errno = Errno(22);
-        const EMSGSIZE: Errno = Errno(90);
-        const MOST_VECTORS: u64 = 1024;
-        let at = call.place(index);
-        let bytes: [u8; HEADER_LEN] = call.take(index)?;
-        let pointer = |field: usize| call.nested(index, word(&bytes, field));
-        let count = word(&bytes, IOV_LEN_AT);
-        if count > MOST_VECTORS {
-            return Err(EMSGSIZE);
-        }
-        let name = pointer(0);
-        let name_len = word(&bytes, NAME_LEN_AT) as u32 as i32;
-        if name_len < 0 && !name.is_null() {
-            return Err(EINVAL);
-        }
-        let vectors = if count == 0 {
-            Vec::new()
-        } else {
-            pointer(IOV_AT).read_iovecs(count as i32)?
+    pub fn take(call: &Call, index: usize) -> Result<(Self, Vectors), Errno> {
+        let (header, vectors) = message::vectors(call, index)?;
+        let pointer = |field: usize| call.nested(index, word(&header, field));
+        let places = Self {
+            at: call.place(index),
+            name: pointer(message::NAME),
+            name_len: word(&header, message::NAME_LEN) as u32 as usize,
+            control: pointer(message::CONTROL),
+            control_len: word(&header, message::CONTROL_LEN),
         };
-        Ok(Self {
-            at,
-            name,
-            name_len: usize::try_from(name_len).unwrap_or(0),
-            vectors,
-            control: pointer(CONTROL_AT),
-            control_len: word(&bytes, CONTROL_LEN_AT),
-        })
-    }
-
-    /// The address that it is sent to; empty for none.
-    ///
-    /// # Errors
-    /// EFAULT; EINVAL for a length that no address has.
-    pub fn address(&self) -> Result<Vec<u8>, Errno> {
-        if self.name.is_null() {
-            return Ok(Vec::new());
-        }
-        let mut bytes = vec![0; address_len(self.name_len as i32)?];
-        self.name.read_into(&mut bytes)?;
-        Ok(bytes)
-    }
-
-    /// The control messages that are sent.
-    ///
-    /// # Errors
-    /// EFAULT; ENOBUFS for more than anybody needs.
-    pub fn control(&self) -> Result<Vec<u8>, Errno> {
-        const ENOBUFS: Errno = Errno(105);
-        if self.control_len > CONTROL_MOST {
-            return Err(ENOBUFS);
-        }
-        let mut bytes = vec![0; self.control_len as usize];
-        self.control.read_into(&mut bytes)?;
-        Ok(bytes)
+        Ok((places, vectors))
     }
 
     /// Room for the control messages that the cage has room for.
@@ -250,69 +185,14 @@ impl Header {
     /// # Errors
     /// EFAULT.
     pub fn give(&self, name: &[u8], control: &[u8], flags: i32) -> Result<(), Errno> {
+        let field = |at: usize| self.at.add(at as u64);
         if !self.name.is_null() {
             self.name.write(&name[..name.len().min(self.name_len)])?;
-            self.at
-                .add(NAME_LEN_AT as u64)
-                .write(&(name.len() as u32).to_le_bytes())?;
+            field(message::NAME_LEN).write(&(name.len() as u32).to_le_bytes())?;
         }
         self.control.write(control)?;
-        self.at
-            .add(CONTROL_LEN_AT as u64)
-            .write(&(control.len() as u64).to_le_bytes())?;
-        self.at.add(FLAGS_AT as u64).write(&flags.to_le_bytes())
-    }
-}
-
-/// A `struct msghdr` in the grate's own memory, with one buffer.
-pub struct OwnHeader {
-    bytes: Box<[u8; HEADER_LEN]>,
-    /// The one buffer's address and length.
-    _iovec: Box<[u64; 2]>,
-}
-
-impl OwnHeader {
-    /// Of these, which must stay where they are for as long as it is used.
-    pub fn new(name: &[u8], data: *const [u8], control: &[u8]) -> Self {
-        let iovec = Box::new([own_buffer(data).value, data.len() as u64]);
-        let mut bytes = Box::new([0; HEADER_LEN]);
-        let mut put = |at: usize, value: u64| {
-            bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
-        };
-        if !name.is_empty() {
-            put(0, own_buffer(name.as_ptr()).value);
-        }
-        put(NAME_LEN_AT, name.len() as u64);
-        put(IOV_AT, own_buffer(iovec.as_ptr()).value);
-        put(IOV_LEN_AT, 1);
-        if !control.is_empty() {
-            put(CONTROL_AT, own_buffer(control.as_ptr()).value);
-        }
-        put(CONTROL_LEN_AT, control.len() as u64);
-        Self {
-            bytes,
-            _iovec: iovec,
-        }
-    }
-
-    /// Where it lies.
-    pub fn pointer(&self) -> *const u8 {
-        self.bytes.as_ptr()
-    }
-
-    /// Bytes of the address that came, which may be more than there was room for.
-    pub fn name_len(&self) -> usize {
-        word(&self.bytes, NAME_LEN_AT) as u32 as usize
-    }
-
-    /// Bytes of control messages that came.
-    pub fn control_len(&self) -> usize {
-        word(&self.bytes, CONTROL_LEN_AT) as usize
-    }
-
-    /// What the kernel says of the message.
-    pub fn flags(&self) -> i32 {
-        word(&self.bytes, FLAGS_AT) as i32
+        field(message::CONTROL_LEN).write(&(control.len() as u64).to_le_bytes())?;
+        field(message::FLAGS).write(&flags.to_le_bytes())
     }
 }
 
@@ -323,7 +203,7 @@ impl OwnHeader {
 pub fn address_len(len: i32) -> Result<usize, Errno> {
     const EINVAL: Errno = Errno(22);
     let len = usize::try_from(len).ok();
-    len.filter(|&len| len <= NAME_ROOM).ok_or(EINVAL)
+    len.filter(|&len| len <= MOST_NAME).ok_or(EINVAL)
 }
 
 /// Gives an address to where two arguments point: the address, cut to the room, and its length.

@@ -54,8 +54,8 @@ pub struct Socket {
     kind: Kind,
     /// Whether the program has closed it, and it is kept open until all is sent.
     is_orphan: AtomicBool,
-    /// Whether the program has ever set a limit to how long calls wait.
-    has_time_limits: AtomicBool,
+    /// Whether a program may have set what calls look at: limits to how long they wait, and SO_LINGER.
+    is_tuned: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl Socket {
         Self {
             kind,
             is_orphan: AtomicBool::new(false),
-            has_time_limits: AtomicBool::new(false),
+            is_tuned: AtomicBool::new(false),
         }
     }
 
@@ -136,13 +136,23 @@ impl Socket {
         act: impl FnOnce(&mut Link) -> T,
     ) -> Result<Option<T>, Errno> {
         self.with_link(|link| {
-            let leads_here = matches!(
-                state().descriptors.get(fd),
-                Some(Opened::Socket(socket)) if std::ptr::eq(Arc::as_ptr(&socket), self)
-            );
+            let leads_here = self.is_at(fd);
             leads_here.then(|| act(link)).ok_or(Errno(error::EBADF))
         })
         .transpose()
+    }
+
+    fn is_at(&self, fd: CageFd) -> bool {
+        state()
+            .socket(fd)
+            .is_some_and(|socket| std::ptr::eq(Arc::as_ptr(&socket), self))
+    }
+
+    /// The descriptor, if it leads here, or one that leads nowhere. Who has the connection to himself is sure
+    /// of it for as long.
+    fn at(&self, fd: CageFd) -> CageFd {
+        let nowhere = CageFd { fd: -1, ..fd };
+        if self.is_at(fd) { fd } else { nowhere }
     }
 
     /// Keeps everybody from using the connection.
@@ -155,11 +165,28 @@ impl Socket {
 
     /// The limit to how long a call waits, of SO_RCVTIMEO or SO_SNDTIMEO.
     fn time_limit(&self, fd: CageFd, name: i32) -> Option<Duration> {
-        if self.has_time_limits.load(Ordering::Acquire) {
+        if self.is_tuned() {
             below::time_limit(fd, name)
         } else {
             None
         }
+    }
+
+    fn is_tuned(&self) -> bool {
+        self.is_tuned.load(Ordering::Acquire)
+    }
+
+    fn set_tuned(&self) {
+        self.is_tuned.store(true, Ordering::Release);
+    }
+
+    /// The program is done with the connection: sends what is left, and the end, unless it is to be cut.
+    fn finish(&self, fd: CageFd) {
+        let is_cut = self.is_tuned() && below::is_cut_by_close(fd);
+        self.with_link(|link| match is_cut {
+            true => link.cut(),
+            false => link.finish(fd),
+        });
     }
 }
 
@@ -272,7 +299,9 @@ impl State {
 /// # Errors
 /// That it can't be sealed.
 pub fn found(state: &State, fd: CageFd) -> Result<Opened, Errno> {
-    state.unseen(fd).map(|socket| state.opened(socket))
+    let socket = state.unseen(fd)?;
+    socket.set_tuned();
+    Ok(state.opened(socket))
 }
 
 /// Whether it is a socket of IPv4 or IPv6.

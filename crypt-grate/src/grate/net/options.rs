@@ -7,7 +7,6 @@ use grate_rs::constants::{error, net};
 use grate_rs::kernel::pass;
 use grate_rs::{CageFd, Call, Errno};
 use sealed::wire::DATAGRAM_OVERHEAD;
-use std::sync::atomic::Ordering;
 
 /// What the path takes, and how it is found out (ip(7), ipv6(7)).
 const IP_MTU: i32 = 14;
@@ -82,10 +81,14 @@ pub fn setsockopt(call: &Call) -> Result<i32, Errno> {
     match (call.int(1), call.int(2)) {
         (
             net::SOL_SOCKET,
-            net::SO_RCVTIMEO | net::SO_SNDTIMEO | net::SO_RCVTIMEO_NEW | net::SO_SNDTIMEO_NEW,
+            net::SO_RCVTIMEO
+            | net::SO_SNDTIMEO
+            | net::SO_RCVTIMEO_NEW
+            | net::SO_SNDTIMEO_NEW
+            | net::SO_LINGER,
         ) => {
             let result = pass(call, 0)?;
-            socket.has_time_limits.store(true, Ordering::Release);
+            socket.set_tuned();
             Ok(result)
         }
         (net::IPPROTO_TCP, TCP_FASTOPEN | TCP_FASTOPEN_CONNECT) => Err(Errno(error::ENOPROTOOPT)),

@@ -491,9 +491,10 @@ impl Link {
         self.failure.take().map(Errno)
     }
 
-    /// Leaves an error for the next call.
+    /// Leaves an error for the next call, unless that finds it anew, or is told none: that nothing can be sent
+    /// is nothing to who receives.
     pub fn put_back(&mut self, errno: Errno) {
-        if errno.0 != error::EFAULT {
+        if !matches!(errno.0, error::EFAULT | error::EPIPE) {
             self.failure = Some(errno.0);
         }
     }
@@ -506,6 +507,11 @@ impl Link {
     /// Whether the kernel's connection was there at some time.
     pub fn is_connected(&self) -> bool {
         self.is_connected
+    }
+
+    /// The program is done with the connection, and wants it cut: the peer gets no end.
+    pub fn cut(&mut self) {
+        self.send_over = true;
     }
 
     /// The program is done with the connection: sends what is left, and the end. Where bytes have
@@ -572,6 +578,8 @@ impl Link {
             Ok(Incoming::Pending) if self.receive_over || self.is_read_closed => return Step::End,
             Ok(Incoming::Pending) => {
                 return match self.refusal(fd) {
+                    // It was there and has ended since, without an end that is the peer's.
+                    Some(Errno(error::EPIPE)) => Step::Failed(Errno(error::ECONNRESET)),
                     Some(errno) => Step::Failed(errno),
                     None if self.receive_over => Step::End,
                     None => Step::Wait(self.events_below(poll::POLLIN)),

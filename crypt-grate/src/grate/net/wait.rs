@@ -63,8 +63,7 @@ impl Socket {
                 let Stream::Sealed(link) = &mut *stream else {
                     return told;
                 };
-                let leads_here = |socket: Arc<Self>| std::ptr::eq(Arc::as_ptr(&socket), self);
-                if found != 0 && state().socket(fd).is_some_and(leads_here) {
+                if found != 0 && self.is_at(fd) {
                     link.service(fd);
                 }
                 if !link.is_connected() {

@@ -30,11 +30,13 @@ const SO_LINGER: i32 = 13;
 const SO_RCVTIMEO: i32 = 20;
 const SO_SNDTIMEO: i32 = 21;
 const MSG_PEEK: i32 = 2;
+const MSG_DONTWAIT: i32 = 0x40;
 const MSG_WAITALL: i32 = 0x100;
 
 const POLLIN: i16 = 1;
 const POLLOUT: i16 = 4;
 const POLLHUP: i16 = 0x10;
+const POLLRDHUP: i16 = 0x2000;
 
 /// Long enough to be in the kernel by then.
 const SOON: Duration = Duration::from_millis(30);
@@ -197,6 +199,16 @@ fn datagrams(dir: &str) -> Outcome {
         one.connect(at_other).said("connect")?;
         same("sent", one.send(b"", 0), Ok(0))?;
         same("an empty one", receive(other, 0), Ok(Vec::new()))?;
+        same("sent", other.send_to(b"the last", 0, at_one), Ok(8))?;
+        // What has come is received yet, and nothing more waited for.
+        one.shutdown(SHUT_RD).said("shutdown")?;
+        for wanted in [b"the last".as_slice(), b""] {
+            let mut entries = [(one.fd(), POLLIN | POLLRDHUP, 0)];
+            same("poll", poll(&mut entries, -1), Ok(1))?;
+            same("events", entries[0].2, POLLIN | POLLRDHUP)?;
+            same("received", receive(one, 0), Ok(wanted.to_vec()))?;
+        }
+        same("none is there", receive(one, MSG_DONTWAIT), Err(EAGAIN))?;
     }
     for path in &paths {
         let socket = Socket::new(AF_UNIX, SOCK_DGRAM).said("socket")?;
