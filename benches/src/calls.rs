@@ -23,10 +23,12 @@ pub struct Results {
     before: Option<Before>,
 }
 
-/// The same by another copy of the repository.
+/// Calls of grates by another copy of the repository.
 struct Before {
     copy: Other,
     intercepted: Vec<f64>,
+    copied_in: Vec<f64>,
+    copied_out: Vec<f64>,
 }
 
 /// Looks at pieces of a measurement that take turns, against what else the machine does meanwhile.
@@ -39,6 +41,8 @@ impl Results {
             before: before.map(|repository| Before {
                 copy: Other::at(repository),
                 intercepted: Vec::new(),
+                copied_in: Vec::new(),
+                copied_out: Vec::new(),
             }),
             ..Self::default()
         }
@@ -54,8 +58,11 @@ impl Results {
             self.intercepted.push(in_cage(run, calls, true)?);
             self.copied_in.push(copied(run, calls, "in")?);
             self.copied_out.push(copied(run, calls, "out")?);
-            if let Some(Before { copy, intercepted }) = &mut self.before {
-                intercepted.push(in_cage(|line| copy.run_cages(line), calls, true)?);
+            if let Some(before) = &mut self.before {
+                let run = |line: &[String]| before.copy.run_cages(line);
+                before.intercepted.push(in_cage(run, calls, true)?);
+                before.copied_in.push(copied(run, calls, "in")?);
+                before.copied_out.push(copied(run, calls, "out")?);
             }
         }
         Ok(())
@@ -64,13 +71,9 @@ impl Results {
     /// A Markdown table.
     pub fn render(&self) -> String {
         let direct = median(&self.direct);
-        let mut text =
-            "| one call, geteuid unless said otherwise | ns | × not intercepted |\n|---|--:|--:|\n"
-                .to_owned();
-        let before = self.before.as_ref().map(|before| {
-            let name = "cage, served by geteuid-grate, of --before";
-            (name, &before.intercepted)
-        });
+        let mut text = "| one call, geteuid unless said otherwise | ns, median | least | × not intercepted |\n\
+                        |---|--:|--:|--:|\n"
+            .to_owned();
         let rows = [
             ("native", &self.native),
             ("cage, not intercepted", &self.direct),
@@ -78,9 +81,17 @@ impl Results {
             ("pwrite of 4 KiB, which a grate copies in", &self.copied_in),
             ("pread of 4 KiB, which a grate copies out", &self.copied_out),
         ];
+        let before = self.before.iter().flat_map(|before| {
+            [
+                ("served by geteuid-grate, of --before", &before.intercepted),
+                ("copied in, of --before", &before.copied_in),
+                ("copied out, of --before", &before.copied_out),
+            ]
+        });
         for (name, samples) in rows.into_iter().chain(before) {
             let ns = median(samples);
-            text += &format!("| {name} | {ns:.0} | {:.2} |\n", ns / direct);
+            let least = samples.iter().copied().fold(f64::INFINITY, f64::min);
+            text += &format!("| {name} | {ns:.0} | {least:.0} | {:.2} |\n", ns / direct);
         }
         text
     }

@@ -9,6 +9,7 @@ use crate::signals::Signals;
 use crate::threads::{Crew, Task, current};
 pub use crate::threads::{NewImage, Pending, Unborn};
 use rustix::io::Errno;
+use std::borrow::Cow;
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -224,5 +225,62 @@ impl Cage {
     /// Whether its end was reported.
     pub fn has_ended(&self) -> bool {
         self.finished.load(Ordering::Acquire)
+    }
+}
+
+/// A cage that a call names, found by a look-up or known from who makes the call.
+#[derive(Clone, Debug)]
+pub struct Named<'a> {
+    /// The cage.
+    pub cage: Cow<'a, Arc<Cage>>,
+    /// The program that it ran when the call was made, where that is at hand.
+    ran: Option<&'a Arc<Image>>,
+}
+
+impl<'a> Named<'a> {
+    /// One that takes part in the call with that program.
+    pub fn of(cage: &'a Arc<Cage>, ran: Option<&'a Arc<Image>>) -> Self {
+        Self {
+            cage: Cow::Borrowed(cage),
+            ran,
+        }
+    }
+
+    /// One that was looked up.
+    pub fn found(cage: Arc<Cage>) -> Self {
+        Self {
+            cage: Cow::Owned(cage),
+            ran: None,
+        }
+    }
+
+    /// The running program.
+    ///
+    /// # Errors
+    /// As [`Cage::image`].
+    pub fn image(&self) -> Result<Cow<'a, Arc<Image>>, Errno> {
+        match self.ran {
+            // An image that serves is the one that its cage runs.
+            Some(image) if image.service().is_up() => Ok(Cow::Borrowed(image)),
+            _ => self.cage.image().map(Cow::Owned),
+        }
+    }
+}
+
+/// The cages that take part in a call.
+pub struct Parties<'a> {
+    /// Who makes it.
+    pub caller: Named<'a>,
+    /// Whose state is acted on.
+    pub target: &'a Named<'a>,
+    /// Who made the call that the caller serves meanwhile, if it serves one.
+    pub served: Option<Named<'a>>,
+}
+
+impl<'a> Parties<'a> {
+    /// The one with that number, if it takes part.
+    pub fn find(&self, id: u64) -> Option<&Named<'a>> {
+        let mut all = [Some(self.target), Some(&self.caller), self.served.as_ref()].into_iter();
+        all.find_map(|named| named.filter(|named| named.cage.id.raw() == id))
     }
 }

@@ -6,8 +6,9 @@ use crate::request::{Arg, Request};
 use crate::state::{Asyncify, Begin, HostState, Linkers, Stop};
 use crate::syscall::{system_call, tell};
 use crate::wasi;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
-use wasmtime::{Caller, Engine, Linker};
+use wasmtime::{Caller, Engine, FuncType, Linker, ValRaw, ValType};
 
 /// The functions that programs import; `begin` starts threads of WASI programs.
 ///
@@ -24,7 +25,7 @@ pub fn linkers(engine: &Engine, begin: Begin) -> anyhow::Result<Arc<Linkers>> {
 fn lind(engine: &Engine) -> anyhow::Result<Linker<HostState>> {
     let mut linker = Linker::new(engine);
     instructions::define(&mut linker)?;
-    linker.func_wrap("lind", "make-syscall", make_syscall)?;
+    define_make_syscall(&mut linker)?;
     linker.func_wrap(
         "lind",
         "lind-get-memory-base",
@@ -89,53 +90,57 @@ fn wasi(engine: &Engine) -> anyhow::Result<Linker<HostState>> {
     Ok(linker)
 }
 
-#[expect(clippy::too_many_arguments, reason = "the Lind ABI has sixteen")]
+/// What `make-syscall` takes: number, name, cage, target, and six arguments with the cage of each.
+const SYSCALL_PARAMS: usize = 16;
+
+/// Defines `make-syscall`, which finds its arguments where the program's code has put them: by the
+/// engine's typed way they would be copied twice, at each call.
+fn define_make_syscall(linker: &mut Linker<HostState>) -> wasmtime::Result<()> {
+    let params = (0..SYSCALL_PARAMS).map(|index| match index {
+        0 => ValType::I32,
+        _ => ValType::I64,
+    });
+    let ty = FuncType::new(linker.engine(), params, [ValType::I32]);
+    let function = |mut caller: Caller<'_, HostState>, values: &mut [MaybeUninit<ValRaw>]| {
+        let [nr, _name, own, target, args @ ..] = values
+            .first_chunk::<SYSCALL_PARAMS>()
+            .ok_or_else(|| wasmtime::Error::msg("too few arguments"))?;
+        // SAFETY: the engine has put there what the type says, an i64 but for the first.
+        let word = |value: &MaybeUninit<ValRaw>| unsafe { value.assume_init() }.get_u64();
+        let arg = |index: usize| Arg {
+            value: word(&args[2 * index]),
+            cage: word(&args[2 * index + 1]),
+        };
+        let mut request = Request {
+            // SAFETY: as above, and that is an i32.
+            nr: unsafe { nr.assume_init() }.get_u32(),
+            own: word(own),
+            target: word(target),
+            args: std::array::from_fn(arg),
+        };
+        let result = make_syscall(&mut caller, &mut request)?;
+        values[0].write(ValRaw::i32(result));
+        Ok(())
+    };
+    // SAFETY: the function reads so many numbers of these types, and writes the one of the result.
+    unsafe { linker.func_new_unchecked("lind", "make-syscall", ty, function) }?;
+    Ok(())
+}
+
 fn make_syscall(
-    mut caller: Caller<'_, HostState>,
-    nr: i32,
-    _name: i64,
-    own: i64,
-    target: i64,
-    a1: i64,
-    c1: i64,
-    a2: i64,
-    c2: i64,
-    a3: i64,
-    c3: i64,
-    a4: i64,
-    c4: i64,
-    a5: i64,
-    c5: i64,
-    a6: i64,
-    c6: i64,
+    caller: &mut Caller<'_, HostState>,
+    request: &mut Request,
 ) -> wasmtime::Result<i32> {
     if let Some(reason) = caller.data().busy() {
         return Err(wasmtime::Error::msg(reason));
     }
     if let Some(result) = caller.data_mut().rewind.take() {
         if let Some(asyncify) = caller.data().asyncify.clone() {
-            Asyncify::call(&mut caller, &asyncify.stop_rewind, ())?;
+            Asyncify::call(&mut *caller, &asyncify.stop_rewind, ())?;
         }
         return Ok(result);
     }
-    let arg = |value: i64, cage: i64| Arg {
-        value: value as u64,
-        cage: cage as u64,
-    };
-    let request = Request {
-        nr: nr as u32,
-        own: own as u64,
-        target: target as u64,
-        args: [
-            arg(a1, c1),
-            arg(a2, c2),
-            arg(a3, c3),
-            arg(a4, c4),
-            arg(a5, c5),
-            arg(a6, c6),
-        ],
-    };
-    system_call(&mut caller, request)
+    system_call(caller, request)
 }
 
 fn debug_panic(caller: Caller<'_, HostState>, message: i64) -> wasmtime::Result<()> {

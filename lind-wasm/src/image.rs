@@ -1,6 +1,5 @@
 //! A program in a cage: its memory, and who serves calls of others.
 
-use crate::ids::CageId;
 use crate::limits::{Account, Charge, Resource};
 use crate::memory::GuestMemory;
 use crate::parking::Parking;
@@ -29,7 +28,6 @@ pub struct Image {
     pub parking: Parking,
     /// The root directory as a WASI program has it.
     pub preopen: Mutex<Preopen>,
-    workers: OnceLock<Box<dyn Serve>>,
     service: Arc<Service>,
     /// For its code, which other images may share: then each pays for all of it.
     _code: Charge,
@@ -49,11 +47,11 @@ pub enum Preopen {
 
 /// Who runs an image's handlers on the threads of the cages that call.
 pub trait Serve: Send + Sync {
-    /// Runs the handler with that index for a cage.
+    /// Runs the handler with that index, for that service.
     ///
     /// # Errors
-    /// As [`Image::call_handler`].
-    fn serve(&self, caller: CageId, handler: u64, args: &[Arg; 6]) -> Result<i32, Errno>;
+    /// As [`Service::call`].
+    fn serve(&self, service: &Service, handler: u64, args: &[Arg; 6]) -> Result<i32, Errno>;
 
     /// Lets go of all who are idle, for the image serves no more.
     fn dismiss(&self);
@@ -62,14 +60,36 @@ pub trait Serve: Send + Sync {
     fn are_busy(&self) -> bool;
 }
 
-/// Whether an image serves calls of other cages.
-#[derive(Debug)]
-pub struct Service(AtomicBool);
+/// What an image does for other cages. Who has a route to it keeps this, and not the image: its
+/// memory goes when its cage lets go of it.
+pub struct Service {
+    is_up: AtomicBool,
+    workers: OnceLock<Box<dyn Serve>>,
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
+}
 
 impl Service {
-    /// Whether it does: once it does not any more, it never will.
+    /// Whether it serves: once it does not any more, it never will. An image that does is the one
+    /// that its cage runs now.
     pub fn is_up(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.is_up.load(Ordering::Acquire)
+    }
+
+    /// Runs a handler on the calling thread.
+    ///
+    /// # Errors
+    /// `EIO` when the grate is gone or its handler trapped; `EAGAIN` when it has too many calls
+    /// at once.
+    pub fn call(&self, handler: u64, args: &[Arg; 6]) -> Result<i32, Errno> {
+        match self.workers.get() {
+            Some(workers) if self.is_up() => workers.serve(self, handler, args),
+            _ => Err(Errno::IO),
+        }
     }
 }
 
@@ -100,8 +120,10 @@ impl Image {
             env,
             parking: Parking::default(),
             preopen: Mutex::default(),
-            workers: OnceLock::new(),
-            service: Arc::new(Service(AtomicBool::new(true))),
+            service: Arc::new(Service {
+                is_up: AtomicBool::new(true),
+                workers: OnceLock::new(),
+            }),
             _code: code,
         })
     }
@@ -118,38 +140,22 @@ impl Image {
 
     /// Ends its service: calls routed to it fail from now on.
     pub fn retire(&self) {
-        self.service.0.store(false, Ordering::Release);
+        self.service.is_up.store(false, Ordering::Release);
         self.parking.rouse();
-        if let Some(workers) = self.workers.get() {
+        if let Some(workers) = self.service.workers.get() {
             workers.dismiss();
         }
     }
 
     /// Whether any of its handlers is running.
     pub fn is_serving(&self) -> bool {
-        self.workers.get().is_some_and(|workers| workers.are_busy())
+        let workers = self.service.workers.get();
+        workers.is_some_and(|workers| workers.are_busy())
     }
 
     /// Gives it who runs its handlers, once.
     pub fn staff(&self, workers: Box<dyn Serve>) {
-        let _ = self.workers.set(workers);
-    }
-
-    /// Runs a handler of this grate on the calling thread, for that cage.
-    ///
-    /// # Errors
-    /// `EIO` when the grate is gone or its handler trapped; `EAGAIN` when it has too many calls
-    /// at once.
-    pub fn call_handler(
-        &self,
-        caller: CageId,
-        handler: u64,
-        args: &[Arg; 6],
-    ) -> Result<i32, Errno> {
-        match self.workers.get() {
-            Some(workers) if self.service.is_up() => workers.serve(caller, handler, args),
-            _ => Err(Errno::IO),
-        }
+        let _ = self.service.workers.set(workers);
     }
 
     /// Whether the program can have handlers of signals.

@@ -40,6 +40,7 @@ pub mod runtime;
 pub mod segments;
 pub mod shared;
 pub mod signals;
+mod spread;
 pub mod state;
 pub mod syscall;
 pub mod threads;

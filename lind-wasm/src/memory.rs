@@ -7,12 +7,13 @@ use crate::limits::{Account, Charge, Resource};
 use crate::racy;
 use crate::regions::{Backing, PAGE, Prot, Region, Regions, SPACE_END, WASM_PAGE, WASM_PAGES_MAX};
 use crate::shared::SharedPages;
+use crate::spread::Spread;
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 use std::cell::UnsafeCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, RwLock, RwLockReadGuard};
 use wasmtime::{Engine, MemoryType, SharedMemory};
 
 /// Bytes of scratch space, which lies right above the 32-bit address space.
@@ -21,17 +22,23 @@ const SCRATCH_LEN: usize = 256 * 1024;
 const BRK_LIMIT: u64 = 1 << 31;
 
 /// How addresses of a memory are handed out.
-#[derive(Debug)]
 enum Plan {
     /// A program that grows its memory by itself (WASI): all of its current size is accessible.
     Linear(Mutex<Charge>),
     /// A Lind program: the whole space exists from the start, `mmap` and `brk` open parts of it.
-    Mapped(RwLock<Mapped>),
+    Mapped(Box<Space>),
 }
 
-#[derive(Debug)]
+/// An address space.
+struct Space {
+    /// Whoever changes what is mapped.
+    mapped: RwLock<Mapped>,
+    /// The regions for those who look up an address, who are many.
+    granted: Spread<Arc<Regions>>,
+}
+
 struct Mapped {
-    regions: Regions,
+    regions: Arc<Regions>,
     brk_start: u64,
     brk: u64,
     /// What the regions take of the cage's account.
@@ -63,7 +70,7 @@ struct Scratch {
     charge: Option<Charge>,
 }
 
-type Pinned<'a> = Option<std::sync::RwLockReadGuard<'a, Mapped>>;
+type Pinned<'a> = Option<RwLockReadGuard<'a, Arc<Regions>>>;
 
 impl std::fmt::Debug for GuestMemory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -122,17 +129,20 @@ impl GuestMemory {
         let memory = Self {
             shared,
             base,
-            plan: Plan::Mapped(RwLock::new(Mapped {
-                regions: Regions::default(),
-                brk_start: initial,
-                brk: initial,
-                areas: Charge::new(account, Resource::Mappings),
-                bytes: Charge::new(account, Resource::Memory),
-                lost: false,
+            plan: Plan::Mapped(Box::new(Space {
+                mapped: RwLock::new(Mapped {
+                    regions: Arc::default(),
+                    brk_start: initial,
+                    brk: initial,
+                    areas: Charge::new(account, Resource::Mappings),
+                    bytes: Charge::new(account, Resource::Memory),
+                    lost: false,
+                }),
+                granted: Spread::new(Arc::default()),
             })),
             scratch: Mutex::default(),
         };
-        let mut mapped = write(memory.mapped_plan()?);
+        let mut mapped = write(&memory.space()?.mapped);
         memory.change(&mut mapped, regions, || {
             // All pages are made alike, those that the engine has made too: the kernel counts
             // neighbours of different kinds as two areas.
@@ -273,7 +283,7 @@ impl GuestMemory {
         }
         let accessible = match &self.plan {
             Plan::Linear(_) => (self.shared.data_size() as u64).saturating_sub(offset),
-            Plan::Mapped(mapped) => read(mapped).regions.accessible_prefix(offset, len, need),
+            Plan::Mapped(space) => space.granted.read().accessible_prefix(offset, len, need),
         }
         .min(len);
         if accessible == 0 {
@@ -317,7 +327,7 @@ impl GuestMemory {
     /// code would end the process. `None` for a memory whose pages never go away.
     fn pin(&self) -> Pinned<'_> {
         match &self.plan {
-            Plan::Mapped(mapped) => Some(read(mapped)),
+            Plan::Mapped(space) => Some(space.granted.read()),
             Plan::Linear(_) => None,
         }
     }
@@ -331,9 +341,9 @@ impl GuestMemory {
         need: Prot,
     ) -> Result<*mut u8, Errno> {
         match pinned {
-            Some(mapped) if len > 0 => {
+            Some(regions) if len > 0 => {
                 let offset = addr.checked_sub(self.base).ok_or(Errno::FAULT)?;
-                if mapped.regions.accessible_prefix(offset, len, need) == len {
+                if regions.accessible_prefix(offset, len, need) == len {
                     Ok(self.host(offset))
                 } else {
                     Err(Errno::FAULT)
@@ -559,9 +569,9 @@ impl GuestMemory {
         }
     }
 
-    fn mapped_plan(&self) -> Result<&RwLock<Mapped>, Errno> {
+    fn space(&self) -> Result<&Space, Errno> {
         match &self.plan {
-            Plan::Mapped(mapped) => Ok(mapped),
+            Plan::Mapped(space) => Ok(space),
             Plan::Linear(_) => Err(Errno::NOMEM),
         }
     }
@@ -628,12 +638,18 @@ impl GuestMemory {
             mapped.areas.resize(before.0)?;
             return Err(errno);
         }
-        if let Err(errno) = act() {
-            mapped.lost = true;
-            mapped.regions = Regions::default();
-            return Err(errno);
-        }
-        mapped.regions = next;
+        let mut acted = Ok(());
+        self.space()?.granted.replace(|| {
+            acted = act();
+            mapped.lost = acted.is_err();
+            mapped.regions = Arc::new(if mapped.lost {
+                Regions::default()
+            } else {
+                next
+            });
+            mapped.regions.clone()
+        });
+        acted?;
         mapped.areas.resize(regions)?;
         mapped.bytes.resize(bytes)
     }
@@ -641,7 +657,7 @@ impl GuestMemory {
     /// Whether the host failed to do what the cage asked of its memory: the cage can't go on.
     pub fn is_lost(&self) -> bool {
         match &self.plan {
-            Plan::Mapped(mapped) => read(mapped).lost,
+            Plan::Mapped(space) => read(&space.mapped).lost,
             Plan::Linear(_) => false,
         }
     }
@@ -660,7 +676,7 @@ impl GuestMemory {
         backing: Backing,
     ) -> Result<u64, Errno> {
         let len = len.checked_next_multiple_of(PAGE).ok_or(Errno::NOMEM)?;
-        let mut mapped = write(self.mapped_plan()?);
+        let mut mapped = write(&self.space()?.mapped);
         let start = match fixed {
             Some(start) => fixed_range(start, len)?.start,
             // The top page is never used, so that no result looks like a negated errno.
@@ -684,7 +700,7 @@ impl GuestMemory {
         prot: Prot,
         backing: Backing,
     ) -> Result<u64, Errno> {
-        let mut mapped = write(self.mapped_plan()?);
+        let mut mapped = write(&self.space()?.mapped);
         let range = fixed_range(start, len)?;
         // The program's break must have its room, and the top page is never used.
         if start < mapped.brk
@@ -704,7 +720,7 @@ impl GuestMemory {
         backing: Backing,
     ) -> Result<u64, Errno> {
         let start = range.start;
-        let mut next = mapped.regions.clone();
+        let mut next = Regions::clone(&mapped.regions);
         next.map(Region::new(range.clone(), prot, backing.clone()));
         self.change(mapped, next, || {
             self.discard_host(range.clone())?;
@@ -722,9 +738,9 @@ impl GuestMemory {
     /// # Errors
     /// `EINVAL` where none was.
     pub fn detach(&self, start: u64) -> Result<i32, Errno> {
-        let mut mapped = write(self.mapped_plan().map_err(|_| Errno::INVAL)?);
+        let mut mapped = write(&self.space().map_err(|_| Errno::INVAL)?.mapped);
         let (pages, ranges) = mapped.regions.attached_at(start).ok_or(Errno::INVAL)?;
-        let mut next = mapped.regions.clone();
+        let mut next = Regions::clone(&mapped.regions);
         for range in &ranges {
             next.unmap(range.clone());
         }
@@ -739,7 +755,7 @@ impl GuestMemory {
     /// In how many regions something shared is mapped.
     pub fn count_of(&self, pages: &Arc<SharedPages>) -> usize {
         match &self.plan {
-            Plan::Mapped(mapped) => read(mapped).regions.count_of(pages),
+            Plan::Mapped(space) => read(&space.mapped).regions.count_of(pages),
             Plan::Linear(_) => 0,
         }
     }
@@ -778,8 +794,8 @@ impl GuestMemory {
         if range.is_empty() {
             return Err(Errno::INVAL);
         }
-        let mut mapped = write(self.mapped_plan()?);
-        let mut next = mapped.regions.clone();
+        let mut mapped = write(&self.space()?.mapped);
+        let mut next = Regions::clone(&mapped.regions);
         next.unmap(range.clone());
         self.change(&mut mapped, next, || self.discard_host(range))
     }
@@ -794,11 +810,11 @@ impl GuestMemory {
         if range.is_empty() {
             return Ok(());
         }
-        let mut mapped = write(self.mapped_plan()?);
+        let mut mapped = write(&self.space()?.mapped);
         if !mapped.regions.is_mapped(range.clone()) {
             return Err(Errno::NOMEM);
         }
-        let mut next = mapped.regions.clone();
+        let mut next = Regions::clone(&mapped.regions);
         next.protect(range.clone(), prot);
         self.change(&mut mapped, next, || self.protect_host(range, prot))
     }
@@ -809,7 +825,7 @@ impl GuestMemory {
     /// # Errors
     /// `ENOMEM` for a memory that the program grows by itself.
     pub fn brk(&self, wanted: u64) -> Result<u64, Errno> {
-        let mut mapped = write(self.mapped_plan()?);
+        let mut mapped = write(&self.space()?.mapped);
         let old = mapped.brk;
         let Some(wanted) = wanted.checked_next_multiple_of(PAGE) else {
             return Ok(old);
@@ -817,7 +833,7 @@ impl GuestMemory {
         if wanted < mapped.brk_start || wanted > BRK_LIMIT || wanted == old {
             return Ok(old);
         }
-        let mut next = mapped.regions.clone();
+        let mut next = Regions::clone(&mapped.regions);
         let changed = if wanted > old {
             let grown = old..wanted;
             if !next.is_free(grown.clone()) {
@@ -847,7 +863,7 @@ impl GuestMemory {
     /// itself.
     pub fn fork(&self, engine: &Engine, base: u64, account: &Arc<Account>) -> anyhow::Result<Self> {
         // Held to the end: nobody changes what is mapped while pages are copied.
-        let mapped = read(self.mapped_plan()?);
+        let mapped = read(&self.space()?.mapped);
         let child = Self::mapped(engine, 0, base, account)?;
         let mut regions = Regions::default();
         for region in mapped.regions.iter() {
@@ -856,7 +872,7 @@ impl GuestMemory {
             }
         }
         let copied = regions.clone();
-        let mut own = write(child.mapped_plan()?);
+        let mut own = write(&child.space()?.mapped);
         child.change(&mut own, regions, || {
             for region in copied.iter() {
                 let range = region.start..region.end;
@@ -930,7 +946,7 @@ fn page_range(start: u64, len: u64) -> Result<Range<u64>, Errno> {
     }
 }
 
-fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(|e| e.into_inner())
 }
 

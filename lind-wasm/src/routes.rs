@@ -1,18 +1,18 @@
 //! A cage's routes: which grate serves which of its calls.
 
 use crate::ids::CageId;
-use crate::image::{Image, Service};
+use crate::image::Service;
 use std::collections::BTreeMap;
-use std::sync::{Arc, RwLock, Weak};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// A registered handler.
 #[derive(Clone, Debug)]
 pub(crate) struct Route {
     /// The cage whose handler it is.
     pub(crate) grate: CageId,
-    /// The image that was there at the registration.
-    pub(crate) image: Weak<Image>,
-    /// Whether that image still serves calls.
+    /// What the image serves that was there at the registration.
     pub(crate) service: Arc<Service>,
     /// Index into its function table.
     pub(crate) handler: u64,
@@ -27,13 +27,17 @@ impl Route {
     fn same(&self, other: &Self) -> bool {
         self.grate == other.grate
             && self.handler == other.handler
-            && Weak::ptr_eq(&self.image, &other.image)
+            && Arc::ptr_eq(&self.service, &other.service)
     }
 }
 
 /// A cage's routes: for each number those registered, the one in force last.
-#[derive(Debug, Default)]
-pub struct HandlerTable(RwLock<Routes>);
+#[derive(Debug)]
+pub struct HandlerTable {
+    routes: RwLock<Routes>,
+    /// Another number after each change, which no table has had before.
+    version: AtomicU64,
+}
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Routes {
@@ -138,19 +142,132 @@ impl Routes {
 }
 
 /// Where a call of a cage leads.
-pub(crate) enum Way {
-    /// To that handler of that grate.
-    Handler(CageId, Arc<Image>, u64),
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way<'a> {
+    /// To a handler of a grate.
+    Handler(&'a Hop),
     /// To the kernel: no grate serves that number.
     Kernel,
     /// Nowhere: one of the cage's grates is gone.
     Orphaned,
 }
 
+/// The handler that a call goes to.
+#[derive(Clone, Debug)]
+pub(crate) struct Hop {
+    /// The cage whose handler it is.
+    pub(crate) grate: CageId,
+    /// Who runs it, if still there.
+    pub(crate) service: Arc<Service>,
+    /// Index into the function table.
+    pub(crate) handler: u64,
+}
+
+/// What an instance remembers of its cage's table, so that a call takes no lock and changes no word
+/// that other threads look at. It goes by the table's version: nothing of it is used after a change.
+/// Whether a grate is still there is looked at each time.
+#[derive(Debug, Default)]
+pub struct KnownRoutes {
+    version: u64,
+    services: Vec<Arc<Service>>,
+    /// Numbers, each with the handler that it leads to, if to any. Each number has one place.
+    ways: [Option<(u32, Option<Hop>)>; KNOWN],
+}
+
+/// Numbers that are remembered at most.
+const KNOWN: usize = 32;
+/// No table's version.
+const NEVER: u64 = 0;
+
+/// A version that no table has had.
+fn new_version() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(NEVER);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+impl KnownRoutes {
+    /// Where a call of that number leads by `table`, the same at each call.
+    pub(crate) fn way(&mut self, table: &HandlerTable, nr: u32) -> Way<'_> {
+        let place = nr as usize % KNOWN;
+        let is_known = self.version == table.version.load(Ordering::Acquire)
+            && matches!(&self.ways[place], Some((known, _)) if *known == nr);
+        if !is_known {
+            self.learn(table, nr, place);
+        }
+        if !self.services.iter().all(|service| service.is_up()) {
+            return Way::Orphaned;
+        }
+        match &self.ways[place] {
+            Some((_, Some(hop))) => Way::Handler(hop),
+            _ => Way::Kernel,
+        }
+    }
+
+    #[cold]
+    fn learn(&mut self, table: &HandlerTable, nr: u32, place: usize) {
+        let routes = table.read();
+        // Nobody changes it meanwhile.
+        let version = table.version.load(Ordering::Relaxed);
+        if self.version != version {
+            *self = Self {
+                version,
+                services: routes.grates.services.clone(),
+                ways: Default::default(),
+            };
+        }
+        let hop = routes.get(nr).last().map(|route| Hop {
+            grate: route.grate,
+            service: route.service.clone(),
+            handler: route.handler,
+        });
+        self.ways[place] = Some((nr, hop));
+    }
+}
+
+/// Routes that are being changed: they have another version when this ends.
+pub(crate) struct Changing<'a> {
+    routes: RwLockWriteGuard<'a, Routes>,
+    version: &'a AtomicU64,
+}
+
+impl Deref for Changing<'_> {
+    type Target = Routes;
+
+    fn deref(&self) -> &Routes {
+        &self.routes
+    }
+}
+
+impl DerefMut for Changing<'_> {
+    fn deref_mut(&mut self) -> &mut Routes {
+        &mut self.routes
+    }
+}
+
+impl Drop for Changing<'_> {
+    fn drop(&mut self) {
+        // Before the lock is free: who sees the change after it sees the version too.
+        self.version.store(new_version(), Ordering::Release);
+    }
+}
+
+impl Default for HandlerTable {
+    fn default() -> Self {
+        Self::of(Routes::default())
+    }
+}
+
 impl HandlerTable {
+    fn of(routes: Routes) -> Self {
+        Self {
+            routes: RwLock::new(routes),
+            version: AtomicU64::new(new_version()),
+        }
+    }
+
     /// A copy, as fork makes it.
     pub fn duplicate(&self) -> Self {
-        Self(RwLock::new(self.read().clone()))
+        Self::of(self.read().clone())
     }
 
     /// How many routes there are.
@@ -168,26 +285,20 @@ impl HandlerTable {
         self.read().grates.ids.contains(&cage)
     }
 
-    /// Where a call of that number leads.
-    pub(crate) fn way(&self, nr: u32) -> Way {
+    /// Whether a call of that number goes to the kernel.
+    pub(crate) fn leads_to_kernel(&self, nr: u32) -> bool {
         let routes = self.read();
-        if !routes.grates.services.iter().all(|service| service.is_up()) {
-            return Way::Orphaned;
-        }
-        match routes.get(nr).last() {
-            None => Way::Kernel,
-            Some(route) => match route.image.upgrade() {
-                Some(image) => Way::Handler(route.grate, image, route.handler),
-                None => Way::Orphaned,
-            },
-        }
+        routes.get(nr).is_empty() && routes.grates.services.iter().all(|service| service.is_up())
     }
 
-    pub(crate) fn read(&self) -> std::sync::RwLockReadGuard<'_, Routes> {
-        self.0.read().unwrap_or_else(|e| e.into_inner())
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Routes> {
+        self.routes.read().unwrap_or_else(|e| e.into_inner())
     }
 
-    pub(crate) fn write(&self) -> std::sync::RwLockWriteGuard<'_, Routes> {
-        self.0.write().unwrap_or_else(|e| e.into_inner())
+    pub(crate) fn write(&self) -> Changing<'_> {
+        Changing {
+            routes: self.routes.write().unwrap_or_else(|e| e.into_inner()),
+            version: &self.version,
+        }
     }
 }

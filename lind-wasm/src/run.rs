@@ -374,7 +374,7 @@ fn own_call(rt: &Arc<Runtime>, cage: &Arc<Cage>, task: &Task, nr: u32, value: u6
         target: own,
         args,
     };
-    threei::dispatch(rt, cage, request)
+    threei::dispatch_for(rt, cage, request)
 }
 
 fn find_asyncify(store: &mut Store<HostState>, instance: &Instance) -> Option<Asyncify> {

@@ -1,7 +1,7 @@
 //! One run: the cages there are, and what they share.
 
 use crate::artifact::{self, ArtifactKey};
-use crate::cage::{self, Cage, CageId, FsContext, Inheritance, NewImage, WaitStatus};
+use crate::cage::{self, Cage, CageId, FsContext, Inheritance, NewImage, Parties, WaitStatus};
 use crate::compile::Desks;
 use crate::family::Family;
 use crate::fds::FdTable;
@@ -95,9 +95,9 @@ impl fmt::Debug for Runtime {
     }
 }
 
-/// Serves a call that no grate has taken: its caller, its target, its number and its arguments,
-/// all judged by 3i.
-pub type Kernel = fn(&Arc<Runtime>, &Arc<Cage>, &Arc<Cage>, u32, &[Arg; 6]) -> Result<i32, Errno>;
+/// Serves a call that no grate has taken: who takes part in it, its number and its arguments, all
+/// judged by 3i.
+pub type Kernel = fn(&Arc<Runtime>, &Parties<'_>, u32, &[Arg; 6]) -> Result<i32, Errno>;
 
 /// Settings of a run.
 pub struct Settings {

@@ -5,6 +5,7 @@ use crate::image::Image;
 use crate::limits::Tables;
 use crate::module::{MEMORY_FIELD, MEMORY_MODULE, START};
 use crate::program::Kind;
+use crate::routes::KnownRoutes;
 use crate::runtime::Runtime;
 use crate::signals::Next;
 use crate::threads::{Recruit, Task};
@@ -27,6 +28,8 @@ pub struct HostState {
     pub linkers: Arc<Linkers>,
     /// Its program and memory.
     pub image: Arc<Image>,
+    /// What is remembered of the cage's routes.
+    pub routes: KnownRoutes,
     /// The thread of the cage whose instance it is; `None` for a worker.
     pub task: Option<Arc<Task>>,
     /// Where handlers of signals are entered, in an instance of a thread once it runs.
@@ -62,6 +65,7 @@ impl HostState {
             linkers,
             cage,
             image,
+            routes: KnownRoutes::default(),
             task,
             signalled: None,
             asyncify: None,

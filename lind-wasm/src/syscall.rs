@@ -6,7 +6,7 @@ use crate::request::{Arg, Request, UNUSED};
 use crate::runtime::Runtime;
 use crate::signals::can_restart;
 use crate::state::{Asyncify, HostState, Split, Stop, run_handlers};
-use crate::threei;
+use crate::threei::{self, Origin};
 use calls::{EXIT, EXIT_GROUP, WRITE};
 use rustix::io::Errno;
 use std::sync::Arc;
@@ -16,11 +16,16 @@ use wasmtime::{AsContextMut, Caller, Val};
 ///
 /// # Errors
 /// A [`Stop`] when the instance must not go on.
-pub fn system_call(caller: &mut Caller<'_, HostState>, request: Request) -> wasmtime::Result<i32> {
+pub fn system_call(
+    caller: &mut Caller<'_, HostState>,
+    request: &mut Request,
+) -> wasmtime::Result<i32> {
+    let nr = request.nr;
     loop {
         if let Some(result) = attempt(caller, request)? {
             return Ok(result);
         }
+        request.nr = nr;
     }
 }
 
@@ -28,12 +33,16 @@ pub fn system_call(caller: &mut Caller<'_, HostState>, request: Request) -> wasm
 /// more.
 fn attempt(
     caller: &mut Caller<'_, HostState>,
-    mut request: Request,
+    request: &mut Request,
 ) -> wasmtime::Result<Option<i32>> {
-    let state = caller.data();
-    let (rt, cage) = (&state.rt, &state.cage);
+    let state = caller.data_mut();
+    let (rt, cage, routes) = (&state.rt, &state.cage, &mut state.routes);
+    let origin = Origin {
+        cage,
+        image: Some(&state.image),
+    };
     let Some(task) = &state.task else {
-        let result = threei::dispatch(rt, cage, request);
+        let result = threei::dispatch(rt, origin, routes, request);
         let stop = state.doomed();
         return stop.map_or(Ok(Some(result)), |stop| Err(stop.into()));
     };
@@ -48,7 +57,7 @@ fn attempt(
         request.args[0].value = i64::from(code) as u64;
     }
     task.enter_call(request.nr);
-    let result = threei::dispatch(rt, cage, request);
+    let result = threei::dispatch(rt, origin, routes, request);
     // A signal that interrupted it may be there before the word of it.
     let is_interrupted = result == -Errno::INTR.raw_os_error();
     if !task.needs_attention() && !is_interrupted {
@@ -107,7 +116,7 @@ pub fn tell(rt: &Arc<Runtime>, cage: &Arc<Cage>, mut line: String) {
             target: own,
             args,
         };
-        threei::dispatch(rt, cage, request)
+        threei::dispatch_for(rt, cage, request)
     });
 }
 

@@ -8,18 +8,19 @@ use crate::program::ENTRY;
 use crate::regions::{Backing, Prot};
 use crate::request::Arg;
 use crate::runtime::Runtime;
+use crate::spread::{Line, number_of_thread};
 use crate::state::{HostState, Linkers, instantiate, new_store};
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
-use wasmtime::{Instance, InstancePre, Store, TypedFunc, Val};
+use wasmtime::{Instance, InstancePre, Store, TypedFunc, Val, ValRaw};
 
 /// Stack of a worker in the grate's memory, in bytes: a quarter of Lind's, so that there is room for
 /// as many as there can be cages.
 const WORKER_STACK: u64 = 2 << 20;
-/// Workers that stay where they are between calls; cages share them by their numbers. Taking one of
-/// the others costs twice the locking.
-const SEATS: usize = 8;
+/// Workers that stay where they are between calls; threads share them by their numbers. Taking one
+/// of the others costs twice the locking.
+const SEATS: usize = 16;
 /// Workers that one grate may have at a time, beside one for each thread that the run's cages may
 /// have: for calls in calls.
 const SPARE_WORKERS: usize = 64;
@@ -54,11 +55,11 @@ pub struct Workers {
     rt: Weak<Runtime>,
     cage: Weak<Cage>,
     image: Weak<Image>,
-    service: Arc<Service>,
     linkers: Arc<Linkers>,
-    template: InstancePre<HostState>,
+    /// What they are made from, until the service ends: it has the image's memory.
+    template: Mutex<Option<InstancePre<HostState>>>,
     /// Locked while its worker is at work.
-    seats: [Mutex<Option<Worker>>; SEATS],
+    seats: [Line<Mutex<Option<Worker>>>; SEATS],
     /// The others that are not at work.
     idle: Mutex<Vec<Worker>>,
     /// All that there are, idle or at work.
@@ -73,9 +74,8 @@ impl Workers {
             rt: Arc::downgrade(&main.rt),
             cage: Arc::downgrade(&main.cage),
             image: Arc::downgrade(&main.image),
-            service: main.image.service().clone(),
             linkers: main.linkers.clone(),
-            template,
+            template: Mutex::new(Some(template)),
             seats: Default::default(),
             idle: Mutex::new(Vec::new()),
             count: AtomicUsize::new(0),
@@ -95,17 +95,22 @@ impl Workers {
         else {
             return Err(Errno::IO);
         };
+        let template = self.template().clone().ok_or(Errno::IO)?;
         let most = rt.most_threads().saturating_add(SPARE_WORKERS);
         if self.count.fetch_add(1, Ordering::AcqRel) >= most {
             self.count.fetch_sub(1, Ordering::AcqRel);
             return Err(Errno::AGAIN);
         }
         let state = HostState::new(rt, self.linkers.clone(), cage, image, None);
-        Worker::new(state, &self.template).map_err(|error| {
+        Worker::new(state, &template).map_err(|error| {
             self.count.fetch_sub(1, Ordering::AcqRel);
             self.complain("cannot make an instance for its handlers", &error, "");
             Errno::IO
         })
+    }
+
+    fn template(&self) -> MutexGuard<'_, Option<InstancePre<HostState>>> {
+        self.template.lock().unwrap_or_else(|e| e.into_inner())
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Worker>> {
@@ -114,7 +119,7 @@ impl Workers {
 
     /// A seat, unless its worker is at work.
     fn seat(&self, number: usize) -> Option<MutexGuard<'_, Option<Worker>>> {
-        match self.seats[number].try_lock() {
+        match self.seats[number].0.try_lock() {
             Ok(seat) => Some(seat),
             Err(TryLockError::Poisoned(seat)) => Some(seat.into_inner()),
             Err(TryLockError::WouldBlock) => None,
@@ -122,7 +127,13 @@ impl Workers {
     }
 
     /// Lets a worker run a handler, and leaves it in its place if it can serve again.
-    fn run(&self, place: &mut Option<Worker>, handler: u64, args: &[Arg; 6]) -> Result<i32, Errno> {
+    fn run(
+        &self,
+        service: &Service,
+        place: &mut Option<Worker>,
+        handler: u64,
+        args: &[Arg; 6],
+    ) -> Result<i32, Errno> {
         let worker = match place {
             Some(worker) => worker,
             None => {
@@ -139,7 +150,7 @@ impl Workers {
         *place = None;
         self.count.fetch_sub(1, Ordering::AcqRel);
         // The first to fail says so. The others stop because of it, or of its end.
-        if self.service.is_up() {
+        if service.is_up() {
             // Its memory may be half changed and its locks taken: it serves no more.
             image.retire();
             rt.release_callers(self.grate, &image);
@@ -154,18 +165,18 @@ impl Workers {
 }
 
 impl Serve for Workers {
-    fn serve(&self, caller: CageId, handler: u64, args: &[Arg; 6]) -> Result<i32, Errno> {
-        let ran = match self.seat(caller.raw() as usize % SEATS) {
-            Some(mut seat) => self.run(&mut seat, handler, args),
+    fn serve(&self, service: &Service, handler: u64, args: &[Arg; 6]) -> Result<i32, Errno> {
+        let ran = match self.seat(number_of_thread() % SEATS) {
+            Some(mut seat) => self.run(service, &mut seat, handler, args),
             None => {
                 let mut place = None;
-                let ran = self.run(&mut place, handler, args);
+                let ran = self.run(service, &mut place, handler, args);
                 self.idle().extend(place);
                 ran
             }
         };
         // Whoever ended the service meanwhile could not dismiss who was at work.
-        if !self.service.is_up() {
+        if !service.is_up() {
             self.dismiss();
         }
         ran
@@ -173,6 +184,7 @@ impl Serve for Workers {
 
     fn dismiss(&self) {
         // Workers hold the image, and the image these: the circle ends here.
+        self.template().take();
         let seated = (0..SEATS).filter_map(|number| self.seat(number)?.take());
         let gone = std::mem::take(&mut *self.idle()).into_iter().chain(seated);
         self.count.fetch_sub(gone.count(), Ordering::AcqRel);
@@ -228,24 +240,31 @@ impl Worker {
     }
 
     fn run(&mut self, grate: CageId, handler: u64, a: &[Arg; 6]) -> wasmtime::Result<i32> {
-        let v = |i: usize| a[i].value as i64;
-        let c = |i: usize| a[i].cage as i64;
-        let params = (
-            handler as i64,
-            grate.raw() as i64,
-            v(0),
-            c(0),
-            v(1),
-            c(1),
-            v(2),
-            c(2),
-            v(3),
-            c(3),
-            v(4),
-            c(4),
-            v(5),
-            c(5),
-        );
-        self.entry.call(&mut self.store, params)
+        let [a1, a2, a3, a4, a5, a6] = a;
+        let mut values = [
+            handler,
+            grate.raw(),
+            a1.value,
+            a1.cage,
+            a2.value,
+            a2.cage,
+            a3.value,
+            a3.cage,
+            a4.value,
+            a4.cage,
+            a5.value,
+            a5.cage,
+            a6.value,
+            a6.cage,
+        ]
+        .map(ValRaw::u64);
+        // SAFETY: it takes so many numbers of 64 bits, and answers one of 32: as such it was found.
+        // (The typed way writes them twice, and its second look comes before the first has
+        // arrived.)
+        unsafe {
+            let entry = self.entry.func();
+            entry.call_unchecked(&mut self.store, &raw mut values[..])?;
+        }
+        Ok(values[0].get_i32())
     }
 }

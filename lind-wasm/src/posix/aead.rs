@@ -11,6 +11,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use rustix::io::Errno;
 use sealed::aead::{Piece, Run};
 use sealed::{ChunkSize, Cipher, Layout, NONCE_LEN, OVERHEAD, Secret};
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -43,24 +44,24 @@ fn helpers() -> Option<&'static ThreadPool> {
 }
 
 /// One call: what to do with which key, and where the bytes lie.
-struct Job {
+struct Job<'a> {
     aead: Fast,
     layout: Layout,
     first: u64,
     start: usize,
-    plaintext: Place,
-    sealed: Place,
+    plaintext: Place<'a>,
+    sealed: Place<'a>,
 }
 
 /// A range of a guest's memory.
-struct Place {
-    image: Arc<Image>,
+struct Place<'a> {
+    image: Cow<'a, Arc<Image>>,
     at: u64,
     len: u64,
 }
 
-impl Place {
-    fn of(call: &Call<'_>, index: usize) -> Result<Self, Errno> {
+impl<'a> Place<'a> {
+    fn of(call: &Call<'a>, index: usize) -> Result<Self, Errno> {
         let len = call.raw(index + 1);
         if len > MOST {
             return Err(Errno::INVAL);
@@ -79,9 +80,9 @@ impl Place {
     }
 }
 
-impl Job {
+impl<'a> Job<'a> {
     /// Request, plaintext and its length, sealed bytes and their length.
-    fn of(call: &Call<'_>) -> Result<Self, Errno> {
+    fn of(call: &Call<'a>) -> Result<Self, Errno> {
         let request: Zeroizing<[u8; REQUEST_LEN]> = Zeroizing::new(call.get(0)?);
         let cipher = Cipher::from_id(request[0]).ok_or(Errno::INVAL)?;
         let chunk_size = ChunkSize::from_log2(request[1]).ok_or(Errno::INVAL)?;

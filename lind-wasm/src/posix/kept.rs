@@ -14,7 +14,6 @@
 use super::fds::description_lock;
 use super::{Call, Entry};
 use crate::ids::CageId;
-use crate::routes::Way;
 use calls::FCNTL;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
@@ -155,9 +154,10 @@ fn check(call: &Call<'_>) -> Result<(), Errno> {
     if Arc::ptr_eq(call.caller, call.target) {
         return Err(Errno::PERM);
     }
-    match call.caller.handlers.way(FCNTL) {
-        Way::Kernel => Ok(()),
-        Way::Handler(..) | Way::Orphaned => Err(Errno::NOSYS),
+    if call.caller.handlers.leads_to_kernel(FCNTL) {
+        Ok(())
+    } else {
+        Err(Errno::NOSYS)
     }
 }
 
@@ -222,8 +222,7 @@ fn give(call: &Call<'_>) -> Result<i32, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posix;
-    use crate::posix::testing::Fixture;
+    use crate::posix::testing::{Fixture, call};
     use crate::request::{Arg, UNUSED};
 
     fn is_free(file: &OwnedFd) -> bool {
@@ -262,7 +261,7 @@ mod tests {
                 value,
                 cage: cage.id.raw(),
             });
-            posix::call(&self.cage.rt, &self.grate.cage, cage, nr, &args)
+            call(&self.cage.rt, &self.grate.cage, cage, nr, &args)
         }
 
         fn file(&self, fd: u64) -> Arc<OwnedFd> {

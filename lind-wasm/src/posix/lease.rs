@@ -18,7 +18,6 @@
 
 use super::{Call, Entry};
 use crate::errno::last_error;
-use crate::routes::Way;
 use calls::{FCNTL, PREAD};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags};
@@ -273,11 +272,9 @@ fn take(call: &Call<'_>) -> Result<i32, Errno> {
     if Arc::ptr_eq(call.caller, call.target) {
         return Err(Errno::PERM);
     }
-    for nr in [PREAD, FCNTL] {
-        match call.caller.handlers.way(nr) {
-            Way::Kernel => {}
-            Way::Handler(..) | Way::Orphaned => return Err(Errno::NOSYS),
-        }
+    let leads_to_kernel = |nr: &u32| call.caller.handlers.leads_to_kernel(*nr);
+    if ![PREAD, FCNTL].iter().all(leads_to_kernel) {
+        return Err(Errno::NOSYS);
     }
     let file = call.target_file(0)?;
     let Some(keeper) = keeper() else {
@@ -329,7 +326,7 @@ fn copy(call: &Call<'_>) -> Result<i32, Errno> {
 mod tests {
     use super::*;
     use crate::posix;
-    use crate::posix::testing::Fixture;
+    use crate::posix::testing::{Fixture, call};
     use crate::request::{Arg, UNUSED};
     use std::os::unix::fs::OpenOptionsExt;
     use std::path::PathBuf;
@@ -379,7 +376,7 @@ mod tests {
                 value,
                 cage: cage.id.raw(),
             });
-            posix::call(&self.cage.rt, &self.grate.cage, cage, nr, &args)
+            call(&self.cage.rt, &self.grate.cage, cage, nr, &args)
         }
 
         /// A lease, which others may keep from being had at once.

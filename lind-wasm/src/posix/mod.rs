@@ -29,7 +29,7 @@ pub(crate) mod testing;
 mod threads;
 mod time;
 
-use crate::cage::{Cage, CageId};
+use crate::cage::{Cage, CageId, Named, Parties};
 use crate::image::Image;
 use crate::request::{Arg, UNUSED};
 use crate::runtime::Runtime;
@@ -37,6 +37,7 @@ use crate::signals::{Signal, can_restart};
 use crate::threads::current_cage;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 /// One served call. [`calls`] says what it is.
@@ -98,6 +99,8 @@ pub struct Call<'a> {
     pub caller: &'a Arc<Cage>,
     /// The cage whose state is acted on.
     pub target: &'a Arc<Cage>,
+    /// The two again, and who else takes part, with their programs.
+    parties: &'a Parties<'a>,
     args: &'a [Arg; 6],
 }
 
@@ -107,11 +110,11 @@ pub struct Call<'a> {
 /// `ENOSYS` for a number that is not served, else as the call has them.
 pub fn call(
     rt: &Arc<Runtime>,
-    caller: &Arc<Cage>,
-    target: &Arc<Cage>,
+    parties: &Parties<'_>,
     nr: u32,
     args: &[Arg; 6],
 ) -> Result<i32, Errno> {
+    let (caller, target) = (&*parties.caller.cage, &*parties.target.cage);
     if rt.strict {
         check_strict(rt, caller, nr, args);
     }
@@ -126,6 +129,7 @@ pub fn call(
         rt,
         caller,
         target,
+        parties,
         args,
     };
     let mut served = (entry.serve)(&call);
@@ -159,7 +163,7 @@ fn check_strict(rt: &Runtime, caller: &Cage, nr: u32, args: &[Arg; 6]) {
     }
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
     /// An argument as it came.
     pub fn raw(&self, index: usize) -> u64 {
         self.args[index].value
@@ -180,28 +184,30 @@ impl Call<'_> {
         self.args[index].value as i64
     }
 
+    /// The cage that an argument belongs to, known or looked up.
+    fn named(&self, index: usize) -> Result<Named<'a>, Errno> {
+        let id = self.args[index].cage;
+        if let Some(named) = self.parties.find(id) {
+            return Ok(named.clone());
+        }
+        let cage = CageId::from_guest(id).and_then(|id| self.rt.cage(id));
+        cage.map(Named::found).ok_or(Errno::SRCH)
+    }
+
     /// The cage that an argument belongs to.
     ///
     /// # Errors
     /// `ESRCH` when it has ended since.
-    pub fn cage_of(&self, index: usize) -> Result<Arc<Cage>, Errno> {
-        let id = self.args[index].cage;
-        if id == self.target.id.raw() {
-            return Ok(self.target.clone());
-        }
-        if id == self.caller.id.raw() {
-            return Ok(self.caller.clone());
-        }
-        let cage = CageId::from_guest(id).and_then(|id| self.rt.cage(id));
-        cage.ok_or(Errno::SRCH)
+    pub fn cage_of(&self, index: usize) -> Result<Cow<'a, Arc<Cage>>, Errno> {
+        self.named(index).map(|named| named.cage)
     }
 
     /// The program whose memory an address argument lies in.
     ///
     /// # Errors
     /// As [`Call::cage_of`].
-    pub fn image_of(&self, index: usize) -> Result<Arc<Image>, Errno> {
-        self.cage_of(index)?.image()
+    pub fn image_of(&self, index: usize) -> Result<Cow<'a, Arc<Image>>, Errno> {
+        self.named(index)?.image()
     }
 
     /// The open file that a descriptor argument of this call's cage-of-the-argument names.

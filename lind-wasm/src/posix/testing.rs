@@ -2,7 +2,7 @@
 //! the same, so that the two answers can be compared.
 
 use crate::artifact::ArtifactKey;
-use crate::cage::{Cage, FsContext, Inheritance, NewImage};
+use crate::cage::{Cage, FsContext, Inheritance, Named, NewImage, Parties};
 use crate::fds::FdTable;
 use crate::image::Image;
 use crate::limits::{Account, Ledger, Limits};
@@ -60,6 +60,22 @@ fn give_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, program: Arc<Program>) -> Arc
     image.staff(Box::new(Workers::new(store.data(), template)));
     cage.set_image(Some(image.clone()));
     image
+}
+
+/// Makes a call to the kernel that is taken to be judged.
+pub(super) fn call(
+    rt: &Arc<Runtime>,
+    caller: &Arc<Cage>,
+    target: &Arc<Cage>,
+    nr: u32,
+    args: &[Arg; 6],
+) -> Result<i32, Errno> {
+    let parties = Parties {
+        caller: Named::of(caller, None),
+        target: &Named::of(target, None),
+        served: None,
+    };
+    super::call(rt, &parties, nr, args)
 }
 
 /// A cage without a thread, for calls made directly.
@@ -139,7 +155,7 @@ impl Fixture {
         for (arg, &value) in all.iter_mut().zip(args) {
             arg.value = value;
         }
-        super::call(&self.rt, &self.cage, &self.cage, nr, &all)
+        call(&self.rt, &self.cage, &self.cage, nr, &all)
     }
 
     /// Puts bytes into the cage's memory.

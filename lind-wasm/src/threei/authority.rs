@@ -6,71 +6,113 @@
 //! handlers on it, and no other. This is the only place where it is decided: [`judge`] looks at
 //! each call before any handler or the kernel sees it.
 
-use super::{DEREGISTER, MAX_DEPTH};
-use crate::cage::{Cage, CageId};
-use crate::request::Request;
+use super::frames::{self, Frame, Frames};
+use super::{DEREGISTER, MAX_DEPTH, Origin};
+use crate::cage::{Cage, CageId, Named, Parties};
+use crate::request::{Arg, Request};
 use crate::runtime::Runtime;
 use calls::{COPY_TABLE, GRATE_MEMORY_FLAG, REGISTER_HANDLER, UNUSED};
 use rustix::io::Errno;
-use std::borrow::Cow;
-use std::cell::RefCell;
 use std::sync::Arc;
 
-/// A call under way in a handler on this thread.
-struct Frame {
-    grate: CageId,
-    nr: u32,
-    /// Who made it.
-    caller: CageId,
-    /// The cages that the call was judged to name, and the one that made it.
-    named: [CageId; 8],
-}
+// What a call passes on its way lies in one place and is handed on by reference: who copies words
+// together that were just written one by one waits until the processor has them all in its cache.
 
-thread_local! {
-    static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
+/// Who makes a call, and what it serves meanwhile.
+pub(super) struct Caller<'a> {
+    pub(super) rt: &'a Arc<Runtime>,
+    pub(super) origin: Origin<'a>,
+    /// The calls under way on this thread.
+    pub(super) frames: Frames<'a>,
 }
 
 /// What a call names, all of which is the caller's to name.
 pub(super) struct Judged<'a> {
     /// The cage whose state is acted on.
-    pub(super) target: Cow<'a, Arc<Cage>>,
+    pub(super) target: &'a Named<'a>,
     /// Those named, and the caller.
-    named: [CageId; 8],
+    named: &'a [CageId; 8],
 }
 
-/// Looks at every cage that a call names. Afterwards each argument has a cage that the caller may
-/// name; one that the call does not have belongs to the target.
+impl<'a> Caller<'a> {
+    pub(super) fn id(&self) -> CageId {
+        self.origin.cage.id
+    }
+
+    /// Those who take part in its call.
+    pub(super) fn parties<'b>(&self, call: &Judged<'b>) -> Parties<'b>
+    where
+        'a: 'b,
+    {
+        Parties {
+            caller: self.own(),
+            target: call.target,
+            served: (self.serves().next()).map(|frame| Named::of(frame.caller, frame.image)),
+        }
+    }
+
+    /// The caller itself.
+    fn own(&self) -> Named<'a> {
+        Named::of(self.origin.cage, self.origin.image)
+    }
+
+    /// The calls that it serves on this thread.
+    fn serves(&self) -> impl Iterator<Item = &'a Frame<'a>> {
+        let own = self.id();
+        self.frames.filter(move |frame| frame.grate == own)
+    }
+}
+
+/// Looks at every cage that a call names, then has `go` go on with it. By then each argument has a
+/// cage that the caller may name; one that the call does not have belongs to the target.
 ///
 /// # Errors
 /// `EPERM` for one that is not the caller's to name; `ESRCH` for one that is not there.
-pub(super) fn judge<'a>(
-    rt: &Runtime,
-    caller: &'a Arc<Cage>,
+#[inline]
+pub(super) fn judge<T>(
+    caller: &Caller<'_>,
     request: &mut Request,
-) -> Result<Judged<'a>, Errno> {
-    let own = caller.id.raw();
-    if request.own != own {
+    go: impl FnOnce(&Request, &Judged<'_>) -> T,
+) -> Result<T, Errno> {
+    if request.own != caller.id().raw() {
         // A cage speaks for itself only: the table of another one may have fewer handlers.
         return Err(Errno::PERM);
     }
-    // The common case first: a call of a cage for itself, which costs no count of references.
-    let target = if request.target == own {
-        Cow::Borrowed(caller)
-    } else {
-        Cow::Owned(named(rt, caller, request.target)?)
-    };
+    let target = named(caller, request.target)?;
     let entry = calls::entry(request.nr);
     if entry.is_some_and(calls::Entry::is_of_the_thread)
         && target
+            .cage
             .own_task()
             .is_none_or(|task| task.current_call() != request.nr)
     {
         return Err(Errno::PERM);
     }
+    let mut names = [caller.id(); 8];
+    names[7] = target.cage.id;
+    // The common case first: all is the target's own.
+    let other = |other, arg: &Arg| other | (arg.cage ^ request.target);
+    let is_targets = request.args.iter().fold(0, other) == 0;
+    if !is_targets || matches!(request.nr, REGISTER_HANDLER | COPY_TABLE) {
+        judge_others(caller, entry, request, &mut names)?;
+    }
+    let judged = Judged {
+        target: &target,
+        named: &names,
+    };
+    Ok(go(request, &judged))
+}
+
+/// The rest of [`judge`], for a call that names more cages than its target.
+fn judge_others(
+    caller: &Caller<'_>,
+    entry: Option<&calls::Entry>,
+    request: &mut Request,
+    names: &mut [CageId; 8],
+) -> Result<(), Errno> {
+    let own = caller.id().raw();
     // What a private number's arguments are, only its handler knows: all of them count.
     let arity = entry.map_or(6, |entry| entry.args.len());
-    let mut names = [caller.id; 8];
-    names[7] = target.id;
     let numbers = numbers(request.nr);
     for (index, arg) in request.args.iter_mut().enumerate().skip(numbers) {
         if arg.cage == own && request.target == own {
@@ -78,14 +120,14 @@ pub(super) fn judge<'a>(
         }
         let id = arg.cage & !GRATE_MEMORY_FLAG;
         let is_nobodys = index >= arity || id == UNUSED & !GRATE_MEMORY_FLAG;
-        if rt.strict && !is_nobodys && id != arg.cage {
+        if caller.rt.strict && !is_nobodys && id != arg.cage {
             return Err(Errno::SRCH); // On Lind the flag is no part of an id.
         }
         if is_nobodys || id == request.target {
             arg.cage = request.target;
         } else {
             arg.cage = id;
-            names[index] = named(rt, caller, id)?.id;
+            names[index] = named(caller, id)?.cage.id;
         }
     }
     // Numbers that are cages all the same. One that is gone is answered in 3i's own way.
@@ -96,21 +138,18 @@ pub(super) fn judge<'a>(
     let [first, second, ..] = &request.args;
     match request.nr {
         REGISTER_HANDLER => {
-            let target = gone(registrable(rt, caller, first.value))?;
+            let target = gone(registrable(caller, first.value))?;
             if let Some(target) = target.filter(|_| second.cage != DEREGISTER) {
-                gone(handler_of(rt, caller, &target, second.cage))?;
+                gone(handler_of(caller, &target, second.cage))?;
             }
         }
         COPY_TABLE => {
-            gone(registrable(rt, caller, first.value))?;
-            gone(registrable(rt, caller, first.cage))?;
+            gone(registrable(caller, first.value))?;
+            gone(registrable(caller, first.cage))?;
         }
         _ => {}
     }
-    Ok(Judged {
-        target,
-        named: names,
-    })
+    Ok(())
 }
 
 /// How many arguments at the beginning have no cage beside them, but a number with a meaning of
@@ -127,19 +166,25 @@ fn numbers(nr: u32) -> usize {
 ///
 /// # Errors
 /// As [`judge`].
-pub(super) fn named(rt: &Runtime, caller: &Arc<Cage>, id: u64) -> Result<Arc<Cage>, Errno> {
-    if id == caller.id.raw() {
-        return Ok(caller.clone());
+#[inline]
+pub(super) fn named<'a>(caller: &Caller<'a>, id: u64) -> Result<Named<'a>, Errno> {
+    if id == caller.id().raw() {
+        return Ok(caller.own());
     }
+    // A grate names most of all who made the call that it serves.
+    match caller.serves().find(|frame| frame.caller.id.raw() == id) {
+        Some(frame) if frame.caller.has_ended() => Err(Errno::SRCH),
+        Some(frame) => Ok(Named::of(frame.caller, frame.image)),
+        None => find(caller, id).map(Named::found),
+    }
+}
+
+/// The living cage that `caller` names, where it is neither itself nor who made a call that it serves.
+fn find(caller: &Caller<'_>, id: u64) -> Result<Arc<Cage>, Errno> {
     let id = CageId::from_guest(id).ok_or(Errno::SRCH)?;
-    let cage = rt.cage(id).ok_or(Errno::SRCH)?;
-    let serves = || {
-        FRAMES.with_borrow(|frames| {
-            let mut served = frames.iter().filter(|frame| frame.grate == caller.id);
-            served.any(|frame| frame.named.contains(&id))
-        })
-    };
-    if serves() || cage.handlers.leads_to(caller.id) {
+    let cage = caller.rt.cage(id).ok_or(Errno::SRCH)?;
+    let serves = || caller.serves().any(|frame| frame.named.contains(&id));
+    if serves() || cage.handlers.leads_to(caller.id()) {
         Ok(cage)
     } else {
         Err(Errno::PERM)
@@ -151,11 +196,11 @@ pub(super) fn named(rt: &Runtime, caller: &Arc<Cage>, id: u64) -> Result<Arc<Cag
 ///
 /// # Errors
 /// As [`judge`].
-pub(super) fn registrable(rt: &Runtime, caller: &Arc<Cage>, id: u64) -> Result<Arc<Cage>, Errno> {
+pub(super) fn registrable(caller: &Caller<'_>, id: u64) -> Result<Arc<Cage>, Errno> {
     let made = CageId::from_guest(id)
-        .and_then(|id| rt.cage(id))
-        .filter(|cage| cage.maker() == Some(caller.id));
-    made.map_or_else(|| named(rt, caller, id), Ok)
+        .and_then(|id| caller.rt.cage(id))
+        .filter(|cage| cage.maker() == Some(caller.id()));
+    made.map_or_else(|| Ok(named(caller, id)?.cage.into_owned()), Ok)
 }
 
 /// The cage whose handlers `caller` registers on `target`: one that it may name, or on itself,
@@ -164,38 +209,38 @@ pub(super) fn registrable(rt: &Runtime, caller: &Arc<Cage>, id: u64) -> Result<A
 /// # Errors
 /// As [`judge`].
 pub(super) fn handler_of(
-    rt: &Runtime,
-    caller: &Arc<Cage>,
+    caller: &Caller<'_>,
     target: &Arc<Cage>,
     id: u64,
 ) -> Result<Arc<Cage>, Errno> {
-    let maker = caller.maker().filter(|maker| {
-        maker.raw() == id && target.id == caller.id && caller.is_its_makers_program()
-    });
+    let own = caller.origin.cage;
+    let maker = own
+        .maker()
+        .filter(|maker| maker.raw() == id && target.id == own.id && own.is_its_makers_program());
     match maker {
-        Some(maker) => rt.cage(maker).ok_or(Errno::SRCH),
-        None => named(rt, caller, id),
+        Some(maker) => caller.rt.cage(maker).ok_or(Errno::SRCH),
+        None => Ok(named(caller, id)?.cage.into_owned()),
     }
 }
 
 /// Who registers a handler where `caller` does: a grate that serves a registration and passes it on
 /// acts for the cage that asked for it. Otherwise two grates that register through a third would
 /// replace each other's handlers, as if they were that one's.
-pub(super) fn registrar(caller: CageId) -> CageId {
-    FRAMES.with_borrow(|frames| {
-        let innermost = frames.iter().rev().find(|frame| frame.grate == caller);
-        innermost
-            .filter(|frame| frame.nr == REGISTER_HANDLER)
-            .map_or(caller, |frame| registrar_of(frames, frame.caller))
-    })
+pub(super) fn registrar(caller: &Caller<'_>) -> CageId {
+    let innermost = caller.serves().next();
+    innermost
+        .filter(|frame| frame.nr == REGISTER_HANDLER)
+        .map_or(caller.id(), |frame| {
+            registrar_of(caller.frames, frame.caller.id)
+        })
 }
 
 /// As [`registrar`], for one whose own call may be passed on already.
-fn registrar_of(frames: &[Frame], caller: CageId) -> CageId {
+fn registrar_of(frames: Frames<'_>, caller: CageId) -> CageId {
     let mut caller = caller;
-    for frame in frames.iter().rev() {
+    for frame in frames {
         if frame.grate == caller && frame.nr == REGISTER_HANDLER {
-            caller = frame.caller;
+            caller = frame.caller.id;
         }
     }
     caller
@@ -207,29 +252,17 @@ fn registrar_of(frames: &[Frame], caller: CageId) -> CageId {
 /// `ELOOP` when the thread is in too many calls already, and as `serve`.
 pub(super) fn serving(
     grate: CageId,
-    (nr, caller): (u32, CageId),
+    nr: u32,
+    origin: Origin<'_>,
     call: &Judged<'_>,
     serve: impl FnOnce() -> Result<i32, Errno>,
 ) -> Result<i32, Errno> {
-    struct Leave;
-    impl Drop for Leave {
-        fn drop(&mut self) {
-            FRAMES.with_borrow_mut(|frames| frames.pop());
-        }
-    }
-    let named = call.named;
-    FRAMES.with_borrow_mut(|frames| {
-        if frames.len() >= MAX_DEPTH {
-            return Err(Errno::LOOP);
-        }
-        frames.push(Frame {
-            grate,
-            nr,
-            caller,
-            named,
-        });
-        Ok(())
-    })?;
-    let _leave = Leave;
-    serve()
+    let frame = Frame {
+        grate,
+        nr,
+        caller: origin.cage,
+        image: origin.image,
+        named: call.named,
+    };
+    frames::within(frame, MAX_DEPTH, serve).unwrap_or(Err(Errno::LOOP))
 }

@@ -4,8 +4,14 @@
 use super::*;
 use crate::cage::{Cage, CageId, WaitStatus};
 use crate::posix::testing::Fixture;
+use crate::regions::{Backing, Prot};
 use crate::request::UNUSED;
 use calls::{CALLS, GRATE_MEMORY_FLAG};
+use frames::Frames;
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 const GETPID: u32 = 39;
 const HANDLED: i32 = 7;
@@ -37,6 +43,8 @@ struct Family {
     /// Made `child`.
     program: Arc<Cage>,
     child: Arc<Cage>,
+    /// What each cage remembers of its routes from one call to the next, as an instance does.
+    known: Mutex<HashMap<CageId, KnownRoutes>>,
 }
 
 impl Family {
@@ -52,6 +60,7 @@ impl Family {
             grate,
             program,
             child,
+            known: Mutex::default(),
         }
     }
 
@@ -63,8 +72,55 @@ impl Family {
         family
     }
 
-    fn dispatch(&self, caller: &Arc<Cage>, request: Request) -> i32 {
-        super::dispatch(&self.fixture.rt, caller, request)
+    fn dispatch(&self, caller: &Arc<Cage>, mut request: Request) -> i32 {
+        let known = self.known.lock().unwrap().remove(&caller.id);
+        let mut known = known.unwrap_or_default();
+        let image = caller.image().ok();
+        let origin = Origin {
+            cage: caller,
+            image: image.as_ref(),
+        };
+        let answer = super::dispatch(&self.fixture.rt, origin, &mut known, &mut request);
+        self.known.lock().unwrap().insert(caller.id, known);
+        answer
+    }
+
+    /// A caller for what is asked of authority itself.
+    fn caller<'a>(&'a self, cage: &'a Arc<Cage>, frames: Frames<'a>) -> Caller<'a> {
+        let origin = Origin { cage, image: None };
+        Caller {
+            rt: &self.fixture.rt,
+            origin,
+            frames,
+        }
+    }
+
+    /// Whether a call is judged to name nothing but what is its caller's to name.
+    fn is_right(&self, caller: &Arc<Cage>, call: &mut Request) -> bool {
+        frames::look(|frames| {
+            authority::judge(&self.caller(caller, frames), call, |_, _| ()).is_ok()
+        })
+    }
+
+    /// Which cage a caller may name by that number.
+    fn named(&self, caller: &Arc<Cage>, id: CageId) -> Result<CageId, Errno> {
+        frames::look(|frames| {
+            authority::named(&self.caller(caller, frames), id.raw()).map(|named| named.cage.id)
+        })
+    }
+
+    /// Runs `work` while `grate` serves a private number for who makes that call.
+    fn serving(&self, grate: CageId, caller: &Arc<Cage>, mut call: Request, work: impl FnOnce()) {
+        let served = frames::look(|frames| {
+            let caller = self.caller(caller, frames);
+            authority::judge(&caller, &mut call, |_, judged| {
+                authority::serving(grate, PRIVATE, caller.origin, judged, || {
+                    work();
+                    Ok(1)
+                })
+            })
+        });
+        assert_eq!(served, Ok(Ok(1)));
     }
 
     fn call(&self, caller: &Arc<Cage>, nr: u32) -> i32 {
@@ -180,14 +236,13 @@ fn arguments_that_a_call_does_not_have_name_nobody() {
     ] {
         let mut call = request(&family.program, GETPID);
         call.args.iter_mut().for_each(|arg| arg.cage = cage);
-        let judged = authority::judge(&family.fixture.rt, &family.program, &mut call);
-        assert!(judged.is_ok());
+        assert!(family.is_right(&family.program, &mut call));
         assert!(call.args.iter().all(|arg| arg.cage == own));
     }
     // An argument that is there may go without a cage, too.
     let mut call = request(&family.program, 0);
     call.args[2].cage = UNUSED;
-    assert!(authority::judge(&family.fixture.rt, &family.program, &mut call).is_ok());
+    assert!(family.is_right(&family.program, &mut call));
     assert_eq!(call.args[2].cage, own);
     // A private number's arguments all count.
     let mut call = request(&family.program, PRIVATE);
@@ -313,38 +368,24 @@ fn nobody_sheds_a_grate() {
 #[test]
 fn serving_lends_what_the_call_names() {
     let family = Family::new();
-    let (rt, grate, program) = (&family.fixture.rt, &family.grate, &family.program);
-    let mut call = request(program, GETPID);
-    let judged = authority::judge(rt, program, &mut call).unwrap();
-    let named = |id: CageId| authority::named(rt, grate, id.raw()).map(|cage| cage.id);
-    let inside = authority::serving(grate.id, (PRIVATE, program.id), &judged, || {
-        assert_eq!(named(program.id), Ok(program.id));
-        assert_eq!(named(family.child.id), Err(Errno::PERM));
+    let (grate, program, child) = (&family.grate, &family.program, &family.child);
+    family.serving(grate.id, program, request(program, GETPID), || {
+        assert_eq!(family.named(grate, program.id), Ok(program.id));
+        assert_eq!(family.named(grate, child.id), Err(Errno::PERM));
         // Not the served one's to use, nor anybody else's.
-        let others = authority::named(rt, &family.child, program.id.raw());
-        assert_eq!(others.map(|cage| cage.id), Err(Errno::PERM));
-        Ok(1)
+        assert_eq!(family.named(child, program.id), Err(Errno::PERM));
     });
-    assert_eq!(inside, Ok(1));
-    assert_eq!(named(program.id), Err(Errno::PERM));
-    // The number in 1001 is no cage, though one has that number.
+    assert_eq!(family.named(grate, program.id), Err(Errno::PERM));
+    // The number in 1001 is no cage, though one has that number. The one that asks is not who the
+    // call that is served is of.
     let mut call = request(program, REGISTER_HANDLER);
     call.args[0] = Arg {
         value: program.id.raw(),
         cage: grate.id.raw(),
     };
-    let judged = authority::judge(rt, program, &mut call).unwrap();
-    let inside = authority::serving(
-        family.child.id,
-        (PRIVATE, family.program.id),
-        &judged,
-        || {
-            let of_number = authority::named(rt, &family.child, grate.id.raw());
-            assert_eq!(of_number.map(|cage| cage.id), Err(Errno::PERM));
-            Ok(0)
-        },
-    );
-    assert_eq!(inside, Ok(0));
+    family.serving(child.id, program, call, || {
+        assert_eq!(family.named(child, grate.id), Err(Errno::PERM));
+    });
 }
 
 /// When one of its grates is gone, every call of a cage fails, and of what it forks, but its end.
@@ -402,4 +443,263 @@ fn nobody_forks_or_ends_for_another() {
     assert_eq!(family.on(&family.grate, EXIT_GROUP, &family.program), EPERM);
     task.enter_call(EXIT_GROUP);
     assert_eq!(family.on(&family.grate, EXIT_GROUP, &family.program), 0);
+}
+
+/// What an instance remembers is right after each change of its table, whoever made that.
+#[test]
+fn what_is_remembered_of_routes_ends_with_each_change() {
+    let family = Family::new();
+    let (grate, program) = (&family.grate, &family.program);
+    let rt = &family.fixture.rt;
+    let mut known = KnownRoutes::default();
+    let mut leads = |cage: &Arc<Cage>| match known.way(&cage.handlers, GETPID) {
+        Way::Kernel => None,
+        Way::Handler(hop) => Some(hop.grate),
+        Way::Orphaned => panic!("all grates are there"),
+    };
+    assert_eq!(leads(program), None);
+    assert_eq!(family.register(grate, program, GETPID), 0);
+    assert_eq!(leads(program), Some(grate.id));
+    // Another one in front of it, and gone again.
+    assert_eq!(family.register(program, program, GETPID), 0);
+    assert_eq!(leads(program), Some(program.id));
+    assert_eq!(family.deregister(program, program, GETPID), 0);
+    assert_eq!(leads(program), Some(grate.id));
+    assert_eq!(family.deregister(grate, program, GETPID), 0);
+    assert_eq!(leads(program), None);
+    // Another table in its place.
+    let other = family.fixture.fork(program);
+    assert_eq!(family.register(program, &other, GETPID), 0);
+    assert_eq!(family.copy_table(program, &other, program), 0);
+    assert_eq!(leads(program), Some(program.id));
+    program.handlers.clear();
+    assert_eq!(leads(program), None);
+    // A fork's table is its own from the start, and so are the changes to either.
+    assert_eq!(family.register(grate, program, GETPID), 0);
+    assert_eq!(leads(program), Some(grate.id));
+    let late = family.fixture.fork(program);
+    assert_eq!(leads(&late), Some(grate.id));
+    assert_eq!(family.deregister(grate, &late, GETPID), 0);
+    assert_eq!(leads(&late), None);
+    assert_eq!(leads(program), Some(grate.id));
+    // Numbers that share a place in what is remembered.
+    for nr in [GETPID + 32, GETPID, GETPID + 64, GETPID] {
+        let served = matches!(known.way(&program.handlers, nr), Way::Handler(_));
+        assert_eq!(served, nr == GETPID);
+    }
+    rt.end(grate, WaitStatus::exited(0));
+    assert!(matches!(
+        known.way(&program.handlers, GETPID),
+        Way::Orphaned
+    ));
+    assert!(matches!(
+        known.way(&program.handlers, PRIVATE),
+        Way::Orphaned
+    ));
+}
+
+/// A call that begins after a change is there goes by it, and not by what was before, whatever its
+/// thread remembers, while handlers come and go.
+#[test]
+fn calls_go_by_the_table_of_when_they_begin() {
+    const TURNS: u32 = 2000;
+    let family = Family::new();
+    let (grate, program) = (&family.grate, &family.program);
+    let rt = &family.fixture.rt;
+    // Steps: 0 there is no handler, 1 one comes, 2 there is one, 3 it goes; and so on.
+    let step = AtomicU32::new(0);
+    let seen: u32 = thread::scope(|scope| {
+        let callers: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut known = KnownRoutes::default();
+                    let origin = Origin {
+                        cage: program,
+                        image: None,
+                    };
+                    let mut seen = 0;
+                    loop {
+                        let before = step.load(Ordering::SeqCst);
+                        let mut call = request(program, GETPID);
+                        let answer = super::dispatch(rt, origin, &mut known, &mut call);
+                        let after = step.load(Ordering::SeqCst);
+                        if before == after && before.is_multiple_of(2) {
+                            let there = before % 4 == 2;
+                            let right = if there { HANDLED } else { program.id.pid() };
+                            assert_eq!(answer, right);
+                            seen += 1;
+                        }
+                        if after == 4 * TURNS {
+                            return seen;
+                        }
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..TURNS {
+            for change in [Family::register, Family::deregister] {
+                step.fetch_add(1, Ordering::SeqCst);
+                assert_eq!(change(&family, grate, program, GETPID), 0);
+                step.fetch_add(1, Ordering::SeqCst);
+                thread::yield_now();
+            }
+        }
+        callers
+            .into_iter()
+            .map(|caller| caller.join().unwrap())
+            .sum()
+    });
+    assert!(seen > 0);
+}
+
+/// A grate that ends, or becomes another program, while calls come: each is answered by it, or fails.
+/// None gets past it.
+#[test]
+fn calls_fail_from_the_end_of_a_grate_on() {
+    for ends in [true, false] {
+        let family = Family::served(GETPID);
+        let (grate, program) = (&family.grate, &family.program);
+        let rt = &family.fixture.rt;
+        let is_gone = std::sync::atomic::AtomicBool::new(false);
+        let served = AtomicU32::new(0);
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    let mut known = KnownRoutes::default();
+                    let origin = Origin {
+                        cage: program,
+                        image: None,
+                    };
+                    let mut after = 0;
+                    while after < 100 {
+                        let was_gone = is_gone.load(Ordering::SeqCst);
+                        let mut call = request(program, GETPID);
+                        match super::dispatch(rt, origin, &mut known, &mut call) {
+                            HANDLED if !was_gone => served.fetch_add(1, Ordering::SeqCst),
+                            answer => {
+                                assert_eq!(answer, EIO);
+                                after += 1;
+                                0
+                            }
+                        };
+                    }
+                });
+            }
+            while served.load(Ordering::SeqCst) < 100 {
+                thread::yield_now();
+            }
+            if ends {
+                rt.end(grate, WaitStatus::exited(0));
+            } else {
+                grate.set_image(None);
+            }
+            is_gone.store(true, Ordering::SeqCst);
+        });
+    }
+}
+
+/// Whether the host has something at an address.
+fn is_mapped(address: *const u8) -> bool {
+    let mut resident = 0;
+    // SAFETY: asks the kernel about a page, whatever is there; the answer is one byte.
+    unsafe { libc::mincore(address.cast_mut().cast(), 4096, &raw mut resident) == 0 }
+}
+
+/// What a route leads to keeps no memory of a grate that is gone, nor does what is remembered of it.
+#[test]
+fn routes_keep_no_memory_of_a_grate() {
+    let family = Family::new();
+    // Another test may get the same place for a memory in that moment.
+    let goes = (0..20).any(|_| {
+        let grate = family.fixture.fork(&family.program);
+        let program = family.fixture.fork(&grate);
+        assert_eq!(family.register(&grate, &program, GETPID), 0);
+        assert_eq!(family.call(&program, GETPID), HANDLED);
+        let (image, place) = {
+            let image = grate.image().unwrap();
+            let place = image.memory.shared().data().as_ptr().cast();
+            (Arc::downgrade(&image), place)
+        };
+        assert!(is_mapped(place));
+        family.fixture.rt.end(&grate, WaitStatus::exited(0));
+        assert!(image.upgrade().is_none());
+        assert_eq!(family.call(&program, GETPID), EIO);
+        !is_mapped(place)
+    });
+    assert!(goes);
+}
+
+/// A grate copies from who it serves, whose program may become another or end meanwhile. What is at hand
+/// of it is not used then.
+#[test]
+fn copies_are_of_the_program_that_is_there() {
+    const AT: u64 = 4096;
+    let family = Family::new();
+    let (rt, grate, program) = (&family.fixture.rt, &family.grate, &family.program);
+    let (mine, its) = (grate.image().unwrap(), program.image().unwrap());
+    its.memory.write(AT, b"old").unwrap();
+    let origin = |cage, image| Origin {
+        cage,
+        image: Some(image),
+    };
+    let copied = || {
+        let mut call = request(grate, COPY_DATA);
+        call.args[0] = Arg {
+            value: AT,
+            cage: program.id.raw(),
+        };
+        call.args[1].value = 2 * AT;
+        call.args[2].value = 3;
+        call.args[3].value = 0;
+        let mut known = KnownRoutes::default();
+        match super::dispatch(rt, origin(grate, &mine), &mut known, &mut call) {
+            ABORTED => None,
+            _ => {
+                let image = grate.image().unwrap();
+                Some(image.memory.read_array::<3>(2 * AT).unwrap())
+            }
+        }
+    };
+    assert_eq!(copied(), None);
+    let mut call = request(program, PRIVATE);
+    let served = frames::look(|frames| {
+        let caller = Caller {
+            rt,
+            origin: origin(program, &its),
+            frames,
+        };
+        authority::judge(&caller, &mut call, |_, judged| {
+            authority::serving(grate.id, PRIVATE, caller.origin, judged, || {
+                assert_eq!(copied(), Some(*b"old"));
+                // It becomes another program.
+                let fork = family.fixture.fork(program);
+                let new = fork.image().unwrap();
+                new.memory.write(AT, b"new").unwrap();
+                program.set_image(Some(new));
+                assert_eq!(copied(), Some(*b"new"));
+                // Pages that go are gone at once.
+                let image = program.image().unwrap();
+                image.memory.unmap(AT, AT).unwrap();
+                assert_eq!(copied(), None);
+                image
+                    .memory
+                    .map(Some(AT), AT, Prot::all(), Backing::Private)
+                    .unwrap();
+                assert_eq!(copied(), Some([0; 3]));
+                // So does the grate: what it has at hand is its own no more.
+                let other = family.fixture.fork(grate).image().unwrap();
+                mine.memory.write(2 * AT, b"own").unwrap();
+                grate.set_image(Some(other));
+                assert_eq!(copied(), Some([0; 3]));
+                assert_eq!(mine.memory.read_array(2 * AT), Ok(*b"own"));
+                assert_eq!(family.on(grate, GETPID, program), program.id.pid());
+                rt.end(program, WaitStatus::exited(0));
+                assert_eq!(copied(), None);
+                assert_eq!(family.on(grate, GETPID, program), ESRCH);
+                Ok(1)
+            })
+        })
+    });
+    assert_eq!(served, Ok(Ok(1)));
+    assert_eq!(copied(), None);
 }

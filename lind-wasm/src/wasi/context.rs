@@ -37,13 +37,13 @@ impl<'a> Context<'a> {
         for (arg, value) in args.iter_mut().zip(values) {
             arg.value = value;
         }
-        let request = Request {
+        let mut request = Request {
             nr,
             own,
             target: own,
             args,
         };
-        let result = system_call(&mut self.caller, request).map_err(Failure::Stop)?;
+        let result = system_call(&mut self.caller, &mut request).map_err(Failure::Stop)?;
         match Errno::in_result(result) {
             Some(errno) => Err(errno.into()),
             None => Ok(result as u32),
