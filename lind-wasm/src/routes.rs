@@ -67,6 +67,11 @@ impl Grates {
             self.services.push(route.service.clone());
         }
     }
+
+    /// Whether all of them serve calls.
+    fn are_up(&self) -> bool {
+        self.services.iter().all(|service| service.is_up())
+    }
 }
 
 const LOW: u32 = 512;
@@ -122,6 +127,20 @@ impl Routes {
         })
     }
 
+    /// Where a call of that number leads.
+    fn way(&self, nr: u32) -> Way {
+        if !self.grates.are_up() {
+            return Way::Orphaned;
+        }
+        match self.get(nr).last() {
+            None => Way::Kernel,
+            Some(route) => match route.image.upgrade() {
+                Some(image) => Way::Handler(route.grate, image, route.handler),
+                None => Way::Orphaned,
+            },
+        }
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.all().map(|(_, routes)| routes.len()).sum()
@@ -170,17 +189,33 @@ impl HandlerTable {
 
     /// Where a call of that number leads.
     pub(crate) fn way(&self, nr: u32) -> Way {
+        self.read().way(nr)
+    }
+
+    /// Where a call of that number leads that `grate`, whose own table `its` is, makes in the name
+    /// of this one's owner. `None` unless it is a grate of that owner, all that its own table has
+    /// for the number stands below all else here, and what stands above that is from cages that
+    /// `is_below` it: else it could go past who stands above it.
+    pub(crate) fn way_for(
+        &self,
+        grate: CageId,
+        its: &Self,
+        nr: u32,
+        is_below: impl Fn(CageId) -> bool,
+    ) -> Option<Way> {
+        // One lock at a time: two cages may do so to each other.
+        let (own, are_up) = {
+            let own = its.read();
+            (own.get(nr).to_vec(), own.grates.are_up())
+        };
         let routes = self.read();
-        if !routes.grates.services.iter().all(|service| service.is_up()) {
-            return Way::Orphaned;
-        }
-        match routes.get(nr).last() {
-            None => Way::Kernel,
-            Some(route) => match route.image.upgrade() {
-                Some(image) => Way::Handler(route.grate, image, route.handler),
-                None => Way::Orphaned,
-            },
-        }
+        let (first, above) = routes.get(nr).split_at_checked(own.len())?;
+        let is_in_front = first.iter().zip(&own).all(|(here, there)| here.same(there))
+            && above.iter().all(|route| is_below(route.by));
+        (routes.grates.ids.contains(&grate) && is_in_front).then(|| match are_up {
+            true => routes.way(nr),
+            false => Way::Orphaned,
+        })
     }
 
     pub(crate) fn read(&self) -> std::sync::RwLockReadGuard<'_, Routes> {

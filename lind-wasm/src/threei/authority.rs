@@ -3,14 +3,16 @@
 //! A cage may name itself, the cages whose grate it is (those with a route that leads to it or
 //! that it registered, which a fork copies to what they fork), and while it serves a call those
 //! that the call names and the one that made it. Making a cage gives the right to register
-//! handlers on it, and no other. This is the only place where it is decided: [`judge`] looks at
-//! each call before any handler or the kernel sees it.
+//! handlers on it, and no other. A grate that serves a call may make one in the name of a cage
+//! whose grate it is, where that leads past nobody. This is the only place where it is decided:
+//! [`judge`] looks at each call before any handler or the kernel sees it.
 
 use super::{DEREGISTER, MAX_DEPTH};
 use crate::cage::{Cage, CageId};
 use crate::request::Request;
+use crate::routes::Way;
 use crate::runtime::Runtime;
-use calls::{COPY_TABLE, GRATE_MEMORY_FLAG, REGISTER_HANDLER, UNUSED};
+use calls::{COPY_DATA, COPY_TABLE, Entry, GRATE_MEMORY_FLAG, REGISTER_HANDLER, UNUSED};
 use rustix::io::Errno;
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -22,7 +24,7 @@ struct Frame {
     nr: u32,
     /// Who made it.
     caller: CageId,
-    /// The cages that the call was judged to name, and the one that made it.
+    /// The cages that the call was judged to name, and the one in whose name it was made.
     named: [CageId; 8],
 }
 
@@ -34,8 +36,25 @@ thread_local! {
 pub(super) struct Judged<'a> {
     /// The cage whose state is acted on.
     pub(super) target: Cow<'a, Arc<Cage>>,
-    /// Those named, and the caller.
+    /// In whose name the call is made, if not in the caller's own.
+    voice: Option<Arc<Cage>>,
+    /// Those named, and the one in whose name it is made.
     named: [CageId; 8],
+}
+
+impl Judged<'_> {
+    /// Where the call leads, by the table of the one in whose name it is made.
+    ///
+    /// # Errors
+    /// `EPERM` where that would lead it past who stands above the caller.
+    pub(super) fn way(&self, rt: &Runtime, caller: &Arc<Cage>, nr: u32) -> Result<Way, Errno> {
+        let Some(voice) = &self.voice else {
+            return Ok(caller.handlers.way(nr));
+        };
+        let is_below = |by| by == caller.id || rt.is_made_by(by, caller.id);
+        let way = (voice.handlers).way_for(caller.id, &caller.handlers, nr, is_below);
+        way.ok_or(Errno::PERM)
+    }
 }
 
 /// Looks at every cage that a call names. Afterwards each argument has a cage that the caller may
@@ -49,17 +68,17 @@ pub(super) fn judge<'a>(
     request: &mut Request,
 ) -> Result<Judged<'a>, Errno> {
     let own = caller.id.raw();
-    if request.own != own {
-        // A cage speaks for itself only: the table of another one may have fewer handlers.
-        return Err(Errno::PERM);
-    }
+    let entry = calls::entry(request.nr);
+    let voice = match request.own == own {
+        true => None,
+        false => Some(voice(rt, caller, request, entry)?),
+    };
     // The common case first: a call of a cage for itself, which costs no count of references.
     let target = if request.target == own {
         Cow::Borrowed(caller)
     } else {
         Cow::Owned(named(rt, caller, request.target)?)
     };
-    let entry = calls::entry(request.nr);
     if entry.is_some_and(calls::Entry::is_of_the_thread)
         && target
             .own_task()
@@ -69,7 +88,8 @@ pub(super) fn judge<'a>(
     }
     // What a private number's arguments are, only its handler knows: all of them count.
     let arity = entry.map_or(6, |entry| entry.args.len());
-    let mut names = [caller.id; 8];
+    let speaker = voice.as_ref().unwrap_or(caller);
+    let mut names = [speaker.id; 8];
     names[7] = target.id;
     let numbers = numbers(request.nr);
     for (index, arg) in request.args.iter_mut().enumerate().skip(numbers) {
@@ -109,8 +129,38 @@ pub(super) fn judge<'a>(
     }
     Ok(Judged {
         target,
+        voice,
         named: names,
     })
+}
+
+/// The other cage in whose name a grate makes a call: for a cage that the call which it serves
+/// names, and a system call that is no thread's own. Whose table that is and what stands there is
+/// looked at when the call is [looked up](Judged::way).
+///
+/// # Errors
+/// As [`judge`].
+fn voice(
+    rt: &Runtime,
+    caller: &Arc<Cage>,
+    request: &Request,
+    entry: Option<&Entry>,
+) -> Result<Arc<Cage>, Errno> {
+    let may_be_lent = entry.is_some_and(|entry| {
+        let is_3i = matches!(entry.nr, REGISTER_HANDLER | COPY_DATA | COPY_TABLE);
+        !is_3i && !entry.is_of_the_thread()
+    });
+    let is_for_who_is_served = FRAMES.with_borrow(|frames| {
+        let mut served = frames.iter().filter(|frame| frame.grate == caller.id);
+        served.any(|frame| {
+            let mut named = frame.named.iter();
+            named.any(|cage| cage.raw() == request.target)
+        })
+    });
+    if !may_be_lent || !is_for_who_is_served {
+        return Err(Errno::PERM);
+    }
+    named(rt, caller, request.own)
 }
 
 /// How many arguments at the beginning have no cage beside them, but a number with a meaning of

@@ -45,7 +45,7 @@ fn route(
     judged: &Judged<'_>,
     request: &Request,
 ) -> Result<i32, Errno> {
-    match caller.handlers.way(request.nr) {
+    match judged.way(rt, caller, request.nr)? {
         Way::Handler(grate, image, handler) => {
             authority::serving(grate, (request.nr, caller.id), judged, || {
                 image.call_handler(caller.id, handler, &request.args)
