@@ -71,6 +71,11 @@ impl Grates {
             self.services.push(route.service.clone());
         }
     }
+
+    /// Whether all of them serve calls.
+    fn are_up(&self) -> bool {
+        self.services.iter().all(|service| service.is_up())
+    }
 }
 
 const LOW: u32 = 512;
@@ -123,6 +128,15 @@ impl Routes {
             routes
                 .iter()
                 .all(|route| may_drop(route) || self.get(nr).iter().any(|kept| kept.same(route)))
+        })
+    }
+
+    /// The handler that a call of that number goes to, if to any.
+    fn hop(&self, nr: u32) -> Option<Hop> {
+        self.get(nr).last().map(|route| Hop {
+            grate: route.grate,
+            service: route.service.clone(),
+            handler: route.handler,
         })
     }
 
@@ -179,6 +193,11 @@ const KNOWN: usize = 32;
 /// No table's version.
 const NEVER: u64 = 0;
 
+/// Where a number is remembered.
+fn place(nr: u32) -> usize {
+    nr as usize % KNOWN
+}
+
 /// A version that no table has had.
 fn new_version() -> u64 {
     static LAST: AtomicU64 = AtomicU64::new(NEVER);
@@ -188,23 +207,28 @@ fn new_version() -> u64 {
 impl KnownRoutes {
     /// Where a call of that number leads by `table`, the same at each call.
     pub(crate) fn way(&mut self, table: &HandlerTable, nr: u32) -> Way<'_> {
-        let place = nr as usize % KNOWN;
         let is_known = self.version == table.version.load(Ordering::Acquire)
-            && matches!(&self.ways[place], Some((known, _)) if *known == nr);
+            && matches!(&self.ways[place(nr)], Some((known, _)) if *known == nr);
         if !is_known {
-            self.learn(table, nr, place);
+            self.learn(table, nr);
         }
+        self.known(nr)
+    }
+
+    /// Where a call of a number leads that is known.
+    #[inline]
+    pub(crate) fn known(&self, nr: u32) -> Way<'_> {
         if !self.services.iter().all(|service| service.is_up()) {
             return Way::Orphaned;
         }
-        match &self.ways[place] {
+        match &self.ways[place(nr)] {
             Some((_, Some(hop))) => Way::Handler(hop),
             _ => Way::Kernel,
         }
     }
 
     #[cold]
-    fn learn(&mut self, table: &HandlerTable, nr: u32, place: usize) {
+    fn learn(&mut self, table: &HandlerTable, nr: u32) {
         let routes = table.read();
         // Nobody changes it meanwhile.
         let version = table.version.load(Ordering::Relaxed);
@@ -215,12 +239,7 @@ impl KnownRoutes {
                 ways: Default::default(),
             };
         }
-        let hop = routes.get(nr).last().map(|route| Hop {
-            grate: route.grate,
-            service: route.service.clone(),
-            handler: route.handler,
-        });
-        self.ways[place] = Some((nr, hop));
+        self.ways[place(nr)] = Some((nr, routes.hop(nr)));
     }
 }
 
@@ -288,7 +307,40 @@ impl HandlerTable {
     /// Whether a call of that number goes to the kernel.
     pub(crate) fn leads_to_kernel(&self, nr: u32) -> bool {
         let routes = self.read();
-        routes.get(nr).is_empty() && routes.grates.services.iter().all(|service| service.is_up())
+        routes.get(nr).is_empty() && routes.grates.are_up()
+    }
+
+    /// What is to be known of a call of that number that `grate`, whose own table `its` is, makes in
+    /// the name of this one's owner. `None` unless it is a grate of that owner, all that its own table
+    /// has for the number stands below all else here, and what stands above that is from cages that
+    /// `is_below` it: else it could go past who stands above it. Where a grate of either table is gone
+    /// it leads nowhere.
+    pub(crate) fn known_for(
+        &self,
+        grate: CageId,
+        its: &Self,
+        nr: u32,
+        is_below: impl Fn(CageId) -> bool,
+    ) -> Option<KnownRoutes> {
+        // One lock at a time: two cages may do so to each other.
+        let (own, mut services) = {
+            let own = its.read();
+            (own.get(nr).to_vec(), own.grates.services.clone())
+        };
+        let routes = self.read();
+        let (first, above) = routes.get(nr).split_at_checked(own.len())?;
+        let is_in_front = first.iter().zip(&own).all(|(here, there)| here.same(there))
+            && above.iter().all(|route| is_below(route.by));
+        if !routes.grates.ids.contains(&grate) || !is_in_front {
+            return None;
+        }
+        services.extend_from_slice(&routes.grates.services);
+        let mut known = KnownRoutes {
+            services,
+            ..KnownRoutes::default()
+        };
+        known.ways[place(nr)] = Some((nr, routes.hop(nr)));
+        Some(known)
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Routes> {

@@ -3,15 +3,17 @@
 //! A cage may name itself, the cages whose grate it is (those with a route that leads to it or
 //! that it registered, which a fork copies to what they fork), and while it serves a call those
 //! that the call names and the one that made it. Making a cage gives the right to register
-//! handlers on it, and no other. This is the only place where it is decided: [`judge`] looks at
-//! each call before any handler or the kernel sees it.
+//! handlers on it, and no other. A grate that serves a call may make one in the name of a cage
+//! whose grate it is, where that leads past nobody. This is the only place where it is decided:
+//! [`judge`] looks at each call before any handler or the kernel sees it.
 
 use super::frames::{self, Frame, Frames};
 use super::{DEREGISTER, MAX_DEPTH, Origin};
 use crate::cage::{Cage, CageId, Named, Parties};
 use crate::request::{Arg, Request};
+use crate::routes::KnownRoutes;
 use crate::runtime::Runtime;
-use calls::{COPY_TABLE, GRATE_MEMORY_FLAG, REGISTER_HANDLER, UNUSED};
+use calls::{COPY_DATA, COPY_TABLE, Entry, GRATE_MEMORY_FLAG, REGISTER_HANDLER, UNUSED};
 use rustix::io::Errno;
 use std::sync::Arc;
 
@@ -30,8 +32,23 @@ pub(super) struct Caller<'a> {
 pub(super) struct Judged<'a> {
     /// The cage whose state is acted on.
     pub(super) target: &'a Named<'a>,
-    /// Those named, and the caller.
+    /// In whose name the call is made, if not in the caller's own.
+    pub(super) voice: Option<&'a Named<'a>>,
+    /// Those named, and the one in whose name it is made.
     named: &'a [CageId; 8],
+}
+
+impl<'a> Judged<'a> {
+    /// Who makes the call, as far as who serves it is told.
+    pub(super) fn speaker(&'a self, caller: &Caller<'a>) -> Origin<'a> {
+        match self.voice {
+            None => caller.origin,
+            Some(voice) => Origin {
+                cage: &voice.cage,
+                image: None,
+            },
+        }
+    }
 }
 
 impl<'a> Caller<'a> {
@@ -74,13 +91,13 @@ pub(super) fn judge<T>(
     request: &mut Request,
     go: impl FnOnce(&Request, &Judged<'_>) -> T,
 ) -> Result<T, Errno> {
-    if request.own != caller.id().raw() {
-        // A cage speaks for itself only: the table of another one may have fewer handlers.
-        return Err(Errno::PERM);
-    }
-    let target = named(caller, request.target)?;
     let entry = calls::entry(request.nr);
-    if entry.is_some_and(calls::Entry::is_of_the_thread)
+    let voice = match request.own == caller.id().raw() {
+        true => None,
+        false => Some(voice(caller, request, entry)?),
+    };
+    let target = named(caller, request.target)?;
+    if entry.is_some_and(Entry::is_of_the_thread)
         && target
             .cage
             .own_task()
@@ -88,7 +105,8 @@ pub(super) fn judge<T>(
     {
         return Err(Errno::PERM);
     }
-    let mut names = [caller.id(); 8];
+    let speaker = voice.as_ref().map_or(caller.id(), |voice| voice.cage.id);
+    let mut names = [speaker; 8];
     names[7] = target.cage.id;
     // The common case first: all is the target's own.
     let other = |other, arg: &Arg| other | (arg.cage ^ request.target);
@@ -98,6 +116,7 @@ pub(super) fn judge<T>(
     }
     let judged = Judged {
         target: &target,
+        voice: voice.as_ref(),
         named: &names,
     };
     Ok(go(request, &judged))
@@ -106,7 +125,7 @@ pub(super) fn judge<T>(
 /// The rest of [`judge`], for a call that names more cages than its target.
 fn judge_others(
     caller: &Caller<'_>,
-    entry: Option<&calls::Entry>,
+    entry: Option<&Entry>,
     request: &mut Request,
     names: &mut [CageId; 8],
 ) -> Result<(), Errno> {
@@ -150,6 +169,49 @@ fn judge_others(
         _ => {}
     }
     Ok(())
+}
+
+/// The other cage in whose name a grate makes a call: for a cage that the call which it serves
+/// names, and a system call that is no thread's own. Whose table that is and what stands there is
+/// looked at when the call is [looked up](routes_of).
+///
+/// # Errors
+/// As [`judge`].
+#[cold]
+fn voice<'a>(
+    caller: &Caller<'a>,
+    request: &Request,
+    entry: Option<&Entry>,
+) -> Result<Named<'a>, Errno> {
+    let may_be_lent = entry.is_some_and(|entry| {
+        let is_3i = matches!(entry.nr, REGISTER_HANDLER | COPY_DATA | COPY_TABLE);
+        !is_3i && !entry.is_of_the_thread()
+    });
+    let is_for_who_is_served = caller.serves().any(|frame| {
+        let mut named = frame.named.iter();
+        named.any(|cage| cage.raw() == request.target)
+    });
+    if !may_be_lent || !is_for_who_is_served {
+        return Err(Errno::PERM);
+    }
+    named(caller, request.own)
+}
+
+/// What is to be known of a call of that number that is made in the name of another cage.
+///
+/// # Errors
+/// `EPERM` where that would lead it past who stands above the caller.
+#[cold]
+pub(super) fn routes_of(
+    caller: &Caller<'_>,
+    voice: &Named<'_>,
+    nr: u32,
+) -> Result<KnownRoutes, Errno> {
+    let own = caller.id();
+    let is_below = |by| by == own || caller.rt.is_made_by(by, own);
+    let its = &caller.origin.cage.handlers;
+    let known = voice.cage.handlers.known_for(own, its, nr, is_below);
+    known.ok_or(Errno::PERM)
 }
 
 /// How many arguments at the beginning have no cage beside them, but a number with a meaning of

@@ -12,11 +12,11 @@ use std::sync::Arc;
 pub(super) struct Frame<'a> {
     pub(super) grate: CageId,
     pub(super) nr: u32,
-    /// Who made it.
+    /// Who made it, or in whose name.
     pub(super) caller: &'a Arc<Cage>,
-    /// The program that made it, if one did.
+    /// That one's program, if that made it.
     pub(super) image: Option<&'a Arc<Image>>,
-    /// The cages that the call was judged to name, and the one that made it.
+    /// The cages that the call was judged to name, and the one in whose name it was made.
     pub(super) named: &'a [CageId; 8],
 }
 

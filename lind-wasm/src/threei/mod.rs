@@ -72,10 +72,18 @@ fn route(
     request: &Request,
 ) -> Result<i32, Errno> {
     let (nr, args) = (request.nr, &request.args);
-    match routes.way(&caller.origin.cage.handlers, nr) {
-        Way::Handler(hop) => authority::serving(hop.grate, nr, caller.origin, judged, || {
-            hop.service.call(hop.handler, args)
-        }),
+    let mut lent = None;
+    let way = match judged.voice {
+        None => routes.way(&caller.origin.cage.handlers, nr),
+        Some(voice) => (lent.insert(authority::routes_of(caller, voice, nr)?)).known(nr),
+    };
+    match way {
+        Way::Handler(hop) => {
+            let speaker = judged.speaker(caller);
+            authority::serving(hop.grate, nr, speaker, judged, || {
+                hop.service.call(hop.handler, args)
+            })
+        }
         // Fail closed: without one of its grates no call of a cage goes anywhere, least of all to
         // the kernel. Its end is the cage's own.
         Way::Orphaned if nr == COPY_DATA => Ok(ABORTED),

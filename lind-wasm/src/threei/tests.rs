@@ -6,14 +6,15 @@ use crate::cage::{Cage, CageId, WaitStatus};
 use crate::posix::testing::Fixture;
 use crate::regions::{Backing, Prot};
 use crate::request::UNUSED;
-use calls::{CALLS, GRATE_MEMORY_FLAG};
-use frames::Frames;
+use calls::{CALLS, EXECVE, GRATE_MEMORY_FLAG};
 use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 const GETPID: u32 = 39;
+const GETUID: u32 = 102;
+const GETPPID: u32 = 110;
 const HANDLED: i32 = 7;
 const PRIVATE: u32 = 3000;
 const EPERM: i32 = -1;
@@ -34,6 +35,47 @@ fn request(cage: &Cage, nr: u32) -> Request {
         target: own,
         args: [UNUSED; 6].map(|value| Arg { value, cage: own }),
     }
+}
+
+/// The registration of a handler of `grate` on `target`. What stands beside its place in the
+/// function table names nobody.
+fn registration(caller: &Cage, target: &Cage, nr: u32, grate: u64) -> Request {
+    let mut call = request(caller, REGISTER_HANDLER);
+    call.args[0] = Arg {
+        value: target.id.raw(),
+        cage: nr.into(),
+    };
+    call.args[1].cage = grate;
+    // A number, and nobody's, as grates made for Lind have it.
+    call.args[2] = Arg { value: 1, cage: 0 };
+    call
+}
+
+/// Has `act` be what that grate does for a call.
+fn serve(
+    fixture: &Fixture,
+    caller: &Arc<Cage>,
+    mut call: Request,
+    grate: CageId,
+    act: impl FnOnce() -> Result<i32, Errno>,
+) -> Result<i32, Errno> {
+    as_caller(fixture, caller, |caller| {
+        authority::judge(caller, &mut call, |call, judged| {
+            authority::serving(grate, call.nr, judged.speaker(caller), judged, act)
+        })?
+    })
+}
+
+/// A caller for what is asked of authority itself.
+fn as_caller<T>(fixture: &Fixture, cage: &Arc<Cage>, act: impl FnOnce(&Caller<'_>) -> T) -> T {
+    frames::look(|frames| {
+        let origin = Origin { cage, image: None };
+        act(&Caller {
+            rt: &fixture.rt,
+            origin,
+            frames,
+        })
+    })
 }
 
 struct Family {
@@ -85,42 +127,27 @@ impl Family {
         answer
     }
 
-    /// A caller for what is asked of authority itself.
-    fn caller<'a>(&'a self, cage: &'a Arc<Cage>, frames: Frames<'a>) -> Caller<'a> {
-        let origin = Origin { cage, image: None };
-        Caller {
-            rt: &self.fixture.rt,
-            origin,
-            frames,
-        }
-    }
-
     /// Whether a call is judged to name nothing but what is its caller's to name.
     fn is_right(&self, caller: &Arc<Cage>, call: &mut Request) -> bool {
-        frames::look(|frames| {
-            authority::judge(&self.caller(caller, frames), call, |_, _| ()).is_ok()
+        as_caller(&self.fixture, caller, |caller| {
+            authority::judge(caller, call, |_, _| ()).is_ok()
         })
     }
 
     /// Which cage a caller may name by that number.
     fn named(&self, caller: &Arc<Cage>, id: CageId) -> Result<CageId, Errno> {
-        frames::look(|frames| {
-            authority::named(&self.caller(caller, frames), id.raw()).map(|named| named.cage.id)
+        as_caller(&self.fixture, caller, |caller| {
+            authority::named(caller, id.raw()).map(|named| named.cage.id)
         })
     }
 
-    /// Runs `work` while `grate` serves a private number for who makes that call.
-    fn serving(&self, grate: CageId, caller: &Arc<Cage>, mut call: Request, work: impl FnOnce()) {
-        let served = frames::look(|frames| {
-            let caller = self.caller(caller, frames);
-            authority::judge(&caller, &mut call, |_, judged| {
-                authority::serving(grate, PRIVATE, caller.origin, judged, || {
-                    work();
-                    Ok(1)
-                })
-            })
-        });
-        assert_eq!(served, Ok(Ok(1)));
+    /// Runs `work` while `grate` serves that call.
+    fn serving(&self, grate: CageId, caller: &Arc<Cage>, call: Request, work: impl FnOnce()) {
+        let work = || {
+            work();
+            Ok(1)
+        };
+        assert_eq!(serve(&self.fixture, caller, call, grate, work), Ok(1));
     }
 
     fn call(&self, caller: &Arc<Cage>, nr: u32) -> i32 {
@@ -138,18 +165,9 @@ impl Family {
         )
     }
 
-    /// `caller` registers a handler of `grate` on `target`. What stands beside its place in the
-    /// function table names nobody.
+    /// `caller` registers a handler of `grate` on `target`.
     fn register_for(&self, caller: &Arc<Cage>, target: &Cage, nr: u32, grate: u64) -> i32 {
-        let mut call = request(caller, REGISTER_HANDLER);
-        call.args[0] = Arg {
-            value: target.id.raw(),
-            cage: nr.into(),
-        };
-        call.args[1].cage = grate;
-        // A number, and nobody's, as grates made for Lind have it.
-        call.args[2] = Arg { value: 1, cage: 0 };
-        self.dispatch(caller, call)
+        self.dispatch(caller, registration(caller, target, nr, grate))
     }
 
     fn register(&self, caller: &Arc<Cage>, target: &Cage, nr: u32) -> i32 {
@@ -702,4 +720,195 @@ fn copies_are_of_the_program_that_is_there() {
     });
     assert_eq!(served, Ok(Ok(1)));
     assert_eq!(copied(), None);
+}
+
+/// A clamp, with a grate above it and one inside it, whose program it serves.
+struct Clamp {
+    fixture: Fixture,
+    /// Serves a private number of `clamp`, and hence of all others.
+    above: Arc<Cage>,
+    clamp: Arc<Cage>,
+    /// Made by `clamp`, which serves its `execve`; made `program`.
+    inside: Arc<Cage>,
+    program: Arc<Cage>,
+}
+
+impl Clamp {
+    fn new() -> Self {
+        let fixture = Fixture::new();
+        let above = fixture.cage.clone();
+        let clamp = fixture.fork(&above);
+        register(&fixture, &above, &clamp, PRIVATE);
+        let inside = fixture.fork(&clamp);
+        register(&fixture, &clamp, &inside, EXECVE);
+        let program = fixture.fork(&inside);
+        Self {
+            fixture,
+            above,
+            clamp,
+            inside,
+            program,
+        }
+    }
+
+    fn register(&self, grate: &Arc<Cage>, target: &Cage, nr: u32) {
+        register(&self.fixture, grate, target, nr);
+    }
+
+    /// Lets the clamp do something while it serves a call of that cage.
+    fn serve(&self, served: &Arc<Cage>, act: impl FnOnce() -> i32) -> i32 {
+        let call = request(served, GETPID);
+        serve(&self.fixture, served, call, self.clamp.id, || Ok(act())).unwrap()
+    }
+
+    /// A call of the clamp's in the name of `own`.
+    fn request_as(&self, own: u64, nr: u32, target: &Cage) -> Request {
+        Request {
+            own,
+            target: target.id.raw(),
+            ..request(&self.clamp, nr)
+        }
+    }
+
+    /// What the clamp gets for that while it serves a cage.
+    fn says_as(&self, own: u64, nr: u32, served: &Arc<Cage>, target: &Cage) -> i32 {
+        let call = self.request_as(own, nr, target);
+        self.serve(served, || {
+            super::dispatch_for(&self.fixture.rt, &self.clamp, call)
+        })
+    }
+
+    /// The same as clamps do it: in the name of who is inside, for the program.
+    fn says(&self, nr: u32) -> i32 {
+        let own = self.inside.id.raw();
+        self.says_as(own, nr, &self.program, &self.program)
+    }
+}
+
+fn register(fixture: &Fixture, caller: &Arc<Cage>, target: &Cage, nr: u32) {
+    register_for(fixture, caller, target, nr, caller.id.raw());
+}
+
+fn register_for(fixture: &Fixture, caller: &Arc<Cage>, target: &Cage, nr: u32, grate: u64) {
+    let call = registration(caller, target, nr, grate);
+    assert_eq!(super::dispatch_for(&fixture.rt, caller, call), 0);
+}
+
+/// While it serves a call a grate may speak for a cage whose grate it is, and that one's table
+/// counts.
+#[test]
+fn a_grate_speaks_for_a_cage_of_its_own() {
+    let clamp = Clamp::new();
+    let (inside, program) = (clamp.inside.id.raw(), &clamp.program);
+    assert_eq!(clamp.says(GETPID), program.id.pid());
+    clamp.register(&clamp.inside, &clamp.inside, GETUID);
+    assert_eq!(clamp.says(GETUID), HANDLED);
+    // Not when it serves nobody, nor for anybody else than who is served.
+    let call = clamp.request_as(inside, GETPID, program);
+    assert_eq!(
+        super::dispatch_for(&clamp.fixture.rt, &clamp.clamp, call),
+        EPERM
+    );
+    for other in [&clamp.above, &clamp.clamp, &clamp.inside] {
+        assert_eq!(clamp.says_as(inside, GETPID, program, other), EPERM);
+    }
+    // Nor in the name of who is not its own, and be it who is served.
+    let stranger = clamp.fixture.fork(&clamp.above);
+    for other in [&clamp.above, &stranger] {
+        let own = other.id.raw();
+        assert_eq!(clamp.says_as(own, GETPID, program, program), EPERM);
+        assert_eq!(clamp.says_as(own, GETPID, other, other), EPERM);
+    }
+    for nobody in [0, 500, 1 << 32, u64::MAX] {
+        assert_eq!(clamp.says_as(nobody, GETPID, program, program), ESRCH);
+    }
+    clamp.fixture.rt.end(&clamp.inside, WaitStatus::exited(0));
+    assert_eq!(clamp.says(GETPID), ESRCH);
+}
+
+/// What a cage alone can ask for, nobody asks for in its name.
+#[test]
+fn nobody_speaks_for_another_to_3i_nor_for_a_thread_nor_by_a_private_number() {
+    let clamp = Clamp::new();
+    clamp.register(&clamp.inside, &clamp.inside, PRIVATE);
+    let threads = CALLS.iter().filter(|call| call.is_of_the_thread());
+    let threads = threads.map(|call| call.nr);
+    let gate = [REGISTER_HANDLER, COPY_DATA, COPY_TABLE];
+    let task = clamp.program.crew.begin();
+    let _on = task.occupy();
+    for nr in threads.chain(gate).chain([PRIVATE, 57]) {
+        task.enter_call(nr);
+        assert_eq!(clamp.says(nr), refusal(nr), "{nr}");
+    }
+    assert!(task.take_pending(|| false).is_none());
+}
+
+/// Who speaks for another gets past nobody who stands above.
+#[test]
+fn speaking_for_another_leads_past_nobody() {
+    let clamp = Clamp::new();
+    // What is inside lacks what its clamp has.
+    clamp.register(&clamp.above, &clamp.clamp, GETUID);
+    assert_eq!(clamp.says(GETUID), EPERM);
+    // It has that too, and the clamp's and its own above it.
+    clamp.register(&clamp.above, &clamp.inside, GETUID);
+    assert_eq!(clamp.says(GETUID), HANDLED);
+    clamp.register(&clamp.clamp, &clamp.inside, GETUID);
+    clamp.register(&clamp.inside, &clamp.inside, GETUID);
+    assert_eq!(clamp.says(GETUID), HANDLED);
+    // Its own below that, which is passed by then.
+    clamp.register(&clamp.inside, &clamp.inside, GETPPID);
+    clamp.register(&clamp.above, &clamp.inside, GETPPID);
+    clamp.register(&clamp.above, &clamp.clamp, GETPPID);
+    assert_eq!(clamp.says(GETPPID), EPERM);
+    // What somebody above has put there alone: that one's calls need not pass who stands between.
+    clamp.register(&clamp.above, &clamp.inside, GETPID);
+    assert_eq!(clamp.says(GETPID), EPERM);
+}
+
+/// Where a grate of either is gone, it leads nowhere.
+#[test]
+fn speaking_for_another_fails_closed() {
+    let clamp = Clamp::new();
+    let other = clamp.fixture.fork(&clamp.clamp);
+    clamp.register(&other, &other, GETUID);
+    clamp.register(&clamp.clamp, &other, GETPID);
+    let own = other.id.raw();
+    let says = || clamp.says_as(own, GETUID, &clamp.program, &clamp.program);
+    assert_eq!(says(), HANDLED);
+    other.set_image(None);
+    assert_eq!(says(), EIO);
+
+    // A grate that the clamp has had since it made who is inside.
+    let clamp = Clamp::new();
+    let late = clamp.fixture.fork(&clamp.above);
+    clamp.register(&clamp.above, &late, EXECVE);
+    let grate = late.id.raw();
+    register_for(&clamp.fixture, &clamp.above, &clamp.clamp, GETUID, grate);
+    assert_eq!(clamp.says(GETPID), clamp.program.id.pid());
+    late.set_image(None);
+    assert_eq!(clamp.says(GETPID), EIO);
+}
+
+/// To who serves it then, the one in whose name it is made is lent, and not who made it.
+#[test]
+fn who_speaks_for_another_is_lent_to_nobody() {
+    let clamp = Clamp::new();
+    let (fixture, server) = (&clamp.fixture, &clamp.fixture.fork(&clamp.above));
+    let call = clamp.request_as(clamp.inside.id.raw(), GETPID, &clamp.program);
+    let served = clamp.serve(&clamp.program, || {
+        serve(fixture, &clamp.clamp, call, server.id, || {
+            let named = |cage: &Cage| {
+                let id = cage.id.raw();
+                as_caller(fixture, server, |server| {
+                    authority::named(server, id).is_ok()
+                })
+            };
+            assert!(named(&clamp.inside) && named(&clamp.program));
+            assert!(!named(&clamp.clamp) && !named(&clamp.above));
+            Ok(HANDLED)
+        })
+        .unwrap()
+    });
+    assert_eq!(served, HANDLED);
 }

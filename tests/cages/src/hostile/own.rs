@@ -11,6 +11,10 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 pub const ATTEMPTS: &[Attempt] = &[
     ("a grate of one's own that speaks for its child", speaks_for),
     (
+        "a grate of one's own that speaks for who has less",
+        speaks_past,
+    ),
+    (
         "a grate of one's own that passes foreign arguments on",
         passes_foreign,
     ),
@@ -98,17 +102,109 @@ static KNOWN: AtomicU64 = AtomicU64::new(0);
 static FOREIGN: AtomicU64 = AtomicU64::new(0);
 static ORDER: AtomicU32 = AtomicU32::new(0);
 
+/// What a refused call in another's name answers.
+const REFUSED: &[i32] = &[EPERM, ESRCH, ABORTED];
+
 handler!(as_the_child, 102, |call: &Call| {
     let child = call.cage_of(0);
-    SEEN.store(raw_as(child, 39, child, &[]), Ordering::SeqCst);
+    let foreign = FOREIGN.load(Ordering::SeqCst);
+    let me = sys::own_id();
+    let as_child = |number: u32, args: &[Arg]| raw_as(child, number, child, args);
+    let path = own(address(c"/open/spoken.log".as_ptr()));
+    let flags = own(int(O_CREAT | O_WRONLY | O_APPEND));
+    let fd = as_child(nr::OPEN, &[path, flags, own(0o644)]);
+    let text = [own(address(MARK.as_ptr())), own(MARK.len() as u64)];
+    let there = arg(sys::base() + 65536, foreign);
+    let past = [
+        // In the name of who is not one's own, and for who is not served.
+        raw_as(foreign, 39, child, &[]),
+        raw_as(0, 39, child, &[]),
+        raw_as(child | FLAG, 39, child, &[]),
+        raw_as(child, 39, me, &[]),
+        raw_as(child, 39, foreign, &[]),
+        // With what is another's.
+        as_child(nr::WRITE, &[arg(1, child), there, own(64)]),
+        as_child(nr::WRITE, &[arg(1, foreign), text[0], text[1]]),
+        // What a cage does for itself alone.
+        as_child(REGISTER, &[arg(child, 39), arg(UNUSED, DEREGISTER)]),
+        as_child(REGISTER, &[arg(child, 39), arg(UNUSED, me), own(2)]),
+        as_child(COPY_DATA, &[there, text[0], own(8), own(0)]),
+        as_child(COPY_TABLE, &[arg(foreign, child)]),
+        as_child(nr::CLONE, &[own(0)]),
+        as_child(nr::EXECVE, &[path, own(0), own(0)]),
+        as_child(60, &[own(3)]),
+        as_child(nr::EXIT_GROUP, &[own(3)]),
+        as_child(3000, &[]),
+    ];
+    let through = past.iter().filter(|result| !REFUSED.contains(result));
+    let wrong = through.count() as u32
+        + u32::from(as_child(39, &[]) != child as i32)
+        + u32::from(as_child(nr::WRITE, &[arg(fd as u64, child), text[0], text[1]]) < 0)
+        + u32::from(as_child(nr::WRITE, &[arg(1, child), text[0], text[1]]) < 0);
+    WRONG.store(wrong, Ordering::SeqCst);
     Ok(5)
 });
 
-fn speaks_for(_: &Stage) -> Outcome {
-    let program = || i32::from(call(102, &[]) != 5);
-    let status = under(&[(102, as_the_child)], program, nothing)?;
-    expect("the program", status, &[0])?;
-    expect("as the child", SEEN.load(Ordering::SeqCst), &[EPERM])
+/// In the name of its child it gets what that one gets: past nobody who is above them.
+fn speaks_for(stage: &Stage) -> Outcome {
+    let idle = Idle::new()?;
+    for foreign in [Some(idle.cage), stage.grate()].into_iter().flatten() {
+        FOREIGN.store(foreign, Ordering::SeqCst);
+        WRONG.store(99, Ordering::SeqCst);
+        let (released, latch) = pipe()?;
+        let program = || {
+            close(latch);
+            while sys::read(released, &mut [0; 1]) == Err(sys::Errno(4)) {}
+            i32::from(call(102, &[]) != 5)
+        };
+        let status = under(&[(102, as_the_child)], program, |child| {
+            let child = child as u64;
+            let early = raw_as(child, 39, child, &[]);
+            close(latch);
+            expect("serving nobody", early, &[EPERM])
+        })?;
+        close(released);
+        expect("the program", status, &[0])?;
+        let wrong = WRONG.load(Ordering::SeqCst) as i32;
+        expect(
+            format!("calls beside {foreign} that went wrong"),
+            wrong,
+            &[0],
+        )?;
+    }
+    idle.release()?;
+    stage.still_served()
+}
+
+handler!(as_who_has_less, 104, |call: &Call| {
+    let child = call.cage_of(0);
+    SEEN.store(raw_as(child, 102, child, &[]), Ordering::SeqCst);
+    Ok(raw(102, child, &[]))
+});
+
+/// A grate that has a grate of its own speaks for a child from before: that one does not have it.
+fn speaks_past(stage: &Stage) -> Outcome {
+    const TURN: usize = 0;
+    let page = Shared::new()?;
+    let until = |turn: u64| {
+        while page.word(TURN).load(Ordering::SeqCst) < turn {
+            call(nr::SCHED_YIELD, &[]);
+        }
+    };
+    let grate = forked(|| {
+        let program = || {
+            page.word(TURN).store(1, Ordering::SeqCst);
+            until(2);
+            i32::from(call(104, &[]) != 7102)
+        };
+        let status = under(&[(104, as_who_has_less)], program, nothing);
+        i32::from(status != Ok(0) || SEEN.load(Ordering::SeqCst) != EPERM)
+    })?;
+    until(1);
+    put_on(grate as u64, 102, seven)?;
+    page.word(TURN).store(2, Ordering::SeqCst);
+    wait_well(grate)?;
+    stage.still_served()
 }
 
 handler!(foreign_arguments, 102, |call: &Call| {

@@ -79,6 +79,10 @@ pub const ATTEMPTS: &[Attempt] = &[
     attempt(EVERYWHERE, "a grate of one's own that speaks for its child"),
     attempt(
         EVERYWHERE,
+        "a grate of one's own that speaks for who has less",
+    ),
+    attempt(
+        EVERYWHERE,
         "a grate of one's own that passes foreign arguments on",
     ),
     attempt(
