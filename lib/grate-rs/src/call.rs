@@ -313,11 +313,15 @@ impl GuestPtr {
     /// # Errors
     /// EFAULT; ENAMETOOLONG where there is no NUL in reach.
     pub fn read_cstr(self, max: usize) -> Result<Vec<u8>, Errno> {
-        let mut bytes = vec![0; max];
-        if self
-            .copy(own_buffer(bytes.as_mut_ptr()), max, true)
-            .is_err()
-        {
+        /// Most are shorter: less is to be cleared for them.
+        const SHORT: usize = 256;
+        let mut bytes = vec![0; max.min(SHORT)];
+        let mut copied = self.copy(own_buffer(bytes.as_mut_ptr()), bytes.len(), true);
+        if copied.is_err() && max > SHORT {
+            bytes = vec![0; max];
+            copied = self.copy(own_buffer(bytes.as_mut_ptr()), max, true);
+        }
+        if copied.is_err() {
             // Too long, or not all there: then it ends where there is nothing.
             self.read_into(&mut bytes)?;
             return Err(ENAMETOOLONG);
