@@ -347,6 +347,11 @@ impl SealedFile {
         })
     }
 
+    /// Whether it is not known what the file is, or nothing was in it.
+    pub fn is_unknown(&self) -> bool {
+        self.volume.is_none() && !self.has_remains
+    }
+
     /// Size of the plaintext when the file was looked at last.
     pub fn known_len(&self) -> u64 {
         self.volume.as_ref().map_or(0, Volume::size)
