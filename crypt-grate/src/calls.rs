@@ -274,7 +274,13 @@ pub const GROUPS: &[Group<Decision>] = {
                 "record_seal",
                 "record_open",
                 "copy_leased",
+                "file_keys",
             ],
+        ),
+        group(
+            Pass,
+            "the runtime serves it to nobody whose pwrite64 a grate serves",
+            &["pwrite_kept"],
         ),
         group(
             Pass,

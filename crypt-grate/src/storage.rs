@@ -125,6 +125,21 @@ pub trait Storage {
         Ok(false)
     }
 
+    /// As [`Storage::write_at`], if the file has been this one's alone since [`Storage::give`]: it is taken and given
+    /// for that. `None` where it has not, or where that can't be told: nothing was written then.
+    ///
+    /// # Errors
+    /// As [`Storage::write_at`].
+    fn write_kept(&self, _buf: &[u8], _offset: u64) -> Result<Option<usize>, Errno> {
+        Ok(None)
+    }
+
+    /// Whether the file has been this one's alone since [`Storage::give`], up to now. `false` also where that can't be
+    /// told.
+    fn is_kept(&self) -> bool {
+        false
+    }
+
     /// Ends what [`Storage::take`] began, at once or as soon as others can be expected to wait for.
     fn give(&self) {
         self.unlock();

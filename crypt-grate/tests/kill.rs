@@ -94,6 +94,7 @@ mod engine {
                     master: &self.key,
                     others: &[],
                     aead: software,
+                    derive: sealed::derive,
                 },
                 params: self.chunks.params(),
                 rng: &mut self.rng,
@@ -113,6 +114,7 @@ mod engine {
                 master: &self.key,
                 others: &[],
                 aead: software,
+                derive: sealed::derive,
             };
             Ok(SealedFile::default().identify(disk, keys)? == Content::Plain)
         }
@@ -123,6 +125,7 @@ mod engine {
                 master: &self.key,
                 others: &[],
                 aead: software,
+                derive: sealed::derive,
             };
             let len = self.file.len(disk, keys)?;
             // More than there is: the end is checked only by who asks for it.

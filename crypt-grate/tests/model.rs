@@ -177,6 +177,7 @@ fn keys(master: &MasterKey) -> Keys<'_> {
         master,
         others: &[],
         aead: software,
+        derive: sealed::derive,
     }
 }
 

@@ -73,6 +73,7 @@ impl World {
             master: key,
             others: &[],
             aead: software,
+            derive: sealed::derive,
         }
     }
 

@@ -63,6 +63,7 @@ impl Database {
                     master: &self.key,
                     others: &[],
                     aead: software,
+                    derive: sealed::derive,
                 };
                 let mut with = Sealing {
                     keys,

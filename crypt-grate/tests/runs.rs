@@ -154,6 +154,20 @@ impl Storage for Open<'_> {
         Ok(!self.is_strict && kept == Some((self.run, self.description)))
     }
 
+    fn is_kept(&self) -> bool {
+        !self.is_strict && self.below.kept.get() == Some((self.run, self.description))
+    }
+
+    fn write_kept(&self, buf: &[u8], offset: u64) -> Result<Option<usize>, Errno> {
+        if !self.is_kept() {
+            return Ok(None);
+        }
+        self.lock(LockMode::Exclusive)?;
+        let written = self.write_at(buf, offset);
+        self.give();
+        written.map(Some)
+    }
+
     fn give(&self) {
         self.unlock();
         if !self.is_strict {
@@ -215,6 +229,7 @@ impl World {
             master: key,
             others: &[],
             aead: software,
+            derive: sealed::derive,
         }
     }
 

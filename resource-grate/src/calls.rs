@@ -145,11 +145,17 @@ pub const GROUPS: &[Group<Decision>] = {
                 "aead_open",
                 "record_seal",
                 "record_open",
+                "file_keys",
                 "shmget",
                 "shmat",
                 "shmctl",
                 "shmdt",
             ],
+        ),
+        group(
+            Pass,
+            "the runtime serves it to nobody whose pwrite64 a grate serves",
+            &["pwrite_kept"],
         ),
         group(
             Pass,

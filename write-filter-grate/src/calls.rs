@@ -202,7 +202,13 @@ pub const GROUPS: &[Group<Decision>] = {
                 "aead_open",
                 "record_seal",
                 "record_open",
+                "file_keys",
             ],
+        ),
+        group(
+            Pass,
+            "the runtime serves it to nobody whose pwrite64 a grate serves",
+            &["pwrite_kept"],
         ),
         group(
             Pass,

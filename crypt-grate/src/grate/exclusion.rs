@@ -88,6 +88,8 @@ pub fn set(fd: CageFd, mode: i16) -> Result<(), Errno> {
 /// Our runtime's own: a lock that is given back a little later, and may be taken again until then.
 const TAKE_LOCK: u64 = 1105;
 const GIVE_LOCK: u64 = 1106;
+/// As pwrite, if the lock was kept until now.
+const PWRITE_KEPT: u64 = 1110;
 
 /// Whether there are such calls. They are for a grate that has none below it that wants to know of locks.
 static IS_KEPT: AtomicBool = AtomicBool::new(true);
@@ -127,6 +129,31 @@ pub fn give(fd: CageFd) -> Result<(), Errno> {
         return kernel::call(GIVE_LOCK, fd.cage, &[fd.arg()]).map(drop);
     }
     set(fd, fs::F_UNLCK)
+}
+
+/// Writes at an offset if this grate has had the lock since [`give`]. Answers how much; `None` where it has not.
+///
+/// # Errors
+/// As pwrite(2).
+pub fn write_kept(fd: CageFd, bytes: &[u8], offset: u64) -> Result<Option<i32>, Errno> {
+    if !is_kept(fd) {
+        return Ok(None);
+    }
+    let args = [
+        fd.arg(),
+        own_buffer(bytes.as_ptr()),
+        value(fd.cage, bytes.len() as u64),
+        value(fd.cage, offset),
+    ];
+    match kernel::call(PWRITE_KEPT, fd.cage, &args) {
+        Err(Errno(error::ENOLCK)) => Ok(None),
+        Err(Errno(error::ENOSYS)) => {
+            // What is kept is of no use then.
+            IS_KEPT.store(false, Ordering::Relaxed);
+            Ok(None)
+        }
+        written => written.map(Some),
+    }
 }
 
 fn record_lock(fd: CageFd, command: i32, mode: i16) -> Result<(), Errno> {

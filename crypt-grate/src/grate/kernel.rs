@@ -184,6 +184,17 @@ impl Storage for File {
         exclusion::take(self.fd).map_err(storage)
     }
 
+    fn write_kept(&self, buf: &[u8], offset: u64) -> Result<Option<usize>, StorageErrno> {
+        match exclusion::write_kept(self.fd, buf, offset) {
+            Ok(written) => Ok(written.map(|written| (written as usize).min(buf.len()))),
+            Err(errno) => Err(storage(errno)),
+        }
+    }
+
+    fn is_kept(&self) -> bool {
+        matches!(exclusion::write_kept(self.fd, &[], 0), Ok(Some(_)))
+    }
+
     fn give(&self) {
         let _ = exclusion::give(self.fd);
     }

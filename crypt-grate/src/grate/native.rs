@@ -8,12 +8,13 @@ use sealed::aead::{Aead, Run};
 use sealed::wire::aead::{
     AeadError, MessageAead, MessageCipher, MessageKey, Run as MessageRun, Software,
 };
-use sealed::{Cipher, Error, FileKey};
+use sealed::{Cipher, Error, FileKey, FileSecrets};
 use std::sync::OnceLock;
 use zeroize::Zeroizing;
 
 const SEAL: u64 = 1101;
 const OPEN: u64 = 1102;
+const FILE_KEYS: u64 = 1109;
 const REQUEST_LEN: usize = 48;
 const START_AT: usize = 2;
 const KEY_AT: usize = 16;
@@ -32,11 +33,34 @@ pub fn aead(key: &FileKey) -> AnyAead {
     }
 }
 
-/// Asks for nothing, which is refused in another way where there is no such call. Lind may be asked
+/// The secrets of a file: made by the runtime, if it does that.
+pub fn derive(
+    master: &[u8; sealed::KEY_LEN],
+    fields: &[u8; sealed::HEADER_FIELDS_LEN],
+) -> FileSecrets {
+    static SERVED: OnceLock<bool> = OnceLock::new();
+    if !*SERVED.get_or_init(|| is_served(FILE_KEYS)) {
+        return sealed::derive(master, fields);
+    }
+    let mut request = Zeroizing::new([0; sealed::KEY_LEN + sealed::HEADER_FIELDS_LEN]);
+    request[..sealed::KEY_LEN].copy_from_slice(master);
+    request[sealed::KEY_LEN..].copy_from_slice(fields);
+    let mut secrets = Zeroizing::new([0; FileSecrets::LEN]);
+    let args = [
+        own_buffer(request.as_ptr()),
+        own_buffer(secrets.as_mut_ptr()),
+    ];
+    match kernel::call(FILE_KEYS, getcageid(), &args) {
+        Ok(_) => FileSecrets::from_bytes(secrets),
+        Err(_) => sealed::derive(master, fields),
+    }
+}
+
+/// Asks about nothing that there is, which is refused in another way where there is no such call. Lind may be asked
 /// nothing that it does not serve; a base of 0 tells that this is not Lind.
 fn is_served(nr: u64) -> bool {
     const ENOSYS: i32 = 38;
-    let none = value(getcageid(), 0);
+    let none = value(getcageid(), u64::MAX);
     cage_libc::sys::base() == 0
         && kernel::call(nr, getcageid(), &[none; 5]).is_err_and(|errno| errno.0 != ENOSYS)
 }

@@ -1,6 +1,6 @@
 //! open and openat.
 
-use super::kernel::{self, File, Inode, Stat, int};
+use super::kernel::{self, File, Stat, int};
 use super::options::Plaintext;
 use super::state;
 use super::state::{OpenFile, Opened, State, lock};
@@ -243,7 +243,7 @@ impl Opening {
     ) -> Result<(), Errno> {
         state.check_key(stat.inode())?;
         let open = if as_file && stat.is_regular() {
-            open_sealed(state, path, fd, stat.inode(), self.flags)?
+            open_sealed(state, path, fd, stat, self.flags)?
         } else {
             None
         };
@@ -286,10 +286,10 @@ fn open_sealed(
     state: &State,
     path: &PathArg,
     fd: CageFd,
-    inode: Inode,
+    stat: Stat,
     flags: i32,
 ) -> Result<Option<Arc<OpenFile>>, Errno> {
-    let file = state.file(inode);
+    let file = state.file(stat.inode());
     let mut locked = lock(&file);
     let truncates = flags & fs::O_TRUNC != 0;
     let writable = flags & fs::O_ACCMODE != fs::O_RDONLY || truncates;
@@ -298,7 +298,11 @@ fn open_sealed(
     } else {
         File::to_read(fd)
     };
-    let content = locked.identify(&storage, state.keys());
+    // What was just made is not read.
+    let content = match stat.size == 0 && locked.is_unknown() {
+        true => Ok(Content::Empty),
+        false => locked.identify(&storage, state.keys()),
+    };
     match content {
         Ok(Content::Empty | Content::Sealed) => {}
         Ok(Content::Plain) if state.plaintext == Plaintext::Deny => {

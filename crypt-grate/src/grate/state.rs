@@ -181,6 +181,7 @@ impl State {
             master: self.keys.sealing(),
             others: self.keys.others(),
             aead: native::aead,
+            derive: native::derive,
         }
     }
 

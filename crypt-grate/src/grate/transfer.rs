@@ -306,23 +306,32 @@ impl Transfer {
     ) -> Result<(u64, i32), Errno> {
         let storage = self.open.storage(self.fd);
         let mut file = lock(&self.open.file);
+        let appends = self.open.flags() & fs::O_APPEND != 0;
+        let mut source = vectors.into_iter();
+        let mut current = source.next();
+        // Small vectors are joined, so that each does not become a chunk of its own.
+        let mut next_piece = |buffer: &mut [u8], left: u64| {
+            let most = left.min(buffer.len() as u64) as usize;
+            take_into(&mut buffer[..most], &mut current, &mut source)
+        };
+        let (mut len, mut taken) = next_piece(buffer, total);
         self.state.sealing(|with| {
+            let place = (!appends).then_some(offset);
+            if len as u64 == total
+                && let Some(start) = file.write_kept(&storage, with, place, &buffer[..len])
+            {
+                return Ok((start + total, total as i32));
+            }
             // One lock for the whole call: its pieces stay together, also at a moving end.
             let mut writer = file
                 .writer(&storage, with)
                 .map_err(|error| self.state.errno_of(error, self.fd))?;
-            let start = if self.open.flags() & fs::O_APPEND != 0 {
-                writer.len()
-            } else {
-                offset
+            let start = match appends {
+                true => writer.len(),
+                false => offset,
             };
-            let mut source = vectors.into_iter();
-            let mut current = source.next();
             let mut done = 0u64;
-            while done < total {
-                // Small vectors are joined, so that each does not become a chunk of its own.
-                let most = (total - done).min(buffer.len() as u64) as usize;
-                let (len, taken) = take_into(&mut buffer[..most], &mut current, &mut source);
+            loop {
                 if len == 0 {
                     return taken
                         .and(Ok((start, 0)))
@@ -339,9 +348,10 @@ impl Transfer {
                         return partly(start, done, self.state.errno_of(error, self.fd));
                     }
                 }
-                if taken.is_err() {
+                if taken.is_err() || done >= total {
                     break;
                 }
+                (len, taken) = next_piece(buffer, total - done);
             }
             Ok((start + done, done as i32))
         })

@@ -13,7 +13,7 @@ use crate::scratch;
 use crate::storage::{Errno, Lease, LockMode, Locked, Storage, write_all};
 use sealed::aead::{Aead, Software};
 use sealed::{
-    Disk, Failure, FileCipher, FileKey, Header, Layout, MasterKey, Moment, Params, Volume,
+    Derive, Disk, Failure, FileCipher, FileKey, Header, Layout, MasterKey, Moment, Params, Volume,
 };
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -104,6 +104,8 @@ pub struct Keys<'a> {
     pub others: &'a [MasterKey],
     /// Makes the AEAD of a file: in software, or one that asks the runtime.
     pub aead: fn(&FileKey) -> AnyAead,
+    /// Makes the secrets of a file: as the former.
+    pub derive: Derive,
 }
 
 impl Keys<'_> {
@@ -128,7 +130,7 @@ impl Keys<'_> {
             .iter()
             .find(|key| key.id() == header.key_id())
             .unwrap_or(self.master);
-        Ok(self.cipher(&header.verify(key)?))
+        Ok(self.cipher(&header.verify_with(key, self.derive)?))
     }
 }
 
@@ -226,6 +228,8 @@ pub struct SealedFile {
     syncs: u32,
     /// Whether what is known of the file was true when its lock was given back last.
     is_settled: bool,
+    /// Whether nobody else had it when it was taken last: then it is worth to be tried whether that is still so.
+    is_alone: bool,
     /// How many changes nobody else has come between.
     undisturbed: i32,
     /// How many looks have found nothing new.
@@ -269,6 +273,11 @@ impl SealedFile {
     /// Gets to know the file as it is now. Answers whether that is certain: else somebody may be
     /// changing it.
     fn look(&mut self, storage: &impl Storage, keys: Keys<'_>) -> Result<bool, Error> {
+        // Who writes here has kept everybody else out all the time.
+        if self.is_alone && storage.is_kept() {
+            return Ok(true);
+        }
+        self.is_alone = false;
         let disk = OnDisk(storage);
         // Taken before the look: what that finds is true as long as the lease lasts.
         let lease = self.lease.take().or_else(|| {
@@ -336,6 +345,11 @@ impl SealedFile {
         self.settled(storage, keys, |file, _| {
             Ok(file.volume.as_ref().map_or(0, Volume::size))
         })
+    }
+
+    /// Whether it is not known what the file is, or nothing was in it.
+    pub fn is_unknown(&self) -> bool {
+        self.volume.is_none() && !self.has_remains
     }
 
     /// Size of the plaintext when the file was looked at last.

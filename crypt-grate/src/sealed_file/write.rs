@@ -1,7 +1,7 @@
 //! Changing a sealed file.
 
 use super::{Error, Keys, OnDisk, RUN_LEN, SealedFile, Sealing};
-use crate::storage::{LockMode, Locked, Storage};
+use crate::storage::{Errno, LockMode, Locked, Storage};
 use rand_core::TryCryptoRng;
 use sealed::{FileKey, Moment, Volume};
 use std::ops::Range;
@@ -13,6 +13,44 @@ const SYNCS_A_MARK: u32 = 16;
 /// after how many more where somebody did.
 const UNDISTURBED: i32 = 4;
 const DISTURBED: i32 = -64;
+
+/// Bytes that are written without taking the lock before, at most.
+const MOST_KEPT: usize = 64 << 10;
+
+/// A storage whose lock is taken with each writing, if it was kept since the one before. What is read is right if the
+/// writing that follows is done. Nothing else can be done to it so.
+struct Kept<'a, S>(&'a S);
+
+impl<S: Storage> Kept<'_, S> {
+    /// What is answered where the lock was not kept; nobody gets to see it.
+    const LOST: Errno = Errno::EIO;
+}
+
+impl<S: Storage> Storage for Kept<'_, S> {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        self.0.read_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
+        self.0.write_kept(buf, offset)?.ok_or(Self::LOST)
+    }
+
+    fn size(&self) -> Result<u64, Errno> {
+        self.0.size()
+    }
+
+    fn set_size(&self, _: u64) -> Result<(), Errno> {
+        Err(Self::LOST)
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        Err(Self::LOST)
+    }
+
+    fn short_is_end(&self) -> bool {
+        self.0.short_is_end()
+    }
+}
 
 /// A sealed file that nobody else changes: its lock is held as long as this lives.
 pub struct Writer<'a, 's, S: Storage, R: TryCryptoRng + ?Sized> {
@@ -49,11 +87,13 @@ impl SealedFile {
         keys: Keys<'_>,
     ) -> Result<Locked<'a, S>, Error> {
         let was_settled = std::mem::take(&mut self.is_settled);
+        self.is_alone = false;
         let locked = if self.undisturbed < UNDISTURBED {
             Locked::new(storage, LockMode::Exclusive)?
         } else {
             let (locked, alone) = Locked::take(storage)?;
-            if was_settled && alone && self.volume.is_some() {
+            self.is_alone = was_settled && alone && self.volume.is_some();
+            if self.is_alone {
                 self.is_settled = true;
                 return Ok(locked);
             }
@@ -77,6 +117,38 @@ impl SealedFile {
         Ok(locked)
     }
 
+    /// Writes at `place`, or at the end, where this process alone changes the file again and again: the lock is taken with
+    /// the writing itself, if nobody else had it meanwhile. Answers where it began. `None` where that can't be done
+    /// so, whatever the reason: then nothing was written, and [`Writer::write`] is the way.
+    pub fn write_kept<S: Storage, R: TryCryptoRng + ?Sized>(
+        &mut self,
+        storage: &S,
+        with: &mut Sealing<'_, R>,
+        place: Option<u64>,
+        data: &[u8],
+    ) -> Option<u64> {
+        if !std::mem::take(&mut self.is_alone) || !self.is_settled || data.len() > MOST_KEPT {
+            return None;
+        }
+        let volume = self.volume.as_mut()?;
+        let (known, offset) = (volume.moment(), place.unwrap_or(volume.size()));
+        let kept = Kept(storage);
+        self.is_changed = true;
+        if volume.write(&OnDisk(&kept), with.rng, offset, data).is_ok() {
+            self.is_alone = true;
+            return Some(offset);
+        }
+        if volume.moment() == known {
+            // What is known is still what was true.
+            self.is_settled = false;
+        } else {
+            self.forget();
+        }
+        // Most likely the lock was taken back: who waits for it gets a chance.
+        self.undisturbed = 0;
+        None
+    }
+
     /// As [`Writer::write`].
     ///
     /// # Errors
@@ -88,6 +160,9 @@ impl SealedFile {
         offset: u64,
         data: &[u8],
     ) -> Result<usize, Error> {
+        if self.write_kept(storage, with, Some(offset), data).is_some() {
+            return Ok(data.len());
+        }
         self.writer(storage, with)?.write(offset, data)
     }
 
@@ -216,9 +291,10 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
                 if std::mem::take(&mut self.file.has_remains) {
                     self.storage.set_size(0)?;
                 }
-                let key =
-                    FileKey::generate(self.with.keys.master, self.with.params, self.with.rng)?;
-                Volume::create(self.with.keys.cipher(&key), self.with.rng)?
+                let keys = self.with.keys;
+                let (params, rng) = (self.with.params, &mut *self.with.rng);
+                let key = FileKey::generate_with(keys.master, params, rng, keys.derive)?;
+                Volume::create(keys.cipher(&key), rng)?
             }
         };
         Ok(self.file.volume.insert(volume))

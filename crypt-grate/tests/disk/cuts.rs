@@ -199,6 +199,17 @@ impl Storage for Disk {
         let own = Some((self.file, self.process));
         Ok(self.recorder.kept.replace(own) == own)
     }
+
+    fn is_kept(&self) -> bool {
+        self.recorder.kept.get() == Some((self.file, self.process))
+    }
+
+    fn write_kept(&self, buf: &[u8], offset: u64) -> Result<Option<usize>, Errno> {
+        match self.is_kept() {
+            true => self.write_at(buf, offset).map(Some),
+            false => Ok(None),
+        }
+    }
 }
 
 /// How a disk loses what was not synced.

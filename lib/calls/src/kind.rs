@@ -58,6 +58,10 @@ pub enum Struct {
     ShmId,
     /// Positions of an AEAD call's chunks (calls of our runtime's own).
     AeadJob,
+    /// A master key and the fields of a sealed file's header.
+    FileKeysJob,
+    /// What these make.
+    FileSecrets,
 }
 
 impl Struct {
@@ -76,7 +80,8 @@ impl Struct {
             Struct::CloneArgs => 88,
             Struct::Stat => 104,
             Struct::Statfs => 112,
-            Struct::FdSet => 128,
+            Struct::FileKeysJob => 96,
+            Struct::FdSet | Struct::FileSecrets => 128,
             Struct::Statx => 256,
         }
     }

@@ -108,6 +108,8 @@ pub const COPY_DATA: u32 = 1002;
 pub const COPY_TABLE: u32 = 1003;
 /// Reads at an offset.
 pub const PREAD: u32 = 17;
+/// Writes at an offset.
+pub const PWRITE: u32 = 18;
 /// Descriptor flags and record locks.
 pub const FCNTL: u32 = 72;
 /// As lseek, with a result of 64 bits.
@@ -116,7 +118,7 @@ pub const LLSEEK: u32 = 1100;
 /// The call of that number.
 pub fn entry(nr: u32) -> Option<&'static Entry> {
     /// Numbers below this are found without a search.
-    const DIRECT: usize = 512;
+    const DIRECT: usize = 1200;
     const NONE: u8 = u8::MAX;
     static PLACES: [u8; DIRECT] = {
         let mut places = [NONE; DIRECT];
@@ -150,7 +152,7 @@ mod tests {
             assert_eq!(entry(call.nr).map(|found| found.name), Some(call.name));
             assert!(call.args.len() <= 6);
         }
-        for nr in [26, 57, 511, 512, 1000, 1109, u32::MAX] {
+        for nr in [26, 57, 511, 512, 1000, 1111, 1199, 1200, u32::MAX] {
             assert!(entry(nr).is_none(), "{nr}");
         }
     }

@@ -2,8 +2,9 @@
 
 use crate::Access::{In, InOut, Out};
 use crate::Struct::{
-    AeadJob, CloneArgs, EpollEvent, FdSet, Flock, Itimer, Long, MsgHdr, Pair, PollFd, Rlimit,
-    ShmId, SigAction, SigSet, SigSetPlace, Stat, Statfs, Statx, Time, TimeVal, TwoTimes, Word,
+    AeadJob, CloneArgs, EpollEvent, FdSet, FileKeysJob, FileSecrets, Flock, Itimer, Long, MsgHdr,
+    Pair, PollFd, Rlimit, ShmId, SigAction, SigSet, SigSetPlace, Stat, Statfs, Statx, Time,
+    TimeVal, TwoTimes, Word,
 };
 use crate::kind::Kind::*;
 use crate::{Entry, Outcome, Served};
@@ -173,6 +174,8 @@ macro_rules! table {
             1106 give_lock(Fd) -> Number, Ours;
             1107 take_lease(Fd) -> Number, Ours;
             1108 copy_leased(Int, Address, Address, Size) -> Number, Ours;
+            1109 file_keys(Struct(In, FileKeysJob), Struct(Out, FileSecrets)) -> Number, Ours;
+            1110 pwrite_kept(Fd, BytesIn, Size, Offset) -> Count, Ours;
         }
     };
 }

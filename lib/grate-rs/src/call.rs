@@ -2,7 +2,7 @@
 
 use crate::constants::lind::GRATE_MEMORY_FLAG;
 use cage_libc::sys::{self, Arg, Errno};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// EFAULT, which a cage gets for an address that is not its own.
 const EFAULT: Errno = Errno(14);
@@ -24,6 +24,8 @@ pub struct Call {
     came: [Arg; 6],
     /// Few, if any: most calls pass on what came.
     taken: RefCell<Vec<Taken>>,
+    /// Which arguments were taken apart, a bit each.
+    apart: Cell<u8>,
 }
 
 /// What goes on in place of an argument that was taken.
@@ -64,6 +66,7 @@ impl Call {
             nr,
             came,
             taken: RefCell::default(),
+            apart: Cell::default(),
         }
     }
 
@@ -75,6 +78,7 @@ impl Call {
             nr,
             came: self.came,
             taken: RefCell::default(),
+            apart: Cell::default(),
         }
     }
 
@@ -90,11 +94,19 @@ impl Call {
         for taken in &*self.taken.borrow() {
             args[taken.index] = taken.goes;
         }
+        for (index, arg) in args.iter_mut().enumerate() {
+            if self.is_apart(index) {
+                *arg = NOWHERE;
+            }
+        }
         args
     }
 
     /// An argument (from 0) as it goes on, with its cage.
     pub fn arg(&self, index: usize) -> Arg {
+        if self.is_apart(index) {
+            return NOWHERE;
+        }
         let taken = self.taken.borrow();
         let last = taken.iter().rev().find(|taken| taken.index == index);
         last.map_or(self.came[index], |taken| taken.goes)
@@ -181,17 +193,26 @@ impl Call {
     /// Has the call go on with these bytes in place of what an argument points to.
     pub fn replace(&self, index: usize, bytes: &[u8]) {
         let copy: Box<[u8]> = bytes.into();
-        self.take_away(index, own_buffer(copy.as_ptr()), copy);
+        let goes = own_buffer(copy.as_ptr());
+        self.apart.set(self.apart.get() & !(1 << index));
+        self.taken.borrow_mut().push(Taken {
+            index,
+            goes,
+            _copy: copy,
+        });
     }
 
-    fn take_away(&self, index: usize, goes: Arg, _copy: Box<[u8]>) {
-        let taken = Taken { index, goes, _copy };
-        self.taken.borrow_mut().push(taken);
+    fn is_apart(&self, index: usize) -> bool {
+        self.apart.get() >> index & 1 == 1
+    }
+
+    fn take_apart(&self, index: usize) {
+        self.apart.set(self.apart.get() | 1 << index);
     }
 
     /// Takes a buffer argument: its bytes are read piece by piece, and not passed on.
     pub fn take_buffer(&self, index: usize, len: u64) -> Vectors {
-        self.take_away(index, NOWHERE, Box::default());
+        self.take_apart(index);
         vec![(self.place(index), len)]
     }
 
@@ -200,7 +221,7 @@ impl Call {
     /// # Errors
     /// EFAULT; EINVAL for a count out of range or lengths that add up to too much.
     pub fn take_vectors(&self, index: usize, count: i32) -> Result<Vectors, Errno> {
-        self.take_away(index, NOWHERE, Box::default());
+        self.take_apart(index);
         self.place(index).read_iovecs(count)
     }
 
@@ -313,11 +334,15 @@ impl GuestPtr {
     /// # Errors
     /// EFAULT; ENAMETOOLONG where there is no NUL in reach.
     pub fn read_cstr(self, max: usize) -> Result<Vec<u8>, Errno> {
-        let mut bytes = vec![0; max];
-        if self
-            .copy(own_buffer(bytes.as_mut_ptr()), max, true)
-            .is_err()
-        {
+        /// Most are shorter: less is to be cleared for them.
+        const SHORT: usize = 256;
+        let mut bytes = vec![0; max.min(SHORT)];
+        let mut copied = self.copy(own_buffer(bytes.as_mut_ptr()), bytes.len(), true);
+        if copied.is_err() && max > SHORT {
+            bytes = vec![0; max];
+            copied = self.copy(own_buffer(bytes.as_mut_ptr()), max, true);
+        }
+        if copied.is_err() {
             // Too long, or not all there: then it ends where there is nothing.
             self.read_into(&mut bytes)?;
             return Err(ENAMETOOLONG);

@@ -1,6 +1,6 @@
 //! The first bytes of a sealed file.
 
-use crate::keys::{FileKey, KeyId, MasterKey};
+use crate::keys::{Derive, FileKey, KeyId, MasterKey, derive};
 use crate::{ChunkSize, Cipher, Error, Layout};
 
 /// How a sealed file begins. The first byte is in no text and the last is a newline, so that a
@@ -19,12 +19,15 @@ pub(crate) const MAC_LEN: usize = 32;
 /// Bytes of a header.
 pub const HEADER_LEN: usize = MAC_AT + MAC_LEN;
 
-const VERSION_AT: usize = 8;
+/// Bytes of a header before its MAC, which is over them.
+pub const HEADER_FIELDS_LEN: usize = MAC_AT;
+
+pub(crate) const VERSION_AT: usize = 8;
 const CIPHER_AT: usize = 9;
 const CHUNK_SIZE_AT: usize = 10;
-const RESERVED_AT: usize = 11;
+pub(crate) const RESERVED_AT: usize = 11;
 const KEY_ID_AT: usize = 16;
-const SALT_AT: usize = KEY_ID_AT + KeyId::LEN;
+pub(crate) const SALT_AT: usize = KEY_ID_AT + KeyId::LEN;
 const MAC_AT: usize = SALT_AT + SALT_LEN;
 
 /// What the maker of a file may choose.
@@ -149,8 +152,16 @@ impl UnverifiedHeader {
 
     /// Authenticates the header and derives the file's content key.
     pub fn verify(self, master: &MasterKey) -> Result<FileKey, Error> {
+        self.verify_with(master, derive)
+    }
+
+    /// As [`UnverifiedHeader::verify`], with another implementation of [`derive`].
+    ///
+    /// # Errors
+    /// [`Error::WrongKey`], [`Error::HeaderCorrupt`].
+    pub fn verify_with(self, master: &MasterKey, derive: Derive) -> Result<FileKey, Error> {
         let mac = self.0.mac;
-        FileKey::verify(master, self.0, &mac)
+        FileKey::verify(master, self.0, &mac, derive)
     }
 }
 

@@ -12,9 +12,11 @@ use rand_core::TryCryptoRng;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::header::{Header, MAC_LEN, Params, SALT_LEN};
-use crate::mac::MacKey;
-use crate::{Error, VERSION};
+use crate::Error;
+use crate::header::{
+    HEADER_FIELDS_LEN, Header, MAC_LEN, Params, RESERVED_AT, SALT_AT, SALT_LEN, VERSION_AT,
+};
+use crate::mac::{MacKey, same};
 
 /// Bytes of a master key, and of every key derived from it.
 pub const KEY_LEN: usize = 32;
@@ -122,23 +124,6 @@ impl MasterKey {
         &self.secret
     }
 
-    /// What belongs to the file with this salt and these parameters.
-    fn file_keys(&self, params: Params, salt: &[u8; SALT_LEN]) -> FileKeys {
-        let pseudorandom = Hkdf::new(Some(salt), self.secret.as_slice());
-        let bound = [VERSION, params.cipher.id(), params.chunk_size.log2()];
-        let derive = |label| {
-            let mut key = SecretKey::default();
-            expand(&pseudorandom, &[label, &bound], key.as_mut_slice());
-            key
-        };
-        FileKeys {
-            header: derive(HEADER_KEY_LABEL),
-            content: derive(CONTENT_KEY_LABEL),
-            tree: derive(TREE_KEY_LABEL),
-            nonce: derive(NONCE_KEY_LABEL),
-        }
-    }
-
     /// What both ends of a sealed stream of this version prove to each other that they have.
     #[cfg(feature = "wire")]
     pub(crate) fn stream_psk(&self, version: u8) -> SecretKey {
@@ -176,11 +161,66 @@ impl MasterKey {
     }
 }
 
-struct FileKeys {
-    header: SecretKey,
-    content: SecretKey,
-    tree: SecretKey,
-    nonce: SecretKey,
+/// What belongs to one file: its keys, and the MAC that its header must have. Wiped when dropped.
+pub struct FileSecrets(Zeroizing<[u8; FileSecrets::LEN]>);
+
+impl FileSecrets {
+    /// Bytes of them all.
+    pub const LEN: usize = 4 * KEY_LEN;
+
+    /// All of them one behind the other, as [`FileSecrets::expose`] has them.
+    pub fn from_bytes(bytes: Zeroizing<[u8; Self::LEN]>) -> Self {
+        Self(bytes)
+    }
+
+    /// Content key, tree key, nonce key, MAC.
+    pub fn expose(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+
+    fn key(&self, number: usize) -> SecretKey {
+        let mut key = SecretKey::default();
+        key.copy_from_slice(&self.0[number * KEY_LEN..][..KEY_LEN]);
+        key
+    }
+
+    fn mac(&self) -> &[u8] {
+        &self.0[3 * KEY_LEN..]
+    }
+}
+
+impl fmt::Debug for FileSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileSecrets").finish_non_exhaustive()
+    }
+}
+
+/// Makes the secrets of a file from a master key, and from the header's fields as they stand before its MAC: in
+/// software ([`derive`]), or by who has SHA-256 in hardware.
+pub type Derive = fn(&[u8; KEY_LEN], &[u8; HEADER_FIELDS_LEN]) -> FileSecrets;
+
+/// The secrets of the file with these fields in its header, under that master key.
+pub fn derive(master: &[u8; KEY_LEN], fields: &[u8; HEADER_FIELDS_LEN]) -> FileSecrets {
+    let pseudorandom = Hkdf::new(Some(&fields[SALT_AT..]), master.as_slice());
+    // Version, cipher and chunk size.
+    let bound = &fields[VERSION_AT..RESERVED_AT];
+    let mut header_key = SecretKey::default();
+    expand(
+        &pseudorandom,
+        &[HEADER_KEY_LABEL, bound],
+        header_key.as_mut_slice(),
+    );
+    let mut secrets = Zeroizing::new([0; FileSecrets::LEN]);
+    let (places, _) = secrets.as_chunks_mut::<KEY_LEN>();
+    let labels = [CONTENT_KEY_LABEL, TREE_KEY_LABEL, NONCE_KEY_LABEL];
+    for (label, place) in labels.into_iter().zip(places) {
+        expand(&pseudorandom, &[label, bound], place);
+    }
+    let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(header_key.as_slice())
+        .expect("HMAC takes a key of any length");
+    let mac = mac.chain_update(fields).finalize().into_bytes();
+    secrets[3 * KEY_LEN..].copy_from_slice(&mac);
+    FileSecrets(secrets)
 }
 
 impl fmt::Debug for MasterKey {
@@ -197,12 +237,6 @@ fn expand(pseudorandom: &Hkdf<Sha256>, info: &[&[u8]], key: &mut [u8]) {
         .expect("HKDF-SHA256 gives up to 8160 bytes");
 }
 
-fn header_mac(header_key: &SecretKey, fields: &[u8]) -> Hmac<Sha256> {
-    let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(header_key.as_slice())
-        .expect("HMAC takes a key of any length");
-    mac.chain_update(fields)
-}
-
 /// The content key of one file, together with the file's header. Wiped when dropped.
 pub struct FileKey {
     header: Header,
@@ -214,15 +248,24 @@ pub struct FileKey {
 impl FileKey {
     /// The key and header of a new file. The salt must be random and never used before.
     pub fn new(master: &MasterKey, params: Params, salt: [u8; SALT_LEN]) -> Self {
-        let keys = master.file_keys(params, &salt);
+        Self::new_with(master, params, salt, derive)
+    }
+
+    fn new_with(master: &MasterKey, params: Params, salt: [u8; SALT_LEN], derive: Derive) -> Self {
         let mut header = Header::unsigned(params, master.id(), salt);
-        let mac = header_mac(&keys.header, &header.authenticated_fields()).finalize();
-        header.set_mac(mac.into_bytes().into());
+        let secrets = derive(&master.secret, &header.authenticated_fields());
+        let mut mac = [0; MAC_LEN];
+        mac.copy_from_slice(secrets.mac());
+        header.set_mac(mac);
+        Self::of(header, &secrets)
+    }
+
+    fn of(header: Header, secrets: &FileSecrets) -> Self {
         Self {
             header,
-            content_key: keys.content,
-            tree_key: MacKey::new(keys.tree),
-            nonce_key: keys.nonce,
+            content_key: secrets.key(0),
+            tree_key: MacKey::new(secrets.key(1)),
+            nonce_key: secrets.key(2),
         }
     }
 
@@ -232,10 +275,23 @@ impl FileKey {
         params: Params,
         rng: &mut R,
     ) -> Result<Self, Error> {
+        Self::generate_with(master, params, rng, derive)
+    }
+
+    /// As [`FileKey::generate`], with another implementation of [`derive`].
+    ///
+    /// # Errors
+    /// [`Error::Randomness`].
+    pub fn generate_with<R: TryCryptoRng + ?Sized>(
+        master: &MasterKey,
+        params: Params,
+        rng: &mut R,
+        derive: Derive,
+    ) -> Result<Self, Error> {
         let mut salt = [0; SALT_LEN];
         rng.try_fill_bytes(&mut salt)
             .map_err(|_| Error::Randomness)?;
-        Ok(Self::new(master, params, salt))
+        Ok(Self::new_with(master, params, salt, derive))
     }
 
     /// The key of the file this header belongs to, if `master` sealed it.
@@ -243,6 +299,7 @@ impl FileKey {
         master: &MasterKey,
         header: Header,
         mac: &[u8; MAC_LEN],
+        derive: Derive,
     ) -> Result<Self, Error> {
         if header.key_id() != master.id() {
             return Err(Error::WrongKey {
@@ -250,17 +307,11 @@ impl FileKey {
                 given: master.id(),
             });
         }
-        let keys = master.file_keys(header.params(), header.salt());
-        // Compares in constant time.
-        header_mac(&keys.header, &header.authenticated_fields())
-            .verify_slice(mac)
-            .map_err(|_| Error::HeaderCorrupt)?;
-        Ok(Self {
-            header,
-            content_key: keys.content,
-            tree_key: MacKey::new(keys.tree),
-            nonce_key: keys.nonce,
-        })
+        let secrets = derive(&master.secret, &header.authenticated_fields());
+        if !same(secrets.mac(), mac) {
+            return Err(Error::HeaderCorrupt);
+        }
+        Ok(Self::of(header, &secrets))
     }
 
     /// The file's header, which is authentic.

@@ -79,8 +79,10 @@ pub use aead::{Cipher, TAG_LEN};
 pub use disk::{Disk, Failure, ReadOnly};
 pub use error::Error;
 pub use file::{FileCipher, Nonces};
-pub use header::{HEADER_LEN, Header, MAGIC, Params, SALT_LEN, UnverifiedHeader, VERSION};
-pub use keys::{FileKey, KEY_LEN, KeyId, MasterKey};
+pub use header::{
+    HEADER_FIELDS_LEN, HEADER_LEN, Header, MAGIC, Params, SALT_LEN, UnverifiedHeader, VERSION,
+};
+pub use keys::{Derive, FileKey, FileSecrets, KEY_LEN, KeyId, MasterKey, derive};
 pub use layout::{
     ChunkSize, DATA_START, FAN_OUT, Layout, MAX_PHYSICAL_SIZE, NONCE_LEN, OVERHEAD, SLOT_LEN,
 };

@@ -150,24 +150,30 @@ impl Record {
     /// Puts the head to the beginning of a record, whose payload is in its place already, and the
     /// MAC to its end. Answers the MAC.
     pub fn encode_around(&self, record: &mut [u8], key: &MacKey, offset: u64, chain: &Mac) -> Mac {
-        let mut head = Vec::with_capacity(self.head_len());
         // Records are shorter than 2^24 bytes.
-        head.extend_from_slice(&(record.len() as u32).to_le_bytes());
-        head.extend_from_slice(&(self.parts.len() as u32).to_le_bytes());
-        head.extend_from_slice(&self.counter.to_le_bytes());
-        head.extend_from_slice(&self.size.to_le_bytes());
-        head.extend_from_slice(&self.next.to_le_bytes());
-        for part in &self.parts {
-            head.extend_from_slice(&part.first.to_le_bytes());
-            head.extend_from_slice(&part.count.to_le_bytes());
-            head.extend_from_slice(&[part.kind as u8, 0]);
-            // Chunks are shorter than 2^16 bytes, but for full ones.
-            head.extend_from_slice(&(part.start as u16).to_le_bytes());
-            head.extend_from_slice(&(part.last_len as u32).to_le_bytes());
-            head.extend_from_slice(part.tags.as_flattened());
+        let len = record.len() as u32;
+        let mut rest = &mut *record;
+        let mut put = |field: &[u8]| {
+            let (place, behind) = core::mem::take(&mut rest).split_at_mut(field.len());
+            place.copy_from_slice(field);
+            rest = behind;
+        };
+        put(&len.to_le_bytes());
+        put(&(self.parts.len() as u32).to_le_bytes());
+        for field in [self.counter, self.size, self.next] {
+            put(&field.to_le_bytes());
         }
-        record[..head.len()].copy_from_slice(&head);
-        let mac = key.of(About::Record, offset, &[chain, &head]);
+        for part in &self.parts {
+            put(&part.first.to_le_bytes());
+            put(&part.count.to_le_bytes());
+            put(&[part.kind as u8, 0]);
+            // Chunks are shorter than 2^16 bytes, but for full ones.
+            put(&(part.start as u16).to_le_bytes());
+            put(&(part.last_len as u32).to_le_bytes());
+            put(part.tags.as_flattened());
+        }
+        let head = &record[..self.head_len()];
+        let mac = key.of(About::Record, offset, &[chain, head]);
         let end = record.len() - MAC_LEN;
         record[end..].copy_from_slice(&mac);
         mac

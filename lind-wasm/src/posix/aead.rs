@@ -165,7 +165,8 @@ impl<'a> Job<'a> {
     ) -> Result<(), Errno> {
         let size = self.layout.chunk_size();
         let stored = size + OVERHEAD;
-        let mut buffer = Secret::zeros(stored);
+        // No more than there is: most appends are short.
+        let mut buffer = Secret::zeros(stored.min(self.sealed.len as usize));
         chunks.into_iter().try_for_each(|index| {
             // The last one may be shorter.
             let len = self.layout.chunk_len(index, self.plaintext.len);

@@ -182,7 +182,7 @@ fn refused(file: &OwnedFd, unwanted: OFlags, errno: Errno) -> Errno {
 }
 
 /// An offset argument of a call that takes no negative one.
-fn position(call: &Call<'_>, index: usize) -> Result<i64, Errno> {
+pub(super) fn position(call: &Call<'_>, index: usize) -> Result<i64, Errno> {
     match call.offset(index) {
         offset if offset < 0 => Err(Errno::INVAL),
         offset => Ok(offset),
@@ -240,6 +240,11 @@ fn pread(call: &Call<'_>) -> Result<i32, Errno> {
 fn pwrite(call: &Call<'_>) -> Result<i32, Errno> {
     let offset = position(call, 3)?;
     let file = call.file(0)?;
+    pwrite_to(&file, offset, call)
+}
+
+/// Writes the buffer of such a call to that file.
+pub(super) fn pwrite_to(file: &OwnedFd, offset: i64, call: &Call<'_>) -> Result<i32, Errno> {
     let image = call.image_of(1)?;
     let parts = Parts::buffer(&image.memory, call.raw(1), call.raw(2), Prot::READ);
     let fd = file.as_raw_fd();

@@ -12,16 +12,21 @@
 //! serves, as it would go past that one.
 
 use super::fds::description_lock;
+use super::io::{position, pwrite_to};
 use super::{Call, Entry};
 use crate::ids::CageId;
-use calls::FCNTL;
+use calls::{FCNTL, PWRITE};
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
-pub(super) const CALLS: &[Entry] = &[Entry::new(1105, take), Entry::new(1106, give)];
+pub(super) const CALLS: &[Entry] = &[
+    Entry::new(1105, take),
+    Entry::new(1106, give),
+    Entry::new(1110, pwrite_kept),
+];
 
 /// How long a lock that was given back is kept, at least; twice that at most.
 const KEPT: Duration = Duration::from_millis(4);
@@ -65,6 +70,35 @@ impl Locks {
         self.locks
             .iter()
             .position(|lock| lock.file.as_ptr() == Arc::as_ptr(file))
+    }
+
+    /// Takes a lock that is kept for its owner. Answers whether there was one.
+    fn take(&mut self, file: &Arc<OwnedFd>, owner: CageId) -> bool {
+        let Some(at) = self.of(file) else {
+            return false;
+        };
+        let lock = &mut self.locks[at];
+        lock.owner == owner && lock.kept.take().is_some()
+    }
+
+    /// Gives a lock back, at once or soon.
+    fn give(&mut self, file: Arc<OwnedFd>, owner: CageId) {
+        let Some(at) = self.of(&file) else {
+            return unlock(&file);
+        };
+        let lock = &mut self.locks[at];
+        if lock.owner != owner {
+            // It is the other one's now.
+            return;
+        }
+        if lock.is_due {
+            self.locks.swap_remove(at);
+            return unlock(&file);
+        }
+        lock.kept = Some(file);
+        if self.is_idle {
+            WAKE.notify_one();
+        }
     }
 
     /// Gives back all that nobody has taken, and sees to it that the others are soon.
@@ -149,12 +183,14 @@ fn is_watched() -> bool {
     *WATCHED
 }
 
-/// `EPERM` for a descriptor of the caller's own, `ENOSYS` for a caller whose `fcntl` some grate serves.
-fn check(call: &Call<'_>) -> Result<(), Errno> {
+/// `EPERM` for a descriptor of the caller's own, `ENOSYS` for a caller some grate of whose serves what would go past
+/// it: `fcntl`, and other calls where there are any.
+fn check(call: &Call<'_>, others: &[u32]) -> Result<(), Errno> {
     if Arc::ptr_eq(call.caller, call.target) {
         return Err(Errno::PERM);
     }
-    if call.caller.handlers.leads_to_kernel(FCNTL) {
+    let leads_to_kernel = |nr: &u32| call.caller.handlers.leads_to_kernel(*nr);
+    if leads_to_kernel(&FCNTL) && others.iter().all(leads_to_kernel) {
         Ok(())
     } else {
         Err(Errno::NOSYS)
@@ -164,15 +200,14 @@ fn check(call: &Call<'_>) -> Result<(), Errno> {
 /// take_lock: descriptor. Waits for the lock. 1 if the caller has had it all the time since it gave it back, 0
 /// if not.
 fn take(call: &Call<'_>) -> Result<i32, Errno> {
-    check(call)?;
+    check(call, &[])?;
     let file = call.target_file(0)?;
     {
         let mut locks = locks();
+        if locks.take(&file, call.caller.id) {
+            return Ok(1);
+        }
         if let Some(at) = locks.of(&file) {
-            let lock = &mut locks.locks[at];
-            if lock.owner == call.caller.id && lock.kept.take().is_some() {
-                return Ok(1);
-            }
             locks.locks.swap_remove(at);
         }
     }
@@ -195,28 +230,31 @@ fn take(call: &Call<'_>) -> Result<i32, Errno> {
 
 /// give_lock: descriptor. Gives the lock back, within a few milliseconds.
 fn give(call: &Call<'_>) -> Result<i32, Errno> {
-    check(call)?;
+    check(call, &[])?;
     let file = call.target_file(0)?;
-    let mut locks = locks();
-    let Some(at) = locks.of(&file) else {
-        unlock(&file);
-        return Ok(0);
-    };
-    let lock = &mut locks.locks[at];
-    if lock.owner != call.caller.id {
-        // It is the other one's now.
-        return Ok(0);
-    }
-    if lock.is_due {
-        locks.locks.swap_remove(at);
-        unlock(&file);
-        return Ok(0);
-    }
-    lock.kept = Some(file);
-    if locks.is_idle {
-        WAKE.notify_one();
-    }
+    locks().give(file, call.caller.id);
     Ok(0)
+}
+
+/// pwrite_kept: descriptor, address, length, offset. Writes as `pwrite64` does if the lock has been the caller's since it gave
+/// it back: it is taken and given back for that. Else nothing is written, `ENOLCK`. Without bytes it only asks.
+fn pwrite_kept(call: &Call<'_>) -> Result<i32, Errno> {
+    check(call, &[PWRITE])?;
+    let offset = position(call, 3)?;
+    let file = call.target_file(0)?;
+    {
+        let mut locks = locks();
+        if !locks.take(&file, call.caller.id) {
+            return Err(Errno::NOLCK);
+        }
+        if call.raw(2) == 0 {
+            locks.give(file, call.caller.id);
+            return Ok(0);
+        }
+    }
+    let written = pwrite_to(&file, offset, call);
+    locks().give(file, call.caller.id);
+    written
 }
 
 #[cfg(test)]
@@ -256,8 +294,12 @@ mod tests {
         }
 
         fn call(&self, nr: u32, fd: u64) -> Result<i32, Errno> {
+            self.call_with(nr, [fd, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED])
+        }
+
+        fn call_with(&self, nr: u32, args: [u64; 6]) -> Result<i32, Errno> {
             let cage = &self.cage.cage;
-            let args = [fd, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED].map(|value| Arg {
+            let args = args.map(|value| Arg {
                 value,
                 cage: cage.id.raw(),
             });
@@ -300,6 +342,63 @@ mod tests {
         assert!(!is_free(&opened.file(fd)));
     }
 
+    /// pwrite_kept of bytes that lie in the cage's memory.
+    fn written(opened: &Opened, fd: u64, bytes: &[u8], offset: u64) -> Result<i32, Errno> {
+        let at = opened.cage.put(0x2000, bytes);
+        opened.call_with(1110, [fd, at, bytes.len() as u64, offset, UNUSED, UNUSED])
+    }
+
+    #[test]
+    fn who_has_it_no_more_writes_nothing() {
+        let opened = Opened::new();
+        let [fd, other] = opened.fds;
+        assert_eq!(written(&opened, fd, b"never taken", 0), Err(Errno::NOLCK));
+        assert_eq!(opened.call(1105, fd), Ok(0));
+        assert_eq!(written(&opened, fd, b"it is taken", 0), Err(Errno::NOLCK));
+        assert_eq!(opened.call(1106, fd), Ok(0));
+        // Another description has it now, and keeps it.
+        assert_eq!(opened.call(1105, other), Ok(0));
+        assert_eq!(opened.call(1106, other), Ok(0));
+        assert_eq!(written(&opened, fd, b"another's", 0), Err(Errno::NOLCK));
+        assert_eq!(rustix::fs::fstat(opened.file(fd)).unwrap().st_size, 0);
+        // The thread may come in between, but not each time.
+        let mut size = 0;
+        for _ in 0..1000 {
+            assert!(opened.call(1105, fd).is_ok());
+            assert_eq!(opened.call(1106, fd), Ok(0));
+            match written(&opened, fd, b"kept", size) {
+                Ok(len) => size += len as u64,
+                lost => assert_eq!(lost, Err(Errno::NOLCK)),
+            }
+            if size >= 8 {
+                break;
+            }
+        }
+        assert_eq!(size, 8);
+        let mut found = [0; 9];
+        assert_eq!(rustix::io::pread(opened.file(fd), &mut found, 0), Ok(8));
+        assert_eq!(&found[..8], b"keptkept");
+        // It was given back, for who waits.
+        set(&opened.file(other), libc::F_OFD_SETLKW, libc::F_WRLCK).unwrap();
+    }
+
+    #[test]
+    fn mistakes_are_those_of_pwrite() {
+        let opened = Opened::new();
+        let fd = opened.fds[0];
+        let kept = |bytes: &[u8], offset| loop {
+            assert!(opened.call(1105, fd).is_ok());
+            assert_eq!(opened.call(1106, fd), Ok(0));
+            match written(&opened, fd, bytes, offset) {
+                Err(Errno::NOLCK) => {}
+                answer => break answer,
+            }
+        };
+        assert_eq!(kept(b"x", u64::MAX), Err(Errno::INVAL));
+        assert_eq!(kept(b"", 5), Ok(0));
+        assert_eq!(written(&opened, 77, b"x", 0), Err(Errno::BADF));
+    }
+
     #[test]
     fn a_closed_descriptor_leaves_no_lock_behind() {
         let opened = Opened::new();
@@ -316,7 +415,7 @@ mod tests {
     #[test]
     fn it_is_for_files_of_others() {
         let opened = Opened::new();
-        for nr in [1105, 1106] {
+        for nr in [1105, 1106, 1110] {
             assert_eq!(opened.cage.call(nr, &[opened.fds[0]]), Err(Errno::PERM));
         }
     }

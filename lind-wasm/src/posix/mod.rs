@@ -7,6 +7,7 @@ mod devices;
 mod epoll;
 mod fast;
 mod fds;
+mod file_keys;
 mod files;
 mod futex;
 mod interfaces;
@@ -58,6 +59,7 @@ const FAMILIES: &[&[Entry]] = &[
     record_aead::CALLS,
     epoll::CALLS,
     fds::CALLS,
+    file_keys::CALLS,
     files::CALLS,
     futex::CALLS,
     io::CALLS,

@@ -286,7 +286,7 @@ impl<A: Aead> Volume<A> {
             let until = self.next(disk, at, last.min(at + PUNCHED), true)?;
             let parts = vec![Part::holes(at, until - at)];
             let record = self.record(self.size, parts);
-            self.append(disk, &record, Vec::new())?;
+            self.append(disk, record, Vec::new())?;
             at = until;
         }
     }
@@ -354,7 +354,7 @@ impl<A: Aead> Volume<A> {
         disk: &D,
     ) -> Result<(), Failure<D::Error>> {
         let record = self.record(0, Vec::new());
-        self.append(disk, &record, Vec::new())
+        self.append(disk, record, Vec::new())
     }
 
     fn record(&self, size: u64, parts: Vec<Part>) -> Record {
@@ -416,7 +416,7 @@ impl<A: Aead> Volume<A> {
             parts.push(part);
         }
         let record = self.record(size, parts);
-        self.append(disk, &record, buffer)
+        self.append(disk, record, buffer)
     }
 
     fn write_in_place<D: Disk + ?Sized>(
@@ -458,7 +458,7 @@ impl<A: Aead> Volume<A> {
     pub(super) fn append<D: Disk + ?Sized>(
         &mut self,
         disk: &D,
-        record: &Record,
+        mut record: Record,
         mut buffer: Vec<u8>,
     ) -> Result<(), Failure<D::Error>> {
         self.sweep(disk)?;
@@ -468,7 +468,6 @@ impl<A: Aead> Volume<A> {
         if len > MAX_RECORD_LEN {
             return Err(Error::TooLarge.into());
         }
-        let mut record = record.clone();
         let room = Superblock::log_end(self.superblock.epoch);
         if self.log.far.is_none() && self.log.at + (len + BARE_LEN) as u64 > room {
             let mut link = self.record(self.size, Vec::new());

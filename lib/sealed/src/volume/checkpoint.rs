@@ -64,7 +64,7 @@ impl<A: Aead> Volume<A> {
             next: 0,
             parts: Vec::new(),
         };
-        self.append(disk, &closing, Vec::new())?;
+        self.append(disk, closing, Vec::new())?;
         let superblock = Superblock {
             epoch: self.superblock.epoch + 1,
             counter: self.log.counter,

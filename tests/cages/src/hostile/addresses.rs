@@ -93,6 +93,8 @@ fn also(entry: &Entry, kind: Kind) -> &'static [i32] {
         (1101..=1104, _) => &[-22, -74, -95],
         // Nothing is copied without a lease.
         (1108, _) => &[0],
+        // It is for descriptors of others.
+        (1110, _) => &[-1],
         // Time that is not waited, and what is left of it.
         (35, Kind::Struct(Access::Out, _)) => &[0],
         // No child.
