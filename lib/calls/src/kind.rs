@@ -58,6 +58,8 @@ pub enum Struct {
     ShmId,
     /// Positions of an AEAD call's chunks (calls of our runtime's own).
     AeadJob,
+    /// Where chunks of a sealed file are, with its keys (likewise).
+    ChunksJob,
 }
 
 impl Struct {
@@ -74,6 +76,7 @@ impl Struct {
             Struct::AeadJob => 48,
             Struct::ShmId => 80,
             Struct::CloneArgs => 88,
+            Struct::ChunksJob => 96,
             Struct::Stat => 104,
             Struct::Statfs => 112,
             Struct::FdSet => 128,

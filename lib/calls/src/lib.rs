@@ -108,6 +108,8 @@ pub const COPY_DATA: u32 = 1002;
 pub const COPY_TABLE: u32 = 1003;
 /// Reads at an offset.
 pub const PREAD: u32 = 17;
+/// Writes at an offset.
+pub const PWRITE: u32 = 18;
 /// Descriptor flags and record locks.
 pub const FCNTL: u32 = 72;
 /// As lseek, with a result of 64 bits.
@@ -150,7 +152,7 @@ mod tests {
             assert_eq!(entry(call.nr).map(|found| found.name), Some(call.name));
             assert!(call.args.len() <= 6);
         }
-        for nr in [26, 57, 511, 512, 1000, 1109, u32::MAX] {
+        for nr in [26, 57, 511, 512, 1000, 1109, 1112, u32::MAX] {
             assert!(entry(nr).is_none(), "{nr}");
         }
     }

@@ -2,8 +2,9 @@
 
 use crate::Access::{In, InOut, Out};
 use crate::Struct::{
-    AeadJob, CloneArgs, EpollEvent, FdSet, Flock, Itimer, Long, MsgHdr, Pair, PollFd, Rlimit,
-    ShmId, SigAction, SigSet, SigSetPlace, Stat, Statfs, Statx, Time, TimeVal, TwoTimes, Word,
+    AeadJob, ChunksJob, CloneArgs, EpollEvent, FdSet, Flock, Itimer, Long, MsgHdr, Pair, PollFd,
+    Rlimit, ShmId, SigAction, SigSet, SigSetPlace, Stat, Statfs, Statx, Time, TimeVal, TwoTimes,
+    Word,
 };
 use crate::kind::Kind::*;
 use crate::{Entry, Outcome, Served};
@@ -173,6 +174,8 @@ macro_rules! table {
             1106 give_lock(Fd) -> Number, Ours;
             1107 take_lease(Fd) -> Number, Ours;
             1108 copy_leased(Int, Address, Address, Size) -> Number, Ours;
+            1110 open_chunks(Struct(In, ChunksJob), Fd, Address, Address, Size) -> Number, Ours;
+            1111 seal_chunks(Struct(In, ChunksJob), Fd, Address, Address, Size) -> Number, Ours;
         }
     };
 }

@@ -9,6 +9,7 @@ mod fast;
 mod fds;
 mod files;
 mod futex;
+mod helpers;
 mod interfaces;
 mod io;
 mod kept;
@@ -21,6 +22,7 @@ mod options;
 mod poll;
 mod process;
 mod record_aead;
+mod sealed_file;
 mod segments;
 mod signals;
 mod sockets;
@@ -68,6 +70,7 @@ const FAMILIES: &[&[Entry]] = &[
     options::CALLS,
     poll::CALLS,
     process::CALLS,
+    sealed_file::CALLS,
     segments::CALLS,
     signals::CALLS,
     sockets::CALLS,
