@@ -267,6 +267,11 @@ pub const GROUPS: &[Group<Decision>] = {
         ),
         group(
             Pass,
+            "the runtime serves none whose reads or writes a grate serves",
+            &["open_chunks", "seal_chunks"],
+        ),
+        group(
+            Pass,
             "works on memory of the cage's own",
             &[
                 "aead_seal",

@@ -1,5 +1,6 @@
 //! Where the bytes of a sealed file are kept, as the engine sees it.
 
+use sealed::{Chunks, Tag, Unsealed};
 use std::ops::Range;
 
 /// An error number of Linux.
@@ -33,6 +34,37 @@ pub enum LockMode {
 /// That nobody changes a file, for as long as it lasts: see [`Storage::lease`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease(pub u32);
+
+/// A place in a program's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The cage.
+    pub cage: u64,
+    /// The address, opaque.
+    pub addr: u64,
+}
+
+impl Place {
+    /// So many bytes further.
+    #[must_use]
+    // Named as the method of raw pointers.
+    #[allow(clippy::should_implement_trait)]
+    pub fn add(self, offset: u64) -> Self {
+        Self {
+            addr: self.addr.wrapping_add(offset),
+            ..self
+        }
+    }
+}
+
+/// Where plaintext goes.
+#[derive(Debug)]
+pub enum Target<'a> {
+    /// To a buffer that is as long.
+    Buffer(&'a mut [u8]),
+    /// To a program that has room there, or not.
+    Program(Place),
+}
 
 /// A file of the disk below. All offsets and sizes are physical.
 pub trait Storage {
@@ -113,6 +145,19 @@ pub trait Storage {
     /// can't be, as somebody has it open to write.
     fn lease(&self) -> Option<Lease> {
         None
+    }
+
+    /// Reads chunks and opens them to where they are wanted, where that can be done in one. Answers whether the lease lasted until
+    /// all was there. `None` where it was not done: then nothing is known of what is there, but that all of it is authentic and
+    /// has the tags that it must have.
+    fn open(&self, _chunks: &Chunks<'_>, _to: Target<'_>, _lease: Option<Lease>) -> Option<bool> {
+        None
+    }
+
+    /// Seals chunks, whose plaintext begins there in a program's memory, and writes them, where that can be done in one. Answers
+    /// whether it was, and tells their tags.
+    fn seal(&self, _chunks: &Unsealed<'_>, _from: Place, _tags: &mut [Tag]) -> bool {
+        false
     }
 
     /// Waits until the file is free for an exclusive use, which [`Storage::give`] ends. Answers whether it has

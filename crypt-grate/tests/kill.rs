@@ -19,7 +19,7 @@ use std::fmt;
 /// All that is known here of the engine under test.
 mod engine {
     use super::{Change, Disk};
-    use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, software};
+    use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, Windows, software};
     use crypt_grate::storage::Storage;
     use rand_core::{TryCryptoRng, TryRng};
     use sealed::{ChunkSize, Cipher, MasterKey, Params};
@@ -130,7 +130,9 @@ mod engine {
             let len = self.file.len(disk, keys)?;
             // More than there is: the end is checked only by who asks for it.
             let mut content = vec![0; len as usize + 1];
-            let read = self.file.read(disk, keys, 0, &mut content)?;
+            let read = self
+                .file
+                .read(&mut Windows::default(), disk, keys, 0, &mut content)?;
             content.truncate(read);
             Ok(content)
         }

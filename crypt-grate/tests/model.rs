@@ -1,10 +1,14 @@
 //! Sealed files against a model: a plain vector of bytes.
 
-use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, software};
-use crypt_grate::storage::{Errno, Storage};
+mod direct;
+
+use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, Windows};
+use crypt_grate::storage::{Errno, Lease, Place, Storage, Target};
 use proptest::prelude::*;
 use rand_core::{TryCryptoRng, TryRng};
-use sealed::{ChunkSize, Cipher, FAN_OUT, HEADER_LEN, MasterKey, Params, SLOT_LEN};
+use sealed::{
+    ChunkSize, Chunks, Cipher, FAN_OUT, HEADER_LEN, MasterKey, Params, SLOT_LEN, Tag, Unsealed,
+};
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::ops::Range;
@@ -40,6 +44,9 @@ struct Disk {
     capacity: Cell<Option<usize>>,
     /// Most bytes one call moves.
     stride: Cell<usize>,
+    /// Whether chunks are opened where it is, to that memory too.
+    is_direct: Cell<bool>,
+    memory: direct::Memory,
 }
 
 impl Disk {
@@ -82,6 +89,17 @@ impl Storage for Disk {
 
     fn sync(&self) -> Result<(), Errno> {
         Ok(())
+    }
+
+    fn seal(&self, chunks: &Unsealed<'_>, from: Place, tags: &mut [Tag]) -> bool {
+        self.is_direct.get() && direct::seal(self, &self.memory, chunks, from, tags).is_some()
+    }
+
+    fn open(&self, chunks: &Chunks<'_>, to: Target<'_>, _: Option<Lease>) -> Option<bool> {
+        if !self.is_direct.get() {
+            return None;
+        }
+        direct::open(self, &self.memory, chunks, to).map(|()| false)
     }
 
     fn set_size(&self, size: u64) -> Result<(), Errno> {
@@ -176,7 +194,7 @@ fn keys(master: &MasterKey) -> Keys<'_> {
     Keys {
         master,
         others: &[],
-        aead: software,
+        aead: direct::keyed,
         derive: sealed::derive,
     }
 }
@@ -198,6 +216,7 @@ proptest! {
         ops in prop::collection::vec((op(), any::<bool>(), any::<bool>()), 1..40),
         stride in prop_oneof![Just(usize::MAX), 1usize..700],
         gcm in any::<bool>(),
+        direct in any::<bool>(),
     ) {
         let cipher = if gcm { Cipher::Xaes256Gcm } else { Cipher::XChaCha20Poly1305 };
         let key = key();
@@ -205,6 +224,9 @@ proptest! {
         disk.stride.set(stride);
         let mut rng = Counter(0);
         let mut file = SealedFile::default();
+        // Of two descriptions.
+        let mut windows: [Windows; 2] = Default::default();
+        disk.is_direct.set(direct);
         let mut model: Vec<u8> = pattern(base, 77);
         let mut with = Sealing { keys: keys(&key), params: params(cipher), rng: &mut rng };
         prop_assert_eq!(file.write(&disk, &mut with, 0, &model), Ok(base));
@@ -215,8 +237,9 @@ proptest! {
                 Op::Write { at, len, byte } => {
                     let at = at.unwrap_or(model.len());
                     let data = pattern(len, byte);
-                    match file.write(&disk, &mut with, at as u64, &data) {
-                        Ok(written) => {
+                    let written = direct::write(&mut file, &disk, &mut with, &disk.memory, at as u64, &data);
+                    match written {
+                        Ok((written, _)) => {
                             prop_assert!(written <= len && (written > 0) == (len > 0));
                             prop_assert!(written == len || disk.capacity.get().is_some());
                             if written > 0 {
@@ -234,7 +257,17 @@ proptest! {
                 }
                 Op::Read { at, len } => {
                     let mut out = vec![0xEE; len];
-                    let read = file.read(&disk, keys(&key), at as u64, &mut out).unwrap();
+                    let windows = &mut windows[usize::from(a)];
+                    disk.memory.borrow_mut().resize(len, 0xEE);
+                    let to = Place { cage: 1, addr: 0 };
+                    let whole = file.read_to(windows, &disk, keys(&key), at as u64, len, to).unwrap();
+                    let read = match whole {
+                        Some(read) => {
+                            out[..read].copy_from_slice(&disk.memory.borrow()[..read]);
+                            read
+                        }
+                        None => file.read(windows, &disk, keys(&key), at as u64, &mut out).unwrap(),
+                    };
                     let expected = model.get(at..model.len().min(at + len)).unwrap_or_default();
                     prop_assert_eq!(&out[..read], expected);
                 }
@@ -258,7 +291,7 @@ proptest! {
                             prop_assert!(disk.capacity.get().is_some());
                             // A part of it was done, perhaps.
                             let mut out = vec![0; model.len()];
-                            file.read(&disk, keys(&key), 0, &mut out).unwrap();
+                            file.read(&mut Windows::default(), &disk, keys(&key), 0, &mut out).unwrap();
                             model = out;
                         }
                     }
@@ -271,14 +304,17 @@ proptest! {
                     let done = file.close(&disk, &mut with);
                     prop_assert!(done.is_ok() || disk.capacity.get().is_some());
                 }
-                Op::Reopen => file = SealedFile::default(),
+                Op::Reopen => {
+                    file = SealedFile::default();
+                    windows = Default::default();
+                }
                 Op::Fill(left) => disk.capacity.set(Some(disk.bytes.borrow().len() + left)),
                 Op::Free => disk.capacity.set(None),
             }
             prop_assert_eq!(file.len(&disk, keys(&key)).unwrap(), model.len() as u64, "after {:?}", op);
         }
         let mut all = vec![0; model.len() + 10];
-        let read = SealedFile::default().read(&disk, keys(&key), 0, &mut all).unwrap();
+        let read = SealedFile::default().read(&mut Windows::default(), &disk, keys(&key), 0, &mut all).unwrap();
         prop_assert_eq!(&all[..read], model.as_slice());
     }
 }
@@ -299,7 +335,8 @@ fn sealed_disk(content: &[u8]) -> Disk {
 
 fn read_all(disk: &Disk, most: usize) -> Result<Vec<u8>, Error> {
     let mut out = vec![0; most];
-    let read = SealedFile::default().read(disk, keys(&key()), 0, &mut out)?;
+    let read =
+        SealedFile::default().read(&mut Windows::default(), disk, keys(&key()), 0, &mut out)?;
     out.truncate(read);
     Ok(out)
 }
@@ -398,6 +435,7 @@ fn no_flipped_bit_and_no_cut_is_read_as_data() {
                         // Short only before a chunk that is damaged.
                         let is_short = read.len() < content.len();
                         let rest = SealedFile::default().read(
+                            &mut Windows::default(),
                             &disk,
                             keys(&key()),
                             read.len() as u64,
@@ -418,6 +456,7 @@ fn no_flipped_bit_and_no_cut_is_read_as_data() {
                     // What is cut off is of no use any more, or a chunk is missing, or the newest
                     // superblock is.
                     let rest = SealedFile::default().read(
+                        &mut Windows::default(),
                         &disk,
                         keys(&key()),
                         read.len() as u64,
@@ -504,16 +543,17 @@ fn no_mixture_of_states_is_read_as_data() {
             }
         }
         mixed.bytes.replace(bytes);
-        for mut open in [SealedFile::default(), {
-            let mut open = SealedFile::default();
-            open.read(&intact, keys(&key), 0, &mut [0; 4096]).unwrap();
-            open
-        }] {
+        let (mut known, mut at_hand) = (SealedFile::default(), Windows::default());
+        let read = known.read(&mut at_hand, &intact, keys(&key), 0, &mut [0; 4096]);
+        assert!(read.is_ok());
+        let unknown = (SealedFile::default(), Windows::default());
+        for (mut open, mut windows) in [unknown, (known, at_hand)] {
             let mut out = vec![0; 4096];
-            let Ok(len) = open.read(&mixed, keys(&key), 0, &mut out) else {
+            let Ok(len) = open.read(&mut windows, &mixed, keys(&key), 0, &mut out) else {
                 continue;
             };
-            let ends = open.read(&mixed, keys(&key), len as u64, &mut [0; 9]) == Ok(0);
+            let rest = open.read(&mut windows, &mixed, keys(&key), len as u64, &mut [0; 9]);
+            let ends = rest == Ok(0);
             whole += usize::from(ends);
             assert!(is_a_state(&out[..len], ends), "{choice}: {len} {ends}");
         }
@@ -589,7 +629,16 @@ fn a_hole_costs_nothing_and_is_told() {
         assert_eq!(seek(6000, false), TIB);
         assert_eq!(file.len(&disk, keys(&key)), Ok(TIB));
         let mut out = [7; 700];
-        assert_eq!(file.read(&disk, keys(&key), TIB - 600, &mut out), Ok(600));
+        assert_eq!(
+            file.read(
+                &mut Windows::default(),
+                &disk,
+                keys(&key),
+                TIB - 600,
+                &mut out
+            ),
+            Ok(600)
+        );
         assert_eq!(out[..600], [0; 600]);
     }
 }
@@ -615,7 +664,13 @@ fn damage_is_of_one_chunk() {
     let mut file = SealedFile::default();
     let mut out = vec![0; 512];
     for index in (0..78).chain([0, 4, 5, 6]) {
-        let read = file.read(&disk, keys(&key), index * 512, &mut out);
+        let read = file.read(
+            &mut Windows::default(),
+            &disk,
+            keys(&key),
+            index * 512,
+            &mut out,
+        );
         if index == 5 {
             let damage = sealed::Error::ChunkCorrupt { index: 5 };
             assert_eq!(read, Err(Error::Sealed(damage)));
@@ -624,7 +679,10 @@ fn damage_is_of_one_chunk() {
         }
     }
     let mut all = vec![0; 40_000];
-    assert_eq!(file.read(&disk, keys(&key), 0, &mut all), Ok(5 * 512));
+    assert_eq!(
+        file.read(&mut Windows::default(), &disk, keys(&key), 0, &mut all),
+        Ok(5 * 512)
+    );
 }
 
 /// A file whose creation never reached the disk is empty; one whose head is damaged is neither that nor

@@ -10,7 +10,7 @@
 
 mod disk;
 
-use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, software};
+use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, Windows, software};
 use crypt_grate::storage::Storage;
 use disk::cuts::{Disk, Files, Inode, Model, Recorder, Step, cut};
 use disk::{Op, Random, filling};
@@ -159,6 +159,7 @@ impl World {
         let mut done = 0;
         while done < len {
             match file.read(
+                &mut Windows::default(),
                 disk,
                 Self::keys(&self.key),
                 done as u64,

@@ -10,7 +10,7 @@
 mod disk;
 mod vfs;
 
-use crypt_grate::sealed_file::{Content, Keys, SealedFile, Sealing, software};
+use crypt_grate::sealed_file::{Content, Keys, SealedFile, Sealing, Windows, software};
 use crypt_grate::storage::{Storage, read_up_to, write_all};
 use disk::Random;
 use disk::cuts::{Disk, Files, Model, Recorder, Step, cut};
@@ -132,7 +132,9 @@ impl Disks for Database {
                 |state, disk, with| {
                     let keys = with.keys;
                     let mut out = out.borrow_mut();
-                    state.read(disk, keys, offset, &mut out).map_err(|_| Failed)
+                    state
+                        .read(&mut Windows::default(), disk, keys, offset, &mut out)
+                        .map_err(|_| Failed)
                 },
             )?;
             if read == 0 {

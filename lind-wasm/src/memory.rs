@@ -389,6 +389,50 @@ impl GuestMemory {
         Ok(())
     }
 
+    /// As [`GuestMemory::read`], into parts that are filled one after the other, `len` bytes in all.
+    ///
+    /// # Errors
+    /// As [`GuestMemory::read`].
+    pub fn read_parts<'a>(
+        &self,
+        addr: u64,
+        len: usize,
+        parts: impl Iterator<Item = &'a mut [u8]>,
+    ) -> Result<(), Errno> {
+        let pinned = self.pin();
+        let from = self.pinned_host(&pinned, addr, len as u64, Prot::READ)?;
+        let mut done = 0;
+        for part in parts {
+            let count = part.len().min(len - done);
+            // SAFETY: as in `read`; no more than `len` bytes in all.
+            unsafe { racy::copy(from.add(done), part.as_mut_ptr(), count) }
+            done += count;
+        }
+        Ok(())
+    }
+
+    /// As [`GuestMemory::write`], of parts that come one behind the other, `len` bytes in all.
+    ///
+    /// # Errors
+    /// As [`GuestMemory::write`].
+    pub fn write_parts<'a>(
+        &self,
+        addr: u64,
+        len: usize,
+        parts: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<(), Errno> {
+        let pinned = self.pin();
+        let to = self.pinned_host(&pinned, addr, len as u64, Prot::WRITE)?;
+        let mut done = 0;
+        for part in parts {
+            let count = part.len().min(len - done);
+            // SAFETY: as in `write`; no more than `len` bytes in all.
+            unsafe { racy::copy(part.as_ptr(), to.add(done), count) }
+            done += count;
+        }
+        Ok(())
+    }
+
     /// Sets `len` bytes.
     ///
     /// # Errors

@@ -159,6 +159,11 @@ pub const GROUPS: &[Group<Decision>] = {
         ),
         group(
             Pass,
+            "the runtime serves none whose reads or writes a grate serves",
+            &["open_chunks", "seal_chunks"],
+        ),
+        group(
+            Pass,
             "moves no bytes of a file's content",
             &[
                 "flock",

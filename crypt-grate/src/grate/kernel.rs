@@ -1,12 +1,13 @@
 //! Calls that the grate makes itself, on descriptors of a cage or of its own.
 
-use super::{exclusion, lease};
-use crypt_grate::storage::{Errno as StorageErrno, Lease, LockMode, Storage};
+use super::{exclusion, lease, native};
+use crypt_grate::storage::{Errno as StorageErrno, Lease, LockMode, Place, Storage, Target};
 use grate_rs::constants::{
     SYS_FALLOCATE, SYS_FSYNC, SYS_FTRUNCATE, SYS_OPEN, SYS_PREAD, SYS_PWRITE, fs,
 };
 pub use grate_rs::kernel::{Inode, OwnFd, SIZE_AT, STAT_LEN, Stat, call, int, pass, value};
 use grate_rs::{Arg, CageFd, Errno, getcageid, own_buffer};
+use sealed::{Chunks, Tag, Unsealed};
 use std::ops::Range;
 
 /// A file of the disk below, as the engine takes it: a descriptor to make calls on.
@@ -178,6 +179,14 @@ impl Storage for File {
             return None;
         }
         lease::take(self.fd)
+    }
+
+    fn open(&self, chunks: &Chunks<'_>, to: Target<'_>, lease: Option<Lease>) -> Option<bool> {
+        native::open_chunks(self.fd, chunks, to, lease)
+    }
+
+    fn seal(&self, chunks: &Unsealed<'_>, from: Place, tags: &mut [Tag]) -> bool {
+        native::seal_chunks(self.fd, chunks, from, tags)
     }
 
     fn take(&self) -> Result<bool, StorageErrno> {

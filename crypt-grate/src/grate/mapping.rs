@@ -86,6 +86,7 @@ fn fill(
     len: u64,
     offset: u64,
 ) -> Result<(), Errno> {
+    let mut windows = lock(&open.windows);
     let mut file = lock(&open.file);
     let mut buffer = vec![0; len.min(PIECE as u64) as usize];
     let mut done = 0;
@@ -93,6 +94,7 @@ fn fill(
         let piece = (len - done).min(PIECE as u64) as usize;
         let read = file
             .read(
+                &mut windows,
                 &open.storage(fd),
                 state.keys(),
                 offset + done,

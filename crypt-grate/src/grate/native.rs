@@ -3,19 +3,29 @@
 
 use super::kernel::{self, value};
 use crypt_grate::sealed_file::{AnyAead, software};
-use grate_rs::{Arg, GuestPtr, getcageid, own_buffer};
+use crypt_grate::storage::{Lease, Place, Target};
+use grate_rs::constants::error;
+use grate_rs::{Arg, CageFd, Errno, GuestPtr, getcageid, own_buffer};
 use sealed::aead::{Aead, Run};
 use sealed::wire::aead::{
     AeadError, MessageAead, MessageCipher, MessageKey, Run as MessageRun, Software,
 };
-use sealed::{Cipher, Error, FileKey, FileSecrets};
+use sealed::{Chunks, Cipher, Error, FileKey, FileSecrets, KEY_LEN, Tag, Unsealed};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use zeroize::Zeroizing;
 
 const SEAL: u64 = 1101;
 const OPEN: u64 = 1102;
 const FILE_KEYS: u64 = 1109;
+const OPEN_CHUNKS: u64 = 1111;
+const SEAL_CHUNKS: u64 = 1112;
 const REQUEST_LEN: usize = 48;
+const CHUNKS_REQUEST_LEN: usize = 96;
+const LEASE_AT: usize = 4;
+const OFFSET_AT: usize = 48;
+const DRAWN_AT: usize = 56;
+const NONCE_KEY_AT: usize = 64;
 const START_AT: usize = 2;
 const KEY_AT: usize = 16;
 
@@ -68,7 +78,7 @@ fn is_served(nr: u64) -> bool {
 struct Native {
     cipher: Cipher,
     chunk_size_log2: u8,
-    key: Zeroizing<[u8; sealed::KEY_LEN]>,
+    key: Zeroizing<[u8; KEY_LEN]>,
 }
 
 impl Native {
@@ -125,6 +135,108 @@ impl Aead for Native {
 
     fn open(&self, run: Run, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
         self.call(OPEN, run, Bytes::of(&raw mut *plaintext), Bytes::of(sealed))
+    }
+
+    fn content_key(&self) -> Option<&[u8; KEY_LEN]> {
+        Some(&self.key)
+    }
+}
+
+/// What the calls on chunks where they lie take to know which they are.
+fn chunks_request(
+    cipher: Cipher,
+    key: &[u8; KEY_LEN],
+    run: Run,
+    offset: u64,
+) -> Zeroizing<[u8; CHUNKS_REQUEST_LEN]> {
+    let mut request = Zeroizing::new([0; CHUNKS_REQUEST_LEN]);
+    request[0] = cipher.id();
+    request[1] = run.layout().chunk_size().ilog2() as u8;
+    request[8..KEY_AT].copy_from_slice(&run.first().to_le_bytes());
+    request[KEY_AT..OFFSET_AT].copy_from_slice(key);
+    request[OFFSET_AT..DRAWN_AT].copy_from_slice(&offset.to_le_bytes());
+    request
+}
+
+/// A call of the runtime's own that goes past all grates below, for a grate that has none which serves the same otherwise: it is
+/// not asked again where that is not so. Neither does it work on a descriptor of the grate's own.
+struct Direct {
+    nr: u64,
+    is_served: AtomicBool,
+}
+
+impl Direct {
+    const fn new(nr: u64) -> Self {
+        Self {
+            nr,
+            is_served: AtomicBool::new(true),
+        }
+    }
+
+    /// Request, descriptor, tags, plaintext and its length.
+    fn call(
+        &self,
+        request: &[u8],
+        fd: CageFd,
+        tags: Arg,
+        plaintext: Arg,
+        len: usize,
+    ) -> Option<i32> {
+        if fd.cage == getcageid() || !self.is_served.load(Ordering::Relaxed) {
+            return None;
+        }
+        let request = own_buffer(request.as_ptr());
+        let len = value(fd.cage, len as u64);
+        match kernel::call(self.nr, fd.cage, &[request, fd.arg(), tags, plaintext, len]) {
+            Ok(answer) => Some(answer),
+            Err(Errno(error::ENOSYS)) => {
+                self.is_served.store(false, Ordering::Relaxed);
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+/// Reads and opens chunks of a file, as [`Storage::open`](crypt_grate::storage::Storage::open) has it.
+pub fn open_chunks(
+    fd: CageFd,
+    chunks: &Chunks<'_>,
+    to: Target<'_>,
+    lease: Option<Lease>,
+) -> Option<bool> {
+    static OPEN: Direct = Direct::new(OPEN_CHUNKS);
+    let mut request = chunks_request(chunks.cipher, chunks.key, chunks.run, chunks.offset);
+    let lease = lease.map_or(0, |lease| lease.0);
+    request[LEASE_AT..8].copy_from_slice(&lease.to_le_bytes());
+    let plaintext = match to {
+        Target::Buffer(out) if out.len() != chunks.len => return None,
+        Target::Buffer(out) => own_buffer(&raw mut *out),
+        Target::Program(place) => in_program(place),
+    };
+    let tags = own_buffer(chunks.tags.as_ptr());
+    let lasts = OPEN.call(request.as_slice(), fd, tags, plaintext, chunks.len)?;
+    Some(lasts == 1)
+}
+
+/// Seals chunks and writes them, as [`Storage::seal`](crypt_grate::storage::Storage::seal) has it.
+pub fn seal_chunks(fd: CageFd, chunks: &Unsealed<'_>, from: Place, tags: &mut [Tag]) -> bool {
+    static SEAL: Direct = Direct::new(SEAL_CHUNKS);
+    if tags.len() * chunks.run.layout().chunk_size() != chunks.len {
+        return false;
+    }
+    let mut request = chunks_request(chunks.cipher, chunks.key, chunks.run, chunks.offset);
+    request[DRAWN_AT..NONCE_KEY_AT].copy_from_slice(&chunks.nonces.drawn().to_le_bytes());
+    request[NONCE_KEY_AT..].copy_from_slice(chunks.nonces.key());
+    let tags = own_buffer(tags.as_mut_ptr());
+    SEAL.call(request.as_slice(), fd, tags, in_program(from), chunks.len)
+        .is_some()
+}
+
+fn in_program(place: Place) -> Arg {
+    Arg {
+        value: place.addr,
+        cage: place.cage,
     }
 }
 

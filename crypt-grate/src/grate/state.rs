@@ -10,7 +10,7 @@ use super::net::{Network, Socket};
 use super::nonces::{HostRandom, Shared};
 use super::options::{Options, Plaintext};
 use super::policy::Subtrees;
-use crypt_grate::sealed_file::{Error, Keys, SealedFile, Sealing};
+use crypt_grate::sealed_file::{Error, Keys, SealedFile, Sealing, Windows};
 use grate_rs::constants::{error, fs};
 use grate_rs::{CageFd, Descriptors, Errno, Held};
 use keys::KeyRing;
@@ -79,6 +79,8 @@ pub enum Opened {
 pub struct OpenFile {
     /// State of the inode.
     pub file: Arc<Mutex<SealedFile>>,
+    /// What is at hand of it. Locked before the file.
+    pub windows: Mutex<Windows>,
     /// Access mode, O_APPEND and O_NOFOLLOW as the program set them; what lies below differs.
     flags: AtomicI32,
     /// The file offset, in plaintext.
@@ -99,6 +101,7 @@ impl OpenFile {
     pub fn new(file: Arc<Mutex<SealedFile>>, flags: i32) -> Self {
         Self {
             file,
+            windows: Mutex::default(),
             flags: AtomicI32::new(flags & Self::FLAGS),
             offset: Mutex::new(0),
             program_lock: ProgramLock::default(),

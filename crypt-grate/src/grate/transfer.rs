@@ -6,7 +6,8 @@ use super::net;
 use super::state;
 use super::state::{OpenFile, Opened, State, lock};
 use crypt_grate::scratch;
-use crypt_grate::sealed_file::SealedFile;
+use crypt_grate::sealed_file::{SealedFile, Windows};
+use crypt_grate::storage::Place;
 use grate_rs::constants::{SYS_LLSEEK, SYS_PREAD, SYS_READ, error, fs};
 use grate_rs::{CageFd, Call, Errno, GuestPtr, Held, Vectors};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ const ENXIO: Errno = Errno(error::ENXIO);
 
 /// Bytes that are copied from or to a cage at a time.
 const PIECE: usize = 1 << 20;
+/// Bytes that are taken from a cage before the file is locked, at most.
+const SHORT: u64 = 16 << 10;
 /// Most bytes one call moves, as Linux's `MAX_RW_COUNT`.
 const MAX_RW: u64 = 0x7fff_f000;
 
@@ -204,18 +207,19 @@ impl Transfer {
 
     /// Reads at `offset` into the cage's buffers, one after the other.
     fn scatter(&self, offset: u64, call: &Call, take: Take) -> Result<i32, Errno> {
-        let mut file = lock(&self.open.file);
-        if matches!(u64::from(call.nr), SYS_READ | SYS_PREAD)
-            && let Some(read) =
-                self.read_window(&mut file, offset, call.place(1), length(call.size(2))?)?
-        {
-            return Ok(read);
+        let mut windows = lock(&self.open.windows);
+        if matches!(u64::from(call.nr), SYS_READ | SYS_PREAD) {
+            let (to, len) = (call.place(1), length(call.size(2))?);
+            if let Some(read) = self.read_window(&mut windows, offset, to, len)? {
+                return Ok(read);
+            }
         }
+        let mut file = lock(&self.open.file);
         let vectors = take(call)?;
         let longest = vectors.iter().map(|(_, len)| *len).max();
         let piece = longest.unwrap_or(0).min(PIECE as u64) as usize;
         scratch::with(piece, |buffer| {
-            self.scatter_by(&mut file, buffer, offset, &vectors)
+            self.scatter_by(&mut file, &mut windows, buffer, offset, &vectors)
         })
     }
 
@@ -223,20 +227,36 @@ impl Transfer {
     /// with no look at the file where a lease tells that it is as it was.
     fn read_window(
         &self,
-        file: &mut SealedFile,
+        windows: &mut Windows,
         offset: u64,
         pointer: GuestPtr,
         len: u64,
     ) -> Result<Option<i32>, Errno> {
-        let storage = self.open.storage(self.fd);
         let len = usize::try_from(len).unwrap_or(usize::MAX);
-        if let Some((lease, bytes)) = file.at_hand(&storage, offset, len) {
+        if let Some((lease, bytes)) = windows.at_hand(offset, len) {
             if lease::write(lease, pointer, bytes)? {
                 return Ok(Some(bytes.len() as i32));
             }
-            file.end_lease();
+            windows.end_lease(lease);
+            lock(&self.open.file).end_lease(lease);
         }
-        match file.look_at(&storage, self.state.keys(), offset, len) {
+        let storage = self.open.storage(self.fd);
+        let mut file = lock(&self.open.file);
+        if len <= PIECE {
+            let (keys, to) = (self.state.keys(), place(pointer));
+            match file.read_to(windows, &storage, keys, offset, len, to) {
+                Ok(None) => {}
+                Ok(Some(read)) => return Ok(Some(read as i32)),
+                Err(error) => return Err(self.state.errno_of(error, self.fd)),
+            }
+        }
+        if let Some((lease, bytes)) = file.at_hand(windows, &storage, offset, len) {
+            if lease::write(lease, pointer, bytes)? {
+                return Ok(Some(bytes.len() as i32));
+            }
+            file.end_lease(lease);
+        }
+        match file.look_at(windows, &storage, self.state.keys(), offset, len) {
             Ok(Some(bytes)) => pointer.write(bytes).map(|()| Some(bytes.len() as i32)),
             Ok(None) => Ok(None),
             Err(error) => Err(self.state.errno_of(error, self.fd)),
@@ -247,6 +267,7 @@ impl Transfer {
     fn scatter_by(
         &self,
         file: &mut SealedFile,
+        windows: &mut Windows,
         buffer: &mut [u8],
         offset: u64,
         vectors: &Vectors,
@@ -259,10 +280,23 @@ impl Transfer {
             while at < len {
                 let piece = (len - at).min(buffer.len() as u64) as usize;
                 let buffer = &mut buffer[..piece];
-                let read = file.read(&storage, self.state.keys(), offset + done, buffer);
+                let (keys, to) = (self.state.keys(), pointer.add(at));
+                let whole = file.read_to(windows, &storage, keys, offset + done, piece, place(to));
+                let read = match whole {
+                    Ok(None) => file.read(windows, &storage, keys, offset + done, buffer),
+                    Ok(Some(read)) => {
+                        at += read as u64;
+                        done += read as u64;
+                        if read < piece {
+                            return Ok(done as i32);
+                        }
+                        continue;
+                    }
+                    Err(error) => Err(error),
+                };
                 let copied = match read {
                     Ok(0) => return Ok(done as i32),
-                    Ok(read) => pointer.add(at).write(&buffer[..read]).map(|()| read),
+                    Ok(read) => to.write(&buffer[..read]).map(|()| read),
                     Err(error) => Err(self.state.errno_of(error, self.fd)),
                 };
                 match copied {
@@ -309,18 +343,17 @@ impl Transfer {
         let appends = self.open.flags() & fs::O_APPEND != 0;
         let mut source = vectors.into_iter();
         let mut current = source.next();
-        // Small vectors are joined, so that each does not become a chunk of its own.
-        let mut next_piece = |buffer: &mut [u8], left: u64| {
-            let most = left.min(buffer.len() as u64) as usize;
-            take_into(&mut buffer[..most], &mut current, &mut source)
-        };
-        let (mut len, mut taken) = next_piece(buffer, total);
+        // What is short is at hand before the lock is: it may be kept.
+        let mut short = (total <= SHORT).then(|| {
+            let len = total as usize;
+            take_into(&mut buffer[..len], &mut current, &mut source)
+        });
         self.state.sealing(|with| {
-            let place = (!appends).then_some(offset);
-            if len as u64 == total
-                && let Some(start) = file.write_kept(&storage, with, place, &buffer[..len])
-            {
-                return Ok((start + total, total as i32));
+            if let Some((len, Ok(()))) = short {
+                let at = (!appends).then_some(offset);
+                if let Some(start) = file.write_kept(&storage, with, at, &buffer[..len]) {
+                    return Ok((start + len as u64, len as i32));
+                }
             }
             // One lock for the whole call: its pieces stay together, also at a moving end.
             let mut writer = file
@@ -331,7 +364,29 @@ impl Transfer {
                 false => offset,
             };
             let mut done = 0u64;
-            loop {
+            while done < total {
+                let (len, taken) = match (short.take(), &mut current) {
+                    (Some(piece), _) => piece,
+                    (None, Some((pointer, left))) => {
+                        let len = (*left).min(total - done);
+                        match writer.write_from(start + done, len, place(*pointer)) {
+                            Ok(0) => {}
+                            Ok(written) => {
+                                *pointer = pointer.add(written as u64);
+                                *left -= written as u64;
+                                done += written as u64;
+                                continue;
+                            }
+                            Err(error) => {
+                                return partly(start, done, self.state.errno_of(error, self.fd));
+                            }
+                        }
+                        // Small vectors are joined, so that each does not become a chunk of its own.
+                        let most = (total - done).min(buffer.len() as u64) as usize;
+                        take_into(&mut buffer[..most], &mut current, &mut source)
+                    }
+                    (None, None) => break,
+                };
                 if len == 0 {
                     return taken
                         .and(Ok((start, 0)))
@@ -348,13 +403,20 @@ impl Transfer {
                         return partly(start, done, self.state.errno_of(error, self.fd));
                     }
                 }
-                if taken.is_err() || done >= total {
+                if taken.is_err() {
                     break;
                 }
-                (len, taken) = next_piece(buffer, total - done);
             }
             Ok((start + done, done as i32))
         })
+    }
+}
+
+/// A place of a cage as the engine takes it.
+fn place(pointer: GuestPtr) -> Place {
+    Place {
+        cage: pointer.cage,
+        addr: pointer.addr,
     }
 }
 

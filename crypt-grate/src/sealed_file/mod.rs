@@ -10,10 +10,11 @@ mod write;
 pub use write::Writer;
 
 use crate::scratch;
-use crate::storage::{Errno, Lease, LockMode, Locked, Storage, write_all};
+use crate::storage::{Errno, Lease, LockMode, Locked, Place, Storage, Target, write_all};
 use sealed::aead::{Aead, Software};
 use sealed::{
-    Derive, Disk, Failure, FileCipher, FileKey, Header, Layout, MasterKey, Moment, Params, Volume,
+    Chunks, Derive, Disk, Failure, FileCipher, FileKey, Header, Layout, MasterKey, Moment, Params,
+    Tag, Unsealed, Volume,
 };
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -158,37 +159,61 @@ pub struct Sealing<'a, R: ?Sized> {
 }
 
 /// A storage as [`Volume`] takes it.
-struct OnDisk<'a, S>(&'a S);
+struct OnDisk<'a, S> {
+    storage: &'a S,
+    /// Where a program has what is written.
+    source: Option<Place>,
+}
+
+impl<'a, S> OnDisk<'a, S> {
+    fn of(storage: &'a S) -> Self {
+        Self {
+            storage,
+            source: None,
+        }
+    }
+}
 
 impl<S: Storage> Disk for OnDisk<'_, S> {
     type Error = Errno;
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        self.0.read_at(buf, offset)
+        self.storage.read_at(buf, offset)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<(), Errno> {
-        write_all(self.0, buf, offset)
+        write_all(self.storage, buf, offset)
     }
 
     fn sync(&self) -> Result<(), Errno> {
-        self.0.sync()
+        self.storage.sync()
     }
 
     fn set_size(&self, size: u64) -> Result<(), Errno> {
-        self.0.set_size(size)
+        self.storage.set_size(size)
     }
 
     fn size(&self) -> Result<u64, Errno> {
-        self.0.size()
+        self.storage.size()
     }
 
     fn discard(&self, range: Range<u64>) {
-        self.0.discard(range);
+        self.storage.discard(range);
     }
 
     fn short_is_end(&self) -> bool {
-        self.0.short_is_end()
+        self.storage.short_is_end()
+    }
+
+    fn open(&self, chunks: &Chunks<'_>, out: &mut [u8]) -> bool {
+        self.storage
+            .open(chunks, Target::Buffer(out), None)
+            .is_some()
+    }
+
+    fn seal(&self, chunks: &Unsealed<'_>, tags: &mut [Tag]) -> bool {
+        let from = self.source.map(|place| place.add(chunks.from as u64));
+        from.is_some_and(|from| self.storage.seal(chunks, from, tags))
     }
 
     fn lend(&self, len: usize, work: &mut dyn FnMut(&mut [u8])) {
@@ -202,7 +227,29 @@ struct Window {
     first: u64,
     plaintext: Vec<u8>,
     /// Of which moment they are.
-    moment: Option<Moment>,
+    of: Option<Known>,
+    /// As long as it lasts, they are what is there.
+    lease: Option<Lease>,
+    /// The first byte's place in the file, and whether the last one is the file's.
+    start: u64,
+    is_end: bool,
+}
+
+/// A moment of a file, as long as all that is known of it hangs together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Known {
+    life: u64,
+    moment: Moment,
+}
+
+/// What one reader of a file has at hand: each open file description has its own, so that readers of one file do not take each other's.
+#[derive(Default)]
+pub struct Windows {
+    /// What was opened for who reads on, and what was opened for others.
+    ahead: Window,
+    aside: Window,
+    /// The chunk after the last one that was read: reading on from there opens a window.
+    next: u64,
 }
 
 /// Bytes that there is room for in all windows.
@@ -213,11 +260,8 @@ static WINDOWS: AtomicUsize = AtomicUsize::new(0);
 pub struct SealedFile {
     /// `None` for a file that is empty, or was not looked at.
     volume: Option<Volume<AnyAead>>,
-    /// What was opened for who reads on, and what was opened for others.
-    ahead: Window,
-    aside: Window,
-    /// The chunk after the last one that was read: reading on from there opens a window.
-    next: u64,
+    /// How often all that was known was dropped.
+    life: u64,
     /// Whether there are bytes in a file that is empty.
     has_remains: bool,
     /// Whether this process has changed the file since it was compact.
@@ -261,6 +305,7 @@ impl SealedFile {
     /// Drops all that is remembered.
     fn forget(&mut self) {
         *self = Self {
+            life: self.life + 1,
             is_changed: self.is_changed,
             unmarked: self.unmarked,
             syncs: self.syncs,
@@ -278,7 +323,7 @@ impl SealedFile {
             return Ok(true);
         }
         self.is_alone = false;
-        let disk = OnDisk(storage);
+        let disk = OnDisk::of(storage);
         // Taken before the look: what that finds is true as long as the lease lasts.
         let lease = self.lease.take().or_else(|| {
             if self.quiet < QUIET {
@@ -315,7 +360,7 @@ impl SealedFile {
         mut work: impl FnMut(&mut Self, &OnDisk<'_, S>) -> Result<T, Error>,
     ) -> Result<T, Error> {
         let attempt = match self.look(storage, keys) {
-            Ok(true) => work(self, &OnDisk(storage)),
+            Ok(true) => work(self, &OnDisk::of(storage)),
             // Any damage will do: the attempt is not over.
             Ok(false) => Err(sealed::Error::Truncated.into()),
             Err(error) => Err(error),
@@ -334,7 +379,7 @@ impl SealedFile {
         };
         self.forget();
         self.look(storage, keys)?;
-        work(self, &OnDisk(storage))
+        work(self, &OnDisk::of(storage))
     }
 
     /// Size of the plaintext.
@@ -377,51 +422,65 @@ impl SealedFile {
 
     /// Up to `len` bytes at `offset`, all that are there, with no look at the file: they are right if the lease that comes with
     /// them lasts when they are used. `None` where that can't be told so.
-    pub fn at_hand(
+    pub fn at_hand<'a>(
         &mut self,
+        windows: &'a mut Windows,
         storage: &impl Storage,
         offset: u64,
         len: usize,
-    ) -> Option<(Lease, &[u8])> {
+    ) -> Option<(Lease, &'a [u8])> {
         let lease = self.lease?;
-        let is_there = self.bring(&OnDisk(storage), offset, len);
+        let is_there = self.bring(windows, &OnDisk::of(storage), offset, len);
         let bytes = is_there.ok()??;
         Some((lease, bytes))
     }
 
     /// That a lease has ended.
-    pub fn end_lease(&mut self) {
-        self.lease = None;
-        self.quiet = ENDED;
+    pub fn end_lease(&mut self, lease: Lease) {
+        if self.lease == Some(lease) {
+            self.lease = None;
+            self.quiet = ENDED;
+        }
+    }
+
+    fn known(&self) -> Option<Known> {
+        let moment = self.moment()?;
+        Some(Known {
+            life: self.life,
+            moment,
+        })
     }
 
     /// Up to `len` bytes at `offset`, all that are there; `None` where they are too many to be kept, or not to be had all at once.
     ///
     /// # Errors
     /// As [`SealedFile::len`].
-    pub fn look_at(
+    pub fn look_at<'a>(
         &mut self,
+        windows: &'a mut Windows,
         storage: &impl Storage,
         keys: Keys<'_>,
         offset: u64,
         len: usize,
-    ) -> Result<Option<&[u8]>, Error> {
+    ) -> Result<Option<&'a [u8]>, Error> {
         let is_there = |file: &mut Self, disk: &OnDisk<'_, _>| {
-            file.bring(disk, offset, len).map(|bytes| bytes.is_some())
+            file.bring(windows, disk, offset, len)
+                .map(|bytes| bytes.is_some())
         };
         match self.settled(storage, keys, is_there)? {
-            true => self.bring(&OnDisk(storage), offset, len),
+            true => self.bring(windows, &OnDisk::of(storage), offset, len),
             false => Ok(None),
         }
     }
 
     /// What is there of `len` bytes at `offset`, in a window; opened now where it is not there yet.
-    fn bring<S: Storage>(
+    fn bring<'a, S: Storage>(
         &mut self,
+        windows: &'a mut Windows,
         disk: &OnDisk<'_, S>,
         offset: u64,
         len: usize,
-    ) -> Result<Option<&[u8]>, Error> {
+    ) -> Result<Option<&'a [u8]>, Error> {
         let Some(volume) = &self.volume else {
             return Ok(None);
         };
@@ -432,35 +491,45 @@ impl SealedFile {
         }
         let index = layout.chunk_index(offset);
         let within = layout.offset_in_chunk(offset);
-        let window = self.window(disk, &layout, index, within + len)?;
+        if len > layout.chunk_size() && !windows.may_have(len) {
+            return Ok(None);
+        }
+        let window = self.window(windows, disk, &layout, index, within + len)?;
         let start = window.place(&layout, index, within);
         Ok(window.plaintext.get(start..start + len))
     }
 
     /// A window that holds chunk `index`. Where there is none, so many chunks are opened that they hold `len` bytes, and
     /// more for who reads on.
-    fn window<S: Storage>(
+    fn window<'a, S: Storage>(
         &mut self,
+        windows: &'a mut Windows,
         disk: &OnDisk<'_, S>,
         layout: &Layout,
         index: u64,
         len: usize,
-    ) -> Result<&Window, Error> {
-        let Some(volume) = &mut self.volume else {
-            return Ok(&self.ahead);
+    ) -> Result<&'a Window, Error> {
+        let (known, lease) = (self.known(), self.lease);
+        let (Some(volume), Some(known)) = (&mut self.volume, known) else {
+            return Ok(&windows.ahead);
         };
-        let moment = volume.moment();
-        if self.ahead.holds(layout, index, moment) {
-            return Ok(&self.ahead);
+        let Windows { ahead, aside, next } = windows;
+        for window in [&mut *ahead, &mut *aside] {
+            if window.holds(layout, index, known) {
+                window.lease = lease;
+            }
         }
-        if self.aside.holds(layout, index, moment) {
-            return Ok(&self.aside);
+        if ahead.holds(layout, index, known) {
+            return Ok(ahead);
         }
-        let reads_on = self.next == index;
+        if aside.holds(layout, index, known) {
+            return Ok(aside);
+        }
+        let reads_on = *next == index;
         let wanted = len.next_multiple_of(layout.chunk_size());
         let window = match reads_on {
-            true => &mut self.ahead,
-            false => &mut self.aside,
+            true => ahead,
+            false => aside,
         };
         let ahead = match reads_on {
             true if window.ends_at(layout, index) => 2 * window.plaintext.len(),
@@ -476,9 +545,89 @@ impl SealedFile {
         // A damaged chunk ahead is no matter to those before it.
         let read = window.fill(len, |plaintext| volume.read(disk, index, plaintext))?;
         window.first = index;
-        window.moment = Some(moment);
-        self.next = index + layout.chunks(read as u64);
+        window.of = Some(known);
+        window.lease = lease;
+        window.start = start;
+        window.is_end = start + read as u64 == volume.size();
+        *next = index + layout.chunks(read as u64);
         Ok(window)
+    }
+
+    /// Has whole chunks opened to where a program wants them, at most a run of them, where that can be done in one: answers how many
+    /// bytes. What is read in sequence, or is at hand, is not for this.
+    ///
+    /// # Errors
+    /// As [`SealedFile::len`].
+    pub fn read_to(
+        &mut self,
+        windows: &mut Windows,
+        storage: &impl Storage,
+        keys: Keys<'_>,
+        offset: u64,
+        len: usize,
+        to: Place,
+    ) -> Result<Option<usize>, Error> {
+        if self.whole(windows, offset, len).is_none() {
+            return Ok(None);
+        }
+        if let Some(lease) = self.lease {
+            match self.open_to(windows, &OnDisk::of(storage), offset, len, to, Some(lease)) {
+                Some((read, true)) => return Ok(Some(read)),
+                Some((_, false)) => self.end_lease(lease),
+                // It is looked at once more.
+                None => {}
+            }
+        }
+        self.settled(storage, keys, |file, disk| {
+            let read = file.open_to(windows, disk, offset, len, to, None);
+            Ok(read.map(|(read, _)| read))
+        })
+    }
+
+    /// The first chunk of a read of whole ones, as far as is known, and how many bytes they are: those for [`SealedFile::read_to`].
+    fn whole(&self, windows: &Windows, offset: u64, len: usize) -> Option<(u64, usize)> {
+        let known = self.known()?;
+        let volume = self.volume.as_ref()?;
+        let layout = volume.layout();
+        let len = len.min(RUN_LEN);
+        let rest = volume.size().saturating_sub(offset);
+        let there = rest.min(len as u64) as usize;
+        let ends = there as u64 == rest || there.is_multiple_of(layout.chunk_size());
+        let index = layout.chunk_index(offset);
+        let is_direct = there > 0
+            && ends
+            && layout.offset_in_chunk(offset) == 0
+            && (windows.next != index || len >= WINDOW_MOST)
+            && !windows.hold(layout, index, known);
+        is_direct.then_some((index, there))
+    }
+
+    /// As [`SealedFile::read_to`], of the file as it is known; and whether the lease lasted.
+    fn open_to<S: Storage>(
+        &mut self,
+        windows: &mut Windows,
+        disk: &OnDisk<'_, S>,
+        offset: u64,
+        len: usize,
+        to: Place,
+        lease: Option<Lease>,
+    ) -> Option<(usize, bool)> {
+        let (first, len) = self.whole(windows, offset, len)?;
+        let volume = self.volume.as_mut()?;
+        let layout = *volume.layout();
+        let mut done = 0;
+        let mut lasts = true;
+        while done < len {
+            let index = first + layout.chunks(done as u64);
+            // What is damaged is told to who reads what is before it.
+            let extent = volume.extent(disk, index, len - done).ok()??;
+            let chunks = volume.chunks(&extent)?;
+            let to = Target::Program(to.add(done as u64));
+            lasts &= disk.storage.open(&chunks, to, lease)?;
+            done += extent.plaintext_len();
+        }
+        windows.next = first + layout.chunks(len as u64);
+        Some((len, lasts))
     }
 
     /// Reads up to `out.len()` bytes at `offset`; fewer at the end of the file, or before a chunk that
@@ -488,18 +637,20 @@ impl SealedFile {
     /// As [`SealedFile::len`]; then nothing of `out` may be used.
     pub fn read(
         &mut self,
+        windows: &mut Windows,
         storage: &impl Storage,
         keys: Keys<'_>,
         offset: u64,
         out: &mut [u8],
     ) -> Result<usize, Error> {
         self.settled(storage, keys, |file, disk| {
-            file.read_settled(disk, offset, out)
+            file.read_settled(windows, disk, offset, out)
         })
     }
 
     fn read_settled<S: Storage>(
         &mut self,
+        windows: &mut Windows,
         disk: &OnDisk<'_, S>,
         offset: u64,
         out: &mut [u8],
@@ -511,7 +662,13 @@ impl SealedFile {
         let wanted = size.saturating_sub(offset).min(out.len() as u64) as usize;
         let mut done = 0;
         while done < wanted {
-            match self.read_piece(disk, &layout, offset + done as u64, &mut out[done..wanted]) {
+            match self.read_piece(
+                windows,
+                disk,
+                &layout,
+                offset + done as u64,
+                &mut out[done..wanted],
+            ) {
                 Ok(len) => done += len,
                 // What was read before counts.
                 Err(Error::Sealed(_)) if done > 0 => break,
@@ -524,31 +681,31 @@ impl SealedFile {
     /// Reads some bytes, which are there.
     fn read_piece<S: Storage>(
         &mut self,
+        windows: &mut Windows,
         disk: &OnDisk<'_, S>,
         layout: &Layout,
         at: u64,
         out: &mut [u8],
     ) -> Result<usize, Error> {
-        let Some(volume) = &mut self.volume else {
+        let known = self.known();
+        let (Some(volume), Some(known)) = (&mut self.volume, known) else {
             return Ok(0);
         };
         let index = layout.chunk_index(at);
         let within = layout.offset_in_chunk(at);
-        let moment = volume.moment();
-        let holds = [&self.ahead, &self.aside].map(|window| window.holds(layout, index, moment));
-        let reads_on = self.next == index && out.len() < WINDOW_MOST;
+        let reads_on = windows.next == index && out.len() < WINDOW_MOST;
         // Whole chunks, up to the end of the file, go where they are wanted at once.
         let is_end = at + out.len() as u64 == volume.size();
         let whole = match out.len().min(RUN_LEN) {
             len if is_end && len == out.len() => len,
             len => len - len % layout.chunk_size(),
         };
-        if within == 0 && whole > 0 && !reads_on && holds == [false; 2] {
+        if within == 0 && whole > 0 && !reads_on && !windows.hold(layout, index, known) {
             let read = volume.read(disk, index, &mut out[..whole])?;
-            self.next = index + layout.chunks(read as u64);
+            windows.next = index + layout.chunks(read as u64);
             return Ok(read);
         }
-        let window = self.window(disk, layout, index, 1)?;
+        let window = self.window(windows, disk, layout, index, 1)?;
         let start = window.place(layout, index, within);
         let part = window.plaintext.get(start..).unwrap_or_default();
         let len = part.len().min(out.len());
@@ -566,11 +723,57 @@ impl Drop for Window {
     }
 }
 
+impl std::fmt::Debug for Windows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Windows").finish_non_exhaustive()
+    }
+}
+
+impl Windows {
+    /// As [`SealedFile::at_hand`], without the file: what nobody else is asked for.
+    pub fn at_hand(&self, offset: u64, len: usize) -> Option<(Lease, &[u8])> {
+        let windows = [&self.ahead, &self.aside];
+        windows
+            .into_iter()
+            .find_map(|window| Some((window.lease?, window.bytes(offset, len)?)))
+    }
+
+    /// That a lease has ended.
+    pub fn end_lease(&mut self, lease: Lease) {
+        for window in [&mut self.ahead, &mut self.aside] {
+            window.lease.take_if(|its| *its == lease);
+        }
+    }
+
+    /// Whether there is room for so many bytes in them, with all the others there are.
+    fn may_have(&self, len: usize) -> bool {
+        let own = self.ahead.plaintext.capacity() + self.aside.plaintext.capacity();
+        let others = WINDOWS.load(Ordering::Relaxed).saturating_sub(own);
+        others + len <= WINDOWS_MOST
+    }
+
+    fn hold(&self, layout: &Layout, index: u64, known: Known) -> bool {
+        let windows = [&self.ahead, &self.aside];
+        windows
+            .iter()
+            .any(|window| window.holds(layout, index, known))
+    }
+}
+
 impl Window {
-    fn holds(&self, layout: &Layout, index: u64, moment: Moment) -> bool {
+    fn holds(&self, layout: &Layout, index: u64, known: Known) -> bool {
         let count = layout.chunks(self.plaintext.len() as u64);
-        self.moment == Some(moment)
-            && (self.first..self.first.saturating_add(count)).contains(&index)
+        self.of == Some(known) && (self.first..self.first.saturating_add(count)).contains(&index)
+    }
+
+    /// Up to `len` bytes at `offset`, all that are there, if it has some and knows of no more.
+    fn bytes(&self, offset: u64, len: usize) -> Option<&[u8]> {
+        let from = usize::try_from(offset.checked_sub(self.start)?).ok()?;
+        let rest = self.plaintext.get(from..)?;
+        match rest.get(..len) {
+            None if self.is_end && !rest.is_empty() => Some(rest),
+            bytes => bytes,
+        }
     }
 
     /// Where in it a place in a chunk is.
@@ -597,7 +800,7 @@ impl Window {
         len: usize,
         read: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<usize, E> {
-        self.moment = None;
+        (self.of, self.lease) = (None, None);
         let before = self.plaintext.capacity();
         if before > 2 * len.max(WINDOW_FIRST) {
             self.plaintext = Vec::new();

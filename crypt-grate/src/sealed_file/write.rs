@@ -1,7 +1,7 @@
 //! Changing a sealed file.
 
 use super::{Error, Keys, OnDisk, RUN_LEN, SealedFile, Sealing};
-use crate::storage::{Errno, LockMode, Locked, Storage};
+use crate::storage::{Errno, LockMode, Locked, Place, Storage};
 use rand_core::TryCryptoRng;
 use sealed::{FileKey, Moment, Volume};
 use std::ops::Range;
@@ -134,7 +134,10 @@ impl SealedFile {
         let (known, offset) = (volume.moment(), place.unwrap_or(volume.size()));
         let kept = Kept(storage);
         self.is_changed = true;
-        if volume.write(&OnDisk(&kept), with.rng, offset, data).is_ok() {
+        if volume
+            .write(&OnDisk::of(&kept), with.rng, offset, data)
+            .is_ok()
+        {
             self.is_alone = true;
             return Some(offset);
         }
@@ -234,9 +237,9 @@ impl SealedFile {
             return;
         };
         if let Ok(_locked) = Locked::new(storage, LockMode::Exclusive)
-            && matches!(volume.refresh(&OnDisk(storage)), Ok(true))
+            && matches!(volume.refresh(&OnDisk::of(storage)), Ok(true))
         {
-            let _ = volume.mark(&OnDisk(storage), moment);
+            let _ = volume.mark(&OnDisk::of(storage), moment);
         }
     }
 
@@ -264,8 +267,8 @@ impl SealedFile {
         }
         let writer = self.writer(storage, with)?;
         if let Some(volume) = &mut writer.file.volume {
-            volume.compact(&OnDisk(storage), writer.with.rng)?;
-            volume.trim(&OnDisk(storage))?;
+            volume.compact(&OnDisk::of(storage), writer.with.rng)?;
+            volume.trim(&OnDisk::of(storage))?;
         }
         Ok(())
     }
@@ -302,21 +305,22 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
 
     /// Does a change. Where it fails, the file is looked at again: what is remembered may be ahead of
     /// it.
-    fn change(
+    fn change<T>(
         &mut self,
+        source: Option<Place>,
         change: impl FnOnce(
             &mut Volume<super::AnyAead>,
             &OnDisk<'_, S>,
             &mut R,
-        ) -> Result<(), sealed::Failure<crate::storage::Errno>>,
-    ) -> Result<(), Error> {
+        ) -> Result<T, sealed::Failure<crate::storage::Errno>>,
+    ) -> Result<T, Error> {
         let was_empty = self.file.volume.is_none();
         self.volume()?;
         let storage = self.storage;
         let Some(volume) = &mut self.file.volume else {
             return Err(sealed::Error::NotSealed.into());
         };
-        let changed = change(volume, &OnDisk(storage), self.with.rng);
+        let changed = change(volume, &OnDisk { storage, source }, self.with.rng);
         if changed.is_err() {
             self.file.forget();
             if was_empty {
@@ -343,13 +347,38 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
             let within = (at % RUN_LEN as u64) as usize;
             let len = (RUN_LEN - within % RUN_LEN).min(data.len() - done);
             let piece = &data[done..done + len];
-            match self.change(|volume, disk, rng| volume.write(disk, rng, at, piece)) {
+            match self.change(None, |volume, disk, rng| volume.write(disk, rng, at, piece)) {
                 Ok(()) => done += len,
                 Err(_) if done > 0 => break,
                 Err(error) => return Err(error),
             }
         }
         Ok(done)
+    }
+
+    /// Writes whole new chunks of what a program has there, up to `len` bytes of it, where they can go from there. Answers how many bytes
+    /// were written: all others are to be written by [`Writer::write`].
+    ///
+    /// # Errors
+    /// As [`Writer::write`].
+    pub fn write_from(&mut self, offset: u64, len: u64, from: Place) -> Result<usize, Error> {
+        let Some(volume) = &self.file.volume else {
+            return Ok(0);
+        };
+        let layout = volume.layout();
+        if len < layout.chunk_size() as u64 || layout.offset_in_chunk(offset) != 0 {
+            return Ok(0);
+        }
+        let room = RUN_LEN - (offset % RUN_LEN as u64) as usize;
+        let len = len.min(room as u64) as usize;
+        let len = len - len % layout.chunk_size();
+        let write = |volume: &mut Volume<_>, disk: &OnDisk<'_, S>, rng: &mut R| {
+            volume.write_whole(disk, rng, offset, len)
+        };
+        Ok(match self.change(Some(from), write)? {
+            true => len,
+            false => 0,
+        })
     }
 
     /// Cuts the file, or extends it with a hole.
@@ -367,7 +396,7 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
             let physical = self.storage.size()?;
             return Ok(self.storage.set_size(physical)?);
         }
-        self.change(|volume, disk, rng| volume.set_len(disk, rng, len))
+        self.change(None, |volume, disk, rng| volume.set_len(disk, rng, len))
     }
 
     /// Works the log in.
@@ -378,7 +407,7 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
         if self.is_empty() {
             return Ok(());
         }
-        self.change(|volume, disk, rng| volume.checkpoint(disk, rng))
+        self.change(None, |volume, disk, rng| volume.checkpoint(disk, rng))
     }
 
     /// Sees to it that there is room for the chunks of a range. What is longer than the file stays
@@ -403,6 +432,6 @@ impl<S: Storage, R: TryCryptoRng + ?Sized> Writer<'_, '_, S, R> {
         if self.is_empty() {
             return Ok(());
         }
-        self.change(|volume, disk, rng| volume.punch(disk, rng, range))
+        self.change(None, |volume, disk, rng| volume.punch(disk, rng, range))
     }
 }

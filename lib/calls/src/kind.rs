@@ -62,6 +62,8 @@ pub enum Struct {
     FileKeysJob,
     /// What these make.
     FileSecrets,
+    /// Where chunks of a sealed file are, with its keys (likewise).
+    ChunksJob,
 }
 
 impl Struct {
@@ -80,7 +82,7 @@ impl Struct {
             Struct::CloneArgs => 88,
             Struct::Stat => 104,
             Struct::Statfs => 112,
-            Struct::FileKeysJob => 96,
+            Struct::ChunksJob | Struct::FileKeysJob => 96,
             Struct::FdSet | Struct::FileSecrets => 128,
             Struct::Statx => 256,
         }

@@ -2,9 +2,9 @@
 
 use crate::Access::{In, InOut, Out};
 use crate::Struct::{
-    AeadJob, CloneArgs, EpollEvent, FdSet, FileKeysJob, FileSecrets, Flock, Itimer, Long, MsgHdr,
-    Pair, PollFd, Rlimit, ShmId, SigAction, SigSet, SigSetPlace, Stat, Statfs, Statx, Time,
-    TimeVal, TwoTimes, Word,
+    AeadJob, ChunksJob, CloneArgs, EpollEvent, FdSet, FileKeysJob, FileSecrets, Flock, Itimer,
+    Long, MsgHdr, Pair, PollFd, Rlimit, ShmId, SigAction, SigSet, SigSetPlace, Stat, Statfs, Statx,
+    Time, TimeVal, TwoTimes, Word,
 };
 use crate::kind::Kind::*;
 use crate::{Entry, Outcome, Served};
@@ -176,6 +176,8 @@ macro_rules! table {
             1108 copy_leased(Int, Address, Address, Size) -> Number, Ours;
             1109 file_keys(Struct(In, FileKeysJob), Struct(Out, FileSecrets)) -> Number, Ours;
             1110 pwrite_kept(Fd, BytesIn, Size, Offset) -> Count, Ours;
+            1111 open_chunks(Struct(In, ChunksJob), Fd, Address, Address, Size) -> Number, Ours;
+            1112 seal_chunks(Struct(In, ChunksJob), Fd, Address, Address, Size) -> Number, Ours;
         }
     };
 }

@@ -153,6 +153,11 @@ pub trait Aead {
     /// Opens the chunks in `sealed` into `plaintext`, or fails with the index of the first chunk
     /// that does not authenticate.
     fn open(&self, run: Run, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error>;
+
+    /// The content key, of one that lets the work be done elsewhere: by a [`Disk`](crate::Disk) that can.
+    fn content_key(&self) -> Option<&[u8; KEY_LEN]> {
+        None
+    }
 }
 
 impl<A: Aead + ?Sized> Aead for Box<A> {
@@ -162,6 +167,10 @@ impl<A: Aead + ?Sized> Aead for Box<A> {
 
     fn open(&self, run: Run, sealed: &[u8], plaintext: &mut [u8]) -> Result<(), Error> {
         (**self).open(run, sealed, plaintext)
+    }
+
+    fn content_key(&self) -> Option<&[u8; KEY_LEN]> {
+        (**self).content_key()
     }
 }
 

@@ -3,7 +3,43 @@
 use alloc::vec;
 use core::ops::Range;
 
-use crate::Error;
+use crate::aead::Run;
+use crate::record::Tag;
+use crate::{Cipher, Error, KEY_LEN, Nonces};
+
+/// Chunks that lie one behind the other, and what it takes to open them.
+pub struct Chunks<'a> {
+    /// With which AEAD they are sealed.
+    pub cipher: Cipher,
+    /// The file's content key.
+    pub key: &'a [u8; KEY_LEN],
+    /// Which chunks they are.
+    pub run: Run,
+    /// Where on the disk the first one begins.
+    pub offset: u64,
+    /// Bytes of plaintext.
+    pub len: usize,
+    /// The tag that each of them must have.
+    pub tags: &'a [Tag],
+}
+
+/// Full chunks that go to places one behind the other, and what it takes to seal them.
+pub struct Unsealed<'a> {
+    /// With which AEAD they are to be sealed.
+    pub cipher: Cipher,
+    /// The file's content key.
+    pub key: &'a [u8; KEY_LEN],
+    /// Which chunks they are.
+    pub run: Run,
+    /// Where on the disk the first one is to begin.
+    pub offset: u64,
+    /// Where the plaintext begins in all that is written.
+    pub from: usize,
+    /// Bytes of it.
+    pub len: usize,
+    /// One is drawn for each chunk, in their order; whether the work is done or not, nobody else draws them.
+    pub nonces: &'a Nonces,
+}
 
 /// The bytes of a sealed file. All offsets and sizes are physical.
 pub trait Disk {
@@ -46,6 +82,18 @@ pub trait Disk {
     /// Whether a read of fewer bytes than were asked for has come to the end of the file, as with a
     /// regular file of Linux: nobody needs to read on to see it.
     fn short_is_end(&self) -> bool {
+        false
+    }
+
+    /// Reads chunks and opens them to `out`, where that can be done in one. Answers whether it was: then all of them are authentic and
+    /// have their tags. Else nothing is known of `out`, and they are read and opened one after the other.
+    fn open(&self, _chunks: &Chunks<'_>, _out: &mut [u8]) -> bool {
+        false
+    }
+
+    /// Seals chunks of what [`Volume::write_whole`](crate::Volume::write_whole) is told to write, from where its caller has it, and writes
+    /// them, where that can be done in one. Answers whether it was, and tells their tags.
+    fn seal(&self, _chunks: &Unsealed<'_>, _tags: &mut [Tag]) -> bool {
         false
     }
 

@@ -120,8 +120,28 @@ pub struct Nonces {
 }
 
 impl Nonces {
+    /// Those of the same change from another place on: for who seals elsewhere. `drawn` is how many were given out before.
+    pub fn after(key: Zeroizing<[u8; KEY_LEN]>, drawn: u64) -> Self {
+        Self { key, drawn }
+    }
+
+    /// What [`Nonces::after`] takes to give out the next ones.
+    pub fn key(&self) -> &[u8; KEY_LEN] {
+        &self.key
+    }
+
+    /// How many were given out.
+    pub fn drawn(&self) -> u64 {
+        self.drawn
+    }
+
+    /// Leaves so many to who seals elsewhere.
+    pub fn leave(&mut self, count: u64) {
+        self.drawn += count;
+    }
+
     /// The next one, which is for that chunk.
-    fn draw(&mut self, index: u64) -> [u8; NONCE_LEN] {
+    pub fn draw(&mut self, index: u64) -> [u8; NONCE_LEN] {
         let mut mac = keyed::<Blake2sMac<U24>>(&self.key);
         mac.update(&index.to_le_bytes());
         mac.update(&self.drawn.to_le_bytes());
@@ -147,6 +167,11 @@ impl<A: Aead> FileCipher<A> {
             nonce_key: Zeroizing::new(*key.nonce_key()),
             aead,
         }
+    }
+
+    /// As [`Aead::content_key`].
+    pub(crate) fn content_key(&self) -> Option<&[u8; KEY_LEN]> {
+        self.aead.content_key()
     }
 
     /// Seals the chunks from index `first` on into `sealed`, whose length must be

@@ -76,7 +76,7 @@ pub mod wire;
 mod testing;
 
 pub use aead::{Cipher, TAG_LEN};
-pub use disk::{Disk, Failure, ReadOnly};
+pub use disk::{Chunks, Disk, Failure, ReadOnly, Unsealed};
 pub use error::Error;
 pub use file::{FileCipher, Nonces};
 pub use header::{
@@ -90,7 +90,7 @@ pub use record::{Tag, tags_of};
 pub use secret::Secret;
 pub use stream::{Patches, Sealer};
 pub use superblock::{MARK_LEN, SECTOR_LEN, SUPERBLOCK_LEN, Superblock};
-pub use volume::{Found, Moment, Opened, Salvage, Volume};
+pub use volume::{Extent, Found, Moment, Opened, Salvage, Volume};
 
 /// Writes bytes in hexadecimal.
 fn write_hex(f: &mut core::fmt::Formatter<'_>, bytes: &[u8]) -> core::fmt::Result {

@@ -63,6 +63,19 @@ impl Tree {
         Ok(leaf.map_or(HOLE, |entries| entries[(chunk % FAN_OUT) as usize]))
     }
 
+    /// The tags of a chunk and of those behind it in its leaf, a hole among them being [`HOLE`]; none where all of the leaf's are.
+    pub fn tags<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        chunk: u64,
+    ) -> Result<&[Tag], Failure<D::Error>> {
+        let leaf = self.node(disk, 0, chunk / FAN_OUT)?;
+        let from = (chunk % FAN_OUT) as usize;
+        Ok(leaf
+            .and_then(|entries| entries.get(from..))
+            .unwrap_or_default())
+    }
+
     /// The first chunk from `chunk` on that is no hole, or that is one, among those before `end`.
     pub fn next<D: Disk + ?Sized>(
         &mut self,

@@ -21,7 +21,8 @@ use core::ops::Range;
 use rand_core::TryCryptoRng;
 use zeroize::Zeroize;
 
-use crate::aead::{Aead, Software};
+use crate::aead::{Aead, Run, Software};
+use crate::disk::Chunks;
 use crate::disk::read_full;
 use crate::layout::{FAN_OUT, OVERHEAD};
 use crate::mac::{Mac, same};
@@ -37,6 +38,39 @@ pub use replay::{Found, Opened, Salvage};
 enum Stored {
     Hole,
     At { offset: u64, len: usize, tag: Tag },
+}
+
+/// Chunks that lie one behind the other on the disk.
+#[derive(Clone, Debug)]
+pub struct Extent {
+    first: u64,
+    /// Where the first one begins.
+    offset: u64,
+    /// Bytes of plaintext.
+    len: usize,
+    /// As the file says they are.
+    tags: vec::Vec<Tag>,
+}
+
+impl Extent {
+    /// Bytes of plaintext.
+    pub fn plaintext_len(&self) -> usize {
+        self.len
+    }
+
+    fn sealed_len(&self) -> usize {
+        self.len + self.tags.len() * OVERHEAD
+    }
+
+    fn end(&self) -> u64 {
+        self.offset + self.sealed_len() as u64
+    }
+}
+
+/// How chunks lie.
+enum Lie {
+    Holes { count: u64, len: usize },
+    At(Extent),
 }
 
 /// What was appended to the last chunk since that was written as a whole.
@@ -315,70 +349,167 @@ impl<A: Aead> Volume<A> {
                 .inspect_err(|_| chunk.zeroize())?;
             return Ok((1, at_hand));
         }
-        let mut tags = vec::Vec::new();
-        let (mut start, mut len, mut sealed_len) = (0, 0, 0);
+        let mut extent = match self.lie(disk, first, out.len())? {
+            Lie::Holes { count, len } => {
+                out[..len].fill(0);
+                return Ok((count, len));
+            }
+            Lie::At(extent) => extent,
+        };
+        let out = &mut out[..extent.len];
+        if let Some(chunks) = self.chunks(&extent)
+            && disk.open(&chunks, out)
+        {
+            return Ok((extent.tags.len() as u64, extent.len));
+        }
+        let mut read = Err(Error::BufferSize.into());
+        disk.lend(extent.sealed_len(), &mut |sealed| {
+            read = self.open_run(disk, &mut extent, sealed, &mut *out);
+        });
+        read
+    }
+
+    /// How chunks from `first` on lie, at least one and at most so many bytes of plaintext, as far as they are all holes, or lie one
+    /// behind the other.
+    fn lie<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        first: u64,
+        most: usize,
+    ) -> Result<Lie, Failure<D::Error>> {
+        if let Some(extent) = self.lie_unchanged(disk, first, most) {
+            return Ok(Lie::At(extent));
+        }
+        let mut extent = Extent {
+            first,
+            offset: 0,
+            len: 0,
+            tags: vec::Vec::new(),
+        };
         let mut holes = 0;
-        while len < out.len() && (tags.len() as u64) < FAN_OUT {
-            let index = first + tags.len() as u64 + holes;
+        while extent.len < most && (extent.tags.len() as u64) < FAN_OUT {
+            let index = first + extent.tags.len() as u64 + holes;
             let chunk_len = self.layout().chunk_len(index, self.size);
-            if chunk_len == 0 || len + chunk_len > out.len() {
+            if chunk_len == 0 || extent.len + chunk_len > most {
                 return Err(Error::BufferSize.into());
             }
             if !self.tail.of(index).is_empty() {
                 break;
             }
             let stored = match self.stored(disk, index) {
-                Err(_) if len > 0 => break,
+                Err(_) if extent.len > 0 => break,
                 stored => stored?,
             };
             match stored {
-                Stored::Hole if tags.is_empty() => {
-                    out[len..len + chunk_len].fill(0);
-                    holes += 1;
-                }
-                Stored::At {
-                    offset,
-                    len: stored_len,
-                    tag,
-                } if holes == 0 && (tags.is_empty() || offset == start + sealed_len as u64) => {
-                    if stored_len != chunk_len {
-                        if tags.is_empty() {
+                Stored::Hole if extent.tags.is_empty() => holes += 1,
+                Stored::At { offset, len, tag }
+                    if holes == 0 && (extent.tags.is_empty() || offset == extent.end()) =>
+                {
+                    if len != chunk_len {
+                        if extent.tags.is_empty() {
                             return Err(Error::ChunkCorrupt { index }.into());
                         }
                         break;
                     }
-                    if tags.is_empty() {
-                        start = offset;
+                    if extent.tags.is_empty() {
+                        extent.offset = offset;
                     }
-                    sealed_len += chunk_len + OVERHEAD;
-                    tags.push(tag);
+                    extent.tags.push(tag);
                 }
                 _ => break,
             }
-            len += chunk_len;
+            extent.len += chunk_len;
         }
-        if holes > 0 {
-            return Ok((holes, len));
+        Ok(match holes {
+            0 => Lie::At(extent),
+            count => Lie::Holes {
+                count,
+                len: extent.len,
+            },
+        })
+    }
+
+    /// As [`Volume::lie`], of chunks that are as they were at the checkpoint: of these the tree tells many at a time. `None` where the
+    /// first one is none, or something is wrong.
+    fn lie_unchanged<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        first: u64,
+        most: usize,
+    ) -> Option<Extent> {
+        let layout = *self.layout();
+        let (size, was) = (self.size, self.superblock.size);
+        let changed = self.changed.range(first..).next();
+        let changed = changed.map_or(u64::MAX, |(index, _)| *index);
+        let appended = match self.tail.pieces.is_empty() {
+            true => u64::MAX,
+            false => self.tail.index,
+        };
+        let end = self.valid.min(changed).min(appended);
+        let tags = self.tree.tags(disk, first).ok()?;
+        let count = end.saturating_sub(first).min(tags.len() as u64) as usize;
+        let mut extent = Extent {
+            first,
+            offset: layout.chunk_offset(first).ok()?,
+            len: 0,
+            tags: vec::Vec::with_capacity(count.min(most.div_ceil(layout.chunk_size()))),
+        };
+        for (index, tag) in (first..).zip(&tags[..count]) {
+            let len = layout.chunk_len(index, size);
+            let fits = len > 0 && extent.len + len <= most;
+            if !fits || *tag == HOLE || len != layout.chunk_len(index, was) {
+                break;
+            }
+            extent.len += len;
+            extent.tags.push(*tag);
         }
-        let mut read = Err(Error::BufferSize.into());
-        disk.lend(sealed_len, &mut |sealed| {
-            read = self.open_run(disk, first, start, &mut tags, sealed, &mut out[..len]);
-        });
-        read
+        (!extent.tags.is_empty()).then_some(extent)
+    }
+
+    /// Where chunks from `first` on lie one behind the other, at most `most` bytes of plaintext, which end where a chunk or the file
+    /// does. `None` where there is other to do than to open the first one.
+    ///
+    /// # Errors
+    /// The disk's; what is damaged.
+    pub fn extent<D: Disk + ?Sized>(
+        &mut self,
+        disk: &D,
+        first: u64,
+        most: usize,
+    ) -> Result<Option<Extent>, Failure<D::Error>> {
+        if !self.tail.of(first).is_empty() {
+            return Ok(None);
+        }
+        Ok(match self.lie(disk, first, most)? {
+            Lie::At(extent) => Some(extent),
+            Lie::Holes { .. } => None,
+        })
+    }
+
+    /// Chunks with what it takes to open them, for who does so where the disk is; `None` where the AEAD keeps its key to itself.
+    pub fn chunks<'a>(&'a self, extent: &'a Extent) -> Option<Chunks<'a>> {
+        Some(Chunks {
+            cipher: self.cipher.header().params().cipher,
+            key: self.cipher.content_key()?,
+            run: Run::new(*self.layout(), extent.first),
+            offset: extent.offset,
+            len: extent.len,
+            tags: &extent.tags,
+        })
     }
 
     /// Reads chunks with these tags, at least one, from where they lie one behind the other.
     fn open_run<D: Disk + ?Sized>(
         &self,
         disk: &D,
-        first: u64,
-        start: u64,
-        tags: &mut vec::Vec<Tag>,
+        extent: &mut Extent,
         sealed: &mut [u8],
         out: &mut [u8],
     ) -> Result<(u64, usize), Failure<D::Error>> {
+        let first = extent.first;
+        let tags = &mut extent.tags;
         let mut len = out.len();
-        read_full(disk, sealed, start)?;
+        read_full(disk, sealed, extent.offset)?;
         let layout = *self.layout();
         let mut opened = self.cipher.open_chunks(first, sealed, &mut out[..len]);
         if opened.is_err() && tags.len() > 1 {

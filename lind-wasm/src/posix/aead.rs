@@ -5,17 +5,13 @@
 //! software. They know no file and keep no key: each call brings the key along.
 
 use super::fast::Fast;
+use super::helpers::{Pieces, on_all};
 use super::{Call, Entry};
 use crate::image::Image;
-use rayon::{ThreadPool, ThreadPoolBuilder};
 use rustix::io::Errno;
 use sealed::aead::{Piece, Run};
-use sealed::{ChunkSize, Cipher, Layout, NONCE_LEN, OVERHEAD, Secret};
-use std::borrow::Cow;
-use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::thread;
+use sealed::{ChunkSize, Cipher, Layout, NONCE_LEN, OVERHEAD};
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 pub(super) const CALLS: &[Entry] = &[Entry::new(1101, seal), Entry::new(1102, open)];
@@ -32,57 +28,48 @@ const MOST: u64 = 1 << 30;
 /// several times what it takes to wake one.
 const SHARE: usize = 16 << 10;
 
-/// Threads for all processors but the one that a caller has. None where there is no other.
-fn helpers() -> Option<&'static ThreadPool> {
-    static POOL: LazyLock<Option<ThreadPool>> = LazyLock::new(|| {
-        let others = thread::available_parallelism().map_or(0, |all| all.get() - 1);
-        let pool = ThreadPoolBuilder::new().num_threads(others);
-        let pool = pool.thread_name(|number| format!("cipher {number}"));
-        (others > 0).then(|| pool.build().ok()).flatten()
-    });
-    POOL.as_ref()
-}
-
 /// One call: what to do with which key, and where the bytes lie.
-struct Job<'a> {
+struct Job {
     aead: Fast,
     layout: Layout,
     first: u64,
     start: usize,
-    plaintext: Place<'a>,
-    sealed: Place<'a>,
+    plaintext: Place,
+    sealed: Place,
 }
 
 /// A range of a guest's memory.
-struct Place<'a> {
-    image: Cow<'a, Arc<Image>>,
-    at: u64,
-    len: u64,
+pub(super) struct Place {
+    pub(super) image: Arc<Image>,
+    pub(super) at: u64,
+    pub(super) len: u64,
 }
 
-impl<'a> Place<'a> {
-    fn of(call: &Call<'a>, index: usize) -> Result<Self, Errno> {
+impl Place {
+    /// One whose length is the argument behind it.
+    pub(super) fn of(call: &Call<'_>, index: usize) -> Result<Self, Errno> {
         let len = call.raw(index + 1);
         if len > MOST {
             return Err(Errno::INVAL);
         }
         Ok(Self {
-            image: call.image_of(index)?,
+            // Helpers may have it longer than the call lasts.
+            image: call.image_of(index)?.into_owned(),
             at: call.raw(index),
             len,
         })
     }
 
     /// The address of the element at `index`, where all before it have `size` bytes.
-    fn element(&self, index: u64, size: usize) -> Result<u64, Errno> {
+    pub(super) fn element(&self, index: u64, size: usize) -> Result<u64, Errno> {
         let within = index.checked_mul(size as u64).ok_or(Errno::FAULT)?;
         self.at.checked_add(within).ok_or(Errno::FAULT)
     }
 }
 
-impl<'a> Job<'a> {
+impl Job {
     /// Request, plaintext and its length, sealed bytes and their length.
-    fn of(call: &Call<'a>) -> Result<Self, Errno> {
+    fn of(call: &Call<'_>) -> Result<Self, Errno> {
         let request: Zeroizing<[u8; REQUEST_LEN]> = Zeroizing::new(call.get(0)?);
         let cipher = Cipher::from_id(request[0]).ok_or(Errno::INVAL)?;
         let chunk_size = ChunkSize::from_log2(request[1]).ok_or(Errno::INVAL)?;
@@ -115,72 +102,50 @@ impl<'a> Job<'a> {
         self.layout.chunks(self.plaintext.len)
     }
 
-    /// Works chunk by chunk, a long run on all processors.
-    fn each_chunk(
-        &self,
-        work: impl Fn(&Fast, Piece, &Part<'_>, &mut [u8]) -> Result<(), Errno> + Sync,
-    ) -> Result<i32, Errno> {
-        let chunks = self.chunks();
-        let share = (SHARE / self.layout.chunk_size()).max(1) as u64;
-        let next = AtomicU64::new(0);
-        let work_on = || -> Result<(), Errno> {
-            loop {
-                let first = next.fetch_add(share, Ordering::Relaxed);
-                if first >= chunks {
-                    return Ok(());
-                }
-                self.each_of(first..chunks.min(first + share), &work)?;
-            }
-        };
-        let others = match helpers() {
-            Some(pool) if chunks > share => pool,
-            _ => return work_on().map(|()| 0),
-        };
-        let most = chunks.div_ceil(share) as usize - 1;
-        let failed = Mutex::new(None);
-        let note = |result: Result<(), Errno>| {
-            if let Err(errno) = result {
-                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(errno);
-            }
-        };
-        // The caller works too: one thread less is woken, and with every helper busy it goes on.
-        others.in_place_scope(|scope| {
-            for _ in 0..others.current_num_threads().min(most) {
-                scope.spawn(|_| note(work_on()));
-            }
-            note(work_on());
-        });
-        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(errno) => Err(errno),
-            None => Ok(0),
-        }
+    /// Chunks that one thread works on before it looks for more.
+    fn share(&self) -> u64 {
+        (SHARE / self.layout.chunk_size()).max(1) as u64
     }
 
-    /// Works through a buffer of the host that stays in the processor's cache: guest memory can
+    /// Works on one, through a buffer of the host that stays in the processor's cache: guest memory can
     /// change under our hands, so no reference to it is made.
-    fn each_of(
-        &self,
-        chunks: Range<u64>,
-        work: &impl Fn(&Fast, Piece, &Part<'_>, &mut [u8]) -> Result<(), Errno>,
-    ) -> Result<(), Errno> {
+    fn chunk(&self, index: u64, buffer: &mut [u8], work: Work) -> Result<(), Errno> {
         let size = self.layout.chunk_size();
-        let stored = size + OVERHEAD;
-        // No more than there is: most appends are short.
-        let mut buffer = Secret::zeros(stored.min(self.sealed.len as usize));
-        chunks.into_iter().try_for_each(|index| {
-            // The last one may be shorter.
-            let len = self.layout.chunk_len(index, self.plaintext.len);
-            let run = Run::appended(self.layout, self.first.wrapping_add(index), self.start);
-            let piece = run.and_then(|run| run.pieces(len).next());
-            let piece = piece.ok_or(Errno::INVAL)?;
-            let part = Part {
-                plaintext: &self.plaintext.image,
-                plaintext_at: self.plaintext.element(index, size)?,
-                sealed: &self.sealed.image,
-                sealed_at: self.sealed.element(index, stored)?,
-            };
-            work(&self.aead, piece, &part, &mut buffer[..len + OVERHEAD])
-        })
+        // The last one may be shorter.
+        let len = self.layout.chunk_len(index, self.plaintext.len);
+        let run = Run::appended(self.layout, self.first.wrapping_add(index), self.start);
+        let piece = run.and_then(|run| run.pieces(len).next());
+        let piece = piece.ok_or(Errno::INVAL)?;
+        let part = Part {
+            plaintext: &self.plaintext.image,
+            plaintext_at: self.plaintext.element(index, size)?,
+            sealed: &self.sealed.image,
+            sealed_at: self.sealed.element(index, size + OVERHEAD)?,
+        };
+        work(&self.aead, piece, &part, &mut buffer[..len + OVERHEAD])
+    }
+}
+
+/// What is done with a chunk.
+type Work = fn(&Fast, Piece, &Part<'_>, &mut [u8]) -> Result<(), Errno>;
+
+/// A job, and what is done with its chunks.
+struct Chunkwise(Job, Work);
+
+impl Pieces for Chunkwise {
+    fn count(&self) -> u64 {
+        self.0.chunks().div_ceil(self.0.share())
+    }
+
+    fn buffer_len(&self) -> usize {
+        self.0.layout.sealed_chunk_len()
+    }
+
+    fn work(&self, piece: u64, buffer: &mut [u8]) -> Result<(), Errno> {
+        let Self(job, work) = self;
+        let first = piece * job.share();
+        (first..job.chunks().min(first + job.share()))
+            .try_for_each(|index| job.chunk(index, buffer, *work))
     }
 }
 
@@ -194,7 +159,7 @@ struct Part<'a> {
 
 /// Seals; the nonces are in their places already. `EINVAL` for lengths that do not fit.
 fn seal(call: &Call<'_>) -> Result<i32, Errno> {
-    Job::of(call)?.each_chunk(|aead, piece, part, chunk| {
+    let work: Work = |aead, piece, part, chunk| {
         let (nonce, rest) = chunk.split_at_mut(NONCE_LEN);
         let from = &part.plaintext.memory;
         from.read(part.plaintext_at, &mut rest[..piece.len])?;
@@ -202,15 +167,17 @@ fn seal(call: &Call<'_>) -> Result<i32, Errno> {
         to.read(part.sealed_at, nonce)?;
         aead.seal(piece, chunk).map_err(|_| Errno::INVAL)?;
         to.write(part.sealed_at, chunk)
-    })
+    };
+    on_all(Chunkwise(Job::of(call)?, work)).map(|()| 0)
 }
 
 /// Opens. `EBADMSG` at the first chunk that does not authenticate; nothing of it is written, and
 /// those before it are the caller's to wipe.
 fn open(call: &Call<'_>) -> Result<i32, Errno> {
-    Job::of(call)?.each_chunk(|aead, piece, part, chunk| {
+    let work: Work = |aead, piece, part, chunk| {
         part.sealed.memory.read(part.sealed_at, chunk)?;
         let plaintext = aead.open(piece, chunk).map_err(|_| Errno::BADMSG)?;
         part.plaintext.memory.write(part.plaintext_at, plaintext)
-    })
+    };
+    on_all(Chunkwise(Job::of(call)?, work)).map(|()| 0)
 }

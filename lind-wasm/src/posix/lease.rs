@@ -304,7 +304,7 @@ fn take(call: &Call<'_>) -> Result<i32, Errno> {
 }
 
 /// Whether a lease lasts.
-fn lasts(number: u64) -> bool {
+pub(super) fn lasts(number: u64) -> bool {
     let valid = &VALID[number as usize % MOST];
     number != 0
         && u64::from(valid.load(Ordering::Acquire)) == number

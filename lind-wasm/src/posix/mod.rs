@@ -10,6 +10,7 @@ mod fds;
 mod file_keys;
 mod files;
 mod futex;
+mod helpers;
 mod interfaces;
 mod io;
 mod kept;
@@ -22,6 +23,7 @@ mod options;
 mod poll;
 mod process;
 mod record_aead;
+mod sealed_file;
 mod segments;
 mod signals;
 mod sockets;
@@ -71,6 +73,7 @@ const FAMILIES: &[&[Entry]] = &[
     options::CALLS,
     poll::CALLS,
     process::CALLS,
+    sealed_file::CALLS,
     segments::CALLS,
     signals::CALLS,
     sockets::CALLS,

@@ -6,12 +6,12 @@ use core::ops::Range;
 
 use rand_core::TryCryptoRng;
 
-use crate::aead::Aead;
-use crate::disk::read_full;
+use crate::aead::{Aead, Run};
+use crate::disk::{Unsealed, read_full};
 use crate::file::Nonces;
 use crate::layout::DATA_START;
 use crate::mac::MAC_LEN;
-use crate::record::{BARE_LEN, Kind, MAX_RECORD_LEN, Part, Record, head_len};
+use crate::record::{BARE_LEN, Kind, MAX_RECORD_LEN, Part, Record, Tag, head_len};
 use crate::superblock::{SECTOR_LEN, Superblock, encode_mark};
 use crate::volume::{Edge, Moment, Stored, Volume};
 use crate::{Disk, Error, Failure, HEADER_LEN, Secret};
@@ -124,7 +124,7 @@ impl<A: Aead> Volume<A> {
             });
         }
         self.place(first, plaintext, &mut pieces);
-        self.commit(disk, rng, size, &pieces)?;
+        self.commit(disk, rng, size, &pieces, None)?;
         // Who writes on from here, or once more, has the chunk at hand.
         if before > 0 || layout.offset_in_chunk(end) != 0 {
             let kept = plaintext.len() - (plaintext.len() - 1) % layout.chunk_size() - 1;
@@ -136,6 +136,91 @@ impl<A: Aead> Volume<A> {
             self.keep_edge(last, assembled);
         }
         Ok(())
+    }
+
+    /// As [`Volume::write`], of full chunks that were never written, which the disk takes from where the caller has them
+    /// ([`Disk::seal`]). Answers whether it was done; else nothing was, and they are to be written in the other way.
+    ///
+    /// # Errors
+    /// As [`Volume::write`].
+    pub fn write_whole<D: Disk + ?Sized, R: TryCryptoRng + ?Sized>(
+        &mut self,
+        disk: &D,
+        rng: &mut R,
+        offset: u64,
+        len: usize,
+    ) -> Result<bool, Failure<D::Error>> {
+        let layout = *self.layout();
+        let is_whole = len > 0
+            && len.is_multiple_of(layout.chunk_size())
+            && layout.offset_in_chunk(offset) == 0;
+        if !self.begun || !is_whole || len > MAX_CHANGE_LEN || self.cipher.content_key().is_none() {
+            return Ok(false);
+        }
+        let end = offset.checked_add(len as u64).ok_or(Error::TooLarge)?;
+        let size = self.size.max(end);
+        self.make_room(disk, rng, size)?;
+        let first = layout.chunk_index(offset);
+        if first < self.fresh || self.is_for_log(len) {
+            return Ok(false);
+        }
+        let chunks = first..layout.chunk_index(end);
+        let stretched = self.stretched(disk, size, chunks.clone())?;
+        let Some(part) = self.seal_in_place(disk, rng, chunks)? else {
+            return Ok(false);
+        };
+        let piece = stretched.as_ref().map(|(index, plaintext)| Piece {
+            first: *index,
+            kind: Kind::InLog,
+            plaintext,
+        });
+        self.commit(disk, rng, size, piece.as_slice(), Some(part))?;
+        Ok(true)
+    }
+
+    /// Has full chunks sealed to their places, from where the caller has them. `None` where that can't be done.
+    fn seal_in_place<D: Disk + ?Sized, R: TryCryptoRng + ?Sized>(
+        &self,
+        disk: &D,
+        rng: &mut R,
+        chunks: Range<u64>,
+    ) -> Result<Option<Part>, Failure<D::Error>> {
+        let layout = *self.layout();
+        let Some(key) = self.cipher.content_key() else {
+            return Ok(None);
+        };
+        let mut nonces = self
+            .cipher
+            .nonces(rng, &self.log.chain, self.log.counter + 1)?;
+        let count = chunks.end - chunks.start;
+        let mut tags = vec![Tag::default(); count as usize];
+        let mut done = 0;
+        while done < count {
+            let index = chunks.start + done;
+            let together = layout.together(index, count - done);
+            let unsealed = Unsealed {
+                cipher: self.cipher.header().params().cipher,
+                key,
+                run: Run::new(layout, index),
+                offset: layout.chunk_offset(index)?,
+                from: done as usize * layout.chunk_size(),
+                len: together as usize * layout.chunk_size(),
+                nonces: &nonces,
+            };
+            if !disk.seal(&unsealed, &mut tags[done as usize..][..together as usize]) {
+                return Ok(None);
+            }
+            nonces.leave(together);
+            done += together;
+        }
+        Ok(Some(Part {
+            first: chunks.start,
+            count,
+            kind: Kind::InPlace,
+            last_len: layout.chunk_size(),
+            start: 0,
+            tags,
+        }))
     }
 
     /// Whether a write only appends to the last chunk, without making it full.
@@ -171,7 +256,7 @@ impl<A: Aead> Volume<A> {
             kind: Kind::Appended,
             plaintext: data,
         };
-        self.commit(disk, rng, size, &[piece])?;
+        self.commit(disk, rng, size, &[piece], None)?;
         let mut plaintext = core::mem::take(&mut self.edge.plaintext);
         if at_hand && plaintext.capacity() >= start + data.len() {
             plaintext.extend_from_slice(data);
@@ -196,7 +281,7 @@ impl<A: Aead> Volume<A> {
             kind: Kind::InLog,
             plaintext: &plaintext,
         };
-        self.commit(disk, rng, self.size, &[piece])?;
+        self.commit(disk, rng, self.size, &[piece], None)?;
         self.keep_edge(index, plaintext);
         Ok(())
     }
@@ -234,7 +319,7 @@ impl<A: Aead> Volume<A> {
             kind: Kind::InLog,
             plaintext,
         });
-        self.commit(disk, rng, size, piece.as_slice())?;
+        self.commit(disk, rng, size, piece.as_slice(), None)?;
         if let Some((index, plaintext)) = edge {
             self.keep_edge(index, plaintext);
         }
@@ -316,14 +401,18 @@ impl<A: Aead> Volume<A> {
         Ok(Some((last, plaintext)))
     }
 
+    /// Whether so many bytes go into the log also where they would be new.
+    fn is_for_log(&self, len: usize) -> bool {
+        let used = self.log.at - Superblock::log_offset(self.superblock.epoch);
+        self.log.far.is_none() && used + len as u64 <= SHORT_LOG
+    }
+
     /// Decides which of the chunks go to their places and which into the log.
     fn place<'a>(&self, first: u64, plaintext: &'a [u8], pieces: &mut Vec<Piece<'a>>) {
         let chunk_size = self.layout().chunk_size();
         let full = (plaintext.len() / chunk_size) as u64;
         let own = first.max(self.fresh);
-        let used = self.log.at - Superblock::log_offset(self.superblock.epoch);
-        let is_small = self.log.far.is_none() && used + plaintext.len() as u64 <= SHORT_LOG;
-        if is_small || own >= first + full {
+        if self.is_for_log(plaintext.len()) || own >= first + full {
             pieces.push(Piece {
                 first,
                 kind: Kind::InLog,
@@ -366,13 +455,15 @@ impl<A: Aead> Volume<A> {
         }
     }
 
-    /// Seals chunks, writes those that go to their places, then the record with the others.
+    /// Seals chunks, writes those that go to their places, then the record with the others, and with `placed`, which are in their places
+    /// already.
     fn commit<D: Disk + ?Sized, R: TryCryptoRng + ?Sized>(
         &mut self,
         disk: &D,
         rng: &mut R,
         size: u64,
         pieces: &[Piece<'_>],
+        placed: Option<Part>,
     ) -> Result<(), Failure<D::Error>> {
         let layout = *self.layout();
         let mut nonces = self
@@ -380,8 +471,9 @@ impl<A: Aead> Volume<A> {
             .nonces(rng, &self.log.chain, self.log.counter + 1)?;
         let counts = pieces
             .iter()
-            .map(|piece| layout.chunks(piece.plaintext.len() as u64) as usize);
-        let mut at = self.lead() + head_len(counts, pieces.len());
+            .map(|piece| layout.chunks(piece.plaintext.len() as u64) as usize)
+            .chain(placed.iter().map(|part| part.tags.len()));
+        let mut at = self.lead() + head_len(counts, pieces.len() + placed.iter().len());
         let mut payload = 0;
         for piece in pieces {
             if piece.kind.is_in_log() {
@@ -389,7 +481,7 @@ impl<A: Aead> Volume<A> {
             }
         }
         let mut buffer = vec![0; at + payload + MAC_LEN];
-        let mut parts = Vec::with_capacity(pieces.len());
+        let mut parts = Vec::with_capacity(pieces.len() + 1);
         for piece in pieces {
             let part = if piece.kind.is_in_log() {
                 let len = layout.sealed_len(piece.plaintext.len())?;
@@ -415,6 +507,7 @@ impl<A: Aead> Volume<A> {
             };
             parts.push(part);
         }
+        parts.extend(placed);
         let record = self.record(size, parts);
         self.append(disk, record, buffer)
     }

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use crate::aead::Aead;
 use crate::disk::read_full;
-use crate::layout::{HEAD_LEN, OVERHEAD};
+use crate::layout::{FAN_OUT, HEAD_LEN, OVERHEAD};
 use crate::mac::{About, MAC_LEN, Mac, same};
 use crate::record::{FIXED_LEN, Kind, Part, Record, Start, tags_of};
 use crate::superblock::{MARK_LEN, SECTOR_LEN, SUPERBLOCK_LEN, Superblock, parse_mark};
@@ -509,11 +509,16 @@ impl<A: Aead> Volume<A> {
                 Kind::InPlace | Kind::InLog => {
                     self.tail
                         .end(part.first..part.first.saturating_add(part.count));
+                    let mut place = 0;
                     for (index, len, tag) in part.chunks(&layout) {
+                        let begins = index == part.first || index % FAN_OUT == 0;
                         let offset = match part.kind {
-                            Kind::InPlace => layout.chunk_offset(index)?,
+                            Kind::InPlace if begins => layout.chunk_offset(index)?,
+                            // In a group they lie one behind the other.
+                            Kind::InPlace => place + layout.sealed_chunk_len() as u64,
                             Kind::InLog | Kind::Hole | Kind::Appended => payload,
                         };
+                        place = offset;
                         if part.kind == Kind::InLog {
                             payload += (len + OVERHEAD) as u64;
                         } else {

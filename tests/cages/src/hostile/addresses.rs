@@ -91,6 +91,8 @@ fn also(entry: &Entry, kind: Kind) -> &'static [i32] {
         (318, _) => &[0],
         (326, _) => &[-18, -22, 0],
         (1101..=1104, _) => &[-22, -74, -95],
+        // The descriptor is one's own.
+        (1110 | 1111, _) => &[-1],
         // Nothing is copied without a lease.
         (1108, _) => &[0],
         // It is for descriptors of others.

@@ -235,7 +235,7 @@ impl World {
                 bytes[24] = 1;
             }
             Struct::SigSetPlace => bytes[8] = 8,
-            Struct::AeadJob => bytes[1] = 12,
+            Struct::AeadJob | Struct::ChunksJob => bytes[1] = 12,
             _ => {}
         }
         self.arena.put(slot, 0, &bytes)
