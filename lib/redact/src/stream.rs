@@ -59,6 +59,8 @@ pub struct Stream {
     known: Vec<Event>,
     /// Something went out as it is that may have been the beginning of a match.
     lets_stand: bool,
+    /// Something went out otherwise than it came in.
+    alters: bool,
 }
 
 impl Stream {
@@ -75,6 +77,7 @@ impl Stream {
             events: Vec::new(),
             known: Vec::new(),
             lets_stand: false,
+            alters: false,
             filter,
         }
     }
@@ -234,6 +237,12 @@ impl Stream {
         std::mem::take(&mut self.events)
     }
 
+    /// Whether something has gone out otherwise than it came in, since the last call. Where nothing
+    /// has, who has what came in need not compare it with what went out.
+    pub fn take_alters(&mut self) -> bool {
+        std::mem::take(&mut self.alters)
+    }
+
     fn each_lane(
         &mut self,
         out: Option<&mut Vec<u8>>,
@@ -260,6 +269,7 @@ impl Stream {
             filter,
             out,
             events: &mut self.events,
+            alters: &mut self.alters,
             veiled: false,
         };
         act(&mut self.main, &filter.main, &mut sink)?;
@@ -277,6 +287,8 @@ struct Sink<'s> {
     /// Nowhere, for a lane that only looks.
     out: Option<&'s mut Vec<u8>>,
     events: &'s mut Vec<Event>,
+    /// Something has gone out otherwise than it came in.
+    alters: &'s mut bool,
     /// Nothing goes out as it is.
     veiled: bool,
 }
@@ -293,12 +305,14 @@ impl Sink<'_> {
 
     fn mask(&mut self, len: usize) {
         if let Some(out) = &mut self.out {
+            *self.alters |= len > 0;
             self.filter.replacer().mask(len, out);
         }
     }
 
     fn replace(&mut self, action: Action, rule: usize, secret: &[u8]) {
         if let Some(out) = &mut self.out {
+            *self.alters = true;
             let name = self.filter.rules()[rule].name();
             self.filter.replacer().replace(action, name, secret, out);
         }
@@ -566,30 +580,41 @@ impl Lane {
         }
     }
 
+    /// Calls `each` with the candidates of a source, their walks begun.
+    fn each_candidate(
+        &self,
+        matcher: &Matcher,
+        source: &Source,
+        hay: Hay<'_>,
+        mut each: impl FnMut(Hit),
+    ) {
+        let until = Cell::new(usize::MAX);
+        source.all(&matcher.engines, hay, self.at, &until, |hit| {
+            let HitKind::Open(walk) = hit.kind else {
+                return each(hit);
+            };
+            if let Some(walk) = matcher.engines[hit.engine].begun(hay, hit.start, walk) {
+                let kind = HitKind::Open(walk);
+                each(Hit { kind, ..hit });
+            }
+        });
+    }
+
     /// Whether of each candidate only a little is there, and no match.
     fn is_little(&self, matcher: &Matcher) -> bool {
         let hay = self.hay(false);
         let mut is_little = self.ghosts.is_empty() && self.masked <= self.sent;
         for source in &matcher.sources {
-            source.all(
-                &matcher.engines,
-                hay,
-                self.at,
-                &Cell::new(usize::MAX),
-                |hit| {
-                    let engine = &matcher.engines[hit.engine];
-                    let begun = match hit.kind {
-                        HitKind::Match(_) => return is_little = false,
-                        HitKind::Open(walk) => engine.begun(hay, hit.start, walk),
-                    };
-                    let Some(walk) = begun else {
-                        return;
-                    };
-                    let kind = HitKind::Open(walk);
-                    let there = self.buf.len() - self.bound(matcher, &Hit { kind, ..hit });
-                    is_little &= walk.matched.is_none() && there <= engine.least() / 4;
-                },
-            );
+            self.each_candidate(matcher, source, hay, |hit| {
+                is_little &= match hit.kind {
+                    HitKind::Match(_) => false,
+                    HitKind::Open(walk) => {
+                        let there = self.buf.len() - self.bound(matcher, &hit);
+                        let least = matcher.engines[hit.engine].least();
+                        walk.matched.is_none() && there <= least / 4
+                    }
+                };
+            });
         }
         is_little
     }
@@ -681,25 +706,17 @@ impl Lane {
             }
             return;
         }
-        source.all(
-            &matcher.engines,
-            hay,
-            self.at,
-            &Cell::new(usize::MAX),
-            |hit| {
-                if let HitKind::Open(walk) = hit.kind
-                    && let Some(walk) = matcher.engines[hit.engine].begun(hay, hit.start, walk)
-                {
-                    add(Ghost {
-                        engine: hit.engine,
-                        sweeps: false,
-                        state: walk.state,
-                        start: self.offset(hit.start),
-                        end: walk.matched.map(|len| self.offset(hit.start + len)),
-                    });
-                }
-            },
-        );
+        self.each_candidate(matcher, source, hay, |hit| {
+            if let HitKind::Open(walk) = hit.kind {
+                add(Ghost {
+                    engine: hit.engine,
+                    sweeps: false,
+                    state: walk.state,
+                    start: self.offset(hit.start),
+                    end: walk.matched.map(|len| self.offset(hit.start + len)),
+                });
+            }
+        });
     }
 
     /// Walks the cut candidates over the bytes from `new` on. While one is open, everything goes
@@ -826,5 +843,27 @@ mod tests {
         let text = b"key=            ";
         let (out, held) = byte_by_byte("key= *(?<secret>[a-z]+)", text);
         assert_eq!((&out[..], held), (&text[..], 0));
+    }
+
+    #[test]
+    fn what_went_out_otherwise_than_it_came_in_is_told_once() {
+        let mut rules = RuleSet::builder();
+        let pattern = Pattern::Regex("key=[a-z]+;".to_owned());
+        rules.rule("r", &pattern, Action::Mask).unwrap();
+        let mut stream = rules.build().filter().stream();
+        let mut out = Vec::new();
+        for (text, alters) in [
+            ("a ke", false),
+            ("y=b", false),
+            ("c; d", true),
+            ("e", false),
+        ] {
+            assert_eq!(stream.push(text.as_bytes(), &mut out), Verdict::Passed);
+            assert_eq!(stream.take_alters(), alters, "{text}");
+        }
+        assert_eq!(stream.push(b" key=", &mut out), Verdict::Passed);
+        stream.flush_masked(&mut out);
+        assert!(stream.take_alters());
+        assert_eq!(out, b"a ******* de ****");
     }
 }
