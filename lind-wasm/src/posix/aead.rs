@@ -7,6 +7,7 @@
 use super::fast::Fast;
 use super::{Call, Entry};
 use crate::image::Image;
+use crate::memory::{GuestMemory, Held};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use rustix::io::Errno;
 use sealed::aead::{Piece, Run};
@@ -166,28 +167,31 @@ impl<'a> Job<'a> {
         let size = self.layout.chunk_size();
         let stored = size + OVERHEAD;
         let mut buffer = Secret::zeros(stored);
-        chunks.into_iter().try_for_each(|index| {
-            // The last one may be shorter.
-            let len = self.layout.chunk_len(index, self.plaintext.len);
-            let run = Run::appended(self.layout, self.first.wrapping_add(index), self.start);
-            let piece = run.and_then(|run| run.pieces(len).next());
-            let piece = piece.ok_or(Errno::INVAL)?;
-            let part = Part {
-                plaintext: &self.plaintext.image,
-                plaintext_at: self.plaintext.element(index, size)?,
-                sealed: &self.sealed.image,
-                sealed_at: self.sealed.element(index, stored)?,
-            };
-            work(&self.aead, piece, &part, &mut buffer[..len + OVERHEAD])
+        let memories = (&self.plaintext.image.memory, &self.sealed.image.memory);
+        GuestMemory::hold_two(memories.0, memories.1, |plaintext, sealed| {
+            chunks.into_iter().try_for_each(|index| {
+                // The last one may be shorter.
+                let len = self.layout.chunk_len(index, self.plaintext.len);
+                let run = Run::appended(self.layout, self.first.wrapping_add(index), self.start);
+                let piece = run.and_then(|run| run.pieces(len).next());
+                let piece = piece.ok_or(Errno::INVAL)?;
+                let part = Part {
+                    plaintext,
+                    plaintext_at: self.plaintext.element(index, size)?,
+                    sealed,
+                    sealed_at: self.sealed.element(index, stored)?,
+                };
+                work(&self.aead, piece, &part, &mut buffer[..len + OVERHEAD])
+            })
         })
     }
 }
 
 /// Where one chunk lies.
 struct Part<'a> {
-    plaintext: &'a Image,
+    plaintext: Held<'a>,
     plaintext_at: u64,
-    sealed: &'a Image,
+    sealed: Held<'a>,
     sealed_at: u64,
 }
 
@@ -195,12 +199,11 @@ struct Part<'a> {
 fn seal(call: &Call<'_>) -> Result<i32, Errno> {
     Job::of(call)?.each_chunk(|aead, piece, part, chunk| {
         let (nonce, rest) = chunk.split_at_mut(NONCE_LEN);
-        let from = &part.plaintext.memory;
-        from.read(part.plaintext_at, &mut rest[..piece.len])?;
-        let to = &part.sealed.memory;
-        to.read(part.sealed_at, nonce)?;
+        part.plaintext
+            .read(part.plaintext_at, &mut rest[..piece.len])?;
+        part.sealed.read(part.sealed_at, nonce)?;
         aead.seal(piece, chunk).map_err(|_| Errno::INVAL)?;
-        to.write(part.sealed_at, chunk)
+        part.sealed.write(part.sealed_at, chunk)
     })
 }
 
@@ -208,8 +211,8 @@ fn seal(call: &Call<'_>) -> Result<i32, Errno> {
 /// those before it are the caller's to wipe.
 fn open(call: &Call<'_>) -> Result<i32, Errno> {
     Job::of(call)?.each_chunk(|aead, piece, part, chunk| {
-        part.sealed.memory.read(part.sealed_at, chunk)?;
+        part.sealed.read(part.sealed_at, chunk)?;
         let plaintext = aead.open(piece, chunk).map_err(|_| Errno::BADMSG)?;
-        part.plaintext.memory.write(part.plaintext_at, plaintext)
+        part.plaintext.write(part.plaintext_at, plaintext)
     })
 }
