@@ -90,6 +90,42 @@ pub struct Span<'a> {
     memory: std::marker::PhantomData<&'a GuestMemory>,
 }
 
+/// A memory in which nobody changes what is mapped meanwhile.
+#[derive(Clone, Copy)]
+pub struct Held<'a> {
+    memory: &'a GuestMemory,
+    pinned: &'a Pinned<'a>,
+}
+
+impl Held<'_> {
+    fn host(self, addr: u64, len: u64, need: Prot) -> Result<*mut u8, Errno> {
+        self.memory.pinned_host(self.pinned, addr, len, need)
+    }
+
+    /// As [`GuestMemory::read`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(self, addr: u64, out: &mut [u8]) -> Result<(), Errno> {
+        let from = self.host(addr, out.len() as u64, Prot::READ)?;
+        // SAFETY: that many bytes at `from` are readable while it is held; `out` is host memory. No
+        // reference to guest memory is ever made.
+        unsafe { racy::copy(from, out.as_mut_ptr(), out.len()) }
+        Ok(())
+    }
+
+    /// As [`GuestMemory::write`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn write(self, addr: u64, bytes: &[u8]) -> Result<(), Errno> {
+        let to = self.host(addr, bytes.len() as u64, Prot::WRITE)?;
+        // SAFETY: as in `read`, with the direction reversed.
+        unsafe { racy::copy(bytes.as_ptr(), to, bytes.len()) }
+        Ok(())
+    }
+}
+
 impl Span<'_> {
     /// Host address of the first byte.
     pub fn ptr(&self) -> *mut u8 {
@@ -364,17 +400,20 @@ impl GuestMemory {
         }
     }
 
+    fn hold<T>(&self, work: impl FnOnce(Held<'_>) -> T) -> T {
+        let pinned = &self.pin();
+        work(Held {
+            memory: self,
+            pinned,
+        })
+    }
+
     /// Copies bytes out of the guest.
     ///
     /// # Errors
     /// `EFAULT`; then `out` is unchanged.
     pub fn read(&self, addr: u64, out: &mut [u8]) -> Result<(), Errno> {
-        let pinned = self.pin();
-        let from = self.pinned_host(&pinned, addr, out.len() as u64, Prot::READ)?;
-        // SAFETY: that many bytes at `from` are readable while `pinned` is held; `out` is host
-        // memory. No reference to guest memory is ever made.
-        unsafe { racy::copy(from, out.as_mut_ptr(), out.len()) }
-        Ok(())
+        self.hold(|held| held.read(addr, out))
     }
 
     /// Copies bytes into the guest.
@@ -382,11 +421,7 @@ impl GuestMemory {
     /// # Errors
     /// `EFAULT`; then nothing was written.
     pub fn write(&self, addr: u64, bytes: &[u8]) -> Result<(), Errno> {
-        let pinned = self.pin();
-        let to = self.pinned_host(&pinned, addr, bytes.len() as u64, Prot::WRITE)?;
-        // SAFETY: as in `read`, with the direction reversed.
-        unsafe { racy::copy(bytes.as_ptr(), to, bytes.len()) }
-        Ok(())
+        self.hold(|held| held.write(addr, bytes))
     }
 
     /// As [`GuestMemory::read`], into parts that are filled one after the other, `len` bytes in all.
@@ -523,36 +558,33 @@ impl GuestMemory {
     /// # Errors
     /// `EFAULT` when either range is not accessible; then nothing was written.
     pub fn copy_from(&self, to: u64, source: &Self, from: u64, len: usize) -> Result<(), Errno> {
-        let len = len as u64;
-        // Both maps stay locked over the copy, always in the same order, so that two opposite
-        // copies and two writers can't wait in a circle; one lock serves for one memory.
-        let (src, dst);
-        let _guards = if std::ptr::eq(self, source) {
-            let pinned = self.pin();
-            src = source.pinned_host(&pinned, from, len, Prot::READ)?;
-            dst = self.pinned_host(&pinned, to, len, Prot::WRITE)?;
-            (pinned, None)
+        Self::hold_two(self, source, |own, source| {
+            let src = source.host(from, len as u64, Prot::READ)?;
+            let dst = own.host(to, len as u64, Prot::WRITE)?;
+            // SAFETY: both ranges have the needed access, and both are held, so it stays so; `copy`
+            // allows that they overlap, and no reference to guest memory is ever made.
+            unsafe { racy::copy(src, dst, len) }
+            Ok(())
+        })
+    }
+
+    /// Has `work` read and write in two memories, which may be one, and look up the map of each once.
+    /// Nothing else may be done with either meanwhile: who changes what is mapped waits, and who
+    /// would hold one again waits for that one.
+    pub fn hold_two<T>(one: &Self, two: &Self, work: impl FnOnce(Held<'_>, Held<'_>) -> T) -> T {
+        let held = |memory, pinned| Held { memory, pinned };
+        // One lock serves for one memory; two are taken always in the same order, so that opposite
+        // copies and two writers can't wait in a circle.
+        if std::ptr::eq(one, two) {
+            let pinned = one.pin();
+            work(held(one, &pinned), held(two, &pinned))
+        } else if std::ptr::from_ref(one) < std::ptr::from_ref(two) {
+            let pinned = (one.pin(), two.pin());
+            work(held(one, &pinned.0), held(two, &pinned.1))
         } else {
-            let swapped = std::ptr::from_ref(self) > std::ptr::from_ref(source);
-            let (first, second) = if swapped {
-                (source, self)
-            } else {
-                (self, source)
-            };
-            let guards = (first.pin(), second.pin());
-            let (mine, its) = if swapped {
-                (&guards.1, &guards.0)
-            } else {
-                (&guards.0, &guards.1)
-            };
-            src = source.pinned_host(its, from, len, Prot::READ)?;
-            dst = self.pinned_host(mine, to, len, Prot::WRITE)?;
-            (guards.0, Some(guards.1))
-        };
-        // SAFETY: both ranges have the needed access, and the locks keep it so; `copy` allows
-        // that they overlap, and no reference to guest memory is ever made.
-        unsafe { racy::copy(src, dst, len as usize) }
-        Ok(())
+            let pinned = (two.pin(), one.pin());
+            work(held(one, &pinned.1), held(two, &pinned.0))
+        }
     }
 
     /// Reads a fixed number of bytes.
@@ -1004,3 +1036,57 @@ fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
 unsafe impl Send for GuestMemory {}
 // SAFETY: as above.
 unsafe impl Sync for GuestMemory {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::posix::testing::Fixture;
+    use std::sync::atomic::AtomicBool;
+    use std::thread;
+
+    /// Each copy is made or refused: none finds a page gone half-way, which would end the process, and
+    /// nobody waits for ever.
+    #[test]
+    fn copies_in_all_directions_while_pages_come_and_go() {
+        const AT: u64 = 1 << 20;
+        const LEN: u64 = 16 * PAGE;
+        const GOES: u64 = AT + LEN / 2;
+        let fixture = Fixture::new();
+        let fork = fixture.fork(&fixture.cage);
+        let images = [fixture.cage.image().unwrap(), fork.image().unwrap()];
+        let [one, two] = images.each_ref().map(|image| &image.memory);
+        let map = |memory: &GuestMemory, at, len| {
+            let mapped = memory.map(Some(at), len, Prot::all(), Backing::Private);
+            assert_eq!(mapped, Ok(at));
+        };
+        let copy = |to: &GuestMemory, from| to.copy_from(AT, from, AT, LEN as usize);
+        for memory in [one, two] {
+            map(memory, AT, LEN);
+        }
+        assert_eq!(copy(one, two), Ok(()));
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for (to, from) in [(one, two), (two, one), (one, one), (two, two)] {
+                let (done, copy) = (&done, &copy);
+                scope.spawn(move || {
+                    while !done.load(Ordering::Relaxed) {
+                        assert!(matches!(copy(to, from), Ok(()) | Err(Errno::FAULT)));
+                    }
+                });
+            }
+            let changing = [one, two].map(|memory| {
+                scope.spawn(move || {
+                    for _ in 0..300 {
+                        assert_eq!(memory.unmap(GOES, PAGE), Ok(()));
+                        assert_eq!(memory.read_array::<1>(GOES), Err(Errno::FAULT));
+                        map(memory, GOES, PAGE);
+                        assert!(memory.read_array::<1>(GOES).is_ok());
+                    }
+                })
+            });
+            let ended = changing.map(|thread| thread.join().is_ok());
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(ended, [true; 2]);
+        });
+    }
+}

@@ -8,6 +8,7 @@ use super::fast::Fast;
 use super::helpers::{Pieces, on_all};
 use super::{Call, Entry};
 use crate::image::Image;
+use crate::memory::{GuestMemory, Held};
 use rustix::io::Errno;
 use sealed::aead::{Piece, Run};
 use sealed::{ChunkSize, Cipher, Layout, NONCE_LEN, OVERHEAD};
@@ -109,7 +110,13 @@ impl Job {
 
     /// Works on one, through a buffer of the host that stays in the processor's cache: guest memory can
     /// change under our hands, so no reference to it is made.
-    fn chunk(&self, index: u64, buffer: &mut [u8], work: Work) -> Result<(), Errno> {
+    fn chunk(
+        &self,
+        index: u64,
+        (plaintext, sealed): (Held<'_>, Held<'_>),
+        buffer: &mut [u8],
+        work: Work,
+    ) -> Result<(), Errno> {
         let size = self.layout.chunk_size();
         // The last one may be shorter.
         let len = self.layout.chunk_len(index, self.plaintext.len);
@@ -117,9 +124,9 @@ impl Job {
         let piece = run.and_then(|run| run.pieces(len).next());
         let piece = piece.ok_or(Errno::INVAL)?;
         let part = Part {
-            plaintext: &self.plaintext.image,
+            plaintext,
             plaintext_at: self.plaintext.element(index, size)?,
-            sealed: &self.sealed.image,
+            sealed,
             sealed_at: self.sealed.element(index, size + OVERHEAD)?,
         };
         work(&self.aead, piece, &part, &mut buffer[..len + OVERHEAD])
@@ -144,16 +151,19 @@ impl Pieces for Chunkwise {
     fn work(&self, piece: u64, buffer: &mut [u8]) -> Result<(), Errno> {
         let Self(job, work) = self;
         let first = piece * job.share();
-        (first..job.chunks().min(first + job.share()))
-            .try_for_each(|index| job.chunk(index, buffer, *work))
+        let memories = [&job.plaintext, &job.sealed].map(|place| &place.image.memory);
+        GuestMemory::hold_two(memories[0], memories[1], |plaintext, sealed| {
+            (first..job.chunks().min(first + job.share()))
+                .try_for_each(|index| job.chunk(index, (plaintext, sealed), buffer, *work))
+        })
     }
 }
 
 /// Where one chunk lies.
 struct Part<'a> {
-    plaintext: &'a Image,
+    plaintext: Held<'a>,
     plaintext_at: u64,
-    sealed: &'a Image,
+    sealed: Held<'a>,
     sealed_at: u64,
 }
 
@@ -161,12 +171,11 @@ struct Part<'a> {
 fn seal(call: &Call<'_>) -> Result<i32, Errno> {
     let work: Work = |aead, piece, part, chunk| {
         let (nonce, rest) = chunk.split_at_mut(NONCE_LEN);
-        let from = &part.plaintext.memory;
-        from.read(part.plaintext_at, &mut rest[..piece.len])?;
-        let to = &part.sealed.memory;
-        to.read(part.sealed_at, nonce)?;
+        part.plaintext
+            .read(part.plaintext_at, &mut rest[..piece.len])?;
+        part.sealed.read(part.sealed_at, nonce)?;
         aead.seal(piece, chunk).map_err(|_| Errno::INVAL)?;
-        to.write(part.sealed_at, chunk)
+        part.sealed.write(part.sealed_at, chunk)
     };
     on_all(Chunkwise(Job::of(call)?, work)).map(|()| 0)
 }
@@ -175,9 +184,9 @@ fn seal(call: &Call<'_>) -> Result<i32, Errno> {
 /// those before it are the caller's to wipe.
 fn open(call: &Call<'_>) -> Result<i32, Errno> {
     let work: Work = |aead, piece, part, chunk| {
-        part.sealed.memory.read(part.sealed_at, chunk)?;
+        part.sealed.read(part.sealed_at, chunk)?;
         let plaintext = aead.open(piece, chunk).map_err(|_| Errno::BADMSG)?;
-        part.plaintext.memory.write(part.plaintext_at, plaintext)
+        part.plaintext.write(part.plaintext_at, plaintext)
     };
     on_all(Chunkwise(Job::of(call)?, work)).map(|()| 0)
 }
