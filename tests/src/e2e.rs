@@ -3,6 +3,7 @@
 use e2e::fixture::{Fixture, Run, repository};
 use e2e::manifest::{self, Grate, Test};
 use libtest_mimic::{Arguments, Failed, Trial};
+use std::collections::BTreeSet;
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,33 @@ fn main() {
             std::process::exit(1);
         }
     };
+    if let Some(wrong) = arguments
+        .filter
+        .as_ref()
+        .and_then(|name| unknown(name, &trials))
+    {
+        eprintln!("{wrong}");
+        std::process::exit(1);
+    }
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// What to say where all tests of a grate are asked for, `NAME/`, and there are none: that is no
+/// success.
+fn unknown(name: &str, trials: &[Trial]) -> Option<String> {
+    let mut names = trials.iter().map(Trial::name);
+    if !name.ends_with('/') || names.any(|known| known.contains(name)) {
+        return None;
+    }
+    let groups = trials
+        .iter()
+        .filter_map(|trial| trial.name().split_once('/'));
+    let groups: BTreeSet<&str> = groups.map(|(group, _)| group).collect();
+    let name = name.trim_end_matches('/');
+    let groups = Vec::from_iter(groups).join(", ");
+    Some(format!(
+        "there are no tests of {name:?}; there are those of {groups}"
+    ))
 }
 
 /// The tests of the list, each in the ordinary and in the strict mode of the runtime.

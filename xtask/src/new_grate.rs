@@ -49,15 +49,31 @@ pub fn make(root: &Path, name: &str, language: Language) -> anyhow::Result<()> {
             bail!("{} has that name: take another", guest.folder.display());
         }
     }
+    if is_crate(root, name)? {
+        bail!("a crate that is used here has the name {name}: take another, such as {name}-grate");
+    }
     let folder = folder(root, name, language);
     let shown = folder.strip_prefix(root).unwrap_or(&folder).display();
     ensure!(!folder.exists(), "{shown} is there already");
     write(&folder, name, language).with_context(|| format!("cannot make {shown}"))?;
+    // There are names that cargo has other use for: with one of them it would build nothing here.
+    if let Err(error) = guests::select(root, &[], None) {
+        fs::remove_dir_all(&folder)?;
+        return Err(error.context(format!("{name:?} is no name for a grate: take another")));
+    }
     println!("made {shown}: its code is in src, its test in test. Next:");
     println!("  make {}/{name}", spelt(language));
     println!("  target/release/lind-wasm --root lindfs {name}.cwasm {name}-test.cwasm");
     println!("  make test GRATE={name}");
     Ok(())
+}
+
+/// Whether a package of the workspace, or one that they are made with, has that name: cargo would
+/// not know which is meant.
+fn is_crate(root: &Path, name: &str) -> anyhow::Result<bool> {
+    let lock = fs::read_to_string(root.join("Cargo.lock")).context("cannot read Cargo.lock")?;
+    let named = format!("name = {name:?}");
+    Ok(lock.lines().any(|line| line == named))
 }
 
 /// Where it goes: cargo takes every folder of `grates` for a package, but not `grates/c`.
@@ -137,6 +153,15 @@ mod tests {
         ] {
             assert!(!is_name(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn names_of_crates_are_taken() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for taken in ["keys", "calls", "grate-rs", "clap", "xtask"] {
+            assert!(is_crate(&root, taken).unwrap(), "{taken}");
+        }
+        assert!(!is_crate(&root, "grate").unwrap());
     }
 
     #[test]

@@ -531,12 +531,11 @@ pub fn lseek(call: &Call) -> Result<i32, Errno> {
         *offset = place;
         return Ok(0);
     }
-    let result = match i32::try_from(place) {
-        Ok(result) => result,
-        // Lind cuts it, and its programs know how to live with that.
-        Err(_) if cage_libc::sys::base() != 0 => place as i32,
-        Err(_) => return Err(EOVERFLOW),
-    };
     *offset = place;
-    Ok(result)
+    match i32::try_from(place) {
+        Ok(result) => Ok(result),
+        // Lind cuts it, and its programs know how to live with that.
+        Err(_) if cage_libc::sys::base() != 0 => Ok(place as i32),
+        Err(_) => Err(EOVERFLOW),
+    }
 }

@@ -527,21 +527,25 @@ int remove(const char *path) {
 
 int mkdir(const char *path, mode_t mode) { return __lind_answer(lind(NR_MKDIR, at(path), mode)); }
 
-// Lind has neither: a path that does not hang on the descriptor does without.
-static bool hangs(int dir, const char *path) {
-    if (dir == AT_FDCWD || *path == '/')
-        return false;
-    errno = ENOSYS;
-    return true;
-}
+// Lind has neither: where the base is not 0, a path that does not hang on the descriptor does
+// without.
+static bool hangs(int dir, const char *path) { return dir != AT_FDCWD && *path != '/'; }
 
 int mkdirat(int dir, const char *path, mode_t mode) {
-    return hangs(dir, path) ? -1 : mkdir(path, mode);
+    if (!hangs(dir, path))
+        return mkdir(path, mode);
+    int32_t result = __lind_base() == 0 ? lind(NR_MKDIRAT, num(dir), at(path), mode) : -38;
+    return __lind_answer(result);
 }
 
 int linkat(int old_dir, const char *old, int dir, const char *path, int flags) {
-    (void)flags;
-    return hangs(old_dir, old) || hangs(dir, path) ? -1 : link(old, path);
+    bool is_plain = !hangs(old_dir, old) && !hangs(dir, path);
+    if (is_plain && (flags == 0 || __lind_base() != 0))
+        return link(old, path);
+    int32_t result = -38;
+    if (__lind_base() == 0)
+        result = lind(NR_LINKAT, num(old_dir), at(old), num(dir), at(path), num(flags));
+    return __lind_answer(result);
 }
 
 // Lind has no call for it; files are made there as the mask of the host says.

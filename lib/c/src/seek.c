@@ -37,10 +37,44 @@ static int32_t place(int fd, uint64_t *out) {
     return 0;
 }
 
+// Where the offset is, beyond 2 GiB, where such a place is EOVERFLOW once it is reached.
+static int32_t far_place(int fd, uint64_t *out) {
+    int64_t passed = 0;
+    for (int power = 62; power >= 31; power--) {
+        int64_t step = 1ll << power;
+        int32_t low = moved(fd, -step, CURRENT);
+        if (low >= 0) {
+            *out = (uint64_t)(passed + step + low);
+            int32_t back = moved(fd, (int64_t)*out, START);
+            return back == -LINUX_EOVERFLOW ? 0 : is_error(back) ? back : -LINUX_EOVERFLOW;
+        }
+        // It stays where it is when it would go back beyond the start.
+        if (low == -LINUX_EOVERFLOW)
+            passed += step;
+        else if (low != -LINUX_EINVAL)
+            return low;
+    }
+    return -LINUX_EOVERFLOW;
+}
+
+// The same as a seek, where the base is 0: the runtime has a call with 64 bits there, which grates
+// made for Lind do not know. They keep an offset of their own then, which is found by moving.
+static int32_t told(int fd, int64_t offset, int whence, uint64_t *out) {
+    int32_t result = moved(fd, offset, whence);
+    if (result >= 0)
+        *out = (uint64_t)result;
+    if (result != -LINUX_EOVERFLOW)
+        return result;
+    *out = (uint64_t)offset;
+    if (whence == START)
+        return 0;
+    result = lind(NR_LLSEEK, num(fd), 0, num(CURRENT), at(out));
+    return result == 0 && *out > INT32_MAX ? 0 : far_place(fd, out);
+}
+
 int32_t __lind_seek(int fd, int64_t offset, int whence, uint64_t *out) {
-    // Where the base is 0 the runtime has a call with 64 bits.
     if (__lind_base() == 0)
-        return lind(NR_LLSEEK, num(fd), (uint64_t)offset, num(whence), at(out));
+        return told(fd, offset, whence, out);
     uint64_t start = 0;
     int32_t result = 0;
     if (whence == CURRENT || whence == END)

@@ -107,24 +107,26 @@ unsafe extern "C" fn writev(fd: c_int, vectors: *const libc::iovec, count: c_int
 
 #[unsafe(no_mangle)]
 extern "C" fn lseek(fd: c_int, offset: off_t, whence: c_int) -> off_t {
-    // The result of the plain call has 32 bits. Where the base is 0 the runtime has one with 64.
+    // The result of the plain call has 32 bits.
+    let plain = |offset: i64, whence: c_int| {
+        // SAFETY: no addresses.
+        unsafe { sys::syscall(nr::LSEEK, &[int(fd), offset as u64, int(whence)]) }
+    };
     let result = if sys::base() == 0 {
-        let mut position = 0u64;
-        let args = [
-            int(fd),
-            offset as u64,
-            int(whence),
-            address(&raw mut position),
-        ];
-        // SAFETY: `position` is a place for a u64.
-        unsafe { sys::syscall(nr::LLSEEK, &args) }.map(|_| position as off_t)
+        const SEEK_CUR: c_int = 1;
+        // The runtime has one with 64, which grates made for Lind do not know.
+        let tell = || {
+            let mut position = 0u64;
+            let place = address(&raw mut position);
+            // SAFETY: `position` is a place for a u64.
+            unsafe { sys::syscall(nr::LLSEEK, &[int(fd), 0, int(SEEK_CUR), place]) }?;
+            Ok(position)
+        };
+        seek::told(plain, tell, offset, whence).map(|place| place as off_t)
     } else {
-        let raw = |offset: i64, whence: c_int| {
-            // SAFETY: no addresses.
-            match unsafe { sys::syscall(nr::LSEEK, &[int(fd), offset as u64, int(whence)]) } {
-                Ok(low) => low,
-                Err(Errno(errno)) => -errno,
-            }
+        let raw = |offset: i64, whence: c_int| match plain(offset, whence) {
+            Ok(low) => low,
+            Err(Errno(errno)) => -errno,
         };
         let size = || {
             let mut kernel = KernelStat::default();

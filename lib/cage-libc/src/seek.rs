@@ -1,4 +1,4 @@
-//! lseek(2) where its result is cut to 32 bits, as on Lind.
+//! lseek(2) where its result has 32 bits.
 
 use crate::sys::{Errno, check};
 
@@ -8,7 +8,52 @@ const SEEK_END: i32 = 2;
 const EINVAL: Errno = Errno(22);
 const EOVERFLOW: Errno = Errno(75);
 
-/// Moves an offset and answers where it is then. `raw` moves it and answers the low 32 bits of the
+/// Moves an offset and answers where it is then. `raw` moves it, and answers the place or, where
+/// that has no room, EOVERFLOW once it is there. `tell` answers any place.
+///
+/// A grate that does not know that call keeps an offset of its own, which it does not tell: then it
+/// is found by moving, and nobody else may move it meanwhile.
+///
+/// # Errors
+/// As lseek(2).
+pub fn told(
+    raw: impl Fn(i64, i32) -> Result<i32, Errno>,
+    tell: impl FnOnce() -> Result<u64, Errno>,
+    offset: i64,
+    whence: i32,
+) -> Result<u64, Errno> {
+    match raw(offset, whence) {
+        Err(EOVERFLOW) if whence == SEEK_SET => return Ok(offset as u64),
+        Err(EOVERFLOW) => {}
+        other => return other.map(|place| place as u64),
+    }
+    let told = tell().ok().filter(|place| i32::try_from(*place).is_err());
+    told.map_or_else(|| by_steps(raw), Ok)
+}
+
+/// Where the offset is, beyond 2 GiB.
+fn by_steps(raw: impl Fn(i64, i32) -> Result<i32, Errno>) -> Result<u64, Errno> {
+    let mut passed = 0i64;
+    for power in (31..=62).rev() {
+        let step = 1 << power;
+        match raw(-step, SEEK_CUR) {
+            Ok(low) => {
+                let place = passed + step + i64::from(low);
+                return match raw(place, SEEK_SET) {
+                    Err(EOVERFLOW) => Ok(place as u64),
+                    other => other.and(Err(EOVERFLOW)),
+                };
+            }
+            Err(EOVERFLOW) => passed += step,
+            // It stays where it is when it would go back beyond the start.
+            Err(EINVAL) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Err(EOVERFLOW)
+}
+
+/// As [`told`], where the result is cut, as on Lind. `raw` moves it and answers the low 32 bits of the
 /// place, or a negated errno; `size` answers the size of the file.
 ///
 /// Nobody else may move the offset meanwhile: a place beyond 4 GiB is found by moving.

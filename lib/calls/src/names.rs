@@ -127,6 +127,8 @@ pub const FAMILIES: Numbers = &[
     (1, "AF_UNIX"),
     (2, "AF_INET"),
     (10, "AF_INET6"),
+    (16, "AF_NETLINK"),
+    (17, "AF_PACKET"),
 ];
 
 /// Types of sockets: the lowest four bits.

@@ -49,6 +49,7 @@ impl Errno {
     pub const NODEV: Self = Self(43);
     pub const NOMEM: Self = Self(48);
     pub const NOTSUP: Self = Self(58);
+    pub const OVERFLOW: Self = Self(61);
     pub const PERM: Self = Self(63);
     pub const SPIPE: Self = Self(70);
 
@@ -156,6 +157,7 @@ pub mod nr {
     pub const CLOSE: u32 = 3;
     pub const FSTAT: u32 = 5;
     pub const POLL: u32 = 7;
+    pub const LSEEK: u32 = 8;
     pub const IOCTL: u32 = 16;
     pub const PREAD: u32 = 17;
     pub const PWRITE: u32 = 18;

@@ -9,7 +9,7 @@ const ENTRY: usize = 19;
 const LEAST_ROOM: u32 = 512;
 /// Most that one `getdents64` is asked for.
 const MOST_ROOM: u32 = 64 * 1024;
-const SEEK_SET: u64 = 0;
+const SEEK_SET: u32 = 0;
 
 /// Lists entries from `cookie` on until the buffer is full; the last one may be cut. A buffer
 /// that is not full ends the directory.
@@ -27,8 +27,7 @@ pub fn fd_readdir(
     let fd = cx.fd(fd)?;
     cx.check(buffer, len)?;
     cx.check(used, 4)?;
-    let position = cx.reserve(8)?;
-    cx.call(nr::LLSEEK, [fd, cookie, SEEK_SET, position])?;
+    cx.seek(fd, cookie as i64, SEEK_SET)?;
     let room = len.clamp(LEAST_ROOM, MOST_ROOM);
     let batch = cx.reserve(room as usize)?;
     let mut done = 0;

@@ -133,9 +133,8 @@ pub fn fd_seek(
     if cx.stat(fd)?.file_type() == FileType::Directory {
         return Err(Errno::BADF.into());
     }
-    let result = cx.reserve(8)?;
-    cx.call(nr::LLSEEK, [fd, offset as u64, u64::from(whence), result])?;
-    cx.put(position, &cx.staged::<8>(result)?)
+    let place = cx.seek(fd, offset, whence)?;
+    cx.put(position, &place.to_le_bytes())
 }
 
 /// The position.

@@ -94,6 +94,24 @@ static void names(void) {
     FAILS(copy_file_range(-1, NULL, to, NULL, 7, 0), EBADF);
     CHECK(close(fd) == 0 && close(to) == 0 && unlink("other") == 0 && unlink("copy") == 0);
 
+    // By folders' descriptors, which Lind has no calls for.
+    int here_fd = open(".", O_RDONLY | O_DIRECTORY);
+    CHECK(here_fd >= 0 && mkdirat(AT_FDCWD, "below", 0700) == 0);
+    if (mkdirat(here_fd, "below/deep", 0700) == 0) {
+        int below = open("below", O_RDONLY | O_DIRECTORY);
+        CHECK(stat("below/deep", &facts) == 0 && S_ISDIR(facts.st_mode));
+        FAILS(mkdirat(below, "deep", 0700), EEXIST);
+        CHECK(close(open("below/one", O_WRONLY | O_CREAT, 0600)) == 0);
+        CHECK(linkat(below, "one", here_fd, "two", 0) == 0 && unlink("two") == 0);
+        FAILS(linkat(below, "none", here_fd, "two", 0), ENOENT);
+        CHECK(close(below) == 0 && unlink("below/one") == 0 && rmdir("below/deep") == 0);
+    } else {
+        CHECK(errno == ENOSYS);
+        FAILS(linkat(here_fd, "none", here_fd, "two", 0), ENOSYS);
+    }
+    FAILS(linkat(AT_FDCWD, "none", AT_FDCWD, "two", 0), ENOENT);
+    CHECK(close(here_fd) == 0 && rmdir("below") == 0);
+
     CHECK(mkfifo("pipe", 0600) == 0 && stat("pipe", &facts) == 0 && S_ISFIFO(facts.st_mode));
     FAILS(mkfifo("pipe", 0600), EEXIST);
     FAILS(mknod("device", S_IFCHR | 0600, 0x103), EPERM);

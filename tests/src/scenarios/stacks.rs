@@ -1,8 +1,8 @@
 //! Grates over grates.
 
 use super::trial;
-use crate::fixture::{Fixture, Run, repository, words};
-use anyhow::Context;
+use crate::fixture::{Fixture, Ran, Run, repository, words};
+use anyhow::ensure;
 use libtest_mimic::Trial;
 use std::fs;
 
@@ -42,10 +42,10 @@ pub(super) fn trials() -> Vec<Trial> {
             format!("stacks/what seals is not redacted{mode}"),
             move || order(strict),
         ));
-        for (outer, of_outer) in SUITE {
+        for outer in SUITE {
             trials.push(trial(
-                format!("stacks/{outer} over each{mode}"),
-                move || over_each(of_outer, strict),
+                format!("stacks/{} over each{mode}", outer.name),
+                move || over_each(outer, strict),
             ));
         }
     }
@@ -57,17 +57,49 @@ const REDACTS: &[&str] = &["write-filter-grate.cwasm", "--redact", "all"];
 const NAMES: &[&str] = &["write-filter-grate.cwasm", "--allow-ext", "dat"];
 const TRACES: &[&str] = &["strace-grate.cwasm"];
 
-/// The grates of the suite, each as it lets a program have its way.
-const SUITE: &[(&str, &[&str])] = &[
-    ("geteuid", &["geteuid-grate.cwasm"]),
-    ("geteuid in C", &["geteuid-c-grate.cwasm"]),
-    ("strace", TRACES),
-    ("strace in C", &["strace-c-grate.cwasm"]),
-    ("rot13", &["rot13-grate.cwasm"]),
-    ("rot13 in C", &["rot13-c-grate.cwasm"]),
-    // What other grates read is not sealed.
-    (
+/// What becomes of a file's bytes on their way out through a grate.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Does {
+    Nothing,
+    /// Letters are turned.
+    Turns,
+    /// The secret is masked.
+    Masks,
+    /// All of it is sealed.
+    Seals,
+    /// What goes to sockets is sealed.
+    SealsSockets,
+}
+
+impl Does {
+    /// Whether a grate that seals must not stand inside.
+    fn changes_data(self) -> bool {
+        matches!(self, Self::Turns | Self::Masks)
+    }
+}
+
+/// A grate of the suite, as it lets a program have its way.
+struct Member {
+    name: &'static str,
+    args: &'static [&'static str],
+    does: Does,
+}
+
+const fn member(name: &'static str, does: Does, args: &'static [&'static str]) -> Member {
+    Member { name, args, does }
+}
+
+/// What other grates read is not sealed.
+const SUITE: &[Member] = &[
+    member("geteuid", Does::Nothing, &["geteuid-grate.cwasm"]),
+    member("geteuid in C", Does::Nothing, &["geteuid-c-grate.cwasm"]),
+    member("strace", Does::Nothing, TRACES),
+    member("strace in C", Does::Nothing, &["strace-c-grate.cwasm"]),
+    member("rot13", Does::Turns, &["rot13-grate.cwasm"]),
+    member("rot13 in C", Does::Turns, &["rot13-c-grate.cwasm"]),
+    member(
         "crypt",
+        Does::Seals,
         &[
             "crypt-grate.cwasm",
             "--key",
@@ -76,16 +108,19 @@ const SUITE: &[(&str, &[&str])] = &[
             "read",
         ],
     ),
-    (
+    member(
         "write-filter",
-        &["write-filter-grate.cwasm", "--redact", "keys"],
+        Does::Masks,
+        &["write-filter-grate.cwasm", "--redact", "tokens"],
     ),
-    (
+    member(
         "resource",
+        Does::Nothing,
         &["resource-grate.cwasm", "--limits", "/generous.limits"],
     ),
-    (
+    member(
         "fs-routing-clamp",
+        Does::Nothing,
         &[
             "fs-routing-clamp.cwasm",
             "--prefix",
@@ -95,59 +130,191 @@ const SUITE: &[(&str, &[&str])] = &[
             "%}",
         ],
     ),
-    (
+    member(
+        "fs-routing-clamp of rot13",
+        Does::Turns,
+        &[
+            "fs-routing-clamp.cwasm",
+            "--prefix",
+            "/tmp",
+            "%{",
+            "rot13-c-grate.cwasm",
+            "%}",
+        ],
+    ),
+    member(
+        "fs-routing-clamp of crypt",
+        Does::Seals,
+        &[
+            "fs-routing-clamp.cwasm",
+            "--prefix",
+            "/tmp",
+            "%{",
+            "crypt-grate.cwasm",
+            "--key",
+            "/k.bin",
+            "%}",
+        ],
+    ),
+    member(
         "net-routing-clamp",
+        Does::Nothing,
         &[
             "net-routing-clamp.cwasm",
             "--port",
             "1-65535",
             "%{",
-            "geteuid-grate.cwasm",
+            "strace-c-grate.cwasm",
+            "%}",
+        ],
+    ),
+    member(
+        "net-routing-clamp of crypt",
+        Does::SealsSockets,
+        &[
+            "net-routing-clamp.cwasm",
+            "--port",
+            "1-65535",
+            "%{",
+            "crypt-grate.cwasm",
+            "--key",
+            "/k.bin",
             "%}",
         ],
     ),
 ];
 
-/// Under one grate, which stands over each of the suite, itself too, programs that use files, processes and sockets
-/// see what they see without any.
-fn over_each(outer: &[&str], strict: bool) -> anyhow::Result<()> {
-    let limits = repository().join("resource-grate/tests/generous.limits");
-    for (name, inner) in SUITE {
-        let (out, within) = (outer[0], inner[0]);
-        // It is refused to seal what is changed further out, the outer crypt-grate lets nobody at a key, and
-        // rot13 turns what other grates read, too.
-        let turns = out.starts_with("rot13");
-        if within == CRYPT[0] && (out == CRYPT[0] || out == REDACTS[0] || turns)
-            || within == "resource-grate.cwasm" && turns
-        {
-            continue;
-        }
+/// A token, by its looks.
+const SECRET: &str = "ghp_Ab3dE6gH9Ab3dE6gH9Ab3dE6gH9Ab3dE6gH9";
+
+/// A stack of two, and what it is to do.
+struct Pair<'a> {
+    outer: &'a Member,
+    inner: &'a Member,
+    strict: bool,
+    fixture: Fixture,
+}
+
+impl Pair<'_> {
+    fn new<'a>(outer: &'a Member, inner: &'a Member, strict: bool) -> anyhow::Result<Pair<'a>> {
+        let fixture = Fixture::new()?;
+        fixture.make_key("k.bin")?;
+        // The outer crypt-grate lets nobody at its own.
+        fixture.make_key("other.bin")?;
+        let limits = repository().join("resource-grate/tests/generous.limits");
+        fs::copy(&limits, fixture.path("generous.limits"))?;
+        fs::create_dir_all(fixture.path("tmp/t"))?;
+        Ok(Pair {
+            outer,
+            inner,
+            strict,
+            fixture,
+        })
+    }
+
+    fn start(&self, program: &[&str]) -> anyhow::Result<Ran> {
+        let inner = self.inner.args.iter().map(|word| match *word {
+            "/k.bin" => "/other.bin",
+            // rot13 turns what other grates read, too.
+            "--limits" if self.outer.args[0].starts_with("rot13") => "--limit",
+            "/generous.limits" if self.outer.args[0].starts_with("rot13") => "events 200",
+            word => word,
+        });
+        let inner: Vec<&str> = inner.collect();
+        self.fixture.start(&Run {
+            strict: self.strict,
+            args: words(&[self.outer.args, &inner, program]),
+            ..Run::default()
+        })
+    }
+
+    /// Programs that use files, processes and sockets see what they see without any grate.
+    fn programs_see_no_difference(&self) -> anyhow::Result<()> {
         for (program, said) in [
             (&["file_ops.cwasm", "/tmp", "7", "60"][..], "d.log"),
+            (&["tour.cwasm", "/tmp/t"], "tour done"),
             (&["forker.cwasm"], "exit status 7"),
             (&["crowd.cwasm", "/tmp"], "8 children done"),
             (&["tcp_echo.cwasm"], "echo done"),
         ] {
-            let fixture = Fixture::new()?;
-            fixture.make_key("k.bin")?;
-            fs::copy(&limits, fixture.path("generous.limits"))?;
-            let run = Run {
-                strict,
-                args: words(&[outer, inner, program]),
-                ..Run::default()
-            };
-            let ran = fixture.start(&run)?;
-            let ran = ran
-                .expect(0)
-                .with_context(|| format!("over {name}, {}", program[0]))?;
-            anyhow::ensure!(
-                ran.text().contains(said),
-                "over {name}, {}: {}",
-                program[0],
-                ran.text()
+            let ran = self.start(program)?.expect(0)?;
+            ensure!(ran.text().contains(said), "{}: {}", program[0], ran.text());
+        }
+        Ok(())
+    }
+
+    /// What is written is on the disk as both have made it, and is read back as it was but for what
+    /// is masked.
+    fn both_do_theirs(&self) -> anyhow::Result<()> {
+        let text = format!("a line that tells of {SECRET}, and another");
+        let steps = [
+            "steps.cwasm",
+            "open /tmp/pair.dat rw+c",
+            &format!("write {text}"),
+        ];
+        self.start(&steps)?.expect(0)?;
+        let (mut seen, mut there, mut is_sealed) = (text.clone(), text.clone(), false);
+        for does in [self.inner.does, self.outer.does] {
+            match does {
+                Does::Turns => there = turned(&there),
+                Does::Masks => {
+                    let mask = "*".repeat(SECRET.len());
+                    // As it is shown. In the file, what is turned already is no secret any more.
+                    seen = seen.replace(SECRET, &mask);
+                    there = there.replace(SECRET, &mask);
+                }
+                Does::Seals => is_sealed = true,
+                Does::Nothing | Does::SealsSockets => {}
+            }
+        }
+        let file = fs::read(self.fixture.path("tmp/pair.dat"))?;
+        if is_sealed {
+            ensure!(file.starts_with(b"\xA7sealed"), "it is not sealed");
+            self.fixture.ensure_nowhere(&there.as_bytes()[..20])?;
+        } else {
+            let file = String::from_utf8_lossy(&file);
+            ensure!(
+                file == there,
+                "on the disk is {file:?} instead of {there:?}"
             );
         }
+        let shown = self.start(&["show.cwasm", "/tmp/pair.dat"])?.expect(0)?;
+        ensure!(shown.text() == seen, "{:?} is read back", shown.text());
+        Ok(())
     }
+
+    fn test(&self) -> anyhow::Result<()> {
+        let seals = matches!(self.inner.does, Does::Seals | Does::SealsSockets);
+        if seals && self.outer.does.changes_data() {
+            let ran = self.start(&["hello.cwasm"])?.expect(1)?;
+            let said = "a grate further out changes what is written";
+            ensure!(ran.err.contains(said), "{}", ran.err);
+            return Ok(());
+        }
+        self.programs_see_no_difference()?;
+        self.both_do_theirs()
+    }
+}
+
+fn turned(text: &str) -> String {
+    let turn = |letter: char| match letter.to_ascii_lowercase() {
+        'a'..='m' => (letter as u8 + 13) as char,
+        'n'..='z' => (letter as u8 - 13) as char,
+        _ => letter,
+    };
+    text.chars().map(turn).collect()
+}
+
+/// One grate over each of the suite, itself too.
+fn over_each(outer: &Member, strict: bool) -> anyhow::Result<()> {
+    let wrong: Vec<String> = SUITE
+        .iter()
+        .filter_map(|inner| {
+            let tested = Pair::new(outer, inner, strict).and_then(|pair| pair.test());
+            Some(format!("over {}: {:#}", inner.name, tested.err()?))
+        })
+        .collect();
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
 }
 
@@ -213,18 +380,18 @@ fn order(strict: bool) -> anyhow::Result<()> {
     for stack in wrong {
         for at in [&path(0), "/tmp/new.dat"] {
             let ran = start(stack, &["keep.cwasm", at], b"a text")?.expect(1)?;
-            anyhow::ensure!(ran.err.contains(SAID), "{}", ran.err);
+            ensure!(ran.err.contains(SAID), "{}", ran.err);
         }
     }
-    anyhow::ensure!(
+    ensure!(
         !fixture.path("/tmp/new.dat").exists(),
         "something was written"
     );
     for (number, input) in inputs.iter().enumerate() {
         let file = fixture.path(&path(number));
-        anyhow::ensure!(fs::read(&file)?.starts_with(b"\xA7sealed"));
+        ensure!(fs::read(&file)?.starts_with(b"\xA7sealed"));
         let shown = start(&[CRYPT], &["show.cwasm", &path(number)], b"")?.expect(0)?;
-        anyhow::ensure!(shown.out == *input, "{number} opens as another file");
+        ensure!(shown.out == *input, "{number} opens as another file");
     }
     Ok(())
 }
@@ -245,11 +412,11 @@ fn both(grates: &[&str], strict: bool) -> anyhow::Result<()> {
     start(&["keep.cwasm", "/tmp/a.log"], &input)?.expect(0)?;
     start(&["keep.cwasm", "/tmp/a.txt"], &input)?.expect(1)?;
     let shown = start(&["show.cwasm", "/tmp/a.log"], b"")?.expect(0)?;
-    anyhow::ensure!(shown.out == input, "the log reads back differently");
+    ensure!(shown.out == input, "the log reads back differently");
     fixture.ensure_nowhere(&input)?;
     let sealed = fs::read(fixture.path("tmp/a.log"))?;
-    anyhow::ensure!(sealed.starts_with(b"\xA7sealed"), "the log is not sealed");
-    anyhow::ensure!(
+    ensure!(sealed.starts_with(b"\xA7sealed"), "the log is not sealed");
+    ensure!(
         fs::metadata(fixture.path("tmp/a.txt")).map_or(0, |file| file.len()) == 0,
         "the refused file has content"
     );

@@ -1,5 +1,6 @@
 //! Runs under the grate. It passes when it exits with 0 and prints what grates_test.toml says.
 
+// What `std` is linked with: a program that names nothing of it says `use cage_libc as _;`.
 use cage_libc::sys::syscall;
 
 fn main() {

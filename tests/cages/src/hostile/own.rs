@@ -111,8 +111,8 @@ handler!(as_the_child, 102, |call: &Call| {
     let me = sys::own_id();
     let as_child = |number: u32, args: &[Arg]| raw_as(child, number, child, args);
     let path = own(address(c"/open/spoken.log".as_ptr()));
-    let flags = own(int(O_CREAT | O_WRONLY | O_APPEND));
-    let fd = as_child(nr::OPEN, &[path, flags, own(0o644)]);
+    let flags = arg(int(O_CREAT | O_WRONLY | O_APPEND), child);
+    let fd = as_child(nr::OPEN, &[path, flags, arg(0o644, child)]);
     let text = [own(address(MARK.as_ptr())), own(MARK.len() as u64)];
     let there = arg(sys::base() + 65536, foreign);
     let past = [
