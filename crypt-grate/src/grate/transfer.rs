@@ -320,6 +320,7 @@ impl Transfer {
             if len as u64 == total
                 && let Some(start) = file.write_kept(&storage, with, place, &buffer[..len])
             {
+                let start = start.map_err(|error| self.state.errno_of(error, self.fd))?;
                 return Ok((start + total, total as i32));
             }
             // One lock for the whole call: its pieces stay together, also at a moving end.
