@@ -574,6 +574,89 @@ fn no_mixture_of_states_is_read_as_data() {
     assert!(whole > 0);
 }
 
+/// A disk that this process has for itself, on which a write under the kept lock may fail when all is written.
+struct Alone {
+    disk: Disk,
+    fails: Cell<bool>,
+    /// How many writes took the lock themselves.
+    kept: Cell<u32>,
+}
+
+impl Storage for Alone {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        self.disk.read_at(buf, offset)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
+        self.disk.write_at(buf, offset)
+    }
+
+    fn size(&self) -> Result<u64, Errno> {
+        self.disk.size()
+    }
+
+    fn sync(&self) -> Result<(), Errno> {
+        self.disk.sync()
+    }
+
+    fn set_size(&self, size: u64) -> Result<(), Errno> {
+        self.disk.set_size(size)
+    }
+
+    fn take(&self) -> Result<bool, Errno> {
+        Ok(true)
+    }
+
+    fn is_kept(&self) -> bool {
+        true
+    }
+
+    fn write_kept(&self, buf: &[u8], offset: u64) -> Result<Option<usize>, Errno> {
+        self.kept.set(self.kept.get() + 1);
+        let written = self.disk.write_at(buf, offset)?;
+        match self.fails.get() {
+            true => Err(Errno::EIO),
+            false => Ok(Some(written)),
+        }
+    }
+}
+
+/// What failed may be there all the same, as where the disk was waited for in vain; but it is never there twice.
+#[test]
+fn an_append_that_failed_is_not_made_again() {
+    let storage = Alone {
+        disk: Disk::new(),
+        fails: Cell::new(false),
+        kept: Cell::new(0),
+    };
+    let (key, mut rng) = (key(), Counter(11));
+    let mut with = Sealing {
+        keys: keys(&key),
+        params: params(Cipher::default()),
+        rng: &mut rng,
+    };
+    let mut file = SealedFile::default();
+    let mut content = Vec::new();
+    for number in 0..40 {
+        let at = content.len() as u64;
+        storage.fails.set(number % 13 == 12);
+        let kept = storage.kept.get();
+        match file.write(&storage, &mut with, at, &[number; 30]) {
+            Ok(written) => content.extend(vec![number; written]),
+            Err(error) => {
+                assert_eq!(error, Error::Storage(Errno::EIO));
+                assert_eq!(storage.kept.get(), kept + 1, "it was tried once");
+                storage.fails.set(false);
+                let len = file.len(&storage, with.keys).unwrap();
+                assert_eq!(len, at + 30);
+                content.extend([number; 30]);
+            }
+        }
+    }
+    assert!(storage.kept.get() > 10);
+    assert_eq!(read_all(&storage.disk, content.len() + 9), Ok(content));
+}
+
 /// Not every fsync is followed by a mark, but the first one, every sixteenth, and the last before a close.
 #[test]
 fn marks_do_not_come_with_every_fsync() {

@@ -352,6 +352,7 @@ impl Transfer {
             if let Some((len, Ok(()))) = short {
                 let at = (!appends).then_some(offset);
                 if let Some(start) = file.write_kept(&storage, with, at, &buffer[..len]) {
+                    let start = start.map_err(|error| self.state.errno_of(error, self.fd))?;
                     return Ok((start + len as u64, len as i32));
                 }
             }

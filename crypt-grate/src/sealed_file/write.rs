@@ -4,6 +4,7 @@ use super::{Error, Keys, OnDisk, RUN_LEN, SealedFile, Sealing};
 use crate::storage::{Errno, LockMode, Locked, Place, Storage};
 use rand_core::TryCryptoRng;
 use sealed::{FileKey, Moment, Volume};
+use std::cell::Cell;
 use std::ops::Range;
 
 /// How many times it is waited for the disk until the file says again how far that was.
@@ -19,7 +20,11 @@ const MOST_KEPT: usize = 64 << 10;
 
 /// A storage whose lock is taken with each writing, if it was kept since the one before. What is read is right if the
 /// writing that follows is done. Nothing else can be done to it so.
-struct Kept<'a, S>(&'a S);
+struct Kept<'a, S> {
+    storage: &'a S,
+    /// How a writing failed that was begun.
+    failed: Cell<Option<Errno>>,
+}
 
 impl<S: Storage> Kept<'_, S> {
     /// What is answered where the lock was not kept; nobody gets to see it.
@@ -28,15 +33,17 @@ impl<S: Storage> Kept<'_, S> {
 
 impl<S: Storage> Storage for Kept<'_, S> {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        self.0.read_at(buf, offset)
+        self.storage.read_at(buf, offset)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
-        self.0.write_kept(buf, offset)?.ok_or(Self::LOST)
+        let written = self.storage.write_kept(buf, offset);
+        let written = written.inspect_err(|errno| self.failed.set(Some(*errno)))?;
+        written.ok_or(Self::LOST)
     }
 
     fn size(&self) -> Result<u64, Errno> {
-        self.0.size()
+        self.storage.size()
     }
 
     fn set_size(&self, _: u64) -> Result<(), Errno> {
@@ -48,7 +55,7 @@ impl<S: Storage> Storage for Kept<'_, S> {
     }
 
     fn short_is_end(&self) -> bool {
-        self.0.short_is_end()
+        self.storage.short_is_end()
     }
 }
 
@@ -119,27 +126,40 @@ impl SealedFile {
 
     /// Writes at `place`, or at the end, where this process alone changes the file again and again: the lock is taken with
     /// the writing itself, if nobody else had it meanwhile. Answers where it began. `None` where that can't be done
-    /// so, whatever the reason: then nothing was written, and [`Writer::write`] is the way.
+    /// so: then the file is as it was, and [`Writer::write`] is the way.
+    ///
+    /// # Errors
+    /// The storage's, as of [`Writer::write`].
     pub fn write_kept<S: Storage, R: TryCryptoRng + ?Sized>(
         &mut self,
         storage: &S,
         with: &mut Sealing<'_, R>,
         place: Option<u64>,
         data: &[u8],
-    ) -> Option<u64> {
+    ) -> Option<Result<u64, Error>> {
         if !std::mem::take(&mut self.is_alone) || !self.is_settled || data.len() > MOST_KEPT {
             return None;
         }
         let volume = self.volume.as_mut()?;
         let (known, offset) = (volume.moment(), place.unwrap_or(volume.size()));
-        let kept = Kept(storage);
+        let kept = Kept {
+            storage,
+            failed: Cell::default(),
+        };
         self.is_changed = true;
         if volume
             .write(&OnDisk::of(&kept), with.rng, offset, data)
             .is_ok()
         {
             self.is_alone = true;
-            return Some(offset);
+            return Some(Ok(offset));
+        }
+        // Most likely the lock was taken back: who waits for it gets a chance.
+        self.undisturbed = 0;
+        if let Some(errno) = kept.failed.get() {
+            // All of it may be there all the same: who does it again would append it twice.
+            self.forget();
+            return Some(Err(errno.into()));
         }
         if volume.moment() == known {
             // What is known is still what was true.
@@ -147,8 +167,6 @@ impl SealedFile {
         } else {
             self.forget();
         }
-        // Most likely the lock was taken back: who waits for it gets a chance.
-        self.undisturbed = 0;
         None
     }
 
@@ -163,8 +181,8 @@ impl SealedFile {
         offset: u64,
         data: &[u8],
     ) -> Result<usize, Error> {
-        if self.write_kept(storage, with, Some(offset), data).is_some() {
-            return Ok(data.len());
+        if let Some(written) = self.write_kept(storage, with, Some(offset), data) {
+            return written.map(|_| data.len());
         }
         self.writer(storage, with)?.write(offset, data)
     }

@@ -79,10 +79,12 @@ struct Bins([(*mut Link, u8); SIZES]);
 impl Bins {
     /// Which of them has blocks of that size, as [`total`] answers it, and how many it keeps.
     fn of(&mut self, total: usize) -> Option<(&mut (*mut Link, u8), u8)> {
-        let (index, kept) = match total {
-            0..=LARGE_STEP => ((total / STEP).wrapping_sub(1), KEPT[0]),
-            ..=MOST => (SMALL + total / LARGE_STEP - 2, KEPT[1]),
-            _ => return None,
+        let (index, kept) = if total <= LARGE_STEP {
+            ((total / STEP).wrapping_sub(1), KEPT[0])
+        } else if total <= MOST {
+            (SMALL + total / LARGE_STEP - 2, KEPT[1])
+        } else {
+            return None;
         };
         self.0.get_mut(index).map(|bin| (bin, kept))
     }
