@@ -47,7 +47,7 @@ pub struct Place {
 impl Place {
     /// So many bytes further.
     #[must_use]
-    pub fn add(self, offset: u64) -> Self {
+    pub fn further(self, offset: u64) -> Self {
         Self {
             addr: self.addr.wrapping_add(offset),
             ..self
