@@ -92,7 +92,7 @@ impl Job {
             return Err(Errno::INVAL);
         }
         Ok(Self {
-            aead: Fast::new(cipher, &*key(request, 16)).ok_or(Errno::INVAL)?,
+            aead: Fast::new(cipher, &key(request, 16)).ok_or(Errno::INVAL)?,
             share: (at_a_time / layout.chunk_size()).max(1) as u64,
             layout,
             first: word(request, 8),
