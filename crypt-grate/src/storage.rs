@@ -47,9 +47,7 @@ pub struct Place {
 impl Place {
     /// So many bytes further.
     #[must_use]
-    // Named as the method of raw pointers.
-    #[allow(clippy::should_implement_trait)]
-    pub fn add(self, offset: u64) -> Self {
+    pub fn further(self, offset: u64) -> Self {
         Self {
             addr: self.addr.wrapping_add(offset),
             ..self

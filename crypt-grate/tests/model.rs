@@ -1,5 +1,6 @@
 //! Sealed files against a model: a plain vector of bytes.
 
+#[path = "disk/direct.rs"]
 mod direct;
 
 use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, Windows};
@@ -7,7 +8,8 @@ use crypt_grate::storage::{Errno, Lease, Place, Storage, Target};
 use proptest::prelude::*;
 use rand_core::{TryCryptoRng, TryRng};
 use sealed::{
-    ChunkSize, Chunks, Cipher, FAN_OUT, HEADER_LEN, MasterKey, Params, SLOT_LEN, Tag, Unsealed,
+    ChunkSize, Chunks, Cipher, FAN_OUT, HEADER_LEN, MasterKey, OVERHEAD, Params, SLOT_LEN, Tag,
+    Unsealed,
 };
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -44,6 +46,8 @@ struct Disk {
     capacity: Cell<Option<usize>>,
     /// Most bytes one call moves.
     stride: Cell<usize>,
+    /// How often a chunk or more was read.
+    reads: Cell<usize>,
     /// Whether chunks are opened where it is, to that memory too.
     is_direct: Cell<bool>,
     memory: direct::Memory,
@@ -59,6 +63,9 @@ impl Disk {
 
 impl Storage for Disk {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        if buf.len() >= 512 + OVERHEAD {
+            self.reads.set(self.reads.get() + 1);
+        }
         let bytes = self.bytes.borrow();
         let rest = bytes.get(offset as usize..).unwrap_or_default();
         let len = rest.len().min(buf.len()).min(self.stride.get());
@@ -316,6 +323,48 @@ proptest! {
         let mut all = vec![0; model.len() + 10];
         let read = SealedFile::default().read(&mut Windows::default(), &disk, keys(&key), 0, &mut all).unwrap();
         prop_assert_eq!(&all[..read], model.as_slice());
+    }
+}
+
+/// Each open file description has what is opened ahead for itself, whoever reads the file beside it, and sees
+/// what changes all the same.
+#[test]
+fn readers_do_not_take_each_others_place() {
+    let content = pattern(200 << 10, 5);
+    let disk = sealed_disk(&content);
+    let (key, mut rng) = (key(), Counter(1 << 40));
+    let mut file = SealedFile::default();
+    let mut windows: [Windows; 8] = Default::default();
+    disk.reads.set(0);
+    let mut out = [0; 512];
+    for at in (0..content.len()).step_by(out.len()) {
+        for windows in &mut windows {
+            let read = file.read(windows, &disk, keys(&key), at as u64, &mut out);
+            assert_eq!(read, Ok(512));
+            assert_eq!(out, content[at..at + 512]);
+        }
+    }
+    // 32 KiB at first and twice as many each time, besides what the file is looked at for.
+    let reads = disk.reads.get();
+    assert!((8 * 3..8 * 3 + 16).contains(&reads), "{reads}");
+
+    let mut with = Sealing {
+        keys: keys(&key),
+        params: params(Cipher::default()),
+        rng: &mut rng,
+    };
+    let last = content.len() as u64 - 512;
+    for number in 0..8 {
+        file.write(&disk, &mut with, last, &[number; 512]).unwrap();
+        for windows in &mut windows {
+            let bytes = file.look_at(windows, &disk, keys(&key), last, 512).unwrap();
+            assert_eq!(bytes, Some(&[number; 512][..]));
+        }
+    }
+    file.set_len(&disk, &mut with, last).unwrap();
+    for windows in &mut windows {
+        let read = file.read(windows, &disk, keys(&key), last, &mut out);
+        assert_eq!(read, Ok(0));
     }
 }
 

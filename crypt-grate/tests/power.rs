@@ -10,10 +10,10 @@
 
 mod disk;
 
-use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, Windows, software};
+use crypt_grate::sealed_file::{Content, Error, Keys, SealedFile, Sealing, Windows};
 use crypt_grate::storage::Storage;
 use disk::cuts::{Disk, Files, Inode, Model, Recorder, Step, cut};
-use disk::{Op, Random, filling};
+use disk::{Op, Random, direct, filling};
 use sealed::{ChunkSize, Cipher, MasterKey, Params};
 use std::rc::Rc;
 
@@ -72,7 +72,7 @@ impl World {
         Keys {
             master: key,
             others: &[],
-            aead: software,
+            aead: direct::keyed,
             derive: sealed::derive,
         }
     }
@@ -106,7 +106,8 @@ impl World {
                     let data = filling(fill, len);
                     content.resize(content.len().max(at + len), 0);
                     content[at..at + len].copy_from_slice(&data);
-                    file.write(disk, &mut with, at as u64, &data).map(drop)
+                    let memory = &disk.recorder.memory;
+                    direct::write(file, disk, &mut with, memory, at as u64, &data).map(drop)
                 }
                 Op::SetLen(len) => {
                     content.resize(len, 0);

@@ -3,12 +3,11 @@
 //!
 //! `RUNS_SEEDS` says how many loads are tried, [`SEEDS`] by default.
 
-mod direct;
 mod disk;
 
 use crypt_grate::sealed_file::{Error, Keys, SealedFile, Sealing, Windows};
 use crypt_grate::storage::{Errno, Lease, LockMode, Place, Storage, Target};
-use disk::{Op, PAGE, Pages, Random, filling};
+use disk::{Op, PAGE, Pages, Random, direct, filling};
 use sealed::{ChunkSize, Chunks, Cipher, MasterKey, Params, Tag, Unsealed};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;

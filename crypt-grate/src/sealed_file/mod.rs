@@ -212,7 +212,7 @@ impl<S: Storage> Disk for OnDisk<'_, S> {
     }
 
     fn seal(&self, chunks: &Unsealed<'_>, tags: &mut [Tag]) -> bool {
-        let from = self.source.map(|place| place.add(chunks.from as u64));
+        let from = self.source.map(|place| place.further(chunks.from as u64));
         from.is_some_and(|from| self.storage.seal(chunks, from, tags))
     }
 
@@ -622,7 +622,7 @@ impl SealedFile {
             // What is damaged is told to who reads what is before it.
             let extent = volume.extent(disk, index, len - done).ok()??;
             let chunks = volume.chunks(&extent)?;
-            let to = Target::Program(to.add(done as u64));
+            let to = Target::Program(to.further(done as u64));
             lasts &= disk.storage.open(&chunks, to, lease)?;
             done += extent.plaintext_len();
         }

@@ -10,8 +10,9 @@
 //! ones, and one of a size with what is written behind where it cut the file. An fsync of any file writes the
 //! journal out.
 
-use super::{PAGE, Pages, Random};
-use crypt_grate::storage::{Errno, LockMode, Storage};
+use super::{PAGE, Pages, Random, direct};
+use crypt_grate::storage::{Errno, Lease, LockMode, Place, Storage, Target};
+use sealed::{Chunks, Tag, Unsealed};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -99,6 +100,8 @@ pub struct Recorder {
     steps: RefCell<Vec<Step>>,
     /// Which file's lock is kept for whom.
     kept: Cell<Option<(Inode, usize)>>,
+    /// What a program has of memory.
+    pub memory: direct::Memory,
 }
 
 impl Recorder {
@@ -107,6 +110,7 @@ impl Recorder {
             now: RefCell::new(files),
             steps: RefCell::default(),
             kept: Cell::default(),
+            memory: direct::Memory::default(),
         })
     }
 
@@ -160,6 +164,14 @@ pub struct Disk {
 }
 
 impl Storage for Disk {
+    fn open(&self, chunks: &Chunks<'_>, to: Target<'_>, _: Option<Lease>) -> Option<bool> {
+        direct::open(self, &self.recorder.memory, chunks, to).map(|()| false)
+    }
+
+    fn seal(&self, chunks: &Unsealed<'_>, from: Place, tags: &mut [Tag]) -> bool {
+        direct::seal(self, &self.recorder.memory, chunks, from, tags).is_some()
+    }
+
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<usize, Errno> {
         Ok(self.recorder.now.borrow().files[self.file].read(buf, offset))
     }

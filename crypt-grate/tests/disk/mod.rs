@@ -5,6 +5,7 @@
 #![allow(dead_code)]
 
 pub mod cuts;
+pub mod direct;
 
 use rand_core::{TryCryptoRng, TryRng};
 use std::collections::BTreeMap;

@@ -17,6 +17,12 @@ use zeroize::Zeroize;
 /// piece takes. To be woken takes longer.
 const LOOKS: usize = 1000;
 
+/// Bytes of a buffer that each thread keeps: those of a chunk of the usual size.
+const SMALL: usize = 8 << 10;
+
+/// Larger buffers that are kept.
+const KEPT: usize = 16;
+
 /// A call's work.
 pub(super) trait Pieces: Send + Sync + 'static {
     /// How many pieces there are.
@@ -40,21 +46,35 @@ fn helpers() -> Option<&'static ThreadPool> {
     POOL.as_ref()
 }
 
-/// Lends a buffer of the thread's own, and wipes it afterwards.
+/// Lends a buffer, and wipes it afterwards. A small one is the thread's own; of large ones few are kept, since there may be very many
+/// threads.
 fn with_buffer<T>(len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
     thread_local! {
-        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        static SMALL_ONE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
-    BUFFER.with_borrow_mut(|buffer| {
-        if buffer.len() < len {
-            // What it held was wiped.
-            *buffer = vec![0; len];
-        }
-        let buffer = &mut buffer[..len];
-        let outcome = work(buffer);
-        buffer.zeroize();
-        outcome
-    })
+    static LARGE_ONES: Mutex<Vec<Vec<u8>>> = Mutex::new(Vec::new());
+    if len <= SMALL {
+        return SMALL_ONE.with_borrow_mut(|buffer| lend(buffer, len, work));
+    }
+    let large_ones = || LARGE_ONES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut buffer = large_ones().pop().unwrap_or_default();
+    let outcome = lend(&mut buffer, len, work);
+    let mut kept = large_ones();
+    if kept.len() < KEPT {
+        kept.push(buffer);
+    }
+    outcome
+}
+
+fn lend<T>(buffer: &mut Vec<u8>, len: usize, work: impl FnOnce(&mut [u8]) -> T) -> T {
+    if buffer.len() < len {
+        // What it held was wiped.
+        *buffer = vec![0; len];
+    }
+    let buffer = &mut buffer[..len];
+    let outcome = work(buffer);
+    buffer.zeroize();
+    outcome
 }
 
 /// Work that several do.
@@ -227,7 +247,7 @@ mod tests {
 
     #[test]
     fn buffers_are_wiped() {
-        for len in [10, 100, 50] {
+        for len in [10, 100, 50, SMALL, 2 * SMALL, 4 * SMALL, 3 * SMALL] {
             with_buffer(len, |buffer| {
                 assert_eq!(buffer.len(), len);
                 assert!(buffer.iter().all(|&byte| byte == 0));

@@ -27,9 +27,10 @@ pub(super) const CALLS: &[Entry] = &[Entry::new(1111, open), Entry::new(1112, se
 const REQUEST_LEN: usize = 96;
 
 /// Bytes of plaintext that a thread reads, or writes, at a time, before others are asked to help: they stay in the second
-/// cache.
-const READ_AT_A_TIME: usize = 32 << 10;
-const WRITTEN_AT_A_TIME: usize = 64 << 10;
+/// cache. In half as long pieces the kernel takes a tenth longer for a read, and a quarter for a write, for which it
+/// makes pages.
+const READ_AT_A_TIME: usize = 64 << 10;
+const WRITTEN_AT_A_TIME: usize = 128 << 10;
 
 /// Where the bytes are and what is to be done with them.
 struct Job {
