@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Range;
 
 use regex_automata::dfa::{Automaton as _, StartKind, dense};
 use regex_automata::nfa::thompson::{self, NFA, WhichCaptures};
@@ -121,8 +122,8 @@ const WALKS: usize = 4;
 #[derive(Debug, Default)]
 pub(crate) struct Trails {
     walks: RefCell<BTreeMap<usize, VecDeque<Trail>>>,
-    /// The last byte that no text has, where that was asked.
-    binary: Cell<Option<Option<usize>>>,
+    /// From where on it was asked for the last byte that no text has, and where that is.
+    binary: Cell<Option<(usize, Option<usize>)>>,
 }
 
 #[derive(Debug)]
@@ -135,11 +136,20 @@ struct Trail {
 }
 
 impl Trails {
-    /// The last byte that no text has: asked once.
-    pub fn last_binary(&self, ask: impl FnOnce() -> Option<usize>) -> Option<usize> {
-        let last = self.binary.get().unwrap_or_else(ask);
-        self.binary.set(Some(last));
-        last
+    /// The last byte that no text has, from `from` on, in a text of this length. Each part of it is
+    /// asked for once.
+    pub fn last_binary(
+        &self,
+        len: usize,
+        from: usize,
+        ask: impl FnOnce(Range<usize>) -> Option<usize>,
+    ) -> Option<usize> {
+        let (seen, mut last) = self.binary.get().unwrap_or((len, None));
+        if last.is_none() && from < seen {
+            last = ask(from..seen).map(|at| from + at);
+            self.binary.set(Some((from, last)));
+        }
+        last.filter(|&last| last >= from)
     }
 }
 

@@ -99,8 +99,8 @@ impl Hay<'_> {
             return false;
         }
         let from = from.max(start);
-        let last = trails.last_binary(|| last_binary(self.bytes));
-        if last.is_none_or(|last| last < from) {
+        let last = |unseen: Range<usize>| last_binary(&self.bytes[unseen]);
+        if trails.last_binary(self.bytes.len(), from, last).is_none() {
             return true;
         }
         // Behind the end of a match it is no part of it.
