@@ -41,7 +41,7 @@ impl Kind {
         }
     }
 
-    /// How many bytes make a run: at most 33, for [`ends`].
+    /// How many bytes make a run: at most 33, for [`ends_of`].
     pub const fn len(self) -> usize {
         match self {
             // The parts of a UUID and most words are shorter,
@@ -79,22 +79,32 @@ impl Run {
     }
 }
 
-/// Where runs end in a word of a bit for each byte, behind the word before it.
-pub(crate) fn ends(before: u64, word: u64, kind: Kind) -> u64 {
+/// Where runs of each kind end in words of a bit for each byte, behind the words before them.
+pub(crate) fn ends(before: &[u64; KINDS], words: &[u64; KINDS]) -> [u64; KINDS] {
+    // Each by a length that the compiler knows, so that nothing is left of the loops.
+    macro_rules! of {
+        ($kind:expr) => {
+            ends_of::<{ $kind.len() }>(before[$kind as usize], words[$kind as usize])
+        };
+    }
+    [of!(Kind::Alphanumeric), of!(Kind::Word), of!(Kind::Token)]
+}
+
+fn ends_of<const LEN: usize>(before: u64, word: u64) -> u64 {
     const HALF: u32 = u64::BITS / 2;
     // A run that ends in one half of the word begins in the half before, or in the same.
-    let first = runs(before >> HALF | word << HALF, kind.len()) >> HALF;
-    let second = runs(word, kind.len()) >> HALF << HALF;
+    let first = runs::<LEN>(before >> HALF | word << HALF) >> HALF;
+    let second = runs::<LEN>(word) >> HALF << HALF;
     first | second
 }
 
 /// Where runs of so many bytes end that begin in the same word.
-fn runs(word: u64, len: usize) -> u64 {
+fn runs<const LEN: usize>(word: u64) -> u64 {
     let mut ends = word;
     // Where runs of twice the length end, or of as much more as is still wanted.
     let mut got = 1;
-    while got < len {
-        let more = got.min(len - got);
+    while got < LEN {
+        let more = got.min(LEN - got);
         ends &= ends << more;
         got += more;
     }
@@ -226,17 +236,17 @@ mod tests {
                 std::iter::repeat_n(true, run).chain(std::iter::repeat_n(false, gap))
             });
             let bits: Vec<bool> = bits.collect();
-            for kind in Kind::ALL {
-                let mut before = 0;
-                for (index, word) in bits.chunks(64).enumerate() {
-                    let member = |(at, &bit): (usize, &bool)| u64::from(bit) << at;
-                    let bytes = word.iter().enumerate().map(member).sum();
-                    let found = ends(before, bytes, kind);
-                    before = bytes;
-                    for at in 0..word.len() {
-                        let at = index * 64 + at;
-                        let run = bits[..=at].iter().rev().take_while(|&&bit| bit).count();
-                        prop_assert_eq!(found >> (at % 64) & 1 != 0, run >= kind.len());
+            let mut before = [0; KINDS];
+            for (index, word) in bits.chunks(64).enumerate() {
+                let member = |(at, &bit): (usize, &bool)| u64::from(bit) << at;
+                let words = [word.iter().enumerate().map(member).sum(); KINDS];
+                let found = ends(&before, &words);
+                before = words;
+                for at in 0..word.len() {
+                    let run = bits[..=index * 64 + at].iter().rev().take_while(|&&bit| bit);
+                    let run = run.count();
+                    for kind in Kind::ALL {
+                        prop_assert_eq!(found[kind as usize] >> at & 1 != 0, run >= kind.len());
                     }
                 }
             }

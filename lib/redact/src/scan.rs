@@ -416,10 +416,7 @@ impl RunSource {
                     return;
                 }
                 let bytes = members.bytes[step];
-                let all = Kind::ALL.map(|kind| {
-                    let kind_index = kind as usize;
-                    ends(before[kind_index], bytes[kind_index], kind)
-                });
+                let all = ends(&before, &bytes);
                 before = bytes;
                 if all == [0; KINDS] {
                     at += STEP;
