@@ -139,12 +139,14 @@ impl ShapeSource {
         places: Range<usize>,
         mut found: impl FnMut(usize, Wide) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        self.sieve.each(hay, places.clone(), |at| {
-            let shapes = self.fitting(hay, at);
-            if shapes == [0; WORDS] {
-                return ControlFlow::Continue(());
+        self.sieve.each(hay, places.clone(), |passed| {
+            for &at in passed {
+                let shapes = self.fitting(hay, at);
+                if shapes != [0; WORDS] {
+                    found(at, shapes)?;
+                }
             }
-            found(at, shapes)
+            ControlFlow::Continue(())
         })?;
         // Towards the end, places that are not there yet may become anything.
         let end = (hay.len() + 1).saturating_sub(WIDTH);
@@ -167,22 +169,33 @@ impl ShapeSource {
     }
 
     /// The shapes that fit at a place.
+    #[inline]
     fn fitting(&self, hay: &[u8], at: usize) -> Wide {
-        let mut shapes = match look_behind(hay, at) {
+        // Of a known length, so that the compiler unrolls it.
+        let around = hay.get(at.wrapping_sub(1)..);
+        let Some([before, bytes @ ..]) = around.and_then(<[u8]>::first_chunk::<{ SPAN + 1 }>)
+        else {
+            return self.fitting_at_an_end(hay, at);
+        };
+        self.narrow(self.before[usize::from(*before)], bytes)
+    }
+
+    /// The same, where there is nothing before, or not enough behind.
+    #[cold]
+    fn fitting_at_an_end(&self, hay: &[u8], at: usize) -> Wide {
+        let shapes = match look_behind(hay, at) {
             Some(byte) => self.before[usize::from(byte)],
             None => [u64::MAX; WORDS],
         };
-        let mut narrow = |bytes: &[u8]| {
-            for (&byte, table) in bytes.iter().zip(self.places.iter()) {
-                shapes = and(shapes, &table[usize::from(byte)]);
-            }
-        };
-        match hay[at..].first_chunk::<SPAN>() {
-            // Of a known length, so that the compiler unrolls it.
-            Some(bytes) => narrow(bytes),
-            None => narrow(&hay[at..]),
-        }
-        shapes
+        self.narrow(shapes, &hay[at..])
+    }
+
+    #[inline]
+    fn narrow(&self, shapes: Wide, bytes: &[u8]) -> Wide {
+        let places = bytes.iter().zip(self.places.iter());
+        places.fold(shapes, |shapes, (&byte, table)| {
+            and(shapes, &table[usize::from(byte)])
+        })
     }
 
     /// Calls `visit` with each place at or after `from` and pattern where a match may start that

@@ -106,31 +106,28 @@ impl Sieve {
         size_of_val(&*self.0)
     }
 
-    /// Calls `visit` with each of these places where a shape may begin, up to the last one that has
-    /// [`WIDTH`] bytes.
+    /// Calls `visit` with all of these places where a shape may begin, up to the last one that has
+    /// [`WIDTH`] bytes: in order, and several at a time, for a look at each of them in a loop costs
+    /// less than a call for each.
     pub fn each(
         &self,
         hay: &[u8],
         places: Range<usize>,
-        mut visit: impl FnMut(usize) -> ControlFlow<()>,
+        mut visit: impl FnMut(&[usize]) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let end = (hay.len() + 1).saturating_sub(WIDTH).min(places.end);
         let mut at = places.start;
         if at == 0 && at < end {
             // Nothing stands before it.
-            visit(0)?;
+            visit(&[0])?;
             at = 1;
         }
+        let mut passed = Passed::default();
         while at < end {
             let steps = (end - at).div_ceil(STEP).min(STEPS);
             let found = self.0.find(hay, at, steps);
             for &places in &found.places[..found.steps] {
-                for place in ones(places) {
-                    if at + place >= end {
-                        break;
-                    }
-                    visit(at + place)?;
-                }
+                passed.add(at, places & before(end - at), &mut visit)?;
                 at += STEP;
             }
             if found.steps < steps {
@@ -144,10 +141,56 @@ impl Sieve {
             let left = &hay[at - 1..];
             window[..left.len()].copy_from_slice(left);
             let found = self.0.find(&window, 1, 1);
-            for place in ones(found.places[0]).take_while(|place| at + place < end) {
-                visit(at + place)?;
-            }
+            passed.add(at, found.places[0] & before(end - at), &mut visit)?;
         }
+        visit(passed.get())
+    }
+}
+
+/// The first so many bits.
+fn before(count: usize) -> u64 {
+    match count {
+        0..STEP => (1 << count) - 1,
+        _ => u64::MAX,
+    }
+}
+
+/// Places that may be the beginning of a shape, until there are enough for a loop.
+struct Passed {
+    places: [usize; 2 * STEP],
+    len: usize,
+}
+
+impl Default for Passed {
+    fn default() -> Self {
+        Self {
+            places: [0; _],
+            len: 0,
+        }
+    }
+}
+
+impl Passed {
+    fn get(&self) -> &[usize] {
+        &self.places[..self.len]
+    }
+
+    /// Adds those of a step that begins at `at`.
+    fn add(
+        &mut self,
+        at: usize,
+        places: u64,
+        visit: &mut impl FnMut(&[usize]) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        if self.len > self.places.len() - STEP {
+            visit(self.get())?;
+            self.len = 0;
+        }
+        let room = &mut self.places[self.len..];
+        for (place, bit) in room.iter_mut().zip(ones(places)) {
+            *place = at + bit;
+        }
+        self.len += places.count_ones() as usize;
         ControlFlow::Continue(())
     }
 }

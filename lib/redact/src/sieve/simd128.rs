@@ -41,9 +41,7 @@ impl Kernel {
     pub fn find(&self, hay: &[u8], at: usize, steps: usize) -> Found {
         let mut found = Found::default();
         for (places, window) in found.places.iter_mut().zip(windows(hay, at, steps)) {
-            for from in (0..STEP).step_by(LANES) {
-                *places |= u64::from(self.places(window, from)) << from;
-            }
+            *places = self.places(window);
             found.steps += 1;
         }
         found
@@ -63,22 +61,33 @@ impl Kernel {
         }
     }
 
-    fn places(&self, window: &Window, from: usize) -> u16 {
-        let at = |place| load(window[from + place..].first_chunk().expect("all are there"));
-        let word = words(at(0));
-        let mut fits =
-            [0, 1].map(|half| v128_bitselect(self.after_word[half], self.after_other[half], word));
+    /// There are more tables than registers, so each is loaded once for all places.
+    fn places(&self, window: &Window) -> u64 {
+        let at = |place: usize, part: usize| {
+            let bytes = window[place + part * LANES..].first_chunk();
+            load(bytes.expect("all are there"))
+        };
+        let mut fits: [[v128; 2]; STEP / LANES] = std::array::from_fn(|part| {
+            let word = words(at(0, part));
+            [0, 1].map(|half| v128_bitselect(self.after_word[half], self.after_other[half], word))
+        });
         for (place, tables) in self.places.iter().enumerate() {
-            let bytes = at(place + 1);
-            let low = v128_and(bytes, u8x16_splat(15));
-            let high = u8x16_shr(bytes, 4);
-            for (fits, [lows, highs]) in fits.iter_mut().zip(tables) {
-                let lows = u8x16_swizzle(*lows, low);
-                let highs = u8x16_swizzle(*highs, high);
-                *fits = v128_and(*fits, v128_and(lows, highs));
+            for (part, fits) in fits.iter_mut().enumerate() {
+                let bytes = at(place + 1, part);
+                let low = v128_and(bytes, u8x16_splat(15));
+                let high = u8x16_shr(bytes, 4);
+                for (fits, [lows, highs]) in fits.iter_mut().zip(tables) {
+                    let lows = u8x16_swizzle(*lows, low);
+                    let highs = u8x16_swizzle(*highs, high);
+                    *fits = v128_and(*fits, v128_and(lows, highs));
+                }
             }
         }
-        u8x16_bitmask(u8x16_ne(v128_or(fits[0], fits[1]), u8x16_splat(0)))
+        let parts = fits.iter().enumerate().map(|(part, fits)| {
+            let fits = u8x16_ne(v128_or(fits[0], fits[1]), u8x16_splat(0));
+            u64::from(u8x16_bitmask(fits)) << (part * LANES)
+        });
+        parts.fold(0, |places, part| places | part)
     }
 }
 
