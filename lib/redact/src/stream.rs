@@ -566,30 +566,41 @@ impl Lane {
         }
     }
 
+    /// Calls `each` with the candidates of a source, their walks begun.
+    fn each_candidate(
+        &self,
+        matcher: &Matcher,
+        source: &Source,
+        hay: Hay<'_>,
+        mut each: impl FnMut(Hit),
+    ) {
+        let until = Cell::new(usize::MAX);
+        source.all(&matcher.engines, hay, self.at, &until, |hit| {
+            let HitKind::Open(walk) = hit.kind else {
+                return each(hit);
+            };
+            if let Some(walk) = matcher.engines[hit.engine].begun(hay, hit.start, walk) {
+                let kind = HitKind::Open(walk);
+                each(Hit { kind, ..hit });
+            }
+        });
+    }
+
     /// Whether of each candidate only a little is there, and no match.
     fn is_little(&self, matcher: &Matcher) -> bool {
         let hay = self.hay(false);
         let mut is_little = self.ghosts.is_empty() && self.masked <= self.sent;
         for source in &matcher.sources {
-            source.all(
-                &matcher.engines,
-                hay,
-                self.at,
-                &Cell::new(usize::MAX),
-                |hit| {
-                    let engine = &matcher.engines[hit.engine];
-                    let begun = match hit.kind {
-                        HitKind::Match(_) => return is_little = false,
-                        HitKind::Open(walk) => engine.begun(hay, hit.start, walk),
-                    };
-                    let Some(walk) = begun else {
-                        return;
-                    };
-                    let kind = HitKind::Open(walk);
-                    let there = self.buf.len() - self.bound(matcher, &Hit { kind, ..hit });
-                    is_little &= walk.matched.is_none() && there <= engine.least() / 4;
-                },
-            );
+            self.each_candidate(matcher, source, hay, |hit| {
+                is_little &= match hit.kind {
+                    HitKind::Match(_) => false,
+                    HitKind::Open(walk) => {
+                        let there = self.buf.len() - self.bound(matcher, &hit);
+                        let least = matcher.engines[hit.engine].least();
+                        walk.matched.is_none() && there <= least / 4
+                    }
+                };
+            });
         }
         is_little
     }
@@ -681,25 +692,17 @@ impl Lane {
             }
             return;
         }
-        source.all(
-            &matcher.engines,
-            hay,
-            self.at,
-            &Cell::new(usize::MAX),
-            |hit| {
-                if let HitKind::Open(walk) = hit.kind
-                    && let Some(walk) = matcher.engines[hit.engine].begun(hay, hit.start, walk)
-                {
-                    add(Ghost {
-                        engine: hit.engine,
-                        sweeps: false,
-                        state: walk.state,
-                        start: self.offset(hit.start),
-                        end: walk.matched.map(|len| self.offset(hit.start + len)),
-                    });
-                }
-            },
-        );
+        self.each_candidate(matcher, source, hay, |hit| {
+            if let HitKind::Open(walk) = hit.kind {
+                add(Ghost {
+                    engine: hit.engine,
+                    sweeps: false,
+                    state: walk.state,
+                    start: self.offset(hit.start),
+                    end: walk.matched.map(|len| self.offset(hit.start + len)),
+                });
+            }
+        });
     }
 
     /// Walks the cut candidates over the bytes from `new` on. While one is open, everything goes
