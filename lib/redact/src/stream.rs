@@ -59,6 +59,8 @@ pub struct Stream {
     known: Vec<Event>,
     /// Something went out as it is that may have been the beginning of a match.
     lets_stand: bool,
+    /// Something went out otherwise than it came in.
+    alters: bool,
 }
 
 impl Stream {
@@ -75,6 +77,7 @@ impl Stream {
             events: Vec::new(),
             known: Vec::new(),
             lets_stand: false,
+            alters: false,
             filter,
         }
     }
@@ -234,6 +237,12 @@ impl Stream {
         std::mem::take(&mut self.events)
     }
 
+    /// Whether something has gone out otherwise than it came in, since the last call. Where nothing
+    /// has, who has what came in need not compare it with what went out.
+    pub fn take_alters(&mut self) -> bool {
+        std::mem::take(&mut self.alters)
+    }
+
     fn each_lane(
         &mut self,
         out: Option<&mut Vec<u8>>,
@@ -260,6 +269,7 @@ impl Stream {
             filter,
             out,
             events: &mut self.events,
+            alters: &mut self.alters,
             veiled: false,
         };
         act(&mut self.main, &filter.main, &mut sink)?;
@@ -277,6 +287,8 @@ struct Sink<'s> {
     /// Nowhere, for a lane that only looks.
     out: Option<&'s mut Vec<u8>>,
     events: &'s mut Vec<Event>,
+    /// Something has gone out otherwise than it came in.
+    alters: &'s mut bool,
     /// Nothing goes out as it is.
     veiled: bool,
 }
@@ -293,12 +305,14 @@ impl Sink<'_> {
 
     fn mask(&mut self, len: usize) {
         if let Some(out) = &mut self.out {
+            *self.alters |= len > 0;
             self.filter.replacer().mask(len, out);
         }
     }
 
     fn replace(&mut self, action: Action, rule: usize, secret: &[u8]) {
         if let Some(out) = &mut self.out {
+            *self.alters = true;
             let name = self.filter.rules()[rule].name();
             self.filter.replacer().replace(action, name, secret, out);
         }
@@ -829,5 +843,27 @@ mod tests {
         let text = b"key=            ";
         let (out, held) = byte_by_byte("key= *(?<secret>[a-z]+)", text);
         assert_eq!((&out[..], held), (&text[..], 0));
+    }
+
+    #[test]
+    fn what_went_out_otherwise_than_it_came_in_is_told_once() {
+        let mut rules = RuleSet::builder();
+        let pattern = Pattern::Regex("key=[a-z]+;".to_owned());
+        rules.rule("r", &pattern, Action::Mask).unwrap();
+        let mut stream = rules.build().filter().stream();
+        let mut out = Vec::new();
+        for (text, alters) in [
+            ("a ke", false),
+            ("y=b", false),
+            ("c; d", true),
+            ("e", false),
+        ] {
+            assert_eq!(stream.push(text.as_bytes(), &mut out), Verdict::Passed);
+            assert_eq!(stream.take_alters(), alters, "{text}");
+        }
+        assert_eq!(stream.push(b" key=", &mut out), Verdict::Passed);
+        stream.flush_masked(&mut out);
+        assert!(stream.take_alters());
+        assert_eq!(out, b"a ******* de ****");
     }
 }

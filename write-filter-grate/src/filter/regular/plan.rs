@@ -105,8 +105,8 @@ pub fn append(mut end: End, input: &[u8]) -> Result<Plan, Box<(End, Event)>> {
     let pending: Vec<_> = moved(ended.take_events(), end.begins).collect();
 
     let held = end.held.len();
-    let is_plain =
-        end.shown == *end.held && filtered[..held] == *end.held && filtered[held..] == *input;
+    let alters = end.stream.take_alters() | ended.take_alters();
+    let is_plain = end.shown == *end.held && !alters;
     let size = end.size + input.len() as u64;
     let found = [&events[..], &pending].concat();
     let next = |held: &[u8], shown: &[u8], end: End| End {
