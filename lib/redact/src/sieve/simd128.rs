@@ -2,8 +2,9 @@
 
 use std::arch::wasm32::{
     u8x16_bitmask, u8x16_eq, u8x16_le, u8x16_ne, u8x16_shr, u8x16_splat, u8x16_sub, u8x16_swizzle,
-    v128, v128_and, v128_bitselect, v128_or,
+    v128, v128_and, v128_any_true, v128_bitselect, v128_or,
 };
+use std::ops::Range;
 
 use super::halves::Tables;
 use super::{Found, Members, STEP, Window, windows};
@@ -61,34 +62,55 @@ impl Kernel {
         }
     }
 
-    /// There are more tables than registers, so each is loaded once for all places.
     fn places(&self, window: &Window) -> u64 {
-        let at = |place: usize, part: usize| {
-            let bytes = window[place + part * LANES..].first_chunk();
-            load(bytes.expect("all are there"))
-        };
-        let mut fits: [[v128; 2]; STEP / LANES] = std::array::from_fn(|part| {
-            let word = words(at(0, part));
+        let mut fits: Fits = std::array::from_fn(|part| {
+            let word = words(at(window, 0, part));
             [0, 1].map(|half| v128_bitselect(self.after_word[half], self.after_other[half], word))
         });
-        for (place, tables) in self.places.iter().enumerate() {
+        self.narrow(&mut fits, window, 0..FIRST);
+        let none = u8x16_splat(0);
+        let left = fits.as_flattened().iter();
+        if v128_any_true(left.fold(none, |all, &fits| v128_or(all, fits))) {
+            self.narrow(&mut fits, window, FIRST..WIDTH);
+        }
+        let parts = fits.iter().enumerate().map(|(part, fits)| {
+            let fits = u8x16_ne(v128_or(fits[0], fits[1]), none);
+            u64::from(u8x16_bitmask(fits)) << (part * LANES)
+        });
+        parts.fold(0, |places, part| places | part)
+    }
+
+    /// Leaves the groups that allow the bytes at these places. There are more tables than registers,
+    /// so each is loaded once for all of a window.
+    #[inline]
+    fn narrow(&self, fits: &mut Fits, window: &Window, places: Range<usize>) {
+        for place in places {
             for (part, fits) in fits.iter_mut().enumerate() {
-                let bytes = at(place + 1, part);
+                let bytes = at(window, place + 1, part);
                 let low = v128_and(bytes, u8x16_splat(15));
                 let high = u8x16_shr(bytes, 4);
-                for (fits, [lows, highs]) in fits.iter_mut().zip(tables) {
+                for (fits, [lows, highs]) in fits.iter_mut().zip(&self.places[place]) {
                     let lows = u8x16_swizzle(*lows, low);
                     let highs = u8x16_swizzle(*highs, high);
                     *fits = v128_and(*fits, v128_and(lows, highs));
                 }
             }
         }
-        let parts = fits.iter().enumerate().map(|(part, fits)| {
-            let fits = u8x16_ne(v128_or(fits[0], fits[1]), u8x16_splat(0));
-            u64::from(u8x16_bitmask(fits)) << (part * LANES)
-        });
-        parts.fold(0, |places, part| places | part)
     }
+}
+
+/// The groups that are left at each place of a window: of each vector of places the first eight,
+/// and the others.
+type Fits = [[v128; 2]; STEP / LANES];
+
+/// Places of a match that are looked at before it is asked whether anything is left: where shapes
+/// are few or rare, nothing is in most windows.
+const FIRST: usize = 3;
+
+/// The bytes of a window that stand so many places behind the one before each place.
+fn at(window: &Window, behind: usize, part: usize) -> v128 {
+    let bytes = window[behind + part * LANES..].first_chunk();
+    load(bytes.expect("all are there"))
 }
 
 /// The bytes of each kind of runs, as [`Kind::has`](crate::run::Kind::has) says.
