@@ -80,8 +80,7 @@ impl Kernel {
         parts.fold(0, |places, part| places | part)
     }
 
-    /// Leaves the groups that allow the bytes at these places. There are more tables than registers,
-    /// so each is loaded once for all of a window.
+    /// Leaves the groups that allow the bytes at these places.
     #[inline]
     fn narrow(&self, fits: &mut Fits, window: &Window, places: Range<usize>) {
         for place in places {
