@@ -191,6 +191,11 @@ pub const GROUPS: &[Group<Decision>] = {
         ),
         group(
             Pass,
+            "the runtime serves none whose reads or writes a grate serves",
+            &["open_chunks", "seal_chunks"],
+        ),
+        group(
+            Pass,
             "memory of the cage's own",
             &[
                 "mprotect",
@@ -202,7 +207,13 @@ pub const GROUPS: &[Group<Decision>] = {
                 "aead_open",
                 "record_seal",
                 "record_open",
+                "file_keys",
             ],
+        ),
+        group(
+            Pass,
+            "the runtime serves it to nobody whose pwrite64 a grate serves",
+            &["pwrite_kept"],
         ),
         group(
             Pass,
