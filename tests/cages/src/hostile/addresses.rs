@@ -92,11 +92,9 @@ fn also(entry: &Entry, kind: Kind) -> &'static [i32] {
         (326, _) => &[-18, -22, 0],
         (1101..=1104, _) => &[-22, -74, -95],
         // The descriptor is one's own.
-        (1110 | 1111, _) => &[-1],
+        (1110..=1112, _) => &[-1],
         // Nothing is copied without a lease.
         (1108, _) => &[0],
-        // It is for descriptors of others.
-        (1110, _) => &[-1],
         // Time that is not waited, and what is left of it.
         (35, Kind::Struct(Access::Out, _)) => &[0],
         // No child.
