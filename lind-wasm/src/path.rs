@@ -2,7 +2,7 @@
 //! (`openat2` with `RESOLVE_IN_ROOT`), so that neither `..` nor a symlink leads out.
 
 use anyhow::Context;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -139,24 +139,32 @@ impl Root {
             Mode::empty()
         };
         for attempt in 0..RACE_RETRIES {
-            let opened = rustix::fs::openat2(
-                &*self.top,
-                absolute.as_slice(),
-                flags | OFlags::CLOEXEC,
-                mode,
-                ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
-            );
-            match opened {
+            match self.open_once(&absolute, flags, mode) {
                 Err(Errno::AGAIN) if !flags.contains(OFlags::NONBLOCK) => {}
                 // Some run, perhaps this one, has a lease on the file, which it gives back at once. Who does not want
                 // to wait for others need not know of it.
                 Err(Errno::AGAIN) => {
                     std::thread::sleep(LEASE_NAP * (1 << attempt.min(LEASE_NAP_GROWS)));
                 }
+                // Who does wait would not without a lease: a signal ends the waiting for it alone.
+                Err(Errno::INTR) if self.is_regular(&absolute, flags) => {}
                 other => return other,
             }
         }
         Err(Errno::AGAIN)
+    }
+
+    fn open_once(&self, absolute: &[u8], flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(&*self.top, absolute, flags | OFlags::CLOEXEC, mode, resolve)
+    }
+
+    /// Whether such an open finds a regular file.
+    fn is_regular(&self, absolute: &[u8], flags: OFlags) -> bool {
+        let node = OFlags::PATH | flags.intersection(OFlags::NOFOLLOW);
+        let stat = self.open_once(absolute, node, Mode::empty());
+        stat.and_then(|node| self::stat(&node))
+            .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile)
     }
 
     /// The directory that holds the last part of a path, for calls that act on the name itself
@@ -208,7 +216,7 @@ impl Root {
         }
         let file = opened?;
         let stat = rustix::fs::fstat(&file)?;
-        if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::RegularFile {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Errno::ACCESS);
         }
         if stat.st_size as u64 > PROGRAM_MAX {

@@ -206,8 +206,14 @@ fn truncate(call: &Call<'_>) -> Result<i32, Errno> {
     }
     let node = Lookup::new(call, Dir::Cwd, 0)?.node(true)?;
     let path = CString::new(proc_path(&node)).map_err(|_| Errno::INVAL)?;
-    // SAFETY: `path` is a C string, and names the open file, not a path of the guest.
-    answer(unsafe { libc::truncate(path.as_ptr(), len) })
+    loop {
+        // SAFETY: `path` is a C string, and names the open file, not a path of the guest.
+        match answer(unsafe { libc::truncate(path.as_ptr(), len) }) {
+            // It waits for nothing but a lease of some run's, which no program knows of.
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
 }
 
 /// A device may be the host's own: a cage does not own it, whoever runs the runtime.

@@ -222,11 +222,7 @@ impl Link {
     fn lose(&mut self, errno: Errno) {
         self.receive_over = true;
         self.send_over = true;
-        // The end that comes under seal is data, which the kernel of who has shut both directions answers
-        // by a reset; an end of its own it would not.
-        if !self.is_read_closed {
-            self.failure = Some(errno.0);
-        }
+        self.failure = Some(errno.0);
     }
 
     /// How many bytes may be taken out of the kernel at once, for a program that has room for `want`: all that

@@ -140,6 +140,21 @@ pub fn wait(child: i32) -> Result<i32, String> {
     }
 }
 
+/// Waits for the end of a child that may have made itself one that never ends: it is killed after a while.
+pub fn wait_or_kill(child: i32) -> Outcome {
+    const WNOHANG: i32 = 1;
+    const A_WHILE: u64 = 3000;
+    for _ in 0..A_WHILE / 5 {
+        match sys::waitpid(child, WNOHANG) {
+            Ok((0, _)) | Err(sys::Errno(4)) => pause(5),
+            Ok(_) => return Ok(()),
+            Err(errno) => return Err(format!("wait: {errno:?}")),
+        }
+    }
+    expect("kill", call(nr::KILL, &[child as u64, 9]), &[0])?;
+    wait(child).map(drop)
+}
+
 /// Waits for a child that is to end with 0.
 pub fn wait_well(child: i32) -> Outcome {
     match wait(child)? {

@@ -242,7 +242,7 @@ fn orders(stage: &Stage) -> Outcome {
             write(fd, MARK);
             0
         })?;
-        wait(child)?;
+        wait_or_kill(child)?;
     }
     stage.still_served()
 }
@@ -277,7 +277,7 @@ fn at_once(stage: &Stage) -> Outcome {
         write(1, MARK);
         0
     })?;
-    wait(first)?;
+    wait_or_kill(first)?;
     stage.still_served()
 }
 
