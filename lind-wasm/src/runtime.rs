@@ -446,6 +446,7 @@ impl Runtime {
     /// Stops the handlers of an image that serves no more, in whatever they are.
     pub fn release_callers(self: &Arc<Self>, grate: CageId, image: &Arc<Image>) {
         self.engine.increment_epoch();
+        self.family.wake();
         if !image.is_serving() {
             return;
         }

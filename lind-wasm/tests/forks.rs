@@ -232,13 +232,25 @@ fn a_parent_that_is_killed_while_it_forks_takes_the_child_along() {
     }
 }
 
-/// A grate whose handler passes on a call of its program that waits for what never comes, and which
-/// ends then.
+/// Whatever it is that it waits for: bytes, or a signal.
 #[test]
 fn a_handler_that_waits_in_the_kernel_ends_with_its_grate() {
-    let wait = "(i32.atomic.store (i32.const 2048) (i32.const 1))
-      (call $as (call $id) (local.get $c1) (i32.const 0) (i64.load32_s (i32.const 1024)) (local.get $c1)
-        (i64.const 3072) (local.get $c1) (i64.const 1) (local.get $c1) (i64.const 0))";
+    const READ: &str =
+        "(i32.const 0) (i64.load32_s (i32.const 1024)) (local.get $c1) (i64.const 3072)";
+    const SIGSUSPEND: &str = "(i32.const 130) (i64.const 3072) (local.get $c1) (i64.const 0)";
+    for call in [READ, SIGSUSPEND] {
+        let ran = ends_while_its_handler_waits(call);
+        assert_eq!((ran.code, &*ran.err), (3, ""), "{call}");
+    }
+}
+
+/// A grate whose handler passes on a call of its program that waits for what never comes, and which
+/// ends then. The program takes EIO, and nothing else.
+fn ends_while_its_handler_waits(call: &str) -> support::Ran {
+    let wait = format!(
+        "(i32.atomic.store (i32.const 2048) (i32.const 1))
+      (call $as (call $id) (local.get $c1) {call} (local.get $c1) (i64.const 1) (local.get $c1) (i64.const 0))"
+    );
     let more = format!(
         r#"(table 2 funcref)
   (func (export "pass_fptr_to_wt")
@@ -268,6 +280,5 @@ fn a_handler_that_waits_in_the_kernel_ends_with_its_grate() {
     (if (i32.ne (local.get $pid) (i32.const -5)) (then unreachable))"#;
     let fixture = Fixture::new();
     fixture.program("waits.wasm", &support::forking_program(&more, body));
-    let ran = fixture.run(&["waits.wasm"]);
-    assert_eq!((ran.code, &*ran.err), (3, ""));
+    fixture.run(&["waits.wasm"])
 }

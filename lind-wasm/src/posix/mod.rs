@@ -253,6 +253,12 @@ impl<'a> Call<'a> {
         cage.is_none_or(|cage| cage.is_interrupted())
     }
 
+    /// Whether a call that waits for something of the target's is to return: that one must, or nobody
+    /// is there any more to whom the call returns.
+    fn is_to_return(&self) -> bool {
+        self.target.is_interrupted() || threei::is_in_vain()
+    }
+
     /// A path argument.
     ///
     /// # Errors

@@ -224,7 +224,7 @@ fn waitpid(call: &Call<'_>) -> Result<i32, Errno> {
         .rt
         .family
         .wait(call.target.id, call.int(0), options & WNOHANG != 0, || {
-            call.target.is_interrupted()
+            call.is_to_return()
         })?;
     let Some((child, status)) = ended else {
         return Ok(0);

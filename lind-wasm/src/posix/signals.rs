@@ -82,7 +82,7 @@ fn sigsuspend(call: &Call<'_>) -> Result<i32, Errno> {
         call.put(1, &before.to_le_bytes())?;
     }
     signals.suspend(set);
-    while !call.target.is_interrupted() {
+    while !call.is_to_return() {
         // A signal of the host interrupts it.
         let _ = rustix::thread::nanosleep(&LOOK_AGAIN);
     }
