@@ -257,12 +257,19 @@ impl<'a> Named<'a> {
     /// The running program.
     ///
     /// # Errors
-    /// As [`Cage::image`].
+    /// As [`Cage::image`]; `ESRCH` too where it is another by now than the one that takes part: that
+    /// one's addresses mean nothing in it.
     pub fn image(&self) -> Result<Cow<'a, Arc<Image>>, Errno> {
         match self.ran {
             // An image that serves is the one that its cage runs.
             Some(image) if image.service().is_up() => Ok(Cow::Borrowed(image)),
-            _ => self.cage.image().map(Cow::Owned),
+            ran => {
+                let image = self.cage.image()?;
+                let is_another = ran.is_some_and(|ran| !Arc::ptr_eq(ran, &image));
+                (!is_another)
+                    .then_some(Cow::Owned(image))
+                    .ok_or(Errno::SRCH)
+            }
         }
     }
 }

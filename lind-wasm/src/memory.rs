@@ -830,10 +830,7 @@ impl GuestMemory {
 
     /// In how many regions something shared is mapped.
     pub fn count_of(&self, pages: &Arc<SharedPages>) -> usize {
-        match &self.plan {
-            Plan::Mapped(space) => read(&space.mapped).regions.count_of(pages),
-            Plan::Linear(_) => 0,
-        }
+        self.pin().map_or(0, |regions| regions.count_of(pages))
     }
 
     fn map_object(&self, range: Range<u64>, pages: &SharedPages, offset: u64) -> Result<(), Errno> {
@@ -938,8 +935,9 @@ impl GuestMemory {
     /// When the host has no memory left, a limit is reached, or the program grows its memory by
     /// itself.
     pub fn fork(&self, engine: &Engine, base: u64, account: &Arc<Account>) -> anyhow::Result<Self> {
-        // Held to the end: nobody changes what is mapped while pages are copied.
-        let mapped = read(&self.space()?.mapped);
+        // Held to the end: nobody changes what is mapped while pages are copied. Nor does another
+        // thread fork: it would close pages that are open to be copied.
+        let mapped = write(&self.space()?.mapped);
         let child = Self::mapped(engine, 0, base, account)?;
         let mut regions = Regions::default();
         for region in mapped.regions.iter() {
@@ -1088,5 +1086,33 @@ mod tests {
             done.store(true, Ordering::Relaxed);
             assert_eq!(ended, [true; 2]);
         });
+    }
+
+    /// Two threads fork at once: pages without access are open for as long as each of them copies.
+    #[test]
+    fn forks_at_once_copy_what_may_not_be_accessed() {
+        const AT: u64 = 1 << 20;
+        const LEN: u64 = 64 * PAGE;
+        let fixture = Fixture::new();
+        let (rt, account) = (&fixture.rt, &fixture.cage.account);
+        let image = fixture.cage.image().unwrap();
+        let memory = &image.memory;
+        let mapped = memory.map(Some(AT), LEN, Prot::all(), Backing::Private);
+        assert_eq!(mapped, Ok(AT));
+        memory.fill(AT, 7, LEN as usize).unwrap();
+        memory.protect(AT, LEN, Prot::empty()).unwrap();
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let fork = memory.fork(&rt.engine, 0, account).unwrap();
+                        assert_eq!(fork.read_array::<1>(AT), Err(Errno::FAULT));
+                        fork.protect(AT, LEN, Prot::READ).unwrap();
+                        assert_eq!(fork.read_array(AT + LEN - 1), Ok([7]));
+                    }
+                });
+            }
+        });
+        assert_eq!(memory.read_array::<1>(AT), Err(Errno::FAULT));
     }
 }

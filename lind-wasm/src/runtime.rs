@@ -446,17 +446,16 @@ impl Runtime {
     /// Stops the handlers of an image that serves no more, in whatever they are.
     pub fn release_callers(self: &Arc<Self>, grate: CageId, image: &Arc<Image>) {
         self.engine.increment_epoch();
+        self.family.wake();
         if !image.is_serving() {
             return;
         }
-        let (rt, image) = (self.clone(), image.clone());
+        // Nobody comes who is not there by now.
+        let (callers, image) = (self.callers_of(grate), image.clone());
         let nurse = std::thread::Builder::new().spawn(move || {
             let started = std::time::Instant::now();
             while image.is_serving() && started.elapsed() < LAST_RITES {
-                let cages = rt.cages.read().unwrap_or_else(|e| e.into_inner());
-                let callers = cages.values().filter(|cage| cage.handlers.leads_to(grate));
-                callers.for_each(|cage| cage.crew.kick());
-                drop(cages);
+                callers.iter().for_each(|cage| cage.crew.kick());
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
@@ -465,6 +464,24 @@ impl Runtime {
                 "cannot start a thread to stop handlers: {error}"
             ));
         }
+    }
+
+    /// Cages whose threads may be in handlers of a grate: it is one of theirs, or serves one of theirs.
+    pub fn callers_of(&self, grate: CageId) -> Vec<Arc<Cage>> {
+        let cages = self.cages.read().unwrap_or_else(|e| e.into_inner());
+        let (mut callers, mut others) = (Vec::<Arc<Cage>>::new(), Vec::from_iter(cages.values()));
+        let mut next = Some(grate);
+        let mut seen = 0;
+        while let Some(served_by) = next {
+            others.retain(|cage| {
+                let leads = cage.handlers.leads_to(served_by);
+                callers.extend(leads.then(|| Arc::clone(cage)));
+                !leads
+            });
+            next = callers.get(seen).map(|cage| cage.id);
+            seen += 1;
+        }
+        callers
     }
 
     /// Takes a cage that runs no more off the lists.

@@ -231,3 +231,54 @@ fn a_parent_that_is_killed_while_it_forks_takes_the_child_along() {
         assert_eq!(ran.code, 128 + 9, "{ran:?}");
     }
 }
+
+/// Whatever it is that it waits for: bytes, or a signal.
+#[test]
+fn a_handler_that_waits_in_the_kernel_ends_with_its_grate() {
+    const READ: &str =
+        "(i32.const 0) (i64.load32_s (i32.const 1024)) (local.get $c1) (i64.const 3072)";
+    const SIGSUSPEND: &str = "(i32.const 130) (i64.const 3072) (local.get $c1) (i64.const 0)";
+    for call in [READ, SIGSUSPEND] {
+        let ran = ends_while_its_handler_waits(call);
+        assert_eq!((ran.code, &*ran.err), (3, ""), "{call}");
+    }
+}
+
+/// A grate whose handler passes on a call of its program that waits for what never comes, and which
+/// ends then. The program takes EIO, and nothing else.
+fn ends_while_its_handler_waits(call: &str) -> support::Ran {
+    let wait = format!(
+        "(i32.atomic.store (i32.const 2048) (i32.const 1))
+      (call $as (call $id) (local.get $c1) {call} (local.get $c1) (i64.const 1) (local.get $c1) (i64.const 0))"
+    );
+    let more = format!(
+        r#"(table 2 funcref)
+  (func (export "pass_fptr_to_wt")
+    (param $handler i64) (param $grate i64) (param $a1 i64) (param $c1 i64) (param $a2 i64) (param $c2 i64)
+    (param $a3 i64) (param $c3 i64) (param $a4 i64) (param $c4 i64) (param $a5 i64) (param $c5 i64)
+    (param $a6 i64) (param $c6 i64) (result i32)
+    {wait})
+  (global $begun (mut i32) (i32.const 0))"#
+    );
+    let body = r#"(local $pid i32)
+    (if (i32.eqz (global.get $begun)) (then
+      (global.set $begun (i32.const 1))
+      (call $expect (i32.const 10) (i32.const 0)
+        (call $call (i32.const 22) (call $at (i32.const 1024)) (i64.const 0xdeadbeefdeadbeef) (i64.const 0xdeadbeefdeadbeef)))))
+    (local.set $pid (call $fork))
+    (if (global.get $saving) (then (return (i32.const 0))))
+    (if (local.get $pid) (then
+      (call $expect (i32.const 11) (i32.const 0)
+        (call $as (call $id) (call $id) (i32.const 1001) (i64.extend_i32_s (local.get $pid)) (i64.const 1150) (i64.const 0) (call $id) (i64.const 1) (call $id) (i64.const 0)))
+      (loop $not_yet
+        (drop (call $call (i32.const 24) (i64.const 0xdeadbeefdeadbeef) (i64.const 0xdeadbeefdeadbeef) (i64.const 0xdeadbeefdeadbeef)))
+        (br_if $not_yet (i32.eqz (i32.atomic.load (i32.const 2048)))))
+      (call $exit (i32.const 3))))
+    (loop $not_yet
+      (local.set $pid (call $call (i32.const 1150) (i64.const 0) (i64.const 0) (i64.const 0)))
+      (br_if $not_yet (i32.eq (local.get $pid) (i32.const -38))))
+    (if (i32.ne (local.get $pid) (i32.const -5)) (then unreachable))"#;
+    let fixture = Fixture::new();
+    fixture.program("waits.wasm", &support::forking_program(&more, body));
+    fixture.run(&["waits.wasm"])
+}

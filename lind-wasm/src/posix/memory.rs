@@ -55,7 +55,7 @@ pub(super) fn settle<T>(
 /// Address and result are guest offsets, without the base (see lind-get-memory-base).
 fn mmap(call: &Call<'_>) -> Result<i32, Errno> {
     let (addr, len, flags) = (call.raw(0), call.raw(1), call.uint(3));
-    let image = call.target.image()?;
+    let image = call.target_image()?;
     let prot = prot(call.uint(2))?;
     if len == 0 {
         return Err(Errno::INVAL);
@@ -113,7 +113,7 @@ fn offset(call: &Call<'_>, base: u64) -> Result<u64, Errno> {
 }
 
 fn mprotect(call: &Call<'_>) -> Result<i32, Errno> {
-    let image = call.target.image()?;
+    let image = call.target_image()?;
     let start = offset(call, image.memory.base())?;
     let protected = image
         .memory
@@ -123,7 +123,7 @@ fn mprotect(call: &Call<'_>) -> Result<i32, Errno> {
 }
 
 fn munmap(call: &Call<'_>) -> Result<i32, Errno> {
-    let image = call.target.image()?;
+    let image = call.target_image()?;
     let start = offset(call, image.memory.base())?;
     settle(call, &image, image.memory.unmap(start, call.raw(1)))?;
     Ok(0)
@@ -131,7 +131,7 @@ fn munmap(call: &Call<'_>) -> Result<i32, Errno> {
 
 /// Address and result are guest offsets. An address out of range changes nothing, as on Linux.
 fn brk(call: &Call<'_>) -> Result<i32, Errno> {
-    let image = call.target.image()?;
+    let image = call.target_image()?;
     // As an int: Lind's libc asks for the current break with 0.
     let moved = image.memory.brk(u64::from(call.uint(0)));
     Ok(settle(call, &image, moved)? as i32)

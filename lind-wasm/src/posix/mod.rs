@@ -38,6 +38,7 @@ use crate::request::{Arg, UNUSED};
 use crate::runtime::Runtime;
 use crate::signals::{Signal, can_restart};
 use crate::threads::current_cage;
+use crate::threei;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use std::borrow::Cow;
@@ -138,8 +139,12 @@ pub fn call(
         args,
     };
     let mut served = (entry.serve)(&call);
-    // Who was interrupted for a signal that has come meanwhile goes on.
-    while served == Err(Errno::INTR) && can_restart(nr) && !call.thread_is_interrupted() {
+    // Who was interrupted for a signal that has come meanwhile goes on, unless his grate is gone.
+    while served == Err(Errno::INTR)
+        && can_restart(nr)
+        && !call.thread_is_interrupted()
+        && !threei::is_in_vain()
+    {
         served = (entry.serve)(&call);
     }
     if served == Err(Errno::PIPE) && signals::tells_of_pipes(nr, &call) {
@@ -215,6 +220,14 @@ impl<'a> Call<'a> {
         self.named(index)?.image()
     }
 
+    /// The program that the target runs.
+    ///
+    /// # Errors
+    /// As [`Named::image`].
+    pub fn target_image(&self) -> Result<Cow<'a, Arc<Image>>, Errno> {
+        self.parties.target.image()
+    }
+
     /// The open file that a descriptor argument of this call's cage-of-the-argument names.
     ///
     /// # Errors
@@ -238,6 +251,12 @@ impl<'a> Call<'a> {
     fn thread_is_interrupted(&self) -> bool {
         let cage = current_cage().and_then(|id| self.rt.cage(id));
         cage.is_none_or(|cage| cage.is_interrupted())
+    }
+
+    /// Whether a call that waits for something of the target's is to return: that one must, or nobody
+    /// is there any more to whom the call returns.
+    fn is_to_return(&self) -> bool {
+        self.target.is_interrupted() || threei::is_in_vain()
     }
 
     /// A path argument.

@@ -92,7 +92,7 @@ fn umask(call: &Call<'_>) -> Result<i32, Errno> {
 pub(super) fn fork(call: &Call<'_>) -> Result<i32, Errno> {
     let target = &call.target;
     let task = unwindable(call)?;
-    if target.image()?.program.kind == Kind::Wasi {
+    if call.target_image()?.program.kind == Kind::Wasi {
         return Err(Errno::NOSYS); // It has nothing to save its stack with.
     }
     if call.rt.strict && task.number() != target.id.pid() {
@@ -123,7 +123,7 @@ pub(super) fn fork(call: &Call<'_>) -> Result<i32, Errno> {
 /// `ENOSYS` for a program without what that needs; `EPERM` for a call that is not its own; `EAGAIN`
 /// in a handler of a signal.
 pub(super) fn unwindable(call: &Call<'_>) -> Result<Arc<Task>, Errno> {
-    let image = call.target.image()?;
+    let image = call.target_image()?;
     if call.rt.strict && image.program.module.name().is_none_or(str::is_empty) {
         call.rt.strict_violation(
             call.caller,
@@ -224,7 +224,7 @@ fn waitpid(call: &Call<'_>) -> Result<i32, Errno> {
         .rt
         .family
         .wait(call.target.id, call.int(0), options & WNOHANG != 0, || {
-            call.target.is_interrupted()
+            call.is_to_return()
         })?;
     let Some((child, status)) = ended else {
         return Ok(0);

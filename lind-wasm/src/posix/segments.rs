@@ -76,7 +76,7 @@ fn shmget(call: &Call<'_>) -> Result<i32, Errno> {
 /// The address and the result are offsets, without the base, as on Lind.
 fn shmat(call: &Call<'_>) -> Result<i32, Errno> {
     let (id, addr, flags) = (call.int(0), call.raw(1), call.uint(2));
-    let image = call.target.image()?;
+    let image = call.target_image()?;
     let place = match addr {
         0 if flags & SHM_REMAP != 0 => return Err(Errno::INVAL),
         0 => None,
@@ -116,7 +116,7 @@ fn shmat(call: &Call<'_>) -> Result<i32, Errno> {
 
 /// The address carries the base, as on Lind.
 fn shmdt(call: &Call<'_>) -> Result<i32, Errno> {
-    let image = call.target.image()?;
+    let image = call.target_image()?;
     let base = image.memory.base();
     let start = call.raw(0).checked_sub(base).ok_or(Errno::INVAL)?;
     let id = settle(call, &image, image.memory.detach(start))?;

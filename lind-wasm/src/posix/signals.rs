@@ -32,7 +32,7 @@ fn sigaction(call: &Call<'_>) -> Result<i32, Errno> {
     if new.is_some() && !signal.can_be_caught() {
         return Err(Errno::INVAL);
     }
-    if new.is_some_and(|new| new.is_a_handler()) && !call.target.image()?.can_be_signalled() {
+    if new.is_some_and(|new| new.is_a_handler()) && !call.target_image()?.can_be_signalled() {
         return Err(Errno::NOSYS);
     }
     let before = call.target.signals.set_action(signal, new);
@@ -82,7 +82,7 @@ fn sigsuspend(call: &Call<'_>) -> Result<i32, Errno> {
         call.put(1, &before.to_le_bytes())?;
     }
     signals.suspend(set);
-    while !call.target.is_interrupted() {
+    while !call.is_to_return() {
         // A signal of the host interrupts it.
         let _ = rustix::thread::nanosleep(&LOOK_AGAIN);
     }

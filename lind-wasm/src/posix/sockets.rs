@@ -151,7 +151,7 @@ fn socketpair(call: &Call<'_>) -> Result<i32, Errno> {
 fn pair_place(call: &Call<'_>) -> Result<u64, Errno> {
     let cage = call.cage_of(3)?;
     if call.rt.strict && cage.id != call.target.id {
-        return Ok(cage.image()?.memory.base().wrapping_add(call.raw(3)));
+        return Ok(call.image_of(3)?.memory.base().wrapping_add(call.raw(3)));
     }
     Ok(call.raw(3))
 }

@@ -96,7 +96,7 @@ fn thread(call: &Call<'_>, args: &CloneArgs, flags: Flags) -> Result<i32, Errno>
     {
         return Err(Errno::INVAL);
     }
-    let image = call.target.image()?;
+    let image = call.target_image()?;
     let memory = &image.memory;
     if task.has_pending() {
         return Err(Errno::AGAIN);

@@ -10,6 +10,7 @@
 use super::frames::{self, Frame, Frames};
 use super::{DEREGISTER, MAX_DEPTH, Origin};
 use crate::cage::{Cage, CageId, Named, Parties};
+use crate::image::Service;
 use crate::request::{Arg, Request};
 use crate::routes::KnownRoutes;
 use crate::runtime::Runtime;
@@ -308,12 +309,13 @@ fn registrar_of(frames: Frames<'_>, caller: CageId) -> CageId {
     caller
 }
 
-/// Runs `serve` as a handler of `grate`, which may name for that long what the call names.
+/// Runs `serve` as a handler of `grate` in that service, which may name for that long what the call
+/// names.
 ///
 /// # Errors
 /// `ELOOP` when the thread is in too many calls already, and as `serve`.
 pub(super) fn serving(
-    grate: CageId,
+    (grate, service): (CageId, &Arc<Service>),
     nr: u32,
     origin: Origin<'_>,
     call: &Judged<'_>,
@@ -321,6 +323,7 @@ pub(super) fn serving(
 ) -> Result<i32, Errno> {
     let frame = Frame {
         grate,
+        service,
         nr,
         caller: origin.cage,
         image: origin.image,

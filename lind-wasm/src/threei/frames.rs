@@ -3,7 +3,7 @@
 //! find who made a call.
 
 use crate::cage::{Cage, CageId};
-use crate::image::Image;
+use crate::image::{Image, Service};
 use std::cell::Cell;
 use std::ptr;
 use std::sync::Arc;
@@ -11,6 +11,8 @@ use std::sync::Arc;
 /// A call under way in a handler.
 pub(super) struct Frame<'a> {
     pub(super) grate: CageId,
+    /// What that runs it in.
+    pub(super) service: &'a Arc<Service>,
     pub(super) nr: u32,
     /// Who made it, or in whose name.
     pub(super) caller: &'a Arc<Cage>,
@@ -108,8 +110,10 @@ mod tests {
     fn the_innermost_comes_first_and_each_goes_when_it_ends() {
         let fixture = Fixture::new();
         let named = [fixture.cage.id; 8];
+        let image = fixture.cage.image().unwrap();
         let frame = |nr| Frame {
             grate: fixture.cage.id,
+            service: image.service(),
             nr,
             caller: &fixture.cage,
             image: None,

@@ -65,6 +65,11 @@ pub fn dispatch_for(rt: &Arc<Runtime>, cage: &Arc<Cage>, mut request: Request) -
     dispatch(rt, origin, &mut KnownRoutes::default(), &mut request)
 }
 
+/// Whether a grate is gone in whose handler the calling thread is: no call of it is to wait any longer.
+pub fn is_in_vain() -> bool {
+    frames::look(|mut frames| frames.any(|frame| !frame.service.is_up()))
+}
+
 fn route(
     caller: &Caller<'_>,
     routes: &mut KnownRoutes,
@@ -80,7 +85,7 @@ fn route(
     match way {
         Way::Handler(hop) => {
             let speaker = judged.speaker(caller);
-            authority::serving(hop.grate, nr, speaker, judged, || {
+            authority::serving((hop.grate, &hop.service), nr, speaker, judged, || {
                 hop.service.call(hop.handler, args)
             })
         }

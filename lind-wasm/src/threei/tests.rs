@@ -12,6 +12,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+const MUNMAP: u32 = 11;
 const GETPID: u32 = 39;
 const GETUID: u32 = 102;
 const GETPPID: u32 = 110;
@@ -59,9 +60,11 @@ fn serve(
     grate: CageId,
     act: impl FnOnce() -> Result<i32, Errno>,
 ) -> Result<i32, Errno> {
+    let image = fixture.rt.cage(grate).unwrap().image().unwrap();
+    let server = (grate, image.service());
     as_caller(fixture, caller, |caller| {
         authority::judge(caller, &mut call, |call, judged| {
-            authority::serving(grate, call.nr, judged.speaker(caller), judged, act)
+            authority::serving(server, call.nr, judged.speaker(caller), judged, act)
         })?
     })
 }
@@ -647,10 +650,10 @@ fn routes_keep_no_memory_of_a_grate() {
     assert!(goes);
 }
 
-/// A grate copies from who it serves, whose program may become another or end meanwhile. What is at hand
-/// of it is not used then.
+/// A grate copies from who it serves, whose program may become another or end meanwhile, as may the
+/// grate's own. Addresses of the one mean nothing in the other.
 #[test]
-fn copies_are_of_the_program_that_is_there() {
+fn addresses_are_of_the_program_that_made_the_call() {
     const AT: u64 = 4096;
     let family = Family::new();
     let (rt, grate, program) = (&family.fixture.rt, &family.grate, &family.program);
@@ -687,29 +690,40 @@ fn copies_are_of_the_program_that_is_there() {
             frames,
         };
         authority::judge(&caller, &mut call, |_, judged| {
-            authority::serving(grate.id, PRIVATE, caller.origin, judged, || {
+            let server = (grate.id, mine.service());
+            authority::serving(server, PRIVATE, caller.origin, judged, || {
                 assert_eq!(copied(), Some(*b"old"));
-                // It becomes another program.
+                // Pages that go are gone at once.
+                its.memory.unmap(AT, AT).unwrap();
+                assert_eq!(copied(), None);
+                its.memory
+                    .map(Some(AT), AT, Prot::all(), Backing::Private)
+                    .unwrap();
+                assert_eq!(copied(), Some([0; 3]));
+                // It serves no more, and runs on: its addresses are what they were.
+                its.retire();
+                assert_eq!(copied(), Some([0; 3]));
+                // It becomes another program, of which the call names nothing.
                 let fork = family.fixture.fork(program);
                 let new = fork.image().unwrap();
                 new.memory.write(AT, b"new").unwrap();
                 program.set_image(Some(new));
-                assert_eq!(copied(), Some(*b"new"));
-                // Pages that go are gone at once.
-                let image = program.image().unwrap();
-                image.memory.unmap(AT, AT).unwrap();
                 assert_eq!(copied(), None);
-                image
-                    .memory
-                    .map(Some(AT), AT, Prot::all(), Backing::Private)
-                    .unwrap();
+                program.set_image(Some(its.clone()));
                 assert_eq!(copied(), Some([0; 3]));
-                // So does the grate: what it has at hand is its own no more.
+                // So does the grate: nothing comes to where its new program has something else, and
+                // none of that is taken away.
                 let other = family.fixture.fork(grate).image().unwrap();
-                mine.memory.write(2 * AT, b"own").unwrap();
-                grate.set_image(Some(other));
-                assert_eq!(copied(), Some([0; 3]));
-                assert_eq!(mine.memory.read_array(2 * AT), Ok(*b"own"));
+                other.memory.write(2 * AT, b"its").unwrap();
+                grate.set_image(Some(other.clone()));
+                assert_eq!(copied(), None);
+                let mut call = request(grate, MUNMAP);
+                call.args[0].value = 2 * AT;
+                call.args[1].value = AT;
+                let mut known = KnownRoutes::default();
+                let answer = super::dispatch(rt, origin(grate, &mine), &mut known, &mut call);
+                assert_eq!(answer, ESRCH);
+                assert_eq!(other.memory.read_array(2 * AT), Ok(*b"its"));
                 assert_eq!(family.on(grate, GETPID, program), program.id.pid());
                 rt.end(program, WaitStatus::exited(0));
                 assert_eq!(copied(), None);
@@ -864,6 +878,31 @@ fn speaking_for_another_leads_past_nobody() {
     // What somebody above has put there alone: that one's calls need not pass who stands between.
     clamp.register(&clamp.above, &clamp.inside, GETPID);
     assert_eq!(clamp.says(GETPID), EPERM);
+}
+
+/// A thread may be in a handler of a grate that its own cage has no route to: its grate's grate.
+/// Where that one ends it is interrupted all the same.
+#[test]
+fn who_is_in_a_handler_by_way_of_another_is_found() {
+    let clamp = Clamp::new();
+    let rt = &clamp.fixture.rt;
+    let callers = |grate: &Cage| {
+        let mut ids: Vec<_> = rt.callers_of(grate.id).iter().map(|cage| cage.id).collect();
+        ids.sort_unstable();
+        ids
+    };
+    assert_eq!(callers(&clamp.inside), []);
+    let inside = clamp.inside.id.raw();
+    let call = registration(&clamp.clamp, &clamp.clamp, PRIVATE + 1, inside);
+    clamp.serve(&clamp.inside, || {
+        super::dispatch_for(rt, &clamp.clamp, call)
+    });
+    // The clamp has it, and serves who is inside and the program.
+    let all = [&clamp.clamp, &clamp.inside, &clamp.program];
+    assert_eq!(callers(&clamp.inside), all.map(|cage| cage.id));
+    assert_eq!(callers(&clamp.above), all.map(|cage| cage.id));
+    assert_eq!(callers(&clamp.clamp), all.map(|cage| cage.id));
+    assert_eq!(callers(&clamp.program), []);
 }
 
 /// Where a grate of either is gone, it leads nowhere.
