@@ -629,6 +629,19 @@ struct Alone {
     fails: Cell<bool>,
     /// How many writes took the lock themselves.
     kept: Cell<u32>,
+    /// After so many more bytes under the kept lock somebody else has it.
+    lasts: Cell<usize>,
+}
+
+impl Alone {
+    fn new() -> Self {
+        Self {
+            disk: Disk::new(),
+            fails: Cell::new(false),
+            kept: Cell::new(0),
+            lasts: Cell::new(usize::MAX),
+        }
+    }
 }
 
 impl Storage for Alone {
@@ -661,8 +674,13 @@ impl Storage for Alone {
     }
 
     fn write_kept(&self, buf: &[u8], offset: u64) -> Result<Option<usize>, Errno> {
+        let len = buf.len().min(self.lasts.get());
+        if len == 0 {
+            return Ok(None);
+        }
         self.kept.set(self.kept.get() + 1);
-        let written = self.disk.write_at(buf, offset)?;
+        let written = self.disk.write_at(&buf[..len], offset)?;
+        self.lasts.set(self.lasts.get() - written);
         match self.fails.get() {
             true => Err(Errno::EIO),
             false => Ok(Some(written)),
@@ -673,11 +691,7 @@ impl Storage for Alone {
 /// What failed may be there all the same, as where the disk was waited for in vain; but it is never there twice.
 #[test]
 fn an_append_that_failed_is_not_made_again() {
-    let storage = Alone {
-        disk: Disk::new(),
-        fails: Cell::new(false),
-        kept: Cell::new(0),
-    };
+    let storage = Alone::new();
     let (key, mut rng) = (key(), Counter(11));
     let mut with = Sealing {
         keys: keys(&key),
@@ -704,6 +718,82 @@ fn an_append_that_failed_is_not_made_again() {
     }
     assert!(storage.kept.get() > 10);
     assert_eq!(read_all(&storage.disk, content.len() + 9), Ok(content));
+}
+
+/// Nor is one of which the disk took a part, where somebody else comes before the rest: that part may be all of the record,
+/// and the rest zeros ahead of the next one.
+#[test]
+fn an_append_that_was_begun_is_not_made_again() {
+    let (key, mut rng) = (key(), Counter(13));
+    let (mut appended, mut lost) = (0, 0);
+    for lasts in (0..1200).step_by(7).chain([usize::MAX]) {
+        let storage = Alone::new();
+        let mut with = Sealing {
+            keys: keys(&key),
+            params: params(Cipher::default()),
+            rng: &mut rng,
+        };
+        let mut file = SealedFile::default();
+        for number in 0..8 {
+            let written = file.write(&storage, &mut with, 30 * number, &[1; 30]);
+            assert_eq!(written, Ok(30));
+            // The program waits for the disk again and again.
+            if number > 4 {
+                let moment = file.moment();
+                file.synced(&storage, moment);
+            }
+        }
+        storage.lasts.set(lasts);
+        // As O_APPEND has it.
+        let answer = match file.write_kept(&storage, &mut with, None, &[2; 30]) {
+            Some(answer) => answer.map(|_| 30),
+            None => {
+                let mut writer = file.writer(&storage, &mut with).unwrap();
+                let end = writer.len();
+                writer.write(end, &[2; 30])
+            }
+        };
+        match answer {
+            Ok(_) => appended += 1,
+            Err(error) => {
+                assert_eq!(error, Error::Storage(Errno::EIO));
+                lost += 1;
+            }
+        }
+        let found = read_all(&storage.disk, 400).unwrap();
+        let (before, new) = found.split_at(240);
+        assert_eq!(before, [1; 240]);
+        assert!(
+            new == [2; 30] || (new.is_empty() && answer.is_err()),
+            "{lasts}: {answer:?}"
+        );
+    }
+    assert!(appended > 0 && lost > 0);
+}
+
+/// Also where the lock is never asked back the log is worked in when it is long.
+#[test]
+fn the_log_of_who_is_alone_does_not_grow_without_end() {
+    const LEN: usize = 64 << 10;
+    let storage = Alone::new();
+    let (key, mut rng) = (key(), Counter(12));
+    let mut with = Sealing {
+        keys: keys(&key),
+        params: Params {
+            chunk_size: ChunkSize::MAX,
+            ..params(Cipher::default())
+        },
+        rng: &mut rng,
+    };
+    let mut file = SealedFile::default();
+    for number in 0..5000 {
+        let written = file.write(&storage, &mut with, 0, &[number as u8; LEN]);
+        assert_eq!(written, Ok(LEN));
+    }
+    assert!(storage.kept.get() > 4900);
+    // No more than three logs of 64 MiB one behind the other, of which two are in use.
+    let size = storage.size().unwrap();
+    assert!(size < 200 << 20, "{size}");
 }
 
 /// Not every fsync is followed by a mark, but the first one, every sixteenth, and the last before a close.

@@ -298,8 +298,9 @@ fn open_sealed(
     } else {
         File::to_read(fd)
     };
-    // What was just made is not read.
-    let content = match stat.size == 0 && locked.is_unknown() {
+    // What was just made is not read. Of other files a size of 0 says nothing: there is more in those of /proc.
+    let is_new = flags & fs::O_CREAT != 0 && stat.size == 0 && locked.is_unknown();
+    let content = match is_new {
         true => Ok(Content::Empty),
         false => locked.identify(&storage, state.keys()),
     };

@@ -24,10 +24,12 @@ struct Kept<'a, S> {
     storage: &'a S,
     /// How a writing failed that was begun.
     failed: Cell<Option<Errno>>,
+    /// Whether the last one was done in part.
+    is_short: Cell<bool>,
 }
 
 impl<S: Storage> Kept<'_, S> {
-    /// What is answered where the lock was not kept; nobody gets to see it.
+    /// What is answered where the lock was not kept. Who asked for the writing sees it only where a part had been done.
     const LOST: Errno = Errno::EIO;
 }
 
@@ -37,9 +39,14 @@ impl<S: Storage> Storage for Kept<'_, S> {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<usize, Errno> {
-        let written = self.storage.write_kept(buf, offset);
+        let written = match self.storage.write_kept(buf, offset) {
+            Ok(None) if !self.is_short.get() => return Err(Self::LOST),
+            // What was begun may be all of a record already.
+            written => written.and_then(|written| written.ok_or(Self::LOST)),
+        };
         let written = written.inspect_err(|errno| self.failed.set(Some(*errno)))?;
-        written.ok_or(Self::LOST)
+        self.is_short.set(written < buf.len());
+        Ok(written)
     }
 
     fn size(&self) -> Result<u64, Errno> {
@@ -140,11 +147,13 @@ impl SealedFile {
         if !std::mem::take(&mut self.is_alone) || !self.is_settled || data.len() > MOST_KEPT {
             return None;
         }
-        let volume = self.volume.as_mut()?;
+        // A checkpoint is more than a writing.
+        let volume = self.volume.as_mut().filter(|volume| !volume.is_crowded())?;
         let (known, offset) = (volume.moment(), place.unwrap_or(volume.size()));
         let kept = Kept {
             storage,
             failed: Cell::default(),
+            is_short: Cell::default(),
         };
         self.is_changed = true;
         if volume

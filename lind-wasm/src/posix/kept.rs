@@ -37,8 +37,12 @@ const MOST: usize = 64;
 /// The byte that is locked.
 pub(super) const PLACE: i64 = i64::MAX;
 
+/// What tells a file from all others: its file system and inode.
+type Inode = (u64, u64);
+
 struct Lock {
     file: Weak<OwnedFd>,
+    inode: Inode,
     /// Who has it: another cage with the same description must not think that it has been alone.
     owner: CageId,
     /// Where it was given back and is kept: then the description must not go without being unlocked, as
@@ -104,6 +108,13 @@ impl Locks {
     /// Gives back all that nobody has taken, and sees to it that the others are soon.
     fn end(&mut self) {
         self.locks.retain_mut(Lock::end);
+    }
+
+    /// The same with those of one file. Whoever is next may have the description of one of them, by another
+    /// descriptor: what is unlocked through one is so for both.
+    fn end_of(&mut self, inode: Inode) {
+        self.locks
+            .retain_mut(|lock| lock.inode != inode || lock.end());
     }
 }
 
@@ -211,6 +222,9 @@ fn take(call: &Call<'_>) -> Result<i32, Errno> {
             locks.locks.swap_remove(at);
         }
     }
+    let stat = rustix::fs::fstat(&file)?;
+    let inode = (stat.st_dev, stat.st_ino);
+    locks().end_of(inode);
     if set(&file, libc::F_OFD_SETLK, libc::F_WRLCK).is_err() {
         // Perhaps it is another one of this process that it is kept for.
         end_all();
@@ -220,6 +234,7 @@ fn take(call: &Call<'_>) -> Result<i32, Errno> {
     if locks.locks.len() < MOST && is_watched() {
         locks.locks.push(Lock {
             file: Arc::downgrade(&file),
+            inode,
             owner: call.caller.id,
             kept: None,
             is_due: false,
@@ -410,6 +425,29 @@ mod tests {
         assert!(is_free(&opened.file(other)), "though it is open elsewhere");
         assert_eq!(opened.call(1105, fd), Err(Errno::BADF));
         assert_eq!(opened.call(1106, fd), Err(Errno::BADF));
+    }
+
+    /// Two descriptors of one description have one lock.
+    #[test]
+    fn what_is_unlocked_through_a_twin_is_not_kept() {
+        let opened = Opened::new();
+        let [fd, other] = opened.fds;
+        let twin = opened.cage.call(32, &[fd]).unwrap() as u64;
+        for fd in [twin, fd] {
+            assert_eq!(opened.call(1105, fd), Ok(0));
+            assert_eq!(opened.call(1106, fd), Ok(0));
+        }
+        assert_eq!(
+            written(&opened, twin, b"it is its twin's", 0),
+            Err(Errno::NOLCK)
+        );
+        assert_eq!(opened.cage.call(3, &[twin]), Ok(0));
+        // Somebody else has it, sooner or later, and no longer.
+        let file = opened.file(other);
+        set(&file, libc::F_OFD_SETLKW, libc::F_WRLCK).unwrap();
+        assert_eq!(written(&opened, fd, b"another's", 0), Err(Errno::NOLCK));
+        unlock(&file);
+        assert_eq!(rustix::fs::fstat(&file).unwrap().st_size, 0);
     }
 
     #[test]

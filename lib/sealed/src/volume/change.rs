@@ -695,19 +695,27 @@ impl<A: Aead> Volume<A> {
             }
             self.checkpoint(disk, rng)?;
         }
-        let long = LONG_LOG + self.size;
-        if self.log_len() > self.patience.max(long)
-            || self.changed.len() > MANY_CHANGES.max(self.patience as usize)
-        {
+        if self.is_crowded() {
             if let Err(Failure::Sealed(error)) = self.checkpoint(disk, rng) {
                 return Err(error.into());
             }
             // One that failed, for want of room perhaps, is tried again much later.
             if !self.changed.is_empty() {
-                self.patience = self.log_len() + long;
+                self.patience = self.log_len() + self.long_log();
             }
         }
         Ok(())
+    }
+
+    /// Whether there is so much in the log that the next change makes a checkpoint first, for which it has to wait for
+    /// the disk.
+    pub fn is_crowded(&self) -> bool {
+        self.log_len() > self.patience.max(self.long_log())
+            || self.changed.len() > MANY_CHANGES.max(self.patience as usize)
+    }
+
+    fn long_log(&self) -> u64 {
+        LONG_LOG + self.size
     }
 
     /// Whether the log comes to where that of the epoch before begins.
