@@ -5,6 +5,7 @@ use grate_rs::constants::{
     SYS_FCNTL, SYS_POLL, SYS_PPOLL, SYS_RECVFROM, SYS_SENDTO, SYS_SHUTDOWN, error, fs, net,
 };
 use grate_rs::kernel::{self, int, value};
+use grate_rs::sockets::option_bytes;
 use grate_rs::{CageFd, Errno, own_buffer};
 use std::time::Duration;
 
@@ -129,7 +130,6 @@ pub fn is_nonblocking(fd: CageFd) -> Result<bool, Errno> {
     Ok(kernel::call(SYS_FCNTL, fd.cage, &args)? & net::SOCK_NONBLOCK != 0)
 }
 
-use grate_rs::sockets::option_bytes;
 pub use grate_rs::sockets::{is_stream, option, own_name, peer_name};
 
 /// The time that SO_RCVTIMEO or SO_SNDTIMEO sets; none for no limit.

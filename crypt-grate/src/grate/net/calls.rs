@@ -367,23 +367,14 @@ impl Patience {
         }
     }
 
-    /// That the call may wait.
-    ///
-    /// # Errors
-    /// EAGAIN where it may not.
-    fn check(&self) -> Result<(), Errno> {
-        if self.flags & net::MSG_DONTWAIT != 0 || below::is_nonblocking(self.fd)? {
-            return Err(EAGAIN);
-        }
-        Ok(())
-    }
-
-    /// Waits for events below, until the call's time is over or `most` is.
+    /// Waits for events below, until the call's time is over or `most` is. Answers which are there.
     ///
     /// # Errors
     /// EAGAIN where the call is not to wait any more.
-    fn wait(&mut self, events: i16, most: Option<Duration>) -> Result<(), Errno> {
-        self.check()?;
+    fn wait(&mut self, events: i16, most: Option<Duration>) -> Result<i16, Errno> {
+        if self.flags & net::MSG_DONTWAIT != 0 || below::is_nonblocking(self.fd)? {
+            return Err(EAGAIN);
+        }
         let since = *self.since.get_or_insert_with(Instant::now);
         let left = self
             .limit
@@ -392,7 +383,7 @@ impl Patience {
             return Err(EAGAIN);
         }
         let time = [left, most].into_iter().flatten().min();
-        below::wait(self.fd, events, milliseconds(time)).map(drop)
+        below::wait(self.fd, events, milliseconds(time))
     }
 }
 
@@ -462,12 +453,9 @@ fn receive_message(
                 return Ok(0);
             }
             Err(EAGAIN) => {
-                patience.check()?;
+                let found = patience.wait(poll::POLLIN | poll::POLLRDHUP, None)?;
                 // What came before that is received yet.
-                is_last = below::is_read_shut(patience.fd);
-                if !is_last {
-                    patience.wait(poll::POLLIN, None)?;
-                }
+                is_last = found & poll::POLLRDHUP != 0;
             }
             Err(errno) => return Err(errno),
         }
@@ -558,7 +546,9 @@ fn receive_stream(socket: &Arc<Socket>, patience: &mut Patience, sink: Sink) -> 
             Step::Wait(_) if total > 0 && !wants_all => return Ok(total as i32),
             Step::Wait(events) => match patience.wait(events, most) {
                 Err(_) if total > 0 => return Ok(total as i32),
-                waited => waited?,
+                waited => {
+                    waited?;
+                }
             },
         }
     }
@@ -649,7 +639,9 @@ fn send_stream(
             Step::End | Step::Received { .. } => return Ok(total as i32),
             Step::Wait(events) => match patience.wait(events, most) {
                 Err(_) if total > 0 => return Ok(total as i32),
-                waited => waited?,
+                waited => {
+                    waited?;
+                }
             },
         }
     }
