@@ -275,8 +275,7 @@ fn pwrite_kept(call: &Call<'_>) -> Result<i32, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::posix::testing::{Fixture, call};
-    use crate::request::{Arg, UNUSED};
+    use crate::posix::testing::Fixture;
 
     fn is_free(file: &OwnedFd) -> bool {
         let mut lock = libc::flock {
@@ -309,16 +308,7 @@ mod tests {
         }
 
         fn call(&self, nr: u32, fd: u64) -> Result<i32, Errno> {
-            self.call_with(nr, [fd, UNUSED, UNUSED, UNUSED, UNUSED, UNUSED])
-        }
-
-        fn call_with(&self, nr: u32, args: [u64; 6]) -> Result<i32, Errno> {
-            let cage = &self.cage.cage;
-            let args = args.map(|value| Arg {
-                value,
-                cage: cage.id.raw(),
-            });
-            call(&self.cage.rt, &self.grate.cage, cage, nr, &args)
+            self.cage.call_by(&self.grate.cage, nr, &[fd])
         }
 
         fn file(&self, fd: u64) -> Arc<OwnedFd> {
@@ -360,7 +350,8 @@ mod tests {
     /// pwrite_kept of bytes that lie in the cage's memory.
     fn written(opened: &Opened, fd: u64, bytes: &[u8], offset: u64) -> Result<i32, Errno> {
         let at = opened.cage.put(0x2000, bytes);
-        opened.call_with(1110, [fd, at, bytes.len() as u64, offset, UNUSED, UNUSED])
+        let args = [fd, at, bytes.len() as u64, offset];
+        opened.cage.call_by(&opened.grate.cage, 1110, &args)
     }
 
     #[test]

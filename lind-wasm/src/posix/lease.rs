@@ -326,8 +326,7 @@ fn copy(call: &Call<'_>) -> Result<i32, Errno> {
 mod tests {
     use super::*;
     use crate::posix;
-    use crate::posix::testing::{Fixture, call};
-    use crate::request::{Arg, UNUSED};
+    use crate::posix::testing::Fixture;
     use std::os::unix::fs::OpenOptionsExt;
     use std::path::PathBuf;
 
@@ -369,14 +368,7 @@ mod tests {
         }
 
         fn call(&self, nr: u32, args: &[u64]) -> Result<i32, Errno> {
-            let cage = &self.cage.cage;
-            let mut all = [UNUSED; 6];
-            all[..args.len()].copy_from_slice(args);
-            let args = all.map(|value| Arg {
-                value,
-                cage: cage.id.raw(),
-            });
-            call(&self.cage.rt, &self.grate.cage, cage, nr, &args)
+            self.cage.call_by(&self.grate.cage, nr, args)
         }
 
         /// A lease, which others may keep from being had at once.

@@ -281,9 +281,8 @@ fn seal(call: &Call<'_>) -> Result<i32, Errno> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{Fixture, UNMAPPED, call};
+    use super::super::testing::{Fixture, UNMAPPED};
     use super::*;
-    use crate::request::{Arg, UNUSED};
     use crate::routes::Route;
     use sealed::aead::{Aead, Software};
 
@@ -308,19 +307,8 @@ mod tests {
             Self { cage, grate, fd }
         }
 
-        fn call_as(&self, caller: &Fixture, nr: u32, args: &[u64]) -> Result<i32, Errno> {
-            let cage = &self.cage.cage;
-            let mut all = [UNUSED; 6];
-            all[..args.len()].copy_from_slice(args);
-            let args = all.map(|value| Arg {
-                value,
-                cage: cage.id.raw(),
-            });
-            call(&self.cage.rt, &caller.cage, cage, nr, &args)
-        }
-
         fn call(&self, nr: u32, args: &[u64]) -> Result<i32, Errno> {
-            self.call_as(&self.grate, nr, args)
+            self.cage.call_by(&self.grate.cage, nr, args)
         }
 
         fn args(&self, len: usize) -> [u64; 5] {
@@ -462,7 +450,7 @@ mod tests {
             assert!(world.call(nr, &world.args(512)).is_err());
             world.cage.put(REQUEST, &good);
             // A descriptor of one's own.
-            let own = world.call_as(&world.cage, nr, &world.args(512));
+            let own = world.cage.call(nr, &world.args(512));
             assert_eq!(own, Err(Errno::PERM));
         }
         assert_eq!(world.call(1111, &world.args(512)), Ok(0));

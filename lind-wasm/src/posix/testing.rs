@@ -62,22 +62,6 @@ fn give_image(rt: &Arc<Runtime>, cage: &Arc<Cage>, program: Arc<Program>) -> Arc
     image
 }
 
-/// Makes a call to the kernel that is taken to be judged.
-pub(super) fn call(
-    rt: &Arc<Runtime>,
-    caller: &Arc<Cage>,
-    target: &Arc<Cage>,
-    nr: u32,
-    args: &[Arg; 6],
-) -> Result<i32, Errno> {
-    let parties = Parties {
-        caller: Named::of(caller, None),
-        target: &Named::of(target, None),
-        served: None,
-    };
-    super::call(rt, &parties, nr, args)
-}
-
 /// A cage without a thread, for calls made directly.
 pub(crate) struct Fixture {
     pub(super) dir: tempfile::TempDir,
@@ -147,6 +131,11 @@ impl Fixture {
 
     /// Makes a call of the cage for itself.
     pub(super) fn call(&self, nr: u32, args: &[u64]) -> Result<i32, Errno> {
+        self.call_by(&self.cage, nr, args)
+    }
+
+    /// Makes a call of another one for the cage, all of whose arguments are the cage's.
+    pub(super) fn call_by(&self, caller: &Arc<Cage>, nr: u32, args: &[u64]) -> Result<i32, Errno> {
         let own = self.cage.id.raw();
         let mut all = [Arg {
             value: UNUSED,
@@ -155,7 +144,13 @@ impl Fixture {
         for (arg, &value) in all.iter_mut().zip(args) {
             arg.value = value;
         }
-        call(&self.rt, &self.cage, &self.cage, nr, &all)
+        let parties = Parties {
+            caller: Named::of(caller, None),
+            target: &Named::of(&self.cage, None),
+            served: None,
+        };
+        // As if it were judged.
+        super::call(&self.rt, &parties, nr, &all)
     }
 
     /// Puts bytes into the cage's memory.
